@@ -1,0 +1,150 @@
+package httpx
+
+import (
+	"errors"
+	"io"
+	"os"
+	"time"
+
+	"originchain/shared/fault"
+)
+
+// firstBodyBytes is the most that is set aside on the word of Content-Length
+// alone; beyond it memory grows with what has really arrived.
+const firstBodyBytes = 64 << 10
+
+// deadliner is a connection whose reads and writes can be given up.
+type deadliner interface {
+	SetReadDeadline(time.Time) error
+	SetWriteDeadline(time.Time) error
+}
+
+// extendWrite gives a write writeTimeout to be taken by the client: at the
+// start of an answer and again for every large piece, so that a client that
+// does not read holds nothing for ever, and a long answer has no total bound.
+func (x *exchange) extendWrite(n int) {
+	x.sinceDeadline += n
+	if x.sinceDeadline < deadlineEveryBytes && x.deadlined {
+		return
+	}
+	x.deadlined, x.sinceDeadline = true, 0
+	if d, ok := x.ResponseWriter.(deadliner); ok {
+		_ = d.SetWriteDeadline(time.Now().Add(x.call.server.cfg.WriteTimeout)) // a closed connection fails the write itself
+	}
+}
+
+// deadlineEveryBytes is how much is written under one write deadline.
+const deadlineEveryBytes = 32 << 10
+
+// tooLarge refuses a body over the limit of its route.
+func tooLarge(limit int64) *fault.Error {
+	return fault.New(fault.BodyTooLarge, "the body is larger than %d bytes; send less at once, or use rows/:schema/_batch, which streams", limit).
+		With("limit_bytes", limit)
+}
+
+// checkLength refuses a body by its Content-Length, before a byte of it is read.
+func (c *Call) checkLength() error {
+	if limit := c.route.maxBody(); !c.route.Streaming && c.Request.ContentLength > limit {
+		return tooLarge(limit)
+	}
+	return nil
+}
+
+// readBody reads the whole body into buf, which may be nil or lent.
+func (c *Call) readBody(buf []byte) ([]byte, error) {
+	limit := c.route.maxBody()
+	want := c.Request.ContentLength
+	if want == 0 {
+		return buf[:0], nil
+	}
+	first := int64(firstBodyBytes)
+	if want > 0 && want < first {
+		first = want + 1 // one more, so that EOF is seen without growing
+	}
+	if int64(cap(buf)) < first {
+		buf = make([]byte, 0, first)
+	}
+	if err := c.charge(int64(cap(buf))); err != nil {
+		return nil, err
+	}
+	buf = buf[:0]
+	defer c.endRead()
+	for {
+		if len(buf) == cap(buf) {
+			grown := min(2*int64(cap(buf)), limit+1)
+			if err := c.charge(grown - int64(cap(buf))); err != nil {
+				return nil, err
+			}
+			buf = append(make([]byte, 0, grown), buf...)
+		}
+		c.extendRead()
+		n, err := c.Request.Body.Read(buf[len(buf):cap(buf)])
+		buf = buf[:len(buf)+n]
+		if int64(len(buf)) > limit {
+			return nil, tooLarge(limit)
+		}
+		if errors.Is(err, io.EOF) {
+			return buf, nil
+		}
+		if err != nil {
+			return nil, bodyError(err)
+		}
+	}
+}
+
+// charge takes n bytes of what all buffered bodies may hold together, or says
+// that the node is overloaded: many large bodies at once must not exhaust memory.
+func (c *Call) charge(n int64) error {
+	if c.server.bodyBytes.Add(n) > c.server.cfg.BodyMemoryBytes {
+		c.server.bodyBytes.Add(-n)
+		return fault.New(fault.Overloaded, "too many request bodies are in memory at once; retry in a moment").WithRetry()
+	}
+	c.charged += n
+	return nil
+}
+
+// extendRead gives the client the body timeout to send the next bytes.
+func (c *Call) extendRead() {
+	if d, ok := c.x.ResponseWriter.(deadliner); ok {
+		deadline := time.Now().Add(c.server.cfg.BodyTimeout)
+		_ = d.SetReadDeadline(deadline)
+		if c.Request.Header["Expect"] != nil {
+			// The read sends "100 Continue", under whatever deadline the last
+			// answer on this connection left behind.
+			_ = d.SetWriteDeadline(deadline)
+		}
+	}
+}
+
+// endRead lifts the read deadline: net/http goes on reading in the background
+// to notice a client that leaves, and takes a deadline for such a leave.
+func (c *Call) endRead() {
+	if d, ok := c.x.ResponseWriter.(deadliner); ok {
+		_ = d.SetReadDeadline(time.Time{})
+	}
+}
+
+// bodyError is a body that did not arrive.
+func bodyError(err error) error {
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return fault.New(fault.ValidationFailed, "the body stopped arriving; send it without long pauses").WithRetry().Wrap(err)
+	}
+	return fault.New(fault.ValidationFailed, "the body ended before its announced length or is not valid chunked encoding; send it again").WithRetry().Wrap(err)
+}
+
+// streamBody reads a body piece by piece, each read under its own deadline.
+type streamBody struct{ call *Call }
+
+// Read implements io.Reader.
+func (b *streamBody) Read(p []byte) (int, error) {
+	if b.call.Request.ContentLength == 0 {
+		return 0, io.EOF
+	}
+	b.call.extendRead()
+	n, err := b.call.Request.Body.Read(p)
+	b.call.endRead()
+	if err != nil && !errors.Is(err, io.EOF) {
+		err = bodyError(err)
+	}
+	return n, err
+}

@@ -1,0 +1,164 @@
+package httpx
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log"
+	"net"
+	"net/http"
+	"sync/atomic"
+	"time"
+
+	"github.com/sirupsen/logrus"
+	"golang.org/x/time/rate"
+)
+
+// Limits bound the connections of a listener. The zero value of a field takes its default.
+type Limits struct {
+	// MaxConnections is how many connections are served. A few more (spareConnections)
+	// are taken in and get answers from Public routes only; beyond those a
+	// connection is closed at once. Accepting is never put off: a health check
+	// must not wait in the backlog behind a flood.
+	MaxConnections int
+	// ReadHeaderTimeout is the longest wait for a whole request header.
+	ReadHeaderTimeout time.Duration
+	// IdleTimeout is how long a connection may stay without a request.
+	IdleTimeout time.Duration
+	// MaxHeaderBytes bounds a request header.
+	MaxHeaderBytes int
+	// DrainTimeout is how long requests in flight may go on after the context ends.
+	DrainTimeout time.Duration
+}
+
+// spareConnections is how many connections over MaxConnections still reach the Public routes.
+const spareConnections = 64
+
+func (l Limits) withDefaults() Limits {
+	if l.MaxConnections == 0 {
+		l.MaxConnections = 16384
+	}
+	if l.ReadHeaderTimeout == 0 {
+		l.ReadHeaderTimeout = 10 * time.Second
+	}
+	if l.IdleTimeout == 0 {
+		l.IdleTimeout = 2 * time.Minute
+	}
+	if l.MaxHeaderBytes == 0 {
+		l.MaxHeaderBytes = 64 << 10
+	}
+	if l.DrainTimeout == 0 {
+		l.DrainTimeout = 20 * time.Second
+	}
+	return l
+}
+
+// Serve answers the connections of ln with h until ctx ends, then stops
+// accepting and waits DrainTimeout for the requests in flight; those still
+// there are cut off, and that is the error. tlsConfig nil means plain HTTP/1.1;
+// with it HTTP/2 is offered by ALPN. Serve closes ln and joins everything it started.
+func Serve(ctx context.Context, ln net.Listener, h http.Handler, tlsConfig *tls.Config, limits Limits, logger *logrus.Logger) error {
+	limits = limits.withDefaults()
+	counted := &limitListener{Listener: ln, soft: int64(limits.MaxConnections), hard: int64(limits.MaxConnections) + spareConnections}
+	srv := &http.Server{
+		Handler:           h,
+		TLSConfig:         tlsConfig,
+		ReadHeaderTimeout: limits.ReadHeaderTimeout,
+		IdleTimeout:       limits.IdleTimeout,
+		MaxHeaderBytes:    limits.MaxHeaderBytes,
+		ConnContext:       withConnection,
+		ErrorLog:          log.New(&serverLog{log: logger, bucket: rate.NewLimiter(5, 20)}, "", 0),
+	}
+	served := make(chan error, 1)
+	go func() {
+		if tlsConfig != nil {
+			served <- srv.ServeTLS(counted, "", "")
+			return
+		}
+		served <- srv.Serve(counted)
+	}()
+	select {
+	case err := <-served:
+		return errors.Join(fmt.Errorf("serve %s: %w", ln.Addr(), err), srv.Close())
+	case <-ctx.Done():
+	}
+	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), limits.DrainTimeout)
+	defer cancel()
+	err := srv.Shutdown(drain)
+	if err != nil {
+		err = errors.Join(fmt.Errorf("requests on %s were still in flight after %s and were cut off: %w", ln.Addr(), limits.DrainTimeout, err), srv.Close())
+	}
+	if stop := <-served; !errors.Is(stop, http.ErrServerClosed) {
+		err = errors.Join(err, stop)
+	}
+	return err
+}
+
+// connKey is the context key of a request's *limitedConn.
+type connKey struct{}
+
+// withConnection lets a request see the connection it came over.
+func withConnection(ctx context.Context, c net.Conn) context.Context {
+	if t, ok := c.(*tls.Conn); ok {
+		c = t.NetConn()
+	}
+	return context.WithValue(ctx, connKey{}, c)
+}
+
+// limitListener counts the connections that are open.
+type limitListener struct {
+	net.Listener
+	soft, hard int64
+	open       atomic.Int64
+}
+
+// limitedConn is a counted connection.
+type limitedConn struct {
+	net.Conn
+	listener *limitListener
+	// over says that it is one of the spare ones.
+	over   bool
+	closed atomic.Bool
+}
+
+// Accept implements net.Listener.
+func (l *limitListener) Accept() (net.Conn, error) {
+	for {
+		c, err := l.Listener.Accept()
+		if err != nil {
+			return nil, err
+		}
+		n := l.open.Add(1)
+		if n > l.hard {
+			l.open.Add(-1)
+			_ = c.Close() // nothing was promised to it
+			continue
+		}
+		return &limitedConn{Conn: c, listener: l, over: n > l.soft}, nil
+	}
+}
+
+// Close implements net.Conn.
+func (c *limitedConn) Close() error {
+	if c.closed.CompareAndSwap(false, true) {
+		c.listener.open.Add(-1)
+	}
+	return c.Conn.Close()
+}
+
+// serverLog takes what net/http has to say (failed handshakes, accept errors)
+// into the log, at a bounded rate: strangers cause most of it.
+type serverLog struct {
+	log    *logrus.Logger
+	bucket *rate.Limiter
+}
+
+// Write implements io.Writer; net/http writes one message per call.
+func (w *serverLog) Write(p []byte) (int, error) {
+	if w.bucket.Allow() {
+		w.log.WithField("detail", string(bytes.TrimSpace(p))).Warn("http server")
+	}
+	return len(p), nil
+}
