@@ -58,6 +58,12 @@ func (f *Footer) Size() int {
 	return footerFixed + indexEntrySize*len(f.Index) + HashSize + TrailerSize
 }
 
+// MaxFooterSize bounds the footer, trailer included, of a file of size bytes:
+// what a reader may fetch on the word of an offset it has not verified yet.
+func MaxFooterSize(size int64) int64 {
+	return footerFixed + indexEntrySize*(size/IndexEvery+1) + HashSize + TrailerSize
+}
+
 // Append encodes the footer and the trailer, to stand at offset in the segment
 // with this seed. sum has been fed every byte of the file before offset, and is
 // fed what the footer adds.

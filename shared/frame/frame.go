@@ -232,3 +232,22 @@ func Peek(src []byte) (int, error) {
 	}
 	return align(int(stored)), nil
 }
+
+// Claim is what a frame's header says of itself before its CRC is checked.
+type Claim struct {
+	LSN    lsn.LSN
+	Epoch  lsn.Epoch
+	Synced lsn.LSN
+}
+
+// PeekClaim reads the claim in the first HeaderSize bytes of a frame, which
+// src must hold. It is for searches that would otherwise pay a CRC at every
+// offset; nothing it says may be trusted before Decode has agreed.
+func PeekClaim(src []byte) Claim {
+	_ = src[HeaderSize-1]
+	return Claim{
+		LSN:    lsn.LSN(binary.LittleEndian.Uint64(src[offLSN:])),
+		Epoch:  lsn.Epoch(binary.LittleEndian.Uint64(src[offEpoch:])),
+		Synced: lsn.LSN(binary.LittleEndian.Uint64(src[offSynced:])),
+	}
+}

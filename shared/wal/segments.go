@@ -1,0 +1,76 @@
+package wal
+
+import (
+	"fmt"
+
+	"originchain/shared/lsn"
+)
+
+// SegmentInfo describes one segment file of an open log.
+type SegmentInfo struct {
+	// First and Last are the LSNs it holds.
+	First, Last lsn.LSN
+	Epoch       lsn.Epoch
+	// Bytes is the length of header, frames and footer, without zeros behind.
+	Bytes  int64
+	Sealed bool
+	Path   string
+	// LastTimestamp is the stamp of its last frame in microseconds.
+	LastTimestamp int64
+}
+
+// Segments lists the log's files, oldest first.
+func (l *Log) Segments() []SegmentInfo {
+	l.view.Lock()
+	defer l.view.Unlock()
+	infos := make([]SegmentInfo, len(l.segments))
+	for i := range l.segments {
+		s := &l.segments[i]
+		infos[i] = SegmentInfo{
+			First: s.header.First, Last: s.last.Pos.LSN, Epoch: s.header.Epoch,
+			Bytes: s.bytes, Sealed: s.sealed, Path: s.path, LastTimestamp: s.last.Timestamp,
+		}
+	}
+	return infos
+}
+
+// RemoveBefore removes the sealed segments all of whose frames are below at,
+// oldest first. The newest segment always stays: the log continues from it.
+// Whether the frames are needed is the caller's to know. The directory is
+// fsynced after each, so that a crash leaves no hole.
+func (l *Log) RemoveBefore(at lsn.LSN) error {
+	l.writing.Lock()
+	defer l.writing.Unlock()
+	if err := l.writable(); err != nil {
+		return err
+	}
+	for {
+		path, ok := l.removable(at)
+		if !ok {
+			return nil
+		}
+		if err := l.opts.FS.Remove(path); err != nil {
+			return l.fail("remove "+path, err)
+		}
+		if err := syncDir(l.opts.FS, l.opts.Dir); err != nil {
+			return l.fail("remove "+path, err)
+		}
+	}
+}
+
+// removable takes the oldest segment off the list if it may go.
+func (l *Log) removable(at lsn.LSN) (string, bool) {
+	l.view.Lock()
+	defer l.view.Unlock()
+	if len(l.segments) < 2 || !l.segments[0].sealed || l.segments[0].last.Pos.LSN >= at {
+		return "", false
+	}
+	path := l.segments[0].path
+	l.segments = l.segments[1:]
+	return path, true
+}
+
+// String shows where the log stands, for error messages and tests.
+func (t Tail) String() string {
+	return fmt.Sprintf("%s stamp %d digest %s chain %s", t.Pos, t.Timestamp, t.Digest, t.Chain)
+}
