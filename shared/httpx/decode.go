@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/http"
 	"reflect"
 	"strconv"
 	"strings"
@@ -44,6 +45,14 @@ func Reply[Out any](status int, fn func(c *Call) (Out, error)) Handler {
 			return err
 		}
 		return c.JSON(status, out)
+	}
+}
+
+// FromHTTP makes a Handler of one that answers by itself, such as the metrics page.
+func FromHTTP(h http.Handler) Handler {
+	return func(c *Call) error {
+		h.ServeHTTP(c.Writer(), c.Request)
+		return nil
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"log"
 	"net"
 	"net/http"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -55,19 +56,32 @@ func (l Limits) withDefaults() Limits {
 	return l
 }
 
+// ErrCutOff says that requests were still in flight at the end of the drain
+// time and were cut off.
+var ErrCutOff = errors.New("requests were still in flight at the end of the drain time and were cut off")
+
+// cutOffGrace is how long handlers whose context has ended get to answer so.
+const cutOffGrace = 2 * time.Second
+
 // Serve answers the connections of ln with h until ctx ends, then stops
-// accepting and waits DrainTimeout for the requests in flight; those still
-// there are cut off, and that is the error. tlsConfig nil means plain HTTP/1.1;
-// with it HTTP/2 is offered by ALPN. Serve closes ln and joins everything it started.
+// accepting and waits DrainTimeout for the requests in flight. Those still
+// there have their context ended, then their connection closed: ErrCutOff.
+// tlsConfig nil means plain HTTP/1.1; with it HTTP/2 is offered by ALPN. Serve
+// closes ln, and returns when no handler runs any more, so that what handlers
+// use may be closed after it.
 func Serve(ctx context.Context, ln net.Listener, h http.Handler, tlsConfig *tls.Config, limits Limits, logger *logrus.Logger) error {
 	limits = limits.withDefaults()
 	counted := &limitListener{Listener: ln, soft: int64(limits.MaxConnections), hard: int64(limits.MaxConnections) + spareConnections}
+	base, cutOff := context.WithCancel(context.WithoutCancel(ctx))
+	defer cutOff()
+	handlers := &gate{next: h}
 	srv := &http.Server{
-		Handler:           h,
+		Handler:           handlers,
 		TLSConfig:         tlsConfig,
 		ReadHeaderTimeout: limits.ReadHeaderTimeout,
 		IdleTimeout:       limits.IdleTimeout,
 		MaxHeaderBytes:    limits.MaxHeaderBytes,
+		BaseContext:       func(net.Listener) context.Context { return base },
 		ConnContext:       withConnection,
 		ErrorLog:          log.New(&serverLog{log: logger, bucket: rate.NewLimiter(5, 20)}, "", 0),
 	}
@@ -81,20 +95,57 @@ func Serve(ctx context.Context, ln net.Listener, h http.Handler, tlsConfig *tls.
 	}()
 	select {
 	case err := <-served:
-		return errors.Join(fmt.Errorf("serve %s: %w", ln.Addr(), err), srv.Close())
+		cutOff()
+		err = errors.Join(fmt.Errorf("serve %s: %w", ln.Addr(), err), srv.Close())
+		handlers.close()
+		return err
 	case <-ctx.Done():
 	}
-	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), limits.DrainTimeout)
-	defer cancel()
-	err := srv.Shutdown(drain)
-	if err != nil {
-		err = errors.Join(fmt.Errorf("requests on %s were still in flight after %s and were cut off: %w", ln.Addr(), limits.DrainTimeout, err), srv.Close())
-	}
+	err := drain(srv, limits.DrainTimeout, cutOff)
+	handlers.close()
 	if stop := <-served; !errors.Is(stop, http.ErrServerClosed) {
 		err = errors.Join(err, stop)
 	}
 	return err
 }
+
+// drain stops a server: in peace within timeout, else by force.
+func drain(srv *http.Server, timeout time.Duration, cutOff context.CancelFunc) error {
+	if shutdown(srv, timeout) == nil {
+		return nil
+	}
+	cutOff()
+	if shutdown(srv, cutOffGrace) == nil {
+		return ErrCutOff
+	}
+	return errors.Join(ErrCutOff, srv.Close())
+}
+
+func shutdown(srv *http.Server, timeout time.Duration) error {
+	ctx, cancel := context.WithTimeout(context.Background(), timeout)
+	defer cancel()
+	return srv.Shutdown(ctx)
+}
+
+// gate lets Serve wait for handlers: closing connections ends them, net/http
+// does not wait for them to have ended. A sync.WaitGroup would not do, since
+// requests may still come while it is waited for.
+type gate struct {
+	next    http.Handler
+	running sync.RWMutex
+}
+
+// ServeHTTP implements http.Handler.
+func (g *gate) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if !g.running.TryRLock() { // being closed
+		panic(http.ErrAbortHandler)
+	}
+	defer g.running.RUnlock()
+	g.next.ServeHTTP(w, r)
+}
+
+// close waits for the handlers that run and lets no other start, for good.
+func (g *gate) close() { g.running.Lock() }
 
 // connKey is the context key of a request's *limitedConn.
 type connKey struct{}

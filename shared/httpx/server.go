@@ -29,6 +29,9 @@ type Config struct {
 	WriteTimeout time.Duration
 	// SlowRequest is the time from which a request is logged at info.
 	SlowRequest time.Duration
+	// Unrouted is what a request that no route takes gets instead of not_found
+	// and method_not_allowed: a node that is still opening its log knows no paths yet.
+	Unrouted *fault.Error
 }
 
 // withDefaults fills in the fields that are zero.
@@ -57,7 +60,8 @@ type Authenticator interface {
 	Authenticate(ctx context.Context, token string) (tenant.Identity, error)
 }
 
-// Deps are what a Server works with; none may be nil.
+// Deps are what a Server works with. Auth may be nil where no route has scope
+// Tenant or Admin, Admin too, Audit where none is audited.
 type Deps struct {
 	Log     *logrus.Logger
 	Metrics *Metrics
@@ -95,11 +99,27 @@ func New(cfg Config, deps Deps, routes []Route) (*Server, error) {
 			return nil, fmt.Errorf("route %q %s %s: needs a method, a handler and a name of its own", r.Name, r.Method, r.Pattern)
 		}
 		names[r.Name] = true
+		if err := deps.check(&r); err != nil {
+			return nil, err
+		}
 		if err := s.register(r); err != nil {
 			return nil, err
 		}
 	}
 	return s, nil
+}
+
+// check says whether there is what the route needs.
+func (d *Deps) check(r *Route) error {
+	switch {
+	case r.Scope != Public && d.Auth == nil, r.Scope == Admin && d.Admin == nil, r.Audit != "" && d.Audit == nil:
+		return fmt.Errorf("route %q of scope %s: no authenticator, admin token or audit log to serve it with", r.Name, r.Scope)
+	case r.Scope == Tenant && d.Admin == nil:
+		return fmt.Errorf("route %q of scope %s: no admin token to tell from a tenant's", r.Name, r.Scope)
+	case r.Scope == Admin && r.Method != http.MethodGet && r.Audit == "":
+		return fmt.Errorf("route %q changes something in scope admin and names no action for the audit log", r.Name)
+	}
+	return nil
 }
 
 // register adds one route. ServeMux reports a conflict by panic.
@@ -169,6 +189,10 @@ func validLogicalID(s string) bool {
 // the path exists under another method. Everything else, a path that is not in
 // its clean form included, is not there.
 func (c *Call) failUnrouted() {
+	if c.server.cfg.Unrouted != nil {
+		c.fail(c.server.cfg.Unrouted)
+		return
+	}
 	if c.x.status == http.StatusMethodNotAllowed {
 		c.fail(fault.New(fault.MethodNotAllowed, "%s is not a method of this path; it has %s", c.Request.Method, c.x.Header().Get("Allow")))
 		return

@@ -96,5 +96,5 @@ func (m *Metrics) Handler() http.Handler {
 	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{})
 }
 
-// Gather collects the metrics, for tests and reports.
+// Gatherer collects the metrics, for tests and reports.
 func (m *Metrics) Gatherer() prometheus.Gatherer { return m.registry }

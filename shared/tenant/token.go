@@ -120,7 +120,7 @@ const (
 // newHash hashes a new token under a new salt.
 func newHash(text string) Hash {
 	h := Hash{Algorithm: algorithm, Time: hashTime, MemoryKiB: hashMemoryKiB, Threads: hashThreads,
-		Salt: make([]byte, saltBytes), Check: checkOf(sha256.Sum256([]byte(text)))}
+		Salt: make([]byte, saltBytes), Check: checkOf(sumOf(text))}
 	_, _ = rand.Read(h.Salt) // never fails; it ends the process instead
 	h.Sum = h.compute(text)
 	return h
