@@ -10,7 +10,8 @@ import (
 	"originchain/shared/lsn"
 )
 
-// Open opens the log in opts.Dir, creating the directory if need be. In order:
+// Open opens the log in opts.Dir, creating the directory if need be; that the
+// one above it is durable is the caller's to see to. In order:
 // every log file and the directory are fsynced before a byte is trusted; the
 // durable mark is read; each segment is held against its name, its instance
 // and the one before it; the last one is scanned if it is not sealed, and cut

@@ -196,7 +196,7 @@ func (l *Log) judgeTail(s *lastSegment, sc *scanner, stop error, mark markValue)
 // reports whether any byte there is set, and the LSN of the first good frame
 // whose synced LSN is x or above. Without a decoder it looks for bytes alone.
 func scanBehind(s *lastSegment, from int64, x lsn.LSN, dec *frame.Decoder) (witness lsn.LSN, written bool, err error) {
-	buf := make([]byte, readAhead)
+	buf := make([]byte, max(0, min(readAhead, s.size-from)))
 	for at := from; at < s.size; {
 		n := min(int64(len(buf)), s.size-at)
 		if err := readFull(s.file, buf[:n], at); err != nil {
