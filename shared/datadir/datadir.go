@@ -1,0 +1,280 @@
+// Package datadir is the directory of one node: who may open it (one process,
+// by a lock), which instance and node it belongs to, and the highest epoch it
+// has allotted. Every file is written whole: temporary, fsync, rename, fsync of
+// the directory.
+package datadir
+
+import (
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	iofs "io/fs"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/oklog/ulid/v2"
+
+	"originchain/shared/lsn"
+)
+
+// formatVersion is the layout of a data directory. A higher one is refused.
+const formatVersion = 1
+
+// Names inside the directory.
+const (
+	lockFile     = "LOCK"
+	instanceFile = "instance.json"
+	epochFile    = "epoch.json"
+	logDir       = "log"
+	stateDir     = "state"
+	checkpoints  = "checkpoints"
+)
+
+// Errors that say why a directory was not opened; each has an exit code.
+var (
+	// ErrLocked: another process has the directory open.
+	ErrLocked = errors.New("the data directory is in use by another process")
+	// ErrForeign: the directory is not this instance's, or no data directory at all.
+	ErrForeign = errors.New("the data directory does not belong to this instance")
+	// ErrNewer: a newer server wrote it.
+	ErrNewer = errors.New("the data directory was written by a newer server")
+)
+
+// Identity says whose directory this is.
+type Identity struct {
+	Format     int       `json:"format"`
+	InstanceID ulid.ULID `json:"instance_id"`
+	NodeID     string    `json:"node_id"`
+	// ParentID is the instance this one was restored from, if any.
+	ParentID *ulid.ULID `json:"parent_id,omitempty"`
+}
+
+// Options name the directory and what is expected of it. Empty ids accept what
+// is there, and are generated where nothing is.
+type Options struct {
+	FS         vfs.FS
+	Path       string
+	InstanceID string
+	NodeID     string
+}
+
+// Dir is an open, locked data directory.
+type Dir struct {
+	fs       vfs.FS
+	path     string
+	lock     io.Closer
+	identity Identity
+}
+
+// Open locks the directory, creating it when it is absent or empty.
+func Open(o Options) (*Dir, error) {
+	if err := makeDirs(o.FS, o.Path); err != nil {
+		return nil, err
+	}
+	names, err := o.FS.List(o.Path)
+	if err != nil {
+		return nil, fmt.Errorf("read the data directory %s: %w", o.Path, err)
+	}
+	lock, err := o.FS.Lock(o.FS.PathJoin(o.Path, lockFile))
+	if err != nil {
+		return nil, fmt.Errorf("%w: %s; stop the other oc-server, or give this one its own --data-dir: %w", ErrLocked, o.Path, err)
+	}
+	d := &Dir{fs: o.FS, path: o.Path, lock: lock}
+	if err := d.identify(o, names); err != nil {
+		return nil, errors.Join(err, lock.Close())
+	}
+	return d, nil
+}
+
+// makeDirs creates the path and makes its entry durable: a data directory
+// whose own name a crash could take away would lose every acknowledged write.
+func makeDirs(fs vfs.FS, path string) error {
+	if _, err := fs.Stat(path); err == nil {
+		return nil
+	}
+	if err := fs.MkdirAll(path, 0o700); err != nil {
+		return fmt.Errorf("create the data directory %s: %w; check the path and its permissions", path, err)
+	}
+	return SyncDir(fs, fs.PathDir(path))
+}
+
+func (d *Dir) identify(o Options, names []string) error {
+	err := readJSON(d.fs, d.fs.PathJoin(d.path, instanceFile), &d.identity)
+	switch {
+	case err == nil:
+		return d.checkIdentity(o)
+	case !errors.Is(err, errAbsent):
+		return err
+	}
+	for _, n := range names {
+		if !freshName(n) {
+			return fmt.Errorf("%w: %s is not empty (it holds %q) and has no %s; name an empty directory", ErrForeign, d.path, n, instanceFile)
+		}
+	}
+	return d.create(o)
+}
+
+// freshName reports a file that may stand in a directory that has no data yet:
+// our own, left by a start that was cut short, or made by the operator before.
+func freshName(n string) bool {
+	switch n {
+	case lockFile, instanceFile + ".tmp", "lost+found", "admin.token", "audit.log":
+		return true
+	}
+	return false
+}
+
+func (d *Dir) checkIdentity(o Options) error {
+	id := d.identity
+	if id.Format > formatVersion {
+		return fmt.Errorf("%w: %s has format %d, this server knows up to %d; start the newer server", ErrNewer, d.path, id.Format, formatVersion)
+	}
+	if o.InstanceID != "" {
+		want, err := ulid.ParseStrict(o.InstanceID)
+		if err != nil {
+			return fmt.Errorf("instance id %q is not a ULID: %w", o.InstanceID, err)
+		}
+		if want != id.InstanceID {
+			return fmt.Errorf("%w: %s is of instance %s, not %s; check --data-dir and --instance-id", ErrForeign, d.path, id.InstanceID, want)
+		}
+	}
+	if o.NodeID != "" && o.NodeID != id.NodeID {
+		return fmt.Errorf("%w: %s is of node %q, not %q; check --data-dir and --node-id", ErrForeign, d.path, id.NodeID, o.NodeID)
+	}
+	return nil
+}
+
+func (d *Dir) create(o Options) error {
+	id := Identity{Format: formatVersion, NodeID: o.NodeID}
+	if o.InstanceID != "" {
+		parsed, err := ulid.ParseStrict(o.InstanceID)
+		if err != nil {
+			return fmt.Errorf("instance id %q is not a ULID: %w", o.InstanceID, err)
+		}
+		id.InstanceID = parsed
+	} else {
+		id.InstanceID = ulid.MustNew(ulid.Now(), rand.Reader)
+	}
+	if id.NodeID == "" {
+		id.NodeID = "node-" + ulid.MustNew(ulid.Now(), rand.Reader).String()[16:]
+	}
+	for _, sub := range []string{logDir, stateDir, checkpoints} {
+		if err := d.fs.MkdirAll(d.fs.PathJoin(d.path, sub), 0o700); err != nil {
+			return fmt.Errorf("create %s in the data directory %s: %w", sub, d.path, err)
+		}
+	}
+	// The identity comes last: a directory that has it has everything else.
+	if err := writeJSON(d.fs, d.path, instanceFile, id); err != nil {
+		return err
+	}
+	d.identity = id
+	return nil
+}
+
+// Identity is whose directory this is.
+func (d *Dir) Identity() Identity { return d.identity }
+
+// Path is the directory itself.
+func (d *Dir) Path() string { return d.path }
+
+// Log, State and Checkpoints are its parts.
+func (d *Dir) Log() string { return d.fs.PathJoin(d.path, logDir) }
+
+// State is where the key-value state lives.
+func (d *Dir) State() string { return d.fs.PathJoin(d.path, stateDir) }
+
+// Checkpoints is where local checkpoints of the state live.
+func (d *Dir) Checkpoints() string { return d.fs.PathJoin(d.path, checkpoints) }
+
+// Close releases the lock.
+func (d *Dir) Close() error { return d.lock.Close() }
+
+type epochRecord struct {
+	Epoch lsn.Epoch `json:"epoch"`
+}
+
+// AllotEpoch takes the next epoch, above every one this directory allotted and
+// above atLeast (the log's last). It is durable before it returns, so no two
+// openings ever share an epoch.
+func (d *Dir) AllotEpoch(atLeast lsn.Epoch) (lsn.Epoch, error) {
+	var r epochRecord
+	err := readJSON(d.fs, d.fs.PathJoin(d.path, epochFile), &r)
+	if err != nil && !errors.Is(err, errAbsent) {
+		return 0, err
+	}
+	next := max(r.Epoch, atLeast) + 1
+	return next, writeJSON(d.fs, d.path, epochFile, epochRecord{Epoch: next})
+}
+
+var errAbsent = errors.New("absent")
+
+// maxFileBytes bounds the small files read here.
+const maxFileBytes = 64 << 10
+
+func readJSON(fs vfs.FS, path string, into any) (err error) {
+	info, err := fs.Stat(path)
+	if err != nil {
+		if errors.Is(err, iofs.ErrNotExist) {
+			return errAbsent
+		}
+		return fmt.Errorf("read %s: %w", path, err)
+	}
+	if info.Size() > maxFileBytes {
+		return fmt.Errorf("read %s: %d bytes are more than the %d it can have; the file is damaged", path, info.Size(), maxFileBytes)
+	}
+	f, err := fs.Open(path)
+	if err != nil {
+		return fmt.Errorf("read %s: %w", path, err)
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	b, err := io.ReadAll(io.LimitReader(f, maxFileBytes))
+	if err != nil {
+		return fmt.Errorf("read %s: %w", path, err)
+	}
+	if err := json.Unmarshal(b, into); err != nil {
+		return fmt.Errorf("read %s: %w; the file is damaged: restore the directory from the archive, or put back the file", path, err)
+	}
+	return nil
+}
+
+func writeJSON(fs vfs.FS, dir, name string, v any) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	path, tmp := fs.PathJoin(dir, name), fs.PathJoin(dir, name+".tmp")
+	if err := writeSynced(fs, tmp, append(b, '\n')); err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	if err := fs.Rename(tmp, path); err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	return SyncDir(fs, dir)
+}
+
+func writeSynced(fs vfs.FS, path string, b []byte) error {
+	f, err := fs.Create(path, vfs.WriteCategoryUnspecified)
+	if err != nil {
+		return err
+	}
+	if _, err := f.Write(b); err != nil {
+		return errors.Join(err, f.Close())
+	}
+	if err := f.Sync(); err != nil {
+		return errors.Join(err, f.Close())
+	}
+	return f.Close()
+}
+
+// SyncDir makes the entries of a directory durable.
+func SyncDir(fs vfs.FS, path string) error {
+	d, err := fs.OpenDir(path)
+	if err != nil {
+		return fmt.Errorf("sync directory %s: %w", path, err)
+	}
+	if err := d.Sync(); err != nil {
+		return errors.Join(fmt.Errorf("sync directory %s: %w", path, err), d.Close())
+	}
+	return d.Close()
+}

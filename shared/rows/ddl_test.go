@@ -1,0 +1,167 @@
+package rows_test
+
+import (
+	"testing"
+
+	"originchain/shared/fault"
+	"originchain/shared/rows"
+	"originchain/shared/schema"
+	"originchain/shared/table"
+)
+
+func TestDropTableLeavesNothingAndKeepsTheDigest(t *testing.T) {
+	w := newBench(t, 1)
+	w.create(parentManifest)
+	before := w.digest
+	w.create(childManifest)
+	customers, orders := w.table("shop.customers"), w.table("shop.orders")
+	for i := range int64(50) {
+		if err := w.commit(func(b *rows.Builder) error {
+			if _, err := b.Put(prepare(t, customers, schema.Row{schema.I64(i), schema.Null(), schema.Str("Ulm")}), rows.Absent()); err != nil {
+				return err
+			}
+			_, err := b.Put(prepare(t, orders, schema.Row{schema.I64(i), schema.I64(i), schema.F64(2)}), rows.Absent())
+			return err
+		}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	drop := func(name string) error {
+		return w.commit(func(b *rows.Builder) error { return b.DropTable(tenant, name) })
+	}
+	if got := fault.CodeOf(drop("shop.customers")); got != fault.FKViolation {
+		t.Fatalf("dropping a referenced table: got %q", got)
+	}
+	for _, name := range []string{"shop.orders", "shop.customers"} {
+		if err := drop(name); err != nil {
+			t.Fatal(err)
+		}
+		w.check()
+	}
+	if w.digest == before {
+		t.Fatal("the id counter should still count")
+	}
+	lo, hi := table.LoggedRange()
+	it, err := w.store.Iter(lo, hi, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer it.Close()
+	for it.Next() {
+		if p, _ := table.SplitKey(it.Key()); p.Space != table.SpaceIDs {
+			t.Errorf("left behind: %s %x", p.Space, it.Key())
+		}
+	}
+}
+
+func TestRegisteringAManifestAgain(t *testing.T) {
+	w := newBench(t, 1)
+	w.create(parentManifest)
+	register := func(m string) error {
+		return w.commit(func(b *rows.Builder) error {
+			_, created, err := b.CreateTable(tenant, []byte(m))
+			if err == nil && created {
+				t.Error("created again")
+			}
+			return err
+		})
+	}
+	if err := register(parentManifest); err != nil {
+		t.Fatalf("identical manifest: %v", err)
+	}
+	if got := fault.CodeOf(register(parentManifest + "\n[[columns]]\nname = \"zip\"\nty = \"str\"\n")); got != fault.Conflict {
+		t.Fatalf("other content at the same version: %q", got)
+	}
+	if got := fault.CodeOf(register("version = 2\n" + parentManifest)); got != fault.Unsupported {
+		t.Fatalf("higher version: %q", got)
+	}
+}
+
+func TestIndexBuildAmongWrites(t *testing.T) {
+	w := newBench(t, 1)
+	w.create(parentManifest)
+	tbl := w.table("shop.customers")
+	put := func(tbl *table.Table, id int64, city string) {
+		t.Helper()
+		if err := w.commit(func(b *rows.Builder) error {
+			_, err := b.Put(prepare(t, tbl, schema.Row{schema.I64(id), schema.Null(), text(city)}), rows.Any())
+			return err
+		}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var keys [][]byte
+	for i := range int64(10) {
+		put(tbl, i, "Ulm")
+		key, err := table.RowKeyOf(nil, tbl, []schema.Value{schema.I64(i)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		keys = append(keys, key)
+	}
+	if err := w.commit(func(b *rows.Builder) error {
+		_, err := b.CreateIndex(tenant, "shop.customers", table.IndexRecord{Name: "extra", Columns: []string{"city", "id"}, Unique: true})
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	stale := w.commit(func(b *rows.Builder) error {
+		_, err := b.Put(prepare(t, tbl, schema.Row{schema.I64(1), schema.Null(), schema.Str("Pune")}), rows.Any())
+		return err
+	})
+	if got := fault.From(stale); got.Code != fault.Conflict || !got.Retry {
+		t.Fatalf("a write prepared before the index was announced: %v", stale)
+	}
+	tbl = w.table("shop.customers")
+	put(tbl, 3, "Pune")                              // before the build reaches it
+	if err := w.commit(func(b *rows.Builder) error { // and one row goes
+		_, err := b.Delete(tbl, keys[4], rows.Any())
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	ix, _ := tbl.Index("extra")
+	if len(tbl.Usable()) == len(tbl.Indexes) {
+		t.Fatal("an index that is being built is offered to readers")
+	}
+	if err := w.commit(func(b *rows.Builder) error { return b.FillIndex(tbl, ix, keys) }); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.commit(func(b *rows.Builder) error { return b.FinishIndex(tbl, "extra") }); err != nil {
+		t.Fatal(err)
+	}
+	w.check()
+	if err := w.commit(func(b *rows.Builder) error { return b.DropIndex(tenant, "shop.customers", "extra") }); err != nil {
+		t.Fatal(err)
+	}
+	w.check()
+	err := w.commit(func(b *rows.Builder) error { return b.DropIndex(tenant, "shop.customers", "by_email") })
+	if got := fault.CodeOf(err); got != fault.Unsupported {
+		t.Fatalf("dropping a manifest's index: %q", got)
+	}
+}
+
+func TestRollbackLeavesTheFrameAsItWas(t *testing.T) {
+	w := newBench(t, 1)
+	w.create(parentManifest)
+	tbl := w.table("shop.customers")
+	if err := w.commit(func(b *rows.Builder) error {
+		if _, err := b.Put(prepare(t, tbl, schema.Row{schema.I64(1), schema.Str("a"), schema.Str("Ulm")}), rows.Any()); err != nil {
+			return err
+		}
+		sp := b.Savepoint()
+		if _, err := b.Put(prepare(t, tbl, schema.Row{schema.I64(1), schema.Str("b"), schema.Str("Pune")}), rows.Any()); err != nil {
+			return err
+		}
+		if _, err := b.Put(prepare(t, tbl, schema.Row{schema.I64(2), schema.Str("c"), schema.Null()}), rows.Any()); err != nil {
+			return err
+		}
+		b.Rollback(sp)
+		_, err := b.Put(prepare(t, tbl, schema.Row{schema.I64(3), schema.Str("b"), schema.Null()}), rows.Any())
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	w.check()
+	w.compare(&model{customers: map[int64]customer{1: {"a", "Ulm"}, 3: {"b", ""}}})
+}

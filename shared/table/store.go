@@ -1,0 +1,305 @@
+package table
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"runtime"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/bloom"
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/sirupsen/logrus"
+
+	"originchain/shared/frame"
+	"originchain/shared/lsn"
+)
+
+// Applied says which frame the state stands at. It is stored node-locally, in
+// the same batch as the frame's operations.
+type Applied struct {
+	Pos    lsn.Pos
+	Chain  lsn.Chain
+	Digest lsn.Digest
+	Stamp  int64 // micros, of the frame
+}
+
+// appliedKey is node-local: outside the digest, the same on no two nodes.
+var appliedKey = append([]byte{areaLocal}, "applied"...)
+
+const appliedSize = 8 + 8 + 32 + lsn.DigestSize + 8
+
+func (a *Applied) append(dst []byte) []byte {
+	dst = binary.LittleEndian.AppendUint64(dst, uint64(a.Pos.LSN))
+	dst = binary.LittleEndian.AppendUint64(dst, uint64(a.Pos.Epoch))
+	dst = append(dst, a.Chain[:]...)
+	dst = a.Digest.Append(dst)
+	return binary.LittleEndian.AppendUint64(dst, uint64(a.Stamp))
+}
+
+func decodeApplied(b []byte) (a Applied, err error) {
+	if len(b) != appliedSize {
+		return a, fmt.Errorf("applied position: want %d bytes, got %d", appliedSize, len(b))
+	}
+	a.Pos.LSN = lsn.LSN(binary.LittleEndian.Uint64(b))
+	a.Pos.Epoch = lsn.Epoch(binary.LittleEndian.Uint64(b[8:]))
+	copy(a.Chain[:], b[16:])
+	a.Digest = lsn.DigestFrom(b[48:])
+	a.Stamp = int64(binary.LittleEndian.Uint64(b[64:]))
+	return a, nil
+}
+
+// Options configure a Store.
+type Options struct {
+	FS  vfs.FS
+	Dir string
+	Log logrus.FieldLogger
+	// ReadOnly opens a state that nothing may change, such as a checkpoint.
+	ReadOnly bool
+	// CacheBytes and MemtableBytes size Pebble; 0 takes the defaults below.
+	CacheBytes    int64
+	MemtableBytes uint64
+}
+
+const (
+	defaultCacheBytes    = 128 << 20
+	defaultMemtableBytes = 32 << 20
+	bloomBitsPerKey      = 10
+	maxOpenFiles         = 512
+)
+
+// Store is the state on disk. Reads see what was applied; Apply is for one
+// goroutine at a time.
+type Store struct {
+	db *pebble.DB
+}
+
+// Open opens or creates the state in o.Dir.
+func Open(o Options) (*Store, error) {
+	cacheBytes := o.CacheBytes
+	if cacheBytes == 0 {
+		cacheBytes = defaultCacheBytes
+	}
+	cache := pebble.NewCache(cacheBytes)
+	defer cache.Unref()
+	opts := &pebble.Options{
+		FS: o.FS, ReadOnly: o.ReadOnly, Cache: cache, MaxOpenFiles: maxOpenFiles,
+		// The log is the only log: a second one would only be a second fsync.
+		DisableWAL:                  true,
+		FormatMajorVersion:          pebble.FormatValueSeparation,
+		MemTableSize:                defaultMemtableBytes,
+		MemTableStopWritesThreshold: 4,
+		L0CompactionThreshold:       4,
+		L0StopWritesThreshold:       24,
+		LBaseMaxBytes:               64 << 20,
+		Logger:                      pebbleLog{o.Log},
+		CompactionConcurrencyRange:  func() (int, int) { return 1, max(1, runtime.GOMAXPROCS(0)-1) },
+	}
+	if o.MemtableBytes != 0 {
+		opts.MemTableSize = o.MemtableBytes
+	}
+	for i := range opts.Levels {
+		opts.Levels[i].FilterPolicy = bloom.FilterPolicy(bloomBitsPerKey)
+	}
+	db, err := pebble.Open(o.Dir, opts)
+	if err != nil {
+		return nil, fmt.Errorf("open the state in %s: %w", o.Dir, err)
+	}
+	return &Store{db: db}, nil
+}
+
+// Close closes the state. What is in memory only is replayed from the log at
+// the next opening.
+func (s *Store) Close() error { return s.db.Close() }
+
+// Applied reads which frame the state stands at; the zero value is the empty state.
+func (s *Store) Applied() (Applied, error) { return readApplied(s.db) }
+
+// Get implements View on the newest applied state.
+func (s *Store) Get(key []byte) ([]byte, bool, error) { return get(s.db, key) }
+
+// Iter implements View on the state as it is when the iterator is made.
+func (s *Store) Iter(lower, upper []byte, reverse bool) (Iterator, error) {
+	return iterate(s.db, lower, upper, reverse)
+}
+
+// Snapshot freezes the applied state until it is closed.
+func (s *Store) Snapshot() (*Snapshot, error) {
+	snap := s.db.NewSnapshot()
+	a, err := readApplied(snap)
+	if err != nil {
+		return nil, errors.Join(err, snap.Close())
+	}
+	return &Snapshot{snap: snap, applied: a}, nil
+}
+
+// Flush writes memory to disk: the state then stands at least at the frame that
+// was applied when it was called, after any crash.
+func (s *Store) Flush() error { return s.db.Flush() }
+
+// Checkpoint flushes and makes a copy in dir by hard links. The copy stands at
+// or above the frame applied when it was called; only the copy itself says where.
+func (s *Store) Checkpoint(dir string) error {
+	if err := s.db.Flush(); err != nil {
+		return err
+	}
+	return s.db.Checkpoint(dir)
+}
+
+// DiskBytes is how much disk the state takes.
+func (s *Store) DiskBytes() uint64 { return s.db.Metrics().DiskSpaceUsage() }
+
+// Snapshot is a frozen state.
+type Snapshot struct {
+	snap    *pebble.Snapshot
+	applied Applied
+}
+
+// Applied is the frame the snapshot stands at.
+func (s *Snapshot) Applied() Applied { return s.applied }
+
+// Get implements View.
+func (s *Snapshot) Get(key []byte) ([]byte, bool, error) { return get(s.snap, key) }
+
+// Iter implements View.
+func (s *Snapshot) Iter(lower, upper []byte, reverse bool) (Iterator, error) {
+	return iterate(s.snap, lower, upper, reverse)
+}
+
+// Close releases the snapshot.
+func (s *Snapshot) Close() error { return s.snap.Close() }
+
+func readApplied(r pebble.Reader) (Applied, error) {
+	b, ok, err := get(r, appliedKey)
+	if err != nil || !ok {
+		return Applied{}, err
+	}
+	return decodeApplied(b)
+}
+
+func get(r pebble.Reader, key []byte) ([]byte, bool, error) {
+	v, closer, err := r.Get(key)
+	if errors.Is(err, pebble.ErrNotFound) {
+		return nil, false, nil
+	}
+	if err != nil {
+		return nil, false, err
+	}
+	out := append(make([]byte, 0, len(v)), v...)
+	return out, true, closer.Close()
+}
+
+func iterate(r pebble.Reader, lower, upper []byte, reverse bool) (Iterator, error) {
+	it, err := r.NewIter(&pebble.IterOptions{LowerBound: lower, UpperBound: upper})
+	if err != nil {
+		return nil, err
+	}
+	return &pebbleIter{it: it, reverse: reverse}, nil
+}
+
+// pebbleIter gives Pebble's iterator one direction.
+type pebbleIter struct {
+	it      *pebble.Iterator
+	reverse bool
+	begun   bool
+}
+
+func (i *pebbleIter) Next() bool {
+	switch {
+	case i.begun && i.reverse:
+		return i.it.Prev()
+	case i.begun:
+		return i.it.Next()
+	}
+	i.begun = true
+	if i.reverse {
+		return i.it.Last()
+	}
+	return i.it.First()
+}
+
+func (i *pebbleIter) Key() []byte   { return i.it.Key() }
+func (i *pebbleIter) Value() []byte { return i.it.Value() }
+func (i *pebbleIter) Err() error    { return i.it.Error() }
+func (i *pebbleIter) Close() error  { return i.it.Close() }
+
+// pebbleLog hands Pebble's own messages to ours: its routine ones at debug.
+type pebbleLog struct{ log logrus.FieldLogger }
+
+func (l pebbleLog) Infof(format string, args ...any) {
+	l.log.WithField("detail", fmt.Sprintf(format, args...)).Debug("state store")
+}
+
+func (l pebbleLog) Errorf(format string, args ...any) {
+	l.log.WithField("detail", fmt.Sprintf(format, args...)).Error("state store")
+}
+
+// Fatalf is what Pebble calls when it cannot go on; it must not return. The
+// panic ends the process: the log is whole, and the next start replays it.
+func (l pebbleLog) Fatalf(format string, args ...any) {
+	msg := fmt.Sprintf(format, args...)
+	l.log.WithField("detail", msg).Error("state store failed")
+	panic("state store failed: " + msg)
+}
+
+// Batch gathers the operations of consecutive frames; Commit applies them and
+// the position of the last one together.
+type Batch struct {
+	db *pebble.DB
+	b  *pebble.Batch
+}
+
+// NewBatch makes an empty Batch.
+func (s *Store) NewBatch() *Batch { return &Batch{db: s.db, b: s.db.NewBatch()} }
+
+// Add adds one operation. Operations apply in the order they are added.
+func (b *Batch) Add(op *frame.Op) error {
+	switch op.Type {
+	case frame.Put:
+		return b.b.Set(op.Key, op.Value, nil)
+	case frame.Delete:
+		return b.b.Delete(op.Key, nil)
+	case frame.RangeDelete:
+		return b.b.DeleteRange(op.Key, op.End, nil)
+	}
+	return fmt.Errorf("state: unknown operation %d", op.Type)
+}
+
+// Size is the batch's length in bytes.
+func (b *Batch) Size() int { return b.b.Len() }
+
+// Commit applies the batch; the state then stands at a. It does not sync: what
+// a crash takes away is replayed.
+func (b *Batch) Commit(a Applied) error {
+	if err := b.b.Set(appliedKey, a.append(make([]byte, 0, appliedSize)), nil); err != nil {
+		return err
+	}
+	if err := b.db.Apply(b.b, pebble.NoSync); err != nil {
+		return err
+	}
+	b.b.Reset()
+	return nil
+}
+
+// Close gives the batch back without applying it.
+func (b *Batch) Close() error { return b.b.Close() }
+
+// ScanDigest recomputes the state digest from every key in the view.
+func ScanDigest(v View) (lsn.Digest, uint64, error) {
+	lower, upper := LoggedRange()
+	it, err := v.Iter(lower, upper, false)
+	if err != nil {
+		return lsn.Digest{}, 0, err
+	}
+	var d lsn.Digest
+	var n uint64
+	for it.Next() {
+		d = d.Add(frame.PairHash(it.Key(), it.Value()))
+		n++
+	}
+	err = it.Err()
+	if cerr := it.Close(); err == nil {
+		err = cerr
+	}
+	return d, n, err
+}
