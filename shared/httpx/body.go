@@ -22,14 +22,37 @@ type deadliner interface {
 // extendWrite gives a write writeTimeout to be taken by the client: at the
 // start of an answer and again for every large piece, so that a client that
 // does not read holds nothing for ever, and a long answer has no total bound.
+//
+// On HTTP/1 a deadline only matters to a write that is under way. On HTTP/2 it
+// is a timer that ends the stream, also between two writes, so there a piece of
+// a streamed answer has its deadline lifted by restWrite.
 func (x *exchange) extendWrite(n int) {
 	x.sinceDeadline += n
 	if x.sinceDeadline < deadlineEveryBytes && x.deadlined {
 		return
 	}
 	x.deadlined, x.sinceDeadline = true, 0
+	x.setWriteDeadline(time.Now().Add(x.call.server.cfg.WriteTimeout))
+}
+
+// restWrite lifts the deadline between two pieces of a streamed answer on HTTP/2.
+func (x *exchange) restWrite() {
+	if x.deadlined && !x.whole && x.call.Request.ProtoMajor > 1 {
+		x.deadlined = false
+		x.setWriteDeadline(time.Time{})
+	}
+}
+
+// endWrite bounds what net/http still has to write when the handler is done.
+func (x *exchange) endWrite() {
+	if x.begun() && !x.deadlined {
+		x.setWriteDeadline(time.Now().Add(x.call.server.cfg.WriteTimeout))
+	}
+}
+
+func (x *exchange) setWriteDeadline(at time.Time) {
 	if d, ok := x.ResponseWriter.(deadliner); ok {
-		_ = d.SetWriteDeadline(time.Now().Add(x.call.server.cfg.WriteTimeout)) // a closed connection fails the write itself
+		_ = d.SetWriteDeadline(at) // a closed connection fails the write itself
 	}
 }
 
@@ -68,7 +91,6 @@ func (c *Call) readBody(buf []byte) ([]byte, error) {
 		return nil, err
 	}
 	buf = buf[:0]
-	defer c.endRead()
 	for {
 		if len(buf) == cap(buf) {
 			grown := min(2*int64(cap(buf)), limit+1)
@@ -84,6 +106,7 @@ func (c *Call) readBody(buf []byte) ([]byte, error) {
 			return nil, tooLarge(limit)
 		}
 		if errors.Is(err, io.EOF) {
+			c.endRead()
 			return buf, nil
 		}
 		if err != nil {
@@ -116,13 +139,34 @@ func (c *Call) extendRead() {
 	}
 }
 
-// endRead lifts the read deadline: net/http goes on reading in the background
-// to notice a client that leaves, and takes a deadline for such a leave.
+// endRead lifts the read deadline at the end of the body: net/http goes on
+// reading in the background to notice a client that leaves, and takes a
+// deadline for such a leave.
 func (c *Call) endRead() {
+	c.bodyRead = true
+	c.liftRead()
+}
+
+func (c *Call) liftRead() {
 	if d, ok := c.x.ResponseWriter.(deadliner); ok {
 		_ = d.SetReadDeadline(time.Time{})
 	}
 }
+
+// abandonBody bounds the wait for a body that the handler did not read to its
+// end: net/http reads on past the answer, so that the connection can be used
+// again, and would wait without end for a client that sends nothing.
+func (c *Call) abandonBody() {
+	if c.Request.ContentLength != 0 && !c.bodyRead {
+		if d, ok := c.x.ResponseWriter.(deadliner); ok {
+			_ = d.SetReadDeadline(time.Now().Add(min(c.server.cfg.BodyTimeout, abandonedBodyTimeout)))
+		}
+	}
+}
+
+// abandonedBodyTimeout is enough for the bytes that were under way when the
+// request was refused.
+const abandonedBodyTimeout = time.Second
 
 // bodyError is a body that did not arrive.
 func bodyError(err error) error {
@@ -142,9 +186,13 @@ func (b *streamBody) Read(p []byte) (int, error) {
 	}
 	b.call.extendRead()
 	n, err := b.call.Request.Body.Read(p)
-	b.call.endRead()
-	if err != nil && !errors.Is(err, io.EOF) {
+	switch {
+	case errors.Is(err, io.EOF):
+		b.call.endRead()
+	case err != nil:
 		err = bodyError(err)
+	case b.call.Request.ProtoMajor > 1:
+		b.call.liftRead() // there it would end the stream while the handler works
 	}
 	return n, err
 }

@@ -34,6 +34,8 @@ type Call struct {
 	query   url.Values
 	x       exchange
 	idValue [1]string
+	// bodyRead says that the body was read to its end.
+	bodyRead bool
 	// charged is how many bytes of the body budget this call holds.
 	charged int64
 	// object is what a privileged action was done to, for the audit line.
@@ -135,6 +137,7 @@ func (c *Call) send(status int, contentType string, body []byte) {
 	h := c.x.Header()
 	h[canonicalContentType] = contentTypeValue(contentType)
 	h[canonicalContentLength] = []string{strconv.Itoa(len(body))}
+	c.x.whole = true
 	c.x.WriteHeader(status)
 	_, _ = c.x.Write(body) // the client is gone; its handler has nothing left to undo
 }

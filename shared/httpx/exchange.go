@@ -42,6 +42,8 @@ type exchange struct {
 	// deadlined says that this answer has a write deadline; sinceDeadline counts bytes under it.
 	deadlined     bool
 	sinceDeadline int
+	// whole says that the answer is one piece.
+	whole bool
 	// sent counts the bytes of the body.
 	sent int64
 }
@@ -69,6 +71,7 @@ func (x *exchange) Write(p []byte) (int, error) {
 	x.extendWrite(len(p))
 	n, err := x.ResponseWriter.Write(p)
 	x.sent += int64(n)
+	x.restWrite()
 	return n, err
 }
 

@@ -238,6 +238,8 @@ func (s *Server) end(c *Call, start time.Time) {
 	if panicked != nil && panicked != http.ErrAbortHandler {
 		panicked = s.answerPanic(c, panicked)
 	}
+	c.abandonBody()
+	c.x.endWrite()
 	if c.charged > 0 {
 		s.bodyBytes.Add(-c.charged)
 	}
