@@ -1,0 +1,154 @@
+package engine
+
+import (
+	"context"
+	"sync"
+
+	"github.com/oklog/ulid/v2"
+
+	"originchain/shared/fault"
+	"originchain/shared/lsn"
+	"originchain/shared/rows"
+)
+
+// Proposal asks for one frame.
+type Proposal struct {
+	Tenant ulid.ULID
+	// Build decides the frame's operations against the state that the frame
+	// before it leaves, pending ones included. It runs in the sequencer, which
+	// everything waits for: it must be short and must not block. An error, or
+	// no operation, means no frame.
+	Build func(b *rows.Builder) error
+	// Idem, if set, answers a repeated request with the first answer.
+	Idem *Idempotency
+}
+
+// Idempotency says how a request is recognised and what its answer is. The
+// answer is stored in the frame that does the work.
+type Idempotency struct {
+	Key     string
+	Request [32]byte // SHA-256 of what is asked
+	Status  uint16
+	Answer  func(lsn.Pos) []byte
+}
+
+// Outcome is what became of a proposal.
+type Outcome struct {
+	// Pos is the frame; for a proposal without a frame, the one it was decided on.
+	Pos lsn.Pos
+	// Stored is the first answer, when this request was a repetition.
+	Stored *rows.Answer
+}
+
+// pending is a proposal on its way.
+type pending struct {
+	Proposal
+	out  Outcome
+	err  error
+	done chan struct{}
+}
+
+var pendings = sync.Pool{New: func() any { return &pending{done: make(chan struct{}, 1)} }}
+
+// Commit decides a proposal, makes it durable and visible, and returns. When
+// ctx ends first the outcome is unknown: the frame may still be written.
+func (e *Engine) Commit(ctx context.Context, p Proposal) (Outcome, error) {
+	w := pendings.Get().(*pending)
+	w.Proposal, w.out, w.err = p, Outcome{}, nil
+	if err := e.propose(w); err != nil {
+		pendings.Put(w)
+		return Outcome{}, err
+	}
+	select {
+	case <-w.done:
+		out, err := w.out, w.err
+		w.Proposal = Proposal{}
+		pendings.Put(w)
+		return out, err
+	case <-ctx.Done():
+		// w is left to the collector: the pipeline still holds it.
+		return Outcome{}, fault.New(fault.Cancelled, "the request ended before its commit was decided; retry with the same Idempotency-Key").
+			With("outcome", "unknown").Wrap(ctx.Err())
+	}
+}
+
+func (e *Engine) propose(w *pending) error {
+	e.closing.RLock()
+	defer e.closing.RUnlock()
+	if f := e.failure.Load(); f != nil {
+		return fault.New(fault.NotReady, "the server cannot write its log and is stopping; send the request to the next writer").WithRetry().Wrap(f.err)
+	}
+	if e.closed {
+		return fault.New(fault.NotReady, "the server is stopping and takes no more writes; send the request to the next writer").WithRetry()
+	}
+	if e.pendingBytes.Load() >= maxPendingBytes {
+		return errOverloaded()
+	}
+	select {
+	case e.proposals <- w:
+		return nil
+	default:
+		return errOverloaded()
+	}
+}
+
+func errOverloaded() error {
+	return fault.New(fault.Overloaded, "more writes are waiting than the disk takes; nothing was written, retry after a moment").WithRetry()
+}
+
+func (w *pending) answer(pos lsn.Pos, err error) {
+	w.out.Pos, w.err = pos, err
+	w.done <- struct{}{}
+}
+
+// answerQueue holds, in log order, who waits for which frame to be visible.
+type answerQueue struct {
+	mu    sync.Mutex
+	queue []awaiting
+	dead  error // set when nothing will become visible any more
+}
+
+type awaiting struct {
+	w   *pending
+	lsn lsn.LSN
+	err error
+}
+
+// add answers w once at is visible; LSNs never decrease from call to call.
+func (q *answerQueue) add(e *Engine, w *pending, at lsn.LSN, err error) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	switch {
+	case lsn.LSN(e.visible.Load()) >= at:
+		w.answer(lsn.Pos{Epoch: e.epoch, LSN: at}, err)
+	case q.dead != nil:
+		w.answer(lsn.Pos{}, q.dead)
+	default:
+		q.queue = append(q.queue, awaiting{w, at, err})
+	}
+}
+
+// release answers everyone whose frame is visible.
+func (q *answerQueue) release(e *Engine, visible lsn.LSN) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	n := 0
+	for n < len(q.queue) && q.queue[n].lsn <= visible {
+		a := &q.queue[n]
+		a.w.answer(lsn.Pos{Epoch: e.epoch, LSN: a.lsn}, a.err)
+		a.w, a.err = nil, nil
+		n++
+	}
+	q.queue = append(q.queue[:0], q.queue[n:]...)
+}
+
+// abandon answers everyone that is left, and all who come later, with err.
+func (q *answerQueue) abandon(err error) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.dead = err
+	for _, a := range q.queue {
+		a.w.answer(lsn.Pos{}, err)
+	}
+	q.queue = nil
+}

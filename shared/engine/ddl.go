@@ -1,0 +1,167 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/oklog/ulid/v2"
+
+	"originchain/shared/lsn"
+	"originchain/shared/rows"
+	"originchain/shared/schema"
+	"originchain/shared/table"
+)
+
+// indexFillRows is how many rows one frame of an index build covers: small
+// enough that writers in between wait for a few milliseconds at most.
+const indexFillRows = 1000
+
+// CreateTable registers a manifest; created is false when it was there.
+func (e *Engine) CreateTable(ctx context.Context, tenant ulid.ULID, manifest []byte) (created bool, pos lsn.Pos, err error) {
+	out, err := e.Commit(ctx, Proposal{Tenant: tenant, Build: func(b *rows.Builder) (err error) {
+		_, created, err = b.CreateTable(tenant, manifest)
+		return err
+	}})
+	return created, out.Pos, err
+}
+
+// DropTable removes a table, its rows and its indexes in one frame.
+func (e *Engine) DropTable(ctx context.Context, tenant ulid.ULID, name string) (lsn.Pos, error) {
+	out, err := e.Commit(ctx, Proposal{Tenant: tenant, Build: func(b *rows.Builder) error {
+		return b.DropTable(tenant, name)
+	}})
+	return out.Pos, err
+}
+
+// DropIndex removes an index that CreateIndex made.
+func (e *Engine) DropIndex(ctx context.Context, tenant ulid.ULID, name, index string) (lsn.Pos, error) {
+	out, err := e.Commit(ctx, Proposal{Tenant: tenant, Build: func(b *rows.Builder) error {
+		return b.DropIndex(tenant, name, index)
+	}})
+	return out.Pos, err
+}
+
+// CreateIndex builds an index while reads and writes go on: one frame announces
+// it to writers, many fill it, one makes it usable. When it fails, or the
+// process dies, what was built is taken away again.
+func (e *Engine) CreateIndex(ctx context.Context, tenant ulid.ULID, name string, ix table.IndexRecord) (rowsIndexed uint64, pos lsn.Pos, err error) {
+	var t *table.Table
+	_, err = e.Commit(ctx, Proposal{Tenant: tenant, Build: func(b *rows.Builder) (err error) {
+		t, err = b.CreateIndex(tenant, name, ix)
+		return err
+	}})
+	if err != nil {
+		return 0, lsn.Pos{}, err
+	}
+	rowsIndexed, err = e.fillIndex(ctx, t, ix.Name)
+	if err == nil {
+		var out Outcome
+		out, err = e.Commit(ctx, Proposal{Tenant: tenant, Build: func(b *rows.Builder) error { return b.FinishIndex(t, ix.Name) }})
+		pos = out.Pos
+	}
+	if err != nil {
+		// The request may have ended; its half-built index must go all the same.
+		_, derr := e.DropIndex(context.WithoutCancel(ctx), tenant, name, ix.Name)
+		return 0, lsn.Pos{}, errors.Join(err, derr)
+	}
+	return rowsIndexed, pos, nil
+}
+
+// fillIndex walks a snapshot taken after the announcement: every row is either
+// in it, or was written by a writer that maintains the index already.
+func (e *Engine) fillIndex(ctx context.Context, t *table.Table, index string) (n uint64, err error) {
+	ix, ok := t.Index(index)
+	if !ok {
+		return 0, fmt.Errorf("index %s of table %s vanished while it was built", index, t.Table.ID)
+	}
+	snap, err := e.store.Snapshot()
+	if err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, snap.Close()) }()
+	lower, upper := table.RowRange(t)
+	scan, err := table.ScanRows(snap, t, lower, upper, false)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, scan.Close()) }()
+	for {
+		keys := nextKeys(scan)
+		if len(keys) == 0 {
+			return n, scan.Err()
+		}
+		if err := e.fillRows(ctx, t, ix, keys); err != nil {
+			return n, err
+		}
+		n += uint64(len(keys))
+	}
+}
+
+func nextKeys(scan *table.RowScan) [][]byte {
+	var keys [][]byte
+	for len(keys) < indexFillRows && scan.Next() {
+		keys = append(keys, append([]byte(nil), scan.Key()...))
+	}
+	return keys
+}
+
+func (e *Engine) fillRows(ctx context.Context, t *table.Table, ix schema.Index, keys [][]byte) error {
+	_, err := e.Commit(ctx, Proposal{Tenant: t.Tenant, Build: func(b *rows.Builder) error {
+		return b.FillIndex(t, ix, keys)
+	}})
+	return err
+}
+
+// dropUnfinishedIndexes takes away what builds left that a crash cut short:
+// their requests were never answered.
+func (e *Engine) dropUnfinishedIndexes(ctx context.Context) error {
+	tenants, err := e.tenantIDs()
+	if err != nil {
+		return err
+	}
+	for _, tenant := range tenants {
+		cat, err := e.Catalog(tenant)
+		if err != nil {
+			return err
+		}
+		for _, name := range cat.Names() {
+			t, _ := cat.Lookup(name)
+			if err := e.dropBuilding(ctx, t); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (e *Engine) dropBuilding(ctx context.Context, t *table.Table) error {
+	for _, ix := range t.Indexes {
+		if ix.Ready {
+			continue
+		}
+		e.deps.Log.WithField("tenant", t.Tenant.String()).WithField("table", t.Table.ID).WithField("index", ix.Name).
+			Warn("dropping an index whose build did not finish")
+		if _, err := e.DropIndex(ctx, t.Tenant, t.Table.ID, ix.Name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (e *Engine) tenantIDs() (ids []ulid.ULID, err error) {
+	lower, upper := table.RecordRange(table.System, table.SpaceTenants)
+	it, err := e.store.Iter(lower, upper, false)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, it.Close()) }()
+	for it.Next() {
+		p, ok := table.SplitKey(it.Key())
+		if !ok || len(p.Rest) != len(ulid.ULID{}) {
+			return nil, fmt.Errorf("malformed tenant key %x", it.Key())
+		}
+		ids = append(ids, ulid.ULID(p.Rest))
+	}
+	return ids, it.Err()
+}
