@@ -233,21 +233,11 @@ func Peek(src []byte) (int, error) {
 	return align(int(stored)), nil
 }
 
-// Claim is what a frame's header says of itself before its CRC is checked.
-type Claim struct {
-	LSN    lsn.LSN
-	Epoch  lsn.Epoch
-	Synced lsn.LSN
-}
-
-// PeekClaim reads the claim in the first HeaderSize bytes of a frame, which
-// src must hold. It is for searches that would otherwise pay a CRC at every
-// offset; nothing it says may be trusted before Decode has agreed.
-func PeekClaim(src []byte) Claim {
+// PeekClaim reads what the first HeaderSize bytes of a frame, which src must
+// hold, say of its LSN and synced LSN. It is for searches that would otherwise
+// pay a CRC at every offset; nothing it says may be trusted before Decode has
+// agreed.
+func PeekClaim(src []byte) (at, synced lsn.LSN) {
 	_ = src[HeaderSize-1]
-	return Claim{
-		LSN:    lsn.LSN(binary.LittleEndian.Uint64(src[offLSN:])),
-		Epoch:  lsn.Epoch(binary.LittleEndian.Uint64(src[offEpoch:])),
-		Synced: lsn.LSN(binary.LittleEndian.Uint64(src[offSynced:])),
-	}
+	return lsn.LSN(binary.LittleEndian.Uint64(src[offLSN:])), lsn.LSN(binary.LittleEndian.Uint64(src[offSynced:]))
 }

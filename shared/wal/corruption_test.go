@@ -114,6 +114,9 @@ func TestNoFlippedByteLosesAnAcknowledgedFrame(t *testing.T) {
 			case len(got) < int(c.synced) || !same(got, c.src.frames[:len(got)]):
 				t.Fatalf("%s byte %d: %d frames read of %d acknowledged, or other ones", name, i, len(got), c.synced)
 			}
+			if bad != nil && filepath.Base(bad.File) != name && (name == c.last || i > frame.SegmentHeaderSize) {
+				t.Fatalf("%s byte %d: another file is blamed: %v", name, i, err)
+			}
 			if i < int(c.syncedEnd) && name == c.last && err == nil {
 				t.Fatalf("%s byte %d: damage to an acknowledged frame passes", name, i)
 			}
@@ -314,6 +317,16 @@ func TestOpenRefuses(t *testing.T) {
 			binary.LittleEndian.PutUint32(raw[252:], crc32.Checksum(raw[:252], castagnoli))
 			return os.WriteFile(path, raw, 0o644)
 		}, "written by a newer version"},
+		"an acknowledged frame is damaged": {func(dir string, _ *Options) error {
+			path := filepath.Join(dir, c.last)
+			raw, err := os.ReadFile(path)
+			must(t, err)
+			raw[c.syncedEnd-20] ^= 1
+			return os.WriteFile(path, raw, 0o644)
+		}, "the log was durable up to"},
+		"the last segment is zeroed": {func(dir string, _ *Options) error {
+			return os.WriteFile(filepath.Join(dir, c.last), make([]byte, c.end), 0o644)
+		}, "segment magic"},
 		"a header without its bytes in front of frames": {func(dir string, _ *Options) error {
 			path := filepath.Join(dir, c.last)
 			raw, err := os.ReadFile(path)
@@ -465,4 +478,97 @@ func TestReaderRefusesAWrongDigest(t *testing.T) {
 		t.Errorf("%d frames, %v", len(got), err)
 	}
 	must(t, l.Close())
+}
+
+// TestReaderHoldsFilesAgainstTheLog swaps a file under an open log for one
+// that is whole and another: the reader must notice at the join at the latest.
+func TestReaderHoldsFilesAgainstTheLog(t *testing.T) {
+	write := func(wall int64) (string, *Log) {
+		dir := t.TempDir()
+		l := mustOpen(t, testOptions(vfs.Default, dir))
+		must(t, l.BeginEpoch(1))
+		src := newSource(15)
+		for range 6 {
+			g := src.group(2, 300)
+			g[1].Wall += wall
+			commit(t, l, g)
+		}
+		return dir, l
+	}
+	dir, l := write(0)
+	other, m := write(1)
+	name := segmentName(1)
+	for what, change := range map[string]func() ([]byte, error){
+		"another history": func() ([]byte, error) { return os.ReadFile(filepath.Join(other, name)) },
+		"another seed": func() ([]byte, error) {
+			raw, err := os.ReadFile(filepath.Join(dir, name))
+			must(t, err)
+			h, err := frame.DecodeSegmentHeader(raw)
+			h.Seed++
+			return append(h.Append(nil), raw[frame.SegmentHeaderSize:]...), err
+		},
+	} {
+		was, err := os.ReadFile(filepath.Join(dir, name))
+		must(t, err)
+		raw, err := change()
+		must(t, err)
+		must(t, os.WriteFile(filepath.Join(dir, name), raw, 0o644))
+		_, err = readAll(l, 1)
+		var bad *fault.Corruption
+		if !errors.As(err, &bad) || (what == "another seed") != (bad.What == "segment header") {
+			t.Errorf("%s: %v", what, err)
+		}
+		must(t, os.WriteFile(filepath.Join(dir, name), was, 0o644))
+	}
+	must(t, l.Close())
+	must(t, m.Close())
+}
+
+func TestSegmentsMustJoin(t *testing.T) {
+	prev := Tail{Pos: lsn.Pos{Epoch: 4, LSN: 9}, Chain: lsn.Chain{1}, Digest: lsn.Digest{Lo: 2}, Timestamp: 3}
+	good := frame.SegmentHeader{Instance: testInstance, Epoch: 4, First: 10, PrevChain: prev.Chain, PrevDigest: prev.Digest, PrevTimestamp: 3}
+	must(t, checkSegment("x", 10, &good, testInstance, &prev))
+	for what, change := range map[string]func(*frame.SegmentHeader){
+		"first LSN": func(h *frame.SegmentHeader) { h.First++ }, "previous chain": func(h *frame.SegmentHeader) { h.PrevChain[31]++ },
+		"previous digest": func(h *frame.SegmentHeader) { h.PrevDigest.Hi++ }, "previous timestamp": func(h *frame.SegmentHeader) { h.PrevTimestamp-- },
+		"epoch": func(h *frame.SegmentHeader) { h.Epoch-- }, "instance": func(h *frame.SegmentHeader) { h.Instance[0]++ },
+	} {
+		h := good
+		change(&h)
+		if err := checkSegment("x", h.First, &h, testInstance, &prev); err == nil || !strings.Contains(err.Error(), what) {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	for _, f := range []frame.Footer{{Frames: 0, Last: 9}, {Frames: 2, Last: 10}, {Frames: 2, Last: 12}} {
+		if err := checkFooter("x", 0, &good, &f); err == nil {
+			t.Errorf("a footer with %d frames up to LSN %d joins a header that begins at 10", f.Frames, f.Last)
+		}
+	}
+	must(t, checkFooter("x", 0, &good, &frame.Footer{Frames: 2, Last: 11}))
+}
+
+func TestMarkKeepsTheNewestGoodSlot(t *testing.T) {
+	path := filepath.Join(t.TempDir(), markName)
+	m, err := openMark(vfs.Default, path)
+	must(t, err)
+	if m.value.valid {
+		t.Fatal("an empty mark is valid")
+	}
+	for i := lsn.LSN(1); i < 6; i++ {
+		must(t, m.write(markValue{durable: i, writer: 3, instance: testInstance}))
+		if _, v, err := readMark(m.file); err != nil || v != (markValue{valid: true, durable: i, writer: 3, instance: testInstance}) {
+			t.Fatalf("write %d: %+v, %v", i, v, err)
+		}
+		if i == 1 {
+			continue
+		}
+		_, err := m.file.WriteAt([]byte{0xFF}, int64(m.sequence%2)*markSlotStride+markLSN+7)
+		must(t, err)
+		if _, v, err := readMark(m.file); err != nil || v.durable != i-1 {
+			t.Fatalf("newest slot damaged after write %d: %+v, %v", i, v, err)
+		}
+		m.sequence-- // write it again
+		must(t, m.write(m.value))
+	}
+	must(t, m.file.Close())
 }

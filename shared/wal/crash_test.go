@@ -228,6 +228,9 @@ func TestFailStop(t *testing.T) {
 				t.Errorf("%s failed, then %s: %v, want the first failure", name, what, again)
 			}
 		}
+		if second := l.fail("later", errors.New("another")); second.Error() != err.Error() {
+			t.Errorf("%s failed, and a later failure took its place: %v", name, second)
+		}
 		if l.Durable() != 2 {
 			t.Errorf("%s failed: durable is %d", name, l.Durable())
 		}
@@ -262,4 +265,73 @@ func TestReadErrorsAreNotCorruption(t *testing.T) {
 		}
 		checkAfter(t, fmt.Sprintf("read %d failed", skip), d, out)
 	}
+}
+
+// TestMarkIsDurableOnceTheEpochBegins: the first frame of an epoch may be torn,
+// and then the mark must say who wrote it.
+func TestMarkIsDurableOnceTheEpochBegins(t *testing.T) {
+	for seed := range uint64(20) {
+		d, _ := newDisk(t)
+		l := mustOpen(t, simOptions(d))
+		must(t, l.BeginEpoch(7))
+		clone := d.CrashClone(rand.New(rand.NewPCG(seed, 1)), simdisk.AnyNames)
+		must(t, l.Close())
+		m, err := openMark(clone, simDir+"/"+markName)
+		must(t, err)
+		if !m.value.valid || m.value.writer != 7 || m.value.instance != testInstance {
+			t.Fatalf("seed %d: the mark is %+v", seed, m.value)
+		}
+		must(t, m.file.Close())
+	}
+}
+
+// TestCutIsDurable: what an opening cut off does not come back.
+func TestCutIsDurable(t *testing.T) {
+	d, _ := newDisk(t)
+	l := mustOpen(t, simOptions(d))
+	must(t, l.BeginEpoch(1))
+	src := newSource(33)
+	commit(t, l, src.group(2, 100))
+	path, end := l.active.path, l.active.end
+	f, err := openFile(d, path)
+	must(t, err)
+	_, err = f.WriteAt([]byte("torn by a crash"), end)
+	must(t, err)
+	must(t, f.Sync())
+	must(t, f.Close())
+	killed := d.KillClone()
+	must(t, l.Close())
+	l = mustOpen(t, simOptions(killed))
+	for seed := range uint64(20) {
+		clone := killed.CrashClone(rand.New(rand.NewPCG(seed, 1)))
+		if info, err := clone.Stat(path); err != nil || info.Size() != end {
+			t.Fatalf("seed %d: %d bytes, want %d: %v", seed, info.Size(), end, err)
+		}
+	}
+	must(t, l.Close())
+}
+
+// TestOpenSyncsBeforeItTrusts: frames that only the page cache holds after a
+// kill are durable once the log is open, and may then be served.
+func TestOpenSyncsBeforeItTrusts(t *testing.T) {
+	d, _ := newDisk(t)
+	l := mustOpen(t, simOptions(d))
+	must(t, l.BeginEpoch(1))
+	src := newSource(34)
+	commit(t, l, src.group(1, 100))
+	must(t, l.Append(src.group(1, 100)))
+	killed := d.KillClone()
+	must(t, l.Close())
+	l = mustOpen(t, simOptions(killed))
+	if l.Durable() != 2 {
+		t.Fatalf("durable is %d after a kill, want 2", l.Durable())
+	}
+	for seed := range uint64(20) {
+		after := mustOpen(t, simOptions(killed.CrashClone(rand.New(rand.NewPCG(seed, 1)))))
+		if after.Durable() != 2 {
+			t.Fatalf("seed %d: LSN 2 was served and is gone", seed)
+		}
+		must(t, after.Close())
+	}
+	must(t, l.Close())
 }

@@ -238,8 +238,7 @@ func witnessAt(s *lastSegment, offset int64, x lsn.LSN, dec *frame.Decoder) (lsn
 	if err != nil || offset+int64(size) > s.size {
 		return 0, nil
 	}
-	claim := frame.PeekClaim(head[:])
-	if claim.Epoch != s.header.Epoch || claim.Synced < x || claim.LSN <= claim.Synced {
+	if at, synced := frame.PeekClaim(head[:]); synced < x || at <= synced {
 		return 0, nil
 	}
 	raw := make([]byte, size)
