@@ -162,18 +162,26 @@ func (v Value) String() string {
 	switch v.t {
 	case TypeStr:
 		return v.s
-	case TypeI64:
-		return strconv.FormatInt(int64(v.n), 10)
-	case TypeU64:
-		return strconv.FormatUint(v.n, 10)
-	case TypeF64:
-		return string(appendFloat(nil, v.AsF64()))
-	case TypeBool:
-		return strconv.FormatBool(v.AsBool())
 	case TypeBytes:
 		return base64.StdEncoding.EncodeToString([]byte(v.s))
-	default:
+	case TypeNull:
 		return "NULL"
+	default:
+		return string(appendPlain(nil, v))
+	}
+}
+
+// appendPlain writes a number or a bool as in JSON.
+func appendPlain(dst []byte, v Value) []byte {
+	switch v.t {
+	case TypeI64:
+		return strconv.AppendInt(dst, int64(v.n), 10)
+	case TypeU64:
+		return strconv.AppendUint(dst, v.n, 10)
+	case TypeF64:
+		return appendFloat(dst, v.AsF64())
+	default:
+		return strconv.AppendBool(dst, v.AsBool())
 	}
 }
 
