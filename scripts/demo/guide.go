@@ -1,0 +1,60 @@
+package main
+
+import (
+	"fmt"
+	"path/filepath"
+	"strings"
+)
+
+// guide says where everything is and how to go on.
+func (d *demo) guide() error {
+	if err := d.writeEnv(); err != nil {
+		return err
+	}
+	d.sayf(`
+The server is up.
+
+  endpoint      %s
+  tenant        %s
+  tenant token  %s
+  admin token   %s
+  server log    %s
+`, d.server.URL(), d.tenant, d.token, d.adminToken, d.serverLog)
+	if d.once {
+		return nil
+	}
+	d.sayf(`
+Go on in another terminal:
+
+  . %s
+  curl -sS "$OC_URL/v1/tenants/$OC_TENANT/rows/demo.airports/HNL" -H "Authorization: Bearer $OC_TOKEN"
+  curl -sS "$OC_URL/v1/tenants/$OC_TENANT/sql" -H "Authorization: Bearer $OC_TOKEN" \
+    -d '{"sql": "SELECT COUNT(*) AS late FROM demo.flights WHERE delay > ?", "params": [60]}'
+  curl -sS "$OC_URL/v1/tenants/$OC_TENANT/usage" -H "Authorization: Bearer $OC_TOKEN"
+
+Press Ctrl-C to stop. The data stays; run the demo again to go on with it.
+`, d.env)
+	return nil
+}
+
+// writeEnv writes what a shell needs to go on. It names the token files and
+// holds no token, so that it may be shown to anyone.
+func (d *demo) writeEnv() error {
+	token, err := filepath.Abs(d.token)
+	if err != nil {
+		return err
+	}
+	admin, err := filepath.Abs(d.adminToken)
+	if err != nil {
+		return err
+	}
+	return writeFile(d.env, fmt.Sprintf(`# Written by the demo. Load it into a shell with: . %s
+export OC_URL=%s
+export OC_TENANT=%s
+export OC_TOKEN="$(cat %s)"
+export OC_ADMIN_TOKEN="$(cat %s)"
+`, d.env, quote(d.server.URL()), quote(d.tenant), quote(token), quote(admin)))
+}
+
+// quote makes a text one word of a POSIX shell.
+func quote(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }
