@@ -14,6 +14,7 @@ type entryQueue struct {
 	mu      sync.Mutex
 	ready   *sync.Cond
 	entries []*entryRef
+	since   time.Time // when the oldest of entries came
 	closed  bool
 }
 
@@ -21,6 +22,9 @@ func (q *entryQueue) init() { q.ready = sync.NewCond(&q.mu) }
 
 func (q *entryQueue) push(e *entryRef) {
 	q.mu.Lock()
+	if len(q.entries) == 0 {
+		q.since = time.Now()
+	}
 	q.entries = append(q.entries, e)
 	q.mu.Unlock()
 	q.ready.Signal()
@@ -35,7 +39,7 @@ func (q *entryQueue) close() {
 
 // take waits for frames and returns up to maxGroupBytes of them; ok is false
 // when there will be no more. An idle tick returns an empty group.
-func (q *entryQueue) take(into []*entryRef) (group []*entryRef, ok bool) {
+func (q *entryQueue) take(into []*entryRef, lag *fsyncLag) (group []*entryRef, ok bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	for len(q.entries) == 0 {
@@ -52,6 +56,7 @@ func (q *entryQueue) take(into []*entryRef) (group []*entryRef, ok bool) {
 		bytes += len(q.entries[n].Body)
 		n++
 	}
+	lag.begin(q.since)
 	group = append(into[:0], q.entries[:n]...)
 	q.entries = append(q.entries[:0], q.entries[n:]...)
 	return group, true
@@ -73,7 +78,7 @@ func (e *Engine) append() {
 	var entries []wal.Entry
 	for {
 		var ok bool
-		if taken, ok = e.queue.take(taken); !ok {
+		if taken, ok = e.queue.take(taken, &e.lag); !ok {
 			return
 		}
 		if e.failure.Load() != nil {
@@ -96,6 +101,7 @@ func (e *Engine) append() {
 			e.fail("make the log durable", err)
 			continue
 		}
+		e.lag.end()
 		e.noteRoll(first)
 		e.durable <- group{entries: append([]*entryRef(nil), taken...), chain: e.log.Tail().Chain}
 	}

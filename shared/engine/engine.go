@@ -98,6 +98,7 @@ type Engine struct {
 
 	visible      atomic.Uint64 // LSN
 	pendingBytes atomic.Int64
+	lag          fsyncLag
 	failure      atomic.Pointer[failure]
 	failed       chan struct{}
 	closing      sync.RWMutex // held by Commit while it hands over; Close takes it to stop new ones

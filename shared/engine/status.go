@@ -1,0 +1,37 @@
+package engine
+
+import (
+	"sync/atomic"
+	"time"
+)
+
+// MaxPendingBytes is how many bytes may be decided and not yet visible before
+// writes are refused as overloaded.
+const MaxPendingBytes = maxPendingBytes
+
+// PendingBytes is how many bytes are decided and not yet visible.
+func (e *Engine) PendingBytes() int64 { return e.pendingBytes.Load() }
+
+// StateBytes is how much disk the state takes.
+func (e *Engine) StateBytes() uint64 { return e.store.DiskBytes() }
+
+// FsyncLag is how long the oldest frame that is not durable yet has waited for
+// its fsync; while none waits, how long the oldest one of the latest fsync did.
+func (e *Engine) FsyncLag() time.Duration { return e.lag.now() }
+
+// fsyncLag is written by the appender and read by anyone, without a lock.
+type fsyncLag struct {
+	waiting atomic.Int64 // since when the group's oldest frame waits, unix nanoseconds; 0: none
+	latest  atomic.Int64 // how long that of the last group waited, nanoseconds
+}
+
+func (l *fsyncLag) begin(since time.Time) { l.waiting.Store(since.UnixNano()) }
+
+func (l *fsyncLag) end() { l.latest.Store(time.Now().UnixNano() - l.waiting.Swap(0)) }
+
+func (l *fsyncLag) now() time.Duration {
+	if since := l.waiting.Load(); since != 0 {
+		return max(0, time.Duration(time.Now().UnixNano()-since))
+	}
+	return max(0, time.Duration(l.latest.Load()))
+}
