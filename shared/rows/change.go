@@ -1,6 +1,8 @@
 package rows
 
 import (
+	"errors"
+
 	"originchain/shared/fault"
 	"originchain/shared/lsn"
 	"originchain/shared/schema"
@@ -209,10 +211,14 @@ func (b *Builder) current(t *table.Table) (*table.Table, error) {
 	}
 	now, ok := c.Lookup(t.Table.ID)
 	if !ok || now.TableID != t.TableID || now.ChangedLSN != t.ChangedLSN {
-		return nil, fault.New(fault.Conflict, "the schema of table %s changed while the request was prepared; send it again", t.Table.ID).WithRetry()
+		return nil, fault.New(fault.Conflict, "the schema of table %s changed while the request was prepared; send it again", t.Table.ID).WithRetry().Wrap(ErrSchemaChanged)
 	}
 	return now, nil
 }
+
+// ErrSchemaChanged is in the chain of the conflict for a row that was prepared
+// under another schema than the table has now: preparing it again may succeed.
+var ErrSchemaChanged = errors.New("the table's schema has changed")
 
 func (b *Builder) putIndexes(t *table.Table, p *Prepared, oldRow schema.Row) error {
 	for i, ix := range t.Indexes {
