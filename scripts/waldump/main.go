@@ -3,13 +3,12 @@ package main
 
 import (
 	"os"
-	"strconv"
 
 	"originchain/scripts/waldump/dump"
 	"originchain/shared/telemetry"
 )
 
 func main() {
-	cmd := dump.Command(telemetry.Version+" ("+telemetry.Commit+")", strconv.Quote[string])
+	cmd := dump.Command(telemetry.Version+" ("+telemetry.Commit+")", dump.QuoteKey)
 	os.Exit(dump.Execute(cmd))
 }

@@ -2,6 +2,7 @@ package wal
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -539,12 +540,24 @@ func TestSegmentsMustJoin(t *testing.T) {
 			t.Errorf("%s: %v", what, err)
 		}
 	}
-	for _, f := range []frame.Footer{{Frames: 0, Last: 9}, {Frames: 2, Last: 10}, {Frames: 2, Last: 12}} {
-		if err := checkFooter("x", 0, &good, &f); err == nil {
-			t.Errorf("a footer with %d frames up to LSN %d joins a header that begins at 10", f.Frames, f.Last)
+}
+
+func TestFooterMustFitTheHeader(t *testing.T) {
+	h := frame.SegmentHeader{Instance: testInstance, Epoch: 4, First: 10, Seed: 3}
+	for _, c := range []struct {
+		frames uint64
+		last   lsn.LSN
+		ok     bool
+	}{{0, 9, false}, {2, 10, false}, {2, 12, false}, {2, 11, true}} {
+		raw := h.Append(nil)
+		f := frame.Footer{Frames: c.frames, Last: c.last}
+		raw = f.Append(raw, h.Seed, uint64(len(raw)), sha256.New())
+		_, _, err := readFooter(bytes.NewReader(raw), &h, int64(len(raw)))
+		var bad *frame.DecodeError
+		if (err == nil) != c.ok || (err != nil && !errors.As(err, &bad)) {
+			t.Errorf("%d frames up to LSN %d in a segment that begins at 10: %v", c.frames, c.last, err)
 		}
 	}
-	must(t, checkFooter("x", 0, &good, &frame.Footer{Frames: 2, Last: 11}))
 }
 
 func TestMarkKeepsTheNewestGoodSlot(t *testing.T) {

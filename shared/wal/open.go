@@ -8,6 +8,8 @@ import (
 
 	"originchain/shared/frame"
 	"originchain/shared/lsn"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
 // Open opens the log in opts.Dir, creating the directory if need be; that the
@@ -99,13 +101,7 @@ func (l *Log) settleDirectory() ([]lsn.LSN, error) {
 	if err != nil {
 		return nil, fmt.Errorf("list %s: %w", dir, err)
 	}
-	var segments []lsn.LSN
-	for _, name := range names {
-		if first, ok := parseSegmentName(name); ok {
-			segments = append(segments, first)
-		}
-	}
-	slices.Sort(segments)
+	segments := segmentsIn(names)
 	if l.opts.ReadOnly {
 		return segments, nil
 	}
@@ -125,6 +121,18 @@ func (l *Log) settleDirectory() ([]lsn.LSN, error) {
 	return segments, syncDir(disk, dir)
 }
 
+// segmentsIn picks the segments out of a listing, oldest first.
+func segmentsIn(names []string) []lsn.LSN {
+	var segments []lsn.LSN
+	for _, name := range names {
+		if first, ok := parseSegmentName(name); ok {
+			segments = append(segments, first)
+		}
+	}
+	slices.Sort(segments)
+	return segments
+}
+
 func (l *Log) syncFile(path string) error {
 	f, err := openFile(l.opts.FS, path)
 	if err != nil {
@@ -137,21 +145,30 @@ func (l *Log) syncFile(path string) error {
 }
 
 // loadMark returns what the durable mark says.
-func (l *Log) loadMark() (markValue, error) {
+func (l *Log) loadMark() (v markValue, err error) {
 	path := l.path(markName)
-	var v markValue
 	if l.mark != nil {
 		v = l.mark.value
-	} else if f, err := l.opts.FS.Open(path); err == nil {
-		_, v, err = readMark(f)
-		if err := errors.Join(err, f.Close()); err != nil {
-			return v, fmt.Errorf("read %s: %w", path, err)
-		}
-	} else if !errors.Is(err, fs.ErrNotExist) {
-		return v, fmt.Errorf("open %s: %w", path, err)
+	} else if v, err = readMarkFile(l.opts.FS, path); err != nil {
+		return v, err
 	}
 	if v.valid && v.instance != l.opts.Instance {
 		return v, foreign(path, v.instance, l.opts.Instance)
+	}
+	return v, nil
+}
+
+// readMarkFile reads a mark that may not be there, without creating it.
+func readMarkFile(disk vfs.FS, path string) (markValue, error) {
+	f, err := disk.Open(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return markValue{}, nil
+	} else if err != nil {
+		return markValue{}, fmt.Errorf("open %s: %w", path, err)
+	}
+	_, v, err := readMark(f)
+	if err := errors.Join(err, f.Close()); err != nil {
+		return v, fmt.Errorf("read %s: %w", path, err)
 	}
 	return v, nil
 }
@@ -191,21 +208,10 @@ func (l *Log) loadSealed(first lsn.LSN) (err error) {
 	if err := checkSegment(path, first, &header, l.opts.Instance, l.previous()); err != nil {
 		return err
 	}
-	footer, at, err := readFooter(f, header.Seed, info.Size())
+	footer, at, err := readFooter(f, &header, info.Size())
 	if err != nil {
 		return corrupt(path, at, err)
 	}
-	if err := checkFooter(path, at, &header, footer); err != nil {
-		return err
-	}
 	l.adopt(segment{path: path, header: header, last: tailOf(&header, footer), end: at, bytes: info.Size(), sealed: true})
-	return nil
-}
-
-// checkFooter holds a footer against its segment's header.
-func checkFooter(path string, at int64, h *frame.SegmentHeader, f *frame.Footer) error {
-	if want := h.First + lsn.LSN(f.Frames) - 1; f.Frames == 0 || f.Last != want {
-		return corruption(path, at, "last LSN in the footer", fmt.Sprintf("%d, after %d frames", want, f.Frames), fmt.Sprint(f.Last))
-	}
 	return nil
 }

@@ -78,9 +78,10 @@ func readHeader(src io.ReaderAt) (frame.SegmentHeader, error) {
 	return frame.DecodeSegmentHeader(b[:n])
 }
 
-// readFooter reads the footer of a file of size bytes. A *frame.DecodeError
-// says that the file is not sealed, or that its seal is damaged.
-func readFooter(src io.ReaderAt, seed uint64, size int64) (*frame.Footer, int64, error) {
+// readFooter reads the footer of a file of size bytes and holds it against the
+// header. A *frame.DecodeError says that the file is not sealed, or that its
+// seal is damaged.
+func readFooter(src io.ReaderAt, header *frame.SegmentHeader, size int64) (*frame.Footer, int64, error) {
 	if size < frame.SegmentHeaderSize+frame.TrailerSize {
 		return nil, 0, &frame.DecodeError{What: "trailer", Want: "a sealed file", Got: fmt.Sprintf("%d bytes", size)}
 	}
@@ -100,8 +101,15 @@ func readFooter(src io.ReaderAt, seed uint64, size int64) (*frame.Footer, int64,
 	if err := readFull(src, b, int64(at)); err != nil {
 		return nil, 0, err
 	}
-	footer, err := frame.DecodeFooter(b, seed, at)
-	return footer, int64(at), err
+	footer, err := frame.DecodeFooter(b, header.Seed, at)
+	if err != nil {
+		return nil, int64(at), err
+	}
+	if want := header.First + lsn.LSN(footer.Frames) - 1; footer.Frames == 0 || footer.Last != want {
+		err = &frame.DecodeError{What: "last LSN in the footer", Want: fmt.Sprintf("%d, after %d frames", want, footer.Frames), Got: fmt.Sprint(footer.Last)}
+		return nil, int64(at), err
+	}
+	return footer, int64(at), nil
 }
 
 // checkSegment holds a segment's header against its name, the instance and the

@@ -4,6 +4,8 @@ import (
 	"fmt"
 
 	"originchain/shared/lsn"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
 // SegmentInfo describes one segment file of an open log.
@@ -73,4 +75,25 @@ func (l *Log) removable(at lsn.LSN) (string, bool) {
 // String shows where the log stands, for error messages and tests.
 func (t Tail) String() string {
 	return fmt.Sprintf("%s stamp %d digest %s chain %s", t.Pos, t.Timestamp, t.Digest, t.Chain)
+}
+
+// SegmentPaths lists the segment files in dir, oldest first, for tools that
+// read a log without opening it.
+func SegmentPaths(fs vfs.FS, dir string) ([]string, error) {
+	names, err := fs.List(dir)
+	if err != nil {
+		return nil, fmt.Errorf("list %s: %w", dir, err)
+	}
+	var paths []string
+	for _, first := range segmentsIn(names) {
+		paths = append(paths, fs.PathJoin(dir, segmentName(first)))
+	}
+	return paths, nil
+}
+
+// ReadMark returns the LSN that the durable mark in dir vouches for, 0 if
+// there is no mark to read.
+func ReadMark(disk vfs.FS, dir string) (lsn.LSN, error) {
+	v, err := readMarkFile(disk, disk.PathJoin(dir, markName))
+	return v.durable, err
 }

@@ -47,7 +47,7 @@ func (s *SegmentFile) load() error {
 	}
 	end := s.at.size
 	var bad *frame.DecodeError
-	s.footer, s.seal, err = readFooter(s.at.file, s.at.header.Seed, s.at.size)
+	s.footer, s.seal, err = readFooter(s.at.file, &s.at.header, s.at.size)
 	if err == nil {
 		end = s.seal
 	} else if !errors.As(err, &bad) {
@@ -191,44 +191,53 @@ func VerifySegment(fs vfs.FS, path string) (r SegmentReport, err error) {
 	}
 	defer func() { err = errors.Join(err, s.Close()) }()
 	err = s.verifyFrames()
-	var torn *TornError
-	if errors.As(err, &torn) {
+	r = s.Report()
+	if errors.As(err, &r.Torn) {
 		err = nil
 	}
 	if err == nil {
 		err = s.CheckSeal()
 	}
-	return SegmentReport{
-		Path: path, Header: s.at.header, Sealed: s.footer != nil, Frames: s.seen.footer.Frames,
-		Ops: s.seen.footer.Ops, Tail: s.scan.prev, Bytes: s.seen.end, Torn: torn,
-	}, err
+	return r, err
 }
 
 func (s *SegmentFile) verifyFrames() error {
 	for {
-		f, at, err := s.Next()
-		if errors.Is(err, io.EOF) {
+		if _, _, err := s.Next(); errors.Is(err, io.EOF) {
 			return nil
 		} else if err != nil {
 			return err
 		}
-		if err := CheckKeys(f); err != nil {
-			return corrupt(s.at.path, at, err)
+		if err := s.CheckKeys(); err != nil {
+			return err
 		}
 	}
 }
 
-// CheckKeys reports whether a frame touches a key more than once.
-func CheckKeys(f *frame.Frame) error {
-	encoded, err := frame.OpsOf(f.Kind, f.Body)
+// CheckKeys reports whether the frame last returned by Next touches a key more
+// than once.
+func (s *SegmentFile) CheckKeys() error {
+	at := s.scan.pos - int64(s.f.Stored)
+	encoded, err := frame.OpsOf(s.f.Kind, s.f.Body)
 	if err != nil {
-		return err
+		return corrupt(s.at.path, at, err)
 	}
 	ops, err := frame.DecodeOps(encoded)
 	if err != nil {
-		return err
+		return corrupt(s.at.path, at, err)
 	}
-	return frame.CheckKeys(ops)
+	if err := frame.CheckKeys(ops); err != nil {
+		return corrupt(s.at.path, at, err)
+	}
+	return nil
+}
+
+// Report sums up what has been read so far.
+func (s *SegmentFile) Report() SegmentReport {
+	return SegmentReport{
+		Path: s.at.path, Header: s.at.header, Sealed: s.footer != nil, Frames: s.seen.footer.Frames,
+		Ops: s.seen.footer.Ops, Tail: s.scan.prev, Bytes: s.seen.end,
+	}
 }
 
 // Follows reports whether r continues the log of prev: same instance, next

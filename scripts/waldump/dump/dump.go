@@ -2,9 +2,11 @@ package dump
 
 import (
 	"bufio"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
+	"strconv"
 
 	"originchain/shared/fault"
 	"originchain/shared/frame"
@@ -15,7 +17,10 @@ import (
 )
 
 // KeyFormatter turns a key into something a person can read.
-type KeyFormatter func(key string) string
+type KeyFormatter func(key []byte) string
+
+// QuoteKey prints a key as a quoted string, with escapes for what is not ASCII.
+func QuoteKey(key []byte) string { return strconv.QuoteToASCII(string(key)) }
 
 // Options say what is printed, and how.
 type Options struct {
@@ -103,26 +108,19 @@ func (r *run) directory(dir string) error {
 	for _, path := range paths {
 		report, err := r.file(path, prev)
 		if err != nil {
-			first = cmpOr(first, err)
+			first = cmp.Or(first, err)
 			prev = nil // what follows cannot be held against it
 			continue
 		}
 		prev = &report
 	}
 	if prev != nil && prev.Tail.Pos.LSN < mark {
-		return cmpOr(first, &fault.Corruption{
+		return cmp.Or[error](first, &fault.Corruption{
 			File: prev.Path, Offset: prev.Bytes, What: "last LSN of the log",
 			Want: fmt.Sprintf("%d or later, which was durable", mark), Got: fmt.Sprint(prev.Tail.Pos.LSN),
 		})
 	}
 	return first
-}
-
-func cmpOr(first, then error) error {
-	if first != nil {
-		return first
-	}
-	return then
 }
 
 // file shows one segment and says what became of it.
@@ -139,9 +137,7 @@ func (r *run) file(path string, prev *wal.SegmentReport) (wal.SegmentReport, err
 	default:
 		v.Detail = "open, " + read(&report)
 	}
-	if err != nil || !r.opts.Quiet || report.Frames > 0 {
-		r.print.verdict(path, v)
-	}
+	r.print.verdict(path, v)
 	return report, err
 }
 

@@ -39,12 +39,12 @@ func (t *text) frame(f *frame.Frame, offset int64, ops int) {
 }
 
 func (t *text) op(o *frame.Op) {
-	fmt.Fprintf(t.out, "          %s %s", o.Type, t.key(string(o.Key)))
+	fmt.Fprintf(t.out, "          %s %s", o.Type, t.key(o.Key))
 	switch o.Type {
 	case frame.Put:
 		fmt.Fprintf(t.out, " value_bytes=%d", len(o.Value))
 	case frame.RangeDelete:
-		fmt.Fprintf(t.out, " to %s", t.key(string(o.End)))
+		fmt.Fprintf(t.out, " to %s", t.key(o.End))
 	}
 	if o.HadOld {
 		fmt.Fprintf(t.out, " old=%s", o.Old)
@@ -123,13 +123,13 @@ func (j *jsonLines) op(o *frame.Op) {
 		End        string `json:"end,omitempty"`
 		ValueBytes *int   `json:"value_bytes,omitempty"`
 		Old        string `json:"old,omitempty"`
-	}{Type: "op", Op: o.Type.String(), Key: j.key(string(o.Key))}
+	}{Type: "op", Op: o.Type.String(), Key: j.key(o.Key)}
 	switch o.Type {
 	case frame.Put:
 		n := len(o.Value)
 		line.ValueBytes = &n
 	case frame.RangeDelete:
-		line.End = j.key(string(o.End))
+		line.End = j.key(o.End)
 	}
 	if o.HadOld {
 		line.Old = o.Old.String()
