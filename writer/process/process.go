@@ -1,0 +1,203 @@
+// Package process is the life of a server process: command line, signals,
+// listeners, the answers while the node is being opened, the order of stopping,
+// and the exit code. What is served comes from a Node, which it does not know.
+package process
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"runtime"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/sirupsen/logrus"
+	"github.com/spf13/cobra"
+
+	"originchain/shared/httpx"
+	"originchain/shared/telemetry"
+	"originchain/writer/config"
+)
+
+// Node is an open node of either role.
+type Node interface {
+	// Routes is the one list of routes. /health, /ready and /metrics are in it, with scope Public.
+	Routes() []httpx.Route
+	// Authenticator checks tenants' tokens.
+	Authenticator() httpx.Authenticator
+	// Run does the node's work until ctx ends, then returns nil. An error is a
+	// fail-stop: nothing may be acknowledged any more and /health says why.
+	Run(ctx context.Context) error
+	// Close syncs and gives the data directory back. It is called once, after
+	// Run has returned and no handler runs any more, or where Run never was.
+	Close() error
+}
+
+// Deps are what a Node works with.
+type Deps struct {
+	Log     *logrus.Logger
+	Metrics *telemetry.Metrics
+	// Progress tells /ready what opening is doing; it is safe for concurrent use.
+	Progress func(detail string)
+}
+
+// Open opens the data directory and recovers the node. It may take long, and
+// returns early with ctx's error when ctx ends. A data directory that is in
+// use, or refused, is an error of package datadir or a *fault.Corruption.
+type Open func(ctx context.Context, cfg config.Config, deps Deps) (Node, error)
+
+// Process is what the outside of a process is made of.
+type Process struct {
+	// Name is the command's name.
+	Name      string
+	Args      []string
+	LookupEnv func(string) (string, bool)
+	Stdout    io.Writer
+	Stderr    io.Writer
+	// Signals delivers SIGTERM and SIGINT (stop; the second one at once) and
+	// SIGHUP (read certificates again).
+	Signals <-chan os.Signal
+	// Exit ends the process without return, on the second signal.
+	Exit func(code int)
+	// Linger is how long a failed node still answers /health, so that a check
+	// sees why; 0 is 5 s.
+	Linger time.Duration
+}
+
+// defaultLinger is how long SPEC H1 asks a failed node to stay visible.
+const defaultLinger = 5 * time.Second
+
+// Main runs the command line and returns the exit code.
+func (p Process) Main(open Open) int {
+	if p.Linger == 0 {
+		p.Linger = defaultLinger
+	}
+	cmd := p.command(open)
+	cmd.SetArgs(p.Args)
+	cmd.SetOut(p.Stdout)
+	cmd.SetErr(p.Stderr)
+	err := cmd.ExecuteContext(context.Background())
+	code := exitCode(err)
+	if err != nil && code != ExitOK {
+		for _, line := range strings.Split(err.Error(), "\n") {
+			_, _ = fmt.Fprintf(p.Stderr, "%s: %s\n", p.Name, telemetry.Redact(line))
+		}
+	}
+	return code
+}
+
+// command is the root command with its flags.
+func (p Process) command(open Open) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   p.Name,
+		Short: "OriginChain database server",
+		Long: "OriginChain database server: a durable log, its state, and the HTTP API over it.\n\n" +
+			"Every option is a flag and an environment variable; the flag wins.\n\n" + exitCodes,
+		Example: "  " + p.Name + " --data-dir /var/lib/originchain\n" +
+			"  " + p.Name + " --data-dir D --listen 0.0.0.0:7400 --tls-cert cert.pem --tls-key key.pem\n" +
+			"  " + p.Name + " completion bash > /etc/bash_completion.d/" + p.Name,
+		Version:           fmt.Sprintf("%s (commit %s, %s)", telemetry.Version, telemetry.Commit, runtime.Version()),
+		Args:              cobra.NoArgs,
+		SilenceUsage:      true,
+		SilenceErrors:     true,
+		CompletionOptions: cobra.CompletionOptions{DisableDefaultCmd: true},
+	}
+	flags := config.Register(cmd.Flags())
+	cmd.Flags().SortFlags = false
+	printConfig := cmd.Flags().Bool("print-config", false, "print the resulting configuration as JSON and exit")
+	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return withCode(ExitUsage, p.hint(err)) })
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		cfg, faults := flags.Resolve(p.LookupEnv)
+		if len(faults) > 0 {
+			return withCode(ExitUsage, p.hint(fmt.Errorf("%s", strings.Join(faults, "\n"))))
+		}
+		if *printConfig {
+			text, err := cfg.JSON()
+			if err == nil {
+				_, err = p.Stdout.Write(text)
+			}
+			return err
+		}
+		return p.serve(cmd.Context(), cfg, open)
+	}
+	cmd.AddCommand(p.completion())
+	args := cmd.Args
+	cmd.Args = func(c *cobra.Command, a []string) error { return withCode(ExitUsage, p.hint(args(c, a))) }
+	return cmd
+}
+
+// hint adds where to look to a usage error; nil stays nil.
+func (p Process) hint(err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("%w\nrun %s --help for the options", err, p.Name)
+}
+
+// completion prints a shell's completion script.
+func (p Process) completion() *cobra.Command {
+	shells := []string{"bash", "zsh", "fish", "powershell"}
+	return &cobra.Command{
+		Use:       "completion " + strings.Join(shells, "|"),
+		Short:     "print the completion script of a shell",
+		ValidArgs: shells,
+		Args: func(cmd *cobra.Command, args []string) error {
+			err := cobra.MatchAll(cobra.ExactArgs(1), cobra.OnlyValidArgs)(cmd, args)
+			return withCode(ExitUsage, p.hint(err))
+		},
+		DisableFlagsInUseLine: true,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			root := cmd.Root()
+			switch args[0] {
+			case "bash":
+				return root.GenBashCompletionV2(p.Stdout, true)
+			case "zsh":
+				return root.GenZshCompletion(p.Stdout)
+			case "fish":
+				return root.GenFishCompletion(p.Stdout, true)
+			default:
+				return root.GenPowerShellCompletionWithDesc(p.Stdout)
+			}
+		},
+	}
+}
+
+// watch turns signals into the end of the returned context and into hangups,
+// until stop is called, which waits for it.
+func (p Process) watch(ctx context.Context, log *logrus.Logger) (running context.Context, hangup <-chan struct{}, stop func()) {
+	running, cancel := context.WithCancel(ctx)
+	hangups := make(chan struct{}, 1)
+	done, ended := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(ended)
+		stopping := false
+		for {
+			select {
+			case <-done:
+				return
+			case s := <-p.Signals:
+				switch {
+				case s == syscall.SIGHUP:
+					select {
+					case hangups <- struct{}{}:
+					default: // one is waiting already
+					}
+				case stopping:
+					log.WithField("signal", s.String()).Error("second signal, stopping at once")
+					p.Exit(ExitFailure)
+				default:
+					stopping = true
+					log.WithField("signal", s.String()).Info("stopping; another signal stops at once")
+					cancel()
+				}
+			}
+		}
+	}()
+	return running, hangups, func() {
+		close(done)
+		<-ended
+		cancel()
+	}
+}
