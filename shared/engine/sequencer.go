@@ -132,7 +132,23 @@ func (s *sequencer) finish(b *rows.Builder, stamp, wall int64) (*entryRef, error
 		s.catalogs[t] = c
 	}
 	s.e.pendingBytes.Add(int64(len(body)))
+	s.prepare(entry)
 	return entry, nil
+}
+
+// prepareBelow: a small body is hashed here, while the group before it waits for
+// its fsync; a large one is left to the appender, so that the next proposal is
+// decided meanwhile.
+const prepareBelow = 64 << 10
+
+func (s *sequencer) prepare(entry *entryRef) {
+	if len(entry.Body) >= prepareBelow {
+		return
+	}
+	if err := s.e.log.Prepare(&entry.Entry); err != nil {
+		// The LSN is taken: without its frame the log cannot go on.
+		s.e.fail(fmt.Sprintf("encode frame %d", entry.LSN), err)
+	}
 }
 
 // opsSize is an upper bound of the encoded size, so that a body is allocated once.

@@ -10,9 +10,6 @@ import (
 )
 
 const (
-	// prepareFrom is the body length, in bytes, from which Prepare is worth
-	// calling ahead of Append: below it hashing takes microseconds.
-	prepareFrom = 64 << 10
 	// keepGroup bounds the group buffer that is kept for the next group, in bytes.
 	keepGroup = 4 << 20
 )
@@ -40,15 +37,10 @@ type Entry struct {
 }
 
 // Prepare hashes and compresses the entry's body ahead of Append, on the
-// caller's goroutine and concurrently with others, so that the appender does
-// not do it one by one. It does nothing for bodies below 64 KiB; Salt, Kind and
-// Body must be final. Calling it is never required.
-func (l *Log) Prepare(e *Entry) error {
-	if len(e.Body) < prepareFrom {
-		return nil
-	}
-	return l.prepare(e)
-}
+// caller's goroutine and concurrently with others: while one group waits for
+// its fsync, the next can be made ready. Salt, Kind and Body must be final.
+// Calling it is never required.
+func (l *Log) Prepare(e *Entry) error { return l.prepare(e) }
 
 func (l *Log) prepare(e *Entry) error {
 	if e.ready {
