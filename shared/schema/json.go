@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"strings"
 	"unicode/utf8"
+	"unsafe"
 
 	"originchain/shared/fault"
 )
@@ -101,8 +102,7 @@ func (t *Table) DecodeJSON(src []byte, into Row) (Row, error) {
 	if len(src) > MaxRowJSONBytes {
 		return nil, fault.New(fault.BodyTooLarge, "a row of %d bytes of JSON for table %s, more than %d; keep large content elsewhere and its address here", len(src), t.ID, MaxRowJSONBytes)
 	}
-	var text [256]byte
-	d := rowDecoder{t: t, s: scanner{src: src}, row: sized(into, len(t.Columns)), text: text[:0]}
+	d := rowDecoder{t: t, s: scanner{src: src}, row: sized(into, len(t.Columns))}
 	copy(d.row, t.json.defaults)
 	if err := d.object(); err != nil {
 		return nil, err
@@ -137,7 +137,7 @@ func (d *rowDecoder) object() error {
 		}
 		cursor = field + 1
 		if d.given(field) {
-			return d.s.fail("key %q occurs twice", key)
+			return d.s.fail("key %q occurs twice", string(key))
 		}
 		d.seen[field/64] |= 1 << (field % 64)
 		if err = d.fieldValue(field); err != nil {
@@ -259,6 +259,9 @@ func (d *rowDecoder) textValue(s *scanner, c *Column, path []string) (Value, err
 	if err != nil {
 		return Value{}, err
 	}
+	if d.text == nil {
+		d.text = make([]byte, 0, len(d.s.src)) // no string is longer decoded than written
+	}
 	start := len(d.text)
 	switch c.Type {
 	case TypeStr:
@@ -306,7 +309,13 @@ func (d *rowDecoder) content(v Value) []byte {
 // bindText gives the waiting values their strings. A bound value that is empty
 // looks like a waiting one of length 0 and stays the same.
 func (d *rowDecoder) bindText() {
-	text := string(d.text)
+	// text is not written to again, so it can be the string itself, unless that
+	// would hold much memory for little.
+	const mostSpareBytes = 128
+	text := unsafe.String(unsafe.SliceData(d.text), len(d.text))
+	if cap(d.text)-len(d.text) > mostSpareBytes {
+		text = string(d.text)
+	}
 	for i := range d.row {
 		v := &d.row[i]
 		if (v.t == TypeStr || v.t == TypeBytes) && v.s == "" {
