@@ -44,6 +44,10 @@ func (d *Disk) CrashClone(rng *rand.Rand, opts ...CrashOption) *Disk {
 func (d *Disk) KillClone() *Disk {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	return d.clone()
+}
+
+func (d *Disk) clone() *Disk {
 	c := &Disk{locks: make(map[*inode]bool), crashAfter: -1, budget: d.budget, nextID: d.nextID}
 	copies := make(map[*inode]*inode)
 	c.root = d.root.copyTo(copies)

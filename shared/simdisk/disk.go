@@ -128,6 +128,7 @@ type Disk struct {
 	faults  []Fault
 	locks   map[*inode]bool
 	nextID  uint64
+	onCall  func(n int, c Call, freeze func() *Disk)
 	// crashAfter is the last call that succeeds, negative for none.
 	crashAfter int
 	crashed    bool
@@ -165,6 +166,18 @@ func (d *Disk) CrashAfter(n int) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.crashAfter = n
+}
+
+// OnCall has fn called when call n is about to take effect, or to fail. freeze
+// returns the disk as it is between calls n-1 and n, as KillClone does, so that
+// one run of a workload yields every crash point, and code that gives up the
+// process when the disk fails (Pebble, when it cannot write its manifest) can be
+// tested as well. fn runs under the disk's lock: of this disk it may call
+// freeze alone. nil ends it.
+func (d *Disk) OnCall(fn func(n int, c Call, freeze func() *Disk)) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.onCall = fn
 }
 
 // Crash cuts the power now.
@@ -235,6 +248,9 @@ func (d *Disk) step(c Call) (*Fault, error) {
 	if d.crashed || (d.crashAfter >= 0 && len(d.calls) >= d.crashAfter) {
 		d.crashed = true
 		return nil, ErrCrashed
+	}
+	if d.onCall != nil {
+		d.onCall(len(d.calls)+1, c, d.clone)
 	}
 	d.calls = append(d.calls, c)
 	return d.hit(&c, len(d.calls)), nil

@@ -21,7 +21,8 @@ const (
 	listing
 )
 
-// Create makes an empty file. A file of that name loses the name.
+// Create makes an empty file. A file of that name is removed first, by a call of
+// its own, as Pebble does on a real disk: a crash between leaves neither.
 func (d *Disk) Create(name string, _ vfs.DiskWriteCategory) (vfs.File, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -42,6 +43,10 @@ func (d *Disk) create(op, name string) (*inode, error) {
 	}
 	if old := dir.names[base]; old != nil && old.dir {
 		return nil, pathError(op, name, syscall.EISDIR)
+	} else if old != nil {
+		if err := d.remove(name); err != nil {
+			return nil, err
+		}
 	}
 	if err := d.change(Call{Op: OpCreate, Path: clean(name)}); err != nil {
 		return nil, failed(op, name, err)
@@ -58,19 +63,28 @@ func (d *Disk) Link(oldname, newname string) error {
 	if err := d.alive(); err != nil {
 		return err
 	}
-	n, err := d.file("link", oldname)
-	if err != nil {
+	if err := d.link(oldname, newname); err != nil {
 		return linkError("link", oldname, newname, errnoOf(err))
+	}
+	return nil
+}
+
+func (d *Disk) link(oldname, newname string) error {
+	n, err := d.find("link", oldname)
+	if err != nil {
+		return err
 	}
 	dir, base, err := d.parent("link", newname)
-	if err == nil && dir.names[base] != nil {
-		err = syscall.EEXIST
+	switch {
+	case err != nil:
+		return err
+	case dir.names[base] != nil:
+		return syscall.EEXIST
+	case n.dir:
+		return syscall.EPERM
 	}
-	if err == nil {
-		err = d.change(Call{Op: OpLink, Path: clean(oldname), To: clean(newname)})
-	}
-	if err != nil {
-		return linkError("link", oldname, newname, errnoOf(err))
+	if err := d.change(Call{Op: OpLink, Path: clean(oldname), To: clean(newname)}); err != nil {
+		return err
 	}
 	d.apply(entry{dir, base, n})
 	return nil
@@ -94,24 +108,21 @@ func (d *Disk) rename(oldname, newname string) error {
 	if err != nil {
 		return err
 	}
-	n := from.names[oldBase]
-	if n == nil {
-		return syscall.ENOENT
-	}
 	to, newBase, err := d.parent("rename", newname)
 	if err != nil {
 		return err
 	}
+	n := from.names[oldBase]
 	switch replaced := to.names[newBase]; {
-	case n.dir && strings.HasPrefix(clean(newname)+"/", clean(oldname)+"/"):
+	case n == nil:
+		return syscall.ENOENT
+	case replaced != nil && replaced.dir:
+		return syscall.EEXIST // as os.Rename: a directory is not replaced
+	case n.dir && strings.HasPrefix(clean(newname), clean(oldname)+"/"):
 		return syscall.EINVAL
 	case replaced == nil:
-	case replaced.dir && !n.dir:
-		return syscall.EISDIR
-	case !replaced.dir && n.dir:
+	case n.dir:
 		return syscall.ENOTDIR
-	case len(replaced.names) > 0:
-		return syscall.ENOTEMPTY
 	case replaced == n:
 		return nil
 	}
