@@ -9,10 +9,8 @@ import (
 	"originchain/shared/lsn"
 )
 
-const (
-	// keepGroup bounds the group buffer that is kept for the next group, in bytes.
-	keepGroup = 4 << 20
-)
+// keepGroup bounds the group buffer that is kept for the next group, in bytes.
+const keepGroup = 4 << 20
 
 // Entry is one frame to append. The sequencer sets all fields; the log adds
 // epoch, synced LSN and chain.
@@ -40,9 +38,7 @@ type Entry struct {
 // caller's goroutine and concurrently with others: while one group waits for
 // its fsync, the next can be made ready. Salt, Kind and Body must be final.
 // Calling it is never required.
-func (l *Log) Prepare(e *Entry) error { return l.prepare(e) }
-
-func (l *Log) prepare(e *Entry) error {
+func (l *Log) Prepare(e *Entry) error {
 	if e.ready {
 		return nil
 	}
@@ -106,7 +102,7 @@ func (l *Log) admit(entries []Entry) error {
 		case e.Kind < frame.KindData || e.Kind > frame.KindClock:
 			return fmt.Errorf("append LSN %d: unknown kind %d", e.LSN, e.Kind)
 		}
-		if err := l.prepare(e); err != nil {
+		if err := l.Prepare(e); err != nil {
 			return err
 		}
 		prev.Pos.LSN, prev.Timestamp = e.LSN, e.Timestamp

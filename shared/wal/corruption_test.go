@@ -2,7 +2,6 @@ package wal
 
 import (
 	"bytes"
-	"crypto/sha256"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -69,7 +68,20 @@ func (c *crashed) write(t testing.TB, name string, raw []byte) {
 	must(t, os.WriteFile(filepath.Join(c.dir, name), raw, 0o644))
 }
 
-// open opens the crashed directory without changing it.
+// poker returns a function that sets one byte of a file in place: rewriting
+// the file thousands of times would wait for the disk each time.
+func (c *crashed) poker(t testing.TB, name string) func(b byte, at int) {
+	t.Helper()
+	f, err := os.OpenFile(filepath.Join(c.dir, name), os.O_RDWR, 0)
+	must(t, err)
+	t.Cleanup(func() { must(t, f.Close()) })
+	return func(b byte, at int) {
+		_, err := f.WriteAt([]byte{b}, int64(at))
+		must(t, err)
+	}
+}
+
+// peek opens the crashed directory without changing it.
 func (c *crashed) peek() ([]made, error) {
 	o := testOptions(vfs.Default, c.dir)
 	o.ReadOnly = true
@@ -93,16 +105,15 @@ func TestNoFlippedByteLosesAnAcknowledgedFrame(t *testing.T) {
 	}
 	for _, entry := range entries {
 		name := entry.Name()
-		raw := c.read(t, name)
+		raw, poke := c.read(t, name), c.poker(t, name)
 		refused := 0
 		for i := 0; i < len(raw); i++ {
 			if i > 512 && i < len(raw)-256 {
 				i += 12 // every header and footer byte, and a sample between
 			}
-			raw[i] ^= 0x04
-			c.write(t, name, raw)
-			raw[i] ^= 0x04
+			poke(raw[i]^0x04, i)
 			got, err := c.peek()
+			poke(raw[i], i)
 			var bad *fault.Corruption
 			switch {
 			case errors.As(err, &bad):
@@ -125,7 +136,6 @@ func TestNoFlippedByteLosesAnAcknowledgedFrame(t *testing.T) {
 				t.Fatalf("%s byte %d: damage to a sealed segment passes", name, i)
 			}
 		}
-		c.write(t, name, raw)
 		if want := name != markName; want != (refused > 0) {
 			t.Errorf("%s: %d of %d flips refused", name, refused, len(raw))
 		}
@@ -155,12 +165,11 @@ func TestVerifySegmentSeesEveryFlippedByte(t *testing.T) {
 	if err != nil || !report.Sealed || report.Frames == 0 || report.Torn != nil {
 		t.Fatalf("%+v, %v", report, err)
 	}
-	raw := c.read(t, segmentName(1))
+	raw, poke := c.read(t, segmentName(1)), c.poker(t, segmentName(1))
 	for i := range raw {
-		raw[i] ^= 0x10
-		c.write(t, segmentName(1), raw)
-		raw[i] ^= 0x10
+		poke(raw[i]^0x10, i)
 		report, err := VerifySegment(vfs.Default, path)
+		poke(raw[i], i)
 		if err == nil && report.Sealed {
 			t.Fatalf("byte %d: damage passes", i)
 		}
@@ -262,91 +271,92 @@ func TestGoodFrameBehindIsAWitness(t *testing.T) {
 	}
 }
 
-func TestOpenRefuses(t *testing.T) {
-	c := crashLog(t, groupsOf)
-	var segments []string
-	entries, err := os.ReadDir(c.dir)
-	must(t, err)
-	for _, e := range entries {
-		if _, ok := parseSegmentName(e.Name()); ok {
-			segments = append(segments, e.Name())
+// refusal is a change to a crashed log that must keep it from opening.
+type refusal struct {
+	change func(dir string, o *Options) error
+	want   string // part of the error
+}
+
+// rewrite changes the bytes of one file.
+func rewrite(name string, change func([]byte) []byte) func(string, *Options) error {
+	return func(dir string, _ *Options) error {
+		path := filepath.Join(dir, name)
+		raw, err := os.ReadFile(path)
+		if err != nil {
+			return err
 		}
+		return os.WriteFile(path, change(raw), 0o644)
 	}
-	for name, test := range map[string]struct {
-		change func(dir string, o *Options) error
-		want   string
-	}{
+}
+
+// lost is what may be missing from the directory, or be another's.
+func lost(segments []string) map[string]refusal {
+	last := segments[len(segments)-1]
+	foreign := func(_ string, o *Options) error { o.Instance[0] = 77; return nil }
+	return map[string]refusal{
 		"a middle segment is gone": {func(dir string, _ *Options) error { return os.Remove(filepath.Join(dir, segments[1])) }, "first LSN of the segment"},
-		"the last segment is gone": {func(dir string, _ *Options) error { return os.Remove(filepath.Join(dir, c.last)) }, "which was durable"},
+		"the last segment is gone": {func(dir string, _ *Options) error { return os.Remove(filepath.Join(dir, last)) }, "which was durable"},
 		"all segments are gone": {func(dir string, _ *Options) error {
+			var errs []error
 			for _, s := range segments {
-				if err := os.Remove(filepath.Join(dir, s)); err != nil {
-					return err
-				}
+				errs = append(errs, os.Remove(filepath.Join(dir, s)))
 			}
-			return nil
+			return errors.Join(errs...)
 		}, "which was durable"},
 		"a segment has another's name": {func(dir string, _ *Options) error {
 			return os.Rename(filepath.Join(dir, segments[0]), filepath.Join(dir, segmentName(2)))
 		}, "first LSN of the segment"},
-		"a middle segment lost its seal": {func(dir string, _ *Options) error {
-			return os.Truncate(filepath.Join(dir, segments[1]), 2000)
-		}, "trailer"},
-		"a segment of another history": {func(dir string, _ *Options) error {
-			src := newSource(99)
-			odir := t.TempDir()
-			l := mustOpen(t, testOptions(vfs.Default, odir))
-			must(t, l.BeginEpoch(3))
-			for l.Durable() < c.synced {
-				commit(t, l, src.group(2, 150))
-			}
-			must(t, l.Close())
-			raw, err := os.ReadFile(filepath.Join(odir, segments[0]))
-			must(t, err)
-			return os.WriteFile(filepath.Join(dir, segments[0]), raw, 0o644)
-		}, ""},
-		"another instance": {func(_ string, o *Options) error { o.Instance[0] = 77; return nil }, "belongs to instance"},
+		"another instance": {foreign, "belongs to instance"},
 		"another instance, no mark": {func(dir string, o *Options) error {
-			o.Instance[0] = 77
-			return os.Remove(filepath.Join(dir, markName))
+			return errors.Join(foreign(dir, o), os.Remove(filepath.Join(dir, markName)))
 		}, "belongs to instance"},
-		"a newer format": {func(dir string, _ *Options) error {
-			path := filepath.Join(dir, segments[0])
-			raw, err := os.ReadFile(path)
-			must(t, err)
-			raw[8] = 2
-			binary.LittleEndian.PutUint32(raw[252:], crc32.Checksum(raw[:252], castagnoli))
-			return os.WriteFile(path, raw, 0o644)
-		}, "written by a newer version"},
-		"an acknowledged frame is damaged": {func(dir string, _ *Options) error {
-			path := filepath.Join(dir, c.last)
-			raw, err := os.ReadFile(path)
-			must(t, err)
-			raw[c.syncedEnd-20] ^= 1
-			return os.WriteFile(path, raw, 0o644)
-		}, "the log was durable up to"},
-		"the last segment is zeroed": {func(dir string, _ *Options) error {
-			return os.WriteFile(filepath.Join(dir, c.last), make([]byte, c.end), 0o644)
+	}
+}
+
+// damaged is what may have happened to a file.
+func damaged(c *crashed, segments []string) map[string]refusal {
+	return map[string]refusal{
+		"a middle segment lost its seal": {rewrite(segments[1], func(b []byte) []byte { return b[:2000] }), "trailer"},
+		"a newer format": {rewrite(segments[0], func(b []byte) []byte {
+			b[8] = 2
+			binary.LittleEndian.PutUint32(b[252:], crc32.Checksum(b[:252], castagnoli))
+			return b
+		}), "written by a newer version"},
+		"an acknowledged frame is damaged": {rewrite(c.last, func(b []byte) []byte {
+			b[c.syncedEnd-20] ^= 1
+			return b
+		}), "the log was durable up to"},
+		"the last segment is zeroed": {rewrite(c.last, func(b []byte) []byte { return make([]byte, len(b)) }), "segment magic"},
+		"a header is zeroed in front of frames, no mark": {func(dir string, o *Options) error {
+			zero := rewrite(c.last, func(b []byte) []byte {
+				clear(b[:frame.SegmentHeaderSize])
+				return b
+			})
+			return errors.Join(zero(dir, o), os.Remove(filepath.Join(dir, markName)))
 		}, "segment magic"},
-		"a header without its bytes in front of frames": {func(dir string, _ *Options) error {
-			path := filepath.Join(dir, c.last)
-			raw, err := os.ReadFile(path)
-			must(t, err)
-			clear(raw[:256])
-			must(t, os.Remove(filepath.Join(dir, markName)))
-			return os.WriteFile(path, raw, 0o644)
-		}, "segment magic"},
-	} {
-		dir := copyDir(t, c.dir)
-		o := testOptions(vfs.Default, dir)
-		must(t, test.change(dir, &o))
-		before := listing(t, dir)
-		_, err := Open(o)
-		if err == nil || !strings.Contains(err.Error(), test.want) {
-			t.Errorf("%s: got %v, want an error with %q", name, err, test.want)
-		}
-		if diff := cmp.Diff(before, listing(t, dir)); diff != "" {
-			t.Errorf("%s: a refused opening changed the directory\n%s", name, diff)
+	}
+}
+
+func TestOpenRefuses(t *testing.T) {
+	c := crashLog(t, groupsOf)
+	paths, err := SegmentPaths(vfs.Default, c.dir)
+	must(t, err)
+	var segments []string
+	for _, p := range paths {
+		segments = append(segments, filepath.Base(p))
+	}
+	for _, tests := range []map[string]refusal{lost(segments), damaged(&c, segments)} {
+		for name, test := range tests {
+			dir := copyDir(t, c.dir)
+			o := testOptions(vfs.Default, dir)
+			must(t, test.change(dir, &o))
+			before := listing(t, dir)
+			if _, err := Open(o); err == nil || !strings.Contains(err.Error(), test.want) {
+				t.Errorf("%s: got %v, want an error with %q", name, err, test.want)
+			}
+			if diff := cmp.Diff(before, listing(t, dir)); diff != "" {
+				t.Errorf("%s: a refused opening changed the directory\n%s", name, diff)
+			}
 		}
 	}
 }
@@ -479,109 +489,4 @@ func TestReaderRefusesAWrongDigest(t *testing.T) {
 		t.Errorf("%d frames, %v", len(got), err)
 	}
 	must(t, l.Close())
-}
-
-// TestReaderHoldsFilesAgainstTheLog swaps a file under an open log for one
-// that is whole and another: the reader must notice at the join at the latest.
-func TestReaderHoldsFilesAgainstTheLog(t *testing.T) {
-	write := func(wall int64) (string, *Log) {
-		dir := t.TempDir()
-		l := mustOpen(t, testOptions(vfs.Default, dir))
-		must(t, l.BeginEpoch(1))
-		src := newSource(15)
-		for range 6 {
-			g := src.group(2, 300)
-			g[1].Wall += wall
-			commit(t, l, g)
-		}
-		return dir, l
-	}
-	dir, l := write(0)
-	other, m := write(1)
-	name := segmentName(1)
-	for what, change := range map[string]func() ([]byte, error){
-		"another history": func() ([]byte, error) { return os.ReadFile(filepath.Join(other, name)) },
-		"another seed": func() ([]byte, error) {
-			raw, err := os.ReadFile(filepath.Join(dir, name))
-			must(t, err)
-			h, err := frame.DecodeSegmentHeader(raw)
-			h.Seed++
-			return append(h.Append(nil), raw[frame.SegmentHeaderSize:]...), err
-		},
-	} {
-		was, err := os.ReadFile(filepath.Join(dir, name))
-		must(t, err)
-		raw, err := change()
-		must(t, err)
-		must(t, os.WriteFile(filepath.Join(dir, name), raw, 0o644))
-		_, err = readAll(l, 1)
-		var bad *fault.Corruption
-		if !errors.As(err, &bad) || (what == "another seed") != (bad.What == "segment header") {
-			t.Errorf("%s: %v", what, err)
-		}
-		must(t, os.WriteFile(filepath.Join(dir, name), was, 0o644))
-	}
-	must(t, l.Close())
-	must(t, m.Close())
-}
-
-func TestSegmentsMustJoin(t *testing.T) {
-	prev := Tail{Pos: lsn.Pos{Epoch: 4, LSN: 9}, Chain: lsn.Chain{1}, Digest: lsn.Digest{Lo: 2}, Timestamp: 3}
-	good := frame.SegmentHeader{Instance: testInstance, Epoch: 4, First: 10, PrevChain: prev.Chain, PrevDigest: prev.Digest, PrevTimestamp: 3}
-	must(t, checkSegment("x", 10, &good, testInstance, &prev))
-	for what, change := range map[string]func(*frame.SegmentHeader){
-		"first LSN": func(h *frame.SegmentHeader) { h.First++ }, "previous chain": func(h *frame.SegmentHeader) { h.PrevChain[31]++ },
-		"previous digest": func(h *frame.SegmentHeader) { h.PrevDigest.Hi++ }, "previous timestamp": func(h *frame.SegmentHeader) { h.PrevTimestamp-- },
-		"epoch": func(h *frame.SegmentHeader) { h.Epoch-- }, "instance": func(h *frame.SegmentHeader) { h.Instance[0]++ },
-	} {
-		h := good
-		change(&h)
-		if err := checkSegment("x", h.First, &h, testInstance, &prev); err == nil || !strings.Contains(err.Error(), what) {
-			t.Errorf("%s: %v", what, err)
-		}
-	}
-}
-
-func TestFooterMustFitTheHeader(t *testing.T) {
-	h := frame.SegmentHeader{Instance: testInstance, Epoch: 4, First: 10, Seed: 3}
-	for _, c := range []struct {
-		frames uint64
-		last   lsn.LSN
-		ok     bool
-	}{{0, 9, false}, {2, 10, false}, {2, 12, false}, {2, 11, true}} {
-		raw := h.Append(nil)
-		f := frame.Footer{Frames: c.frames, Last: c.last}
-		raw = f.Append(raw, h.Seed, uint64(len(raw)), sha256.New())
-		_, _, err := readFooter(bytes.NewReader(raw), &h, int64(len(raw)))
-		var bad *frame.DecodeError
-		if (err == nil) != c.ok || (err != nil && !errors.As(err, &bad)) {
-			t.Errorf("%d frames up to LSN %d in a segment that begins at 10: %v", c.frames, c.last, err)
-		}
-	}
-}
-
-func TestMarkKeepsTheNewestGoodSlot(t *testing.T) {
-	path := filepath.Join(t.TempDir(), markName)
-	m, err := openMark(vfs.Default, path)
-	must(t, err)
-	if m.value.valid {
-		t.Fatal("an empty mark is valid")
-	}
-	for i := lsn.LSN(1); i < 6; i++ {
-		must(t, m.write(markValue{durable: i, writer: 3, instance: testInstance}))
-		if _, v, err := readMark(m.file); err != nil || v != (markValue{valid: true, durable: i, writer: 3, instance: testInstance}) {
-			t.Fatalf("write %d: %+v, %v", i, v, err)
-		}
-		if i == 1 {
-			continue
-		}
-		_, err := m.file.WriteAt([]byte{0xFF}, int64(m.sequence%2)*markSlotStride+markLSN+7)
-		must(t, err)
-		if _, v, err := readMark(m.file); err != nil || v.durable != i-1 {
-			t.Fatalf("newest slot damaged after write %d: %+v, %v", i, v, err)
-		}
-		m.sequence-- // write it again
-		must(t, m.write(m.value))
-	}
-	must(t, m.file.Close())
 }

@@ -319,7 +319,8 @@ func TestPrepareAheadGivesTheSameLog(t *testing.T) {
 		o.SegmentBytes = 1 << 20
 		l := mustOpen(t, o)
 		must(t, l.BeginEpoch(1))
-		g := newSource(5).group(3, 100_000)
+		src := newSource(5)
+		g := append(src.group(3, 100_000), src.group(3, 10)...)
 		for j := range g {
 			if i == 1 {
 				must(t, l.Prepare(&g[j]))
