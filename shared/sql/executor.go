@@ -1,0 +1,123 @@
+package sql
+
+import (
+	"time"
+
+	gms "github.com/dolthub/go-mysql-server/sql"
+	"github.com/dolthub/go-mysql-server/sql/plan"
+	"github.com/dolthub/go-mysql-server/sql/rowexec"
+)
+
+// executor stands before the planner's own executor. It watches the nodes that
+// can turn without reading a row of a table, so that a cancelled query stops in
+// them too, and measures every node for EXPLAIN ANALYZE.
+type executor struct{}
+
+// Build implements gms.NodeExecBuilder. It returns nil for a node that the
+// planner's executor shall build. To get such an iterator and wrap it, Build
+// asks the planner's executor, which asks Build about that same node first.
+func (x *executor) Build(ctx *gms.Context, n gms.Node, row gms.Row) (gms.RowIter, error) {
+	st := statementOf(ctx)
+	if st.building != nil && st.building == n {
+		st.building = nil
+		return nil, nil
+	}
+	if st.profile == nil && !turns(n) || !isPointer(n) {
+		return nil, nil
+	}
+	var stats *nodeStats
+	var begun time.Time
+	if st.profile != nil {
+		stats = st.profile.of(n)
+		begun = time.Now()
+	}
+	st.building = n
+	iter, err := rowexec.NewOverrideBuilder(x).Build(ctx, n, row)
+	st.building = nil
+	if err != nil {
+		return nil, err
+	}
+	if stats == nil {
+		return &watched{iter: iter}, nil
+	}
+	stats.took += time.Since(begun)
+	return &measured{iter: iter, stats: stats}, nil
+}
+
+// turns tells the nodes that can go on without a row from a table: the others
+// ask a child for every row.
+func turns(n gms.Node) bool {
+	switch n.(type) {
+	case *plan.JoinNode, *plan.RecursiveCte, *plan.RecursiveTable, *plan.CachedResults, *plan.HashLookup, *plan.SetOp:
+		return true
+	}
+	return false
+}
+
+// isPointer tells nodes that may be compared: those held by pointer.
+func isPointer(n gms.Node) bool {
+	switch n.(type) {
+	case plan.Nothing, plan.ShowWarnings:
+		return false
+	}
+	return true
+}
+
+// watched ends an iteration when its context does.
+type watched struct{ iter gms.RowIter }
+
+// Next implements gms.RowIter.
+func (w *watched) Next(ctx *gms.Context) (gms.Row, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	return w.iter.Next(ctx)
+}
+
+// Close implements gms.RowIter.
+func (w *watched) Close(ctx *gms.Context) error { return w.iter.Close(ctx) }
+
+// profile is what EXPLAIN ANALYZE measures.
+type profile struct {
+	nodes map[gms.Node]*nodeStats
+}
+
+// nodeStats is what one node did. took includes the node's children.
+type nodeStats struct {
+	rows  uint64
+	loops uint64
+	took  time.Duration
+}
+
+func (p *profile) of(n gms.Node) *nodeStats {
+	s, ok := p.nodes[n]
+	if !ok {
+		s = &nodeStats{}
+		p.nodes[n] = s
+	}
+	s.loops++
+	return s
+}
+
+// measured counts the rows of a node and the time it takes.
+type measured struct {
+	iter  gms.RowIter
+	stats *nodeStats
+}
+
+// Next implements gms.RowIter.
+func (m *measured) Next(ctx *gms.Context) (gms.Row, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	begun := time.Now()
+	row, err := m.iter.Next(ctx)
+	m.stats.took += time.Since(begun)
+	if err == nil {
+		m.stats.rows++
+	}
+	return row, err
+}
+
+// Close implements gms.RowIter.
+func (m *measured) Close(ctx *gms.Context) error { return m.iter.Close(ctx) }
