@@ -1,11 +1,11 @@
 package process
 
 import (
-	"context"
 	"errors"
 
 	"originchain/shared/datadir"
 	"originchain/shared/fault"
+	"originchain/shared/recover"
 )
 
 // The exit codes. A supervisor may restart on ExitFailure and ExitDisk; the
@@ -52,6 +52,7 @@ func withCode(code int, err error) error {
 func exitCode(err error) int {
 	var chosen *coded
 	var corrupt *fault.Corruption
+	var mismatch *recover.MismatchError
 	switch {
 	case err == nil:
 		return ExitOK
@@ -59,10 +60,8 @@ func exitCode(err error) int {
 		return chosen.code
 	case errors.Is(err, datadir.ErrLocked):
 		return ExitLocked
-	case errors.As(err, &corrupt), errors.Is(err, datadir.ErrForeign), errors.Is(err, datadir.ErrNewer):
+	case errors.As(err, &corrupt), errors.As(err, &mismatch), errors.Is(err, datadir.ErrForeign), errors.Is(err, datadir.ErrNewer):
 		return ExitRefused
-	case errors.Is(err, context.Canceled):
-		return ExitOK // a signal before the node was open
 	}
 	return ExitFailure
 }

@@ -1,37 +1,42 @@
 // Package process is the life of a server process: command line, signals,
-// listeners, the answers while the node is being opened, the order of stopping,
-// and the exit code. What is served comes from a Node, which it does not know.
+// listeners, certificates, the order of stopping, and the exit code. What is
+// served comes from a Node, which it does not know.
 package process
 
 import (
 	"context"
 	"fmt"
 	"io"
+	"net/http"
 	"os"
 	"runtime"
 	"strings"
 	"syscall"
-	"time"
 
 	"github.com/sirupsen/logrus"
 	"github.com/spf13/cobra"
 
-	"originchain/shared/httpx"
 	"originchain/shared/telemetry"
+	"originchain/shared/tenant"
 	"originchain/writer/config"
 )
 
-// Node is an open node of either role.
+// Node is a node of either role. Its handlers may be served before Run and
+// until Close; until its log is read they answer /health and /ready, and 503
+// for the rest.
 type Node interface {
-	// Routes is the one list of routes. /health, /ready and /metrics are in it, with scope Public.
-	Routes() []httpx.Route
-	// Authenticator checks tenants' tokens.
-	Authenticator() httpx.Authenticator
-	// Run does the node's work until ctx ends, then returns nil. An error is a
-	// fail-stop: nothing may be acknowledged any more and /health says why.
+	// Handler serves the API; with --ops-listen, without the public routes,
+	// which are then OpsHandler's alone.
+	Handler() http.Handler
+	OpsHandler() http.Handler
+	// Run opens the data directory, reads its log and does the node's work until
+	// ctx ends: nil then. An error is a directory that cannot be opened, or a
+	// failed log; by then health checks have had time to see it.
 	Run(ctx context.Context) error
+	// Opened is closed once the log is read and the API is served.
+	Opened() <-chan struct{}
 	// Close syncs and gives the data directory back. It is called once, after
-	// Run has returned and no handler runs any more, or where Run never was.
+	// Run has returned and no handler runs any more.
 	Close() error
 }
 
@@ -39,14 +44,12 @@ type Node interface {
 type Deps struct {
 	Log     *logrus.Logger
 	Metrics *telemetry.Metrics
-	// Progress tells /ready what opening is doing; it is safe for concurrent use.
-	Progress func(detail string)
+	Audit   *telemetry.Audit
+	Admin   *tenant.AdminToken
 }
 
-// Open opens the data directory and recovers the node. It may take long, and
-// returns early with ctx's error when ctx ends. A data directory that is in
-// use, or refused, is an error of package datadir or a *fault.Corruption.
-type Open func(ctx context.Context, cfg config.Config, deps Deps) (Node, error)
+// New makes a node of its configuration. It starts nothing and touches no file.
+type New func(cfg config.Config, deps Deps) (Node, error)
 
 // Process is what the outside of a process is made of.
 type Process struct {
@@ -61,20 +64,11 @@ type Process struct {
 	Signals <-chan os.Signal
 	// Exit ends the process without return, on the second signal.
 	Exit func(code int)
-	// Linger is how long a failed node still answers /health, so that a check
-	// sees why; 0 is 5 s.
-	Linger time.Duration
 }
 
-// defaultLinger is how long SPEC H1 asks a failed node to stay visible.
-const defaultLinger = 5 * time.Second
-
 // Main runs the command line and returns the exit code.
-func (p Process) Main(open Open) int {
-	if p.Linger == 0 {
-		p.Linger = defaultLinger
-	}
-	cmd := p.command(open)
+func (p Process) Main(build New) int {
+	cmd := p.command(build)
 	cmd.SetArgs(p.Args)
 	cmd.SetOut(p.Stdout)
 	cmd.SetErr(p.Stderr)
@@ -89,7 +83,7 @@ func (p Process) Main(open Open) int {
 }
 
 // command is the root command with its flags.
-func (p Process) command(open Open) *cobra.Command {
+func (p Process) command(build New) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   p.Name,
 		Short: "OriginChain database server",
@@ -120,7 +114,7 @@ func (p Process) command(open Open) *cobra.Command {
 			}
 			return err
 		}
-		return p.serve(cmd.Context(), cfg, open)
+		return p.serve(cmd.Context(), cfg, build)
 	}
 	cmd.AddCommand(p.completion())
 	args := cmd.Args

@@ -18,22 +18,53 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cockroachdb/pebble/v2/vfs"
 	"go.uber.org/goleak"
 
-	"originchain/shared/api"
 	"originchain/shared/datadir"
 	"originchain/shared/fault"
 	"originchain/shared/httpx"
+	"originchain/shared/recover"
 	"originchain/shared/tenant"
 	"originchain/writer/config"
 )
 
 // fake is a node that does what a test says.
 type fake struct {
-	routes []httpx.Route
-	fail   chan error
-	mu     sync.Mutex
-	calls  []string
+	server  *httpx.Server
+	ops     *httpx.Server
+	deps    Deps
+	opened  chan struct{}
+	proceed chan error // what opening ends with
+	fail    chan error // what the open node ends with
+	mu      sync.Mutex
+	calls   []string
+}
+
+func newFake() *fake {
+	f := &fake{opened: make(chan struct{}), proceed: make(chan error, 1), fail: make(chan error, 1)}
+	f.proceed <- nil
+	return f
+}
+
+// build is a New that gives f.
+func (f *fake) build(cfg config.Config, deps Deps) (Node, error) {
+	f.deps = deps
+	d := httpx.Deps{Log: deps.Log, Metrics: httpx.NewMetrics(deps.Metrics), Auth: nobody{}, Admin: deps.Admin, Audit: deps.Audit}
+	routes := []httpx.Route{
+		{Method: "GET", Pattern: "/health", Name: "health", Handler: func(c *httpx.Call) error { return c.JSON(200, "healthy") }},
+		{Method: "GET", Pattern: "/metrics", Name: "metrics", Handler: httpx.FromHTTP(deps.Metrics.Handler())},
+		{Method: "GET", Pattern: "/v1/topology", Name: "topology", Scope: httpx.Tenant, Handler: func(*httpx.Call) error { return nil }},
+	}
+	var err error
+	if f.ops, err = httpx.New(httpx.Config{}, d, httpx.InScope(routes, httpx.Public)); err != nil {
+		return nil, err
+	}
+	if cfg.OpsListen != "" {
+		routes = httpx.InScope(routes, httpx.Tenant)
+	}
+	f.server, err = httpx.New(httpx.Config{}, d, routes)
+	return f, err
 }
 
 func (f *fake) note(call string) {
@@ -42,10 +73,21 @@ func (f *fake) note(call string) {
 	f.calls = append(f.calls, call)
 }
 
-func (f *fake) Routes() []httpx.Route              { return f.routes }
-func (f *fake) Authenticator() httpx.Authenticator { return nobody{} }
-func (f *fake) Close() error                       { f.note("close"); return nil }
+func (f *fake) Handler() http.Handler    { return f.server }
+func (f *fake) OpsHandler() http.Handler { return f.ops }
+func (f *fake) Opened() <-chan struct{}  { return f.opened }
+func (f *fake) Close() error             { f.note("close"); return nil }
 func (f *fake) Run(ctx context.Context) error {
+	select {
+	case err := <-f.proceed:
+		if err != nil {
+			return err
+		}
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	close(f.opened)
+	f.deps.Log.Info("serving")
 	select {
 	case err := <-f.fail:
 		f.note("failed")
@@ -98,13 +140,13 @@ type running struct {
 }
 
 // start runs a process on a free port with its data in dir.
-func start(t *testing.T, dir string, open Open, args ...string) *running {
+func start(t *testing.T, dir string, build New, args ...string) *running {
 	t.Helper()
 	r := &running{t: t, err: &output{grown: make(chan struct{}, 1)}, signals: make(chan os.Signal), code: make(chan int, 1), exits: make(chan int, 1)}
 	p := Process{Name: "oc-server", Args: append([]string{"--data-dir", dir, "--listen", "127.0.0.1:0"}, args...),
 		LookupEnv: func(string) (string, bool) { return "", false }, Stdout: io.Discard, Stderr: r.err, Signals: r.signals,
-		Exit: func(code int) { r.exits <- code }, Linger: time.Hour}
-	go func() { r.code <- p.Main(open) }()
+		Exit: func(code int) { r.exits <- code }}
+	go func() { r.code <- p.Main(build) }()
 	return r
 }
 
@@ -159,54 +201,22 @@ func get(t *testing.T, url string) (int, string) {
 	return res.StatusCode, string(body)
 }
 
-func publicRoutes() []httpx.Route {
-	return []httpx.Route{
-		{Method: "GET", Pattern: "/health", Name: "health", Handler: func(c *httpx.Call) error { return c.JSON(200, "node") }},
-		{Method: "GET", Pattern: "/v1/topology", Name: "topology", Scope: httpx.Tenant, Handler: func(c *httpx.Call) error { return nil }},
-	}
-}
-
-func opens(f *fake) Open {
-	return func(context.Context, config.Config, Deps) (Node, error) { return f, nil }
-}
-
 func TestLifeOfAProcess(t *testing.T) {
 	defer goleak.VerifyNone(t)
-	dir := t.TempDir()
-	proceed := make(chan struct{})
-	f := &fake{routes: publicRoutes()}
-	r := start(t, dir, func(_ context.Context, cfg config.Config, deps Deps) (Node, error) {
-		deps.Progress("replaying")
-		<-proceed
-		return f, nil
-	})
+	dir := filepath.Join(t.TempDir(), "new")
+	f := newFake()
+	r := start(t, dir, f.build, "--node-id", "n1", "--region", "eu-central-1", "--advertise", "https://db.example.com")
 	url := r.url("api")
-	code, body := get(t, url+"/health")
-	var h api.Health
-	if err := json.Unmarshal([]byte(body), &h); err != nil || code != 200 || h.Status != api.HealthOK || h.Mode != "writer" {
-		t.Errorf("/health while opening: %d %s", code, body)
-	}
-	for code, body = get(t, url+"/ready"); !strings.Contains(body, "replaying"); code, body = get(t, url+"/ready") {
-	}
-	if code != 503 || !strings.Contains(body, `"ready":false`) {
-		t.Errorf("/ready while opening: %d %s", code, body)
-	}
-	if code, body = get(t, url+"/v1/topology"); code != 503 || !strings.Contains(body, "not_ready") {
-		t.Errorf("a call while opening: %d %s", code, body)
-	}
-	if code, body = get(t, url+"/metrics"); code != 200 || !strings.Contains(body, `oc_node_info{advertise="",mode="writer",region="local"} 1`) {
-		t.Errorf("/metrics while opening: %d %s", code, body)
-	}
-	if entries, err := os.ReadDir(dir); err != nil || len(entries) != 0 {
-		t.Errorf("the data directory is written to before it is locked: %v %v", entries, err)
-	}
-	close(proceed)
 	r.line("serving")
-	if code, body = get(t, url+"/health"); code != 200 || body != "\"node\"\n" {
-		t.Errorf("/health of the node: %d %s", code, body)
+	if code, body := get(t, url+"/health"); code != 200 || body != "\"healthy\"\n" {
+		t.Errorf("/health: %d %s", code, body)
 	}
-	if code, _ = get(t, url+"/v1/topology"); code != 401 {
+	if code, _ := get(t, url+"/v1/topology"); code != 401 {
 		t.Errorf("a call without a token: %d", code)
+	}
+	info := regexp.MustCompile(`oc_node_info{advertise="https://db.example.com",instance="[0-9A-Z]{26}",mode="writer",node="n1",region="eu-central-1"} 1`)
+	if _, body := get(t, url+"/metrics"); !info.MatchString(body) {
+		t.Errorf("/metrics has no %s", info)
 	}
 	for _, name := range []string{"admin.token", "audit.log"} {
 		if info, err := os.Stat(filepath.Join(dir, name)); err != nil || info.Mode().Perm() != 0o600 {
@@ -226,8 +236,7 @@ func TestLifeOfAProcess(t *testing.T) {
 }
 
 func TestOperationsOnTheirOwnListener(t *testing.T) {
-	f := &fake{routes: publicRoutes()}
-	r := start(t, t.TempDir(), opens(f), "--ops-listen", "127.0.0.1:0")
+	r := start(t, t.TempDir(), newFake().build, "--ops-listen", "127.0.0.1:0")
 	apiURL, opsURL := r.url("api"), r.url("ops")
 	r.line("serving")
 	for url, want := range map[string]int{apiURL + "/health": 404, apiURL + "/v1/topology": 401, opsURL + "/health": 200, opsURL + "/v1/topology": 404} {
@@ -241,17 +250,11 @@ func TestOperationsOnTheirOwnListener(t *testing.T) {
 	}
 }
 
-func TestFailStopIsSeenThenExits(t *testing.T) {
-	f := &fake{routes: publicRoutes(), fail: make(chan error, 1)}
-	r := start(t, t.TempDir(), opens(f))
-	url := r.url("api")
+func TestFailStop(t *testing.T) {
+	f := newFake()
+	r := start(t, t.TempDir(), f.build)
 	r.line("serving")
 	f.fail <- errors.New("fsync: input/output error")
-	r.line("fail-stop")
-	if code, _ := get(t, url+"/health"); code != 200 { // the node's own handler says what is wrong
-		t.Errorf("/health after the failure: %d", code)
-	}
-	r.signals <- syscall.SIGTERM // instead of waiting out the hour
 	if code := <-r.code; code != ExitDisk {
 		t.Errorf("exit code %d", code)
 	}
@@ -262,25 +265,20 @@ func TestFailStopIsSeenThenExits(t *testing.T) {
 
 func TestANodeThatDoesNotOpen(t *testing.T) {
 	for name, c := range map[string]struct {
-		err     error
-		code    int
-		visible bool
+		err  error
+		code int
 	}{
-		"corrupt": {&fault.Corruption{File: "0001.log", What: "checksum", Remedy: "restore it"}, ExitRefused, true},
-		"foreign": {fmt.Errorf("%w: x", datadir.ErrForeign), ExitRefused, true},
-		"newer":   {fmt.Errorf("%w: x", datadir.ErrNewer), ExitRefused, true},
-		"locked":  {fmt.Errorf("%w: x", datadir.ErrLocked), ExitLocked, false},
-		"other":   {errors.New("read-only file system"), ExitFailure, true},
+		"corrupt":  {&fault.Corruption{File: "0001.log", What: "checksum", Remedy: "restore it"}, ExitRefused},
+		"mismatch": {&recover.MismatchError{What: "digest"}, ExitRefused},
+		"foreign":  {fmt.Errorf("%w: x", datadir.ErrForeign), ExitRefused},
+		"newer":    {fmt.Errorf("%w: x", datadir.ErrNewer), ExitRefused},
+		"locked":   {fmt.Errorf("%w: x", datadir.ErrLocked), ExitLocked},
+		"other":    {errors.New("read-only file system"), ExitFailure},
 	} {
-		r := start(t, t.TempDir(), func(context.Context, config.Config, Deps) (Node, error) { return nil, c.err })
-		if c.visible {
-			url := r.url("api")
-			r.line("the node could not be opened")
-			if code, body := get(t, url+"/health"); code != 503 || !strings.Contains(body, `"reason":"`) {
-				t.Errorf("%s: /health %d %s", name, code, body)
-			}
-			r.signals <- syscall.SIGTERM
-		}
+		f := newFake()
+		<-f.proceed
+		f.proceed <- c.err
+		r := start(t, t.TempDir(), f.build)
 		if code := <-r.code; code != c.code || !strings.Contains(r.err.String(), "oc-server: "+c.err.Error()) {
 			t.Errorf("%s: exit code %d: %s", name, code, r.err)
 		}
@@ -288,22 +286,29 @@ func TestANodeThatDoesNotOpen(t *testing.T) {
 }
 
 func TestASignalWhileOpening(t *testing.T) {
-	r := start(t, t.TempDir(), func(ctx context.Context, _ config.Config, _ Deps) (Node, error) {
-		<-ctx.Done()
-		return nil, ctx.Err()
-	})
+	f := newFake()
+	<-f.proceed
+	r := start(t, t.TempDir(), f.build)
 	r.url("api")
 	r.signals <- syscall.SIGTERM
-	if code := <-r.code; code != ExitOK {
-		t.Errorf("exit code %d: %s", code, r.err)
+	if code := <-r.code; code != ExitOK || strings.Join(f.calls, ", ") != "close" {
+		t.Errorf("exit code %d, the node saw %v: %s", code, f.calls, r.err)
 	}
 }
 
+// stuck is a node whose work does not end.
+type stuck struct {
+	*fake
+	leave chan struct{}
+}
+
+func (s *stuck) Run(context.Context) error { <-s.leave; return nil }
+
 func TestTheSecondSignalStopsAtOnce(t *testing.T) {
-	leave := make(chan struct{})
-	r := start(t, t.TempDir(), func(context.Context, config.Config, Deps) (Node, error) {
-		<-leave
-		return nil, context.Canceled
+	s := &stuck{fake: newFake(), leave: make(chan struct{})}
+	r := start(t, t.TempDir(), func(cfg config.Config, deps Deps) (Node, error) {
+		_, err := s.build(cfg, deps)
+		return s, err
 	})
 	r.url("api")
 	r.signals <- syscall.SIGTERM
@@ -312,18 +317,46 @@ func TestTheSecondSignalStopsAtOnce(t *testing.T) {
 	if code := <-r.exits; code != ExitFailure {
 		t.Errorf("exit code %d", code)
 	}
-	close(leave)
+	close(s.leave)
 	<-r.code
 }
 
-func TestRefusedBeforeTheNodeIsServed(t *testing.T) {
+func TestNothingIsLeftInSomebodyElsesDirectory(t *testing.T) {
 	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "thesis.tex"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r := start(t, dir, newFake().build)
+	if code := <-r.code; code != ExitRefused {
+		t.Errorf("exit code %d: %s", code, r.err)
+	}
+	for _, name := range []string{"admin.token", "audit.log"} {
+		if _, err := os.Stat(filepath.Join(dir, name)); err == nil {
+			t.Errorf("%s was made", name)
+		}
+	}
+	first := newFake()
+	dir = t.TempDir()
+	held, err := datadir.Open(datadir.Options{FS: vfs.Default, Path: dir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r = start(t, dir, first.build)
+	if code := <-r.code; code != ExitLocked || first.server != nil {
+		t.Errorf("a directory in use: exit code %d: %s", code, r.err)
+	}
+	if err := held.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestRefusedBeforeTheNodeIsServed(t *testing.T) {
 	taken, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer func() { _ = taken.Close() }()
-	open := filepath.Join(dir, "open.token")
+	open := filepath.Join(t.TempDir(), "open.token")
 	if err := os.WriteFile(open, []byte(strings.Repeat("x", 30)), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -344,12 +377,12 @@ func TestRefusedBeforeTheNodeIsServed(t *testing.T) {
 		"an argument":       {[]string{"start"}, ExitUsage, "--help"},
 		"two faults":        {[]string{"--region", "", "--log-level", "x"}, ExitUsage, "--region"},
 	} {
-		f := &fake{routes: publicRoutes()}
-		r := start(t, t.TempDir(), opens(f), c.args...)
+		f := newFake()
+		r := start(t, t.TempDir(), f.build, c.args...)
 		if code := <-r.code; code != c.code || !strings.Contains(r.err.String(), c.want) {
 			t.Errorf("%s: exit code %d: %s", name, code, r.err)
 		}
-		if c.code == ExitUsage && name == "open token file" && strings.Join(f.calls, "") != "close" {
+		if len(f.calls) != 0 {
 			t.Errorf("%s: the node saw %v", name, f.calls)
 		}
 	}
@@ -363,7 +396,7 @@ func run(t *testing.T, args ...string) (code int, stdout, stderr string) {
 		v, ok := map[string]string{"OC_REGION": "eu-central-1"}[name]
 		return v, ok
 	}, Stdout: &out, Stderr: &errs}
-	code = p.Main(func(context.Context, config.Config, Deps) (Node, error) { return nil, errors.New("not to be opened") })
+	code = p.Main(func(config.Config, Deps) (Node, error) { return nil, errors.New("not to be made") })
 	return code, out.String(), errs.String()
 }
 

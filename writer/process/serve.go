@@ -6,12 +6,14 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
 	"path/filepath"
 	"sync"
-	"time"
 
+	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/sirupsen/logrus"
 
+	"originchain/shared/datadir"
 	"originchain/shared/httpx"
 	"originchain/shared/telemetry"
 	"originchain/shared/tenant"
@@ -23,29 +25,16 @@ const auditName = "audit.log"
 
 // server is the running process between its configuration and its exit.
 type server struct {
-	cfg     config.Config
-	linger  time.Duration
-	log     *logrus.Logger
-	metrics *telemetry.Metrics
-	http    *httpx.Metrics
-	boot    *boot
-	// api answers at --listen, ops at --ops-listen (nil: all at --listen).
-	api, ops *switched
+	cfg  config.Config
+	log  *logrus.Logger
+	node Node
 }
 
-// serve runs the node until a signal or a failure. Listeners open first and
-// answer for the node while it opens; they close first when it stops.
-func (p Process) serve(ctx context.Context, cfg config.Config, open Open) error {
+// serve runs the node until a signal or a failure.
+func (p Process) serve(ctx context.Context, cfg config.Config, build New) error {
 	log, err := telemetry.NewLogger(p.Stderr, cfg.LogLevel)
 	if err != nil {
 		return withCode(ExitUsage, err)
-	}
-	s := &server{cfg: cfg, linger: p.Linger, log: log, metrics: telemetry.NewMetrics(), boot: newBoot(cfg.Mode, time.Now())}
-	s.http = httpx.NewMetrics(s.metrics)
-	s.metrics.GaugeVec("oc_node_info", "Always 1; the labels say what the node was told about itself.", "mode", "region", "advertise").
-		WithLabelValues(cfg.Mode, cfg.Region, cfg.Advertise).Set(1)
-	if err := s.useBoot(); err != nil {
-		return err
 	}
 	var certs *certificates
 	if cfg.TLSCert != "" {
@@ -53,75 +42,79 @@ func (p Process) serve(ctx context.Context, cfg config.Config, open Open) error 
 			return withCode(ExitUsage, err)
 		}
 	}
+	deps, err := prepare(cfg, log)
+	if err != nil {
+		return err
+	}
+	node, err := build(cfg, deps)
+	if err != nil {
+		return errors.Join(err, deps.Audit.Close())
+	}
 	running, hangup, stopWatching := p.watch(ctx, log)
 	defer stopWatching()
-	listening, err := s.listen(running, certs, hangup)
+	s := &server{cfg: cfg, log: log, node: node}
+	l, err := s.listen(running, certs, hangup)
 	if err != nil {
-		return err
+		return errors.Join(err, deps.Audit.Close())
 	}
-	return s.run(running, open, listening)
+	err = s.work(running, l)
+	err = errors.Join(err, node.Close(), deps.Audit.Close())
+	if err == nil {
+		log.Info("stopped")
+	}
+	return err
 }
 
-// useBoot lets both listeners answer for a node that is not open yet.
-func (s *server) useBoot() error {
-	deps := httpx.Deps{Log: s.log, Metrics: s.http}
-	all, err := httpx.New(httpx.Config{Unrouted: notReady()}, deps, s.boot.routes(s.metrics))
+// prepare makes what a node works with. The admin token and the audit log are
+// files in the data directory, so the directory is first proved to be ours and
+// free: nothing is left in somebody else's, and a second server on a directory
+// ends here, before it answers anything. The node takes the lock again.
+func prepare(cfg config.Config, log *logrus.Logger) (Deps, error) {
+	dir, err := datadir.Open(datadir.Options{FS: vfs.Default, Path: cfg.DataDir, InstanceID: cfg.InstanceID, NodeID: cfg.NodeID})
 	if err != nil {
-		return err
+		return Deps{}, err
 	}
-	s.api = newSwitched(all)
-	if s.cfg.OpsListen == "" {
-		return nil
+	id := dir.Identity()
+	if err := dir.Close(); err != nil {
+		return Deps{}, fmt.Errorf("release the data directory %s: %w", cfg.DataDir, err)
 	}
-	none, err := httpx.New(httpx.Config{Unrouted: notReady()}, deps, nil)
+	admin, err := tenant.LoadOrCreateAdminToken(cfg.AdminTokenFile)
 	if err != nil {
-		return err
+		return Deps{}, withCode(ExitUsage, err)
 	}
-	s.ops, s.api = s.api, newSwitched(none)
-	return nil
-}
-
-// useNode lets both listeners answer from the node.
-func (s *server) useNode(node Node, admin *tenant.AdminToken, audit *telemetry.Audit) error {
-	cfg := httpx.Config{MaxInFlight: s.cfg.MaxInFlight, SlowRequest: s.cfg.SlowRequest}
-	deps := httpx.Deps{Log: s.log, Metrics: s.http, Auth: node.Authenticator(), Admin: admin, Audit: audit}
-	routes := node.Routes()
-	if s.ops == nil {
-		all, err := httpx.New(cfg, deps, routes)
-		if err != nil {
-			return err
-		}
-		s.api.use(all)
-		return nil
-	}
-	api, err := httpx.New(cfg, deps, httpx.InScope(routes, httpx.Tenant, httpx.Admin))
+	audit, err := telemetry.OpenAudit(filepath.Join(cfg.DataDir, auditName), log)
 	if err != nil {
-		return err
+		return Deps{}, err
 	}
-	ops, err := httpx.New(cfg, deps, httpx.InScope(routes, httpx.Public))
-	if err != nil {
-		return err
-	}
-	s.api.use(api)
-	s.ops.use(ops)
-	return nil
+	metrics := telemetry.NewMetrics()
+	metrics.GaugeVec("oc_node_info", "Always 1; the labels say which node this is.", "instance", "node", "mode", "region", "advertise").
+		WithLabelValues(id.InstanceID.String(), id.NodeID, cfg.Mode, cfg.Region, cfg.Advertise).Set(1)
+	log.WithFields(logrus.Fields{"version": telemetry.Version, "commit": telemetry.Commit, "mode": cfg.Mode, "instance": id.InstanceID.String(), "node": id.NodeID,
+		"region": cfg.Region, "advertise": cfg.Advertise, "data_dir": cfg.DataDir, "admin_token_file": cfg.AdminTokenFile}).Info("starting")
+	return Deps{Log: log, Metrics: metrics, Audit: audit, Admin: admin}, nil
 }
 
 // listening is the open listeners and who serves them.
 type listening struct {
-	// failed has the error of a listener that broke down.
+	// failed has the errors of listeners that broke down; it never fills up.
 	failed chan error
 	close  context.CancelFunc
 	group  sync.WaitGroup
-	mu     sync.Mutex
-	err    error
 }
 
-// stop drains all listeners; after it no handler runs.
+// listeners is how many there are at most.
+const listeners = 2
+
+// stop drains all listeners and returns what broke them; after it no handler runs.
 func (l *listening) stop() error {
 	l.close()
 	l.group.Wait()
-	return l.err
+	close(l.failed)
+	var err error
+	for e := range l.failed {
+		err = errors.Join(err, e)
+	}
+	return err
 }
 
 // listen opens the addresses and serves them until stop. The context of the
@@ -132,13 +125,13 @@ func (s *server) listen(ctx context.Context, certs *certificates, hangup <-chan 
 		return nil, fmt.Errorf("listen at %s: %w; free the address or choose another with --listen", s.cfg.Listen, err)
 	}
 	var ops net.Listener
-	if s.ops != nil {
+	if s.cfg.OpsListen != "" {
 		if ops, err = net.Listen("tcp", s.cfg.OpsListen); err != nil {
 			return nil, errors.Join(fmt.Errorf("listen at %s: %w; free the address or choose another with --ops-listen", s.cfg.OpsListen, err), api.Close())
 		}
 	}
 	serving, stop := context.WithCancel(context.WithoutCancel(ctx))
-	l := &listening{failed: make(chan error, 2), close: stop}
+	l := &listening{failed: make(chan error, listeners), close: stop}
 	var tlsConfig *tls.Config
 	if certs != nil {
 		tlsConfig = certs.serverConfig()
@@ -146,15 +139,15 @@ func (s *server) listen(ctx context.Context, certs *certificates, hangup <-chan 
 	} else if !loopback(api.Addr()) {
 		s.log.WithField("address", api.Addr().String()).Warn("serving plain HTTP beyond this machine; tokens and data cross the network unencrypted unless something in front adds TLS")
 	}
-	s.start(serving, l, "api", api, s.api, tlsConfig)
+	s.start(serving, l, "api", api, s.node.Handler(), tlsConfig)
 	if ops != nil {
-		s.start(serving, l, "ops", ops, s.ops, nil)
+		s.start(serving, l, "ops", ops, s.node.OpsHandler(), nil)
 	}
 	return l, nil
 }
 
 // start serves one listener.
-func (s *server) start(ctx context.Context, l *listening, name string, ln net.Listener, h *switched, tlsConfig *tls.Config) {
+func (s *server) start(ctx context.Context, l *listening, name string, ln net.Listener, h http.Handler, tlsConfig *tls.Config) {
 	s.log.WithFields(logrus.Fields{"listener": name, "address": ln.Addr().String(), "tls": tlsConfig != nil}).Info("listening")
 	limits := httpx.Limits{MaxConnections: s.cfg.MaxConnections, DrainTimeout: s.cfg.DrainTimeout}
 	l.group.Go(func() {
@@ -164,9 +157,6 @@ func (s *server) start(ctx context.Context, l *listening, name string, ln net.Li
 			err = nil
 		}
 		if err != nil {
-			l.mu.Lock()
-			l.err = errors.Join(l.err, err)
-			l.mu.Unlock()
 			l.failed <- err
 		}
 	})
@@ -178,90 +168,41 @@ func loopback(a net.Addr) bool {
 	return ok && t.IP.IsLoopback()
 }
 
-// run opens the node, serves from it, and stops everything in order: no new
-// requests, those in flight drained, the node's work ended, its directory
-// closed.
-func (s *server) run(ctx context.Context, open Open, l *listening) error {
-	node, err := open(ctx, s.cfg, Deps{Log: s.log, Metrics: s.metrics, Progress: s.boot.progress})
-	if err != nil {
-		return errors.Join(s.openFailed(ctx, err), l.stop())
-	}
-	audit, err := s.takeUp(node)
-	if err != nil {
-		return errors.Join(err, l.stop(), node.Close())
-	}
-	err = s.work(ctx, node, l)
-	err = errors.Join(err, node.Close(), audit.Close())
-	if err == nil {
-		s.log.Info("stopped")
-	}
-	return err
-}
-
-// openFailed shows why the node does not open, to health checks for a while. A
-// directory that another process has open shows nothing: that one is healthy.
-func (s *server) openFailed(ctx context.Context, err error) error {
-	code := exitCode(err)
-	if code == ExitOK {
-		return nil // a signal came first
-	}
-	s.boot.fail(telemetry.Redact(err.Error()))
-	s.log.WithError(err).Error("the node could not be opened")
-	if code != ExitLocked {
-		s.wait(ctx)
-	}
-	return err
-}
-
-// takeUp makes what needs the locked data directory and lets requests in.
-func (s *server) takeUp(node Node) (*telemetry.Audit, error) {
-	admin, err := tenant.LoadOrCreateAdminToken(s.cfg.AdminTokenFile)
-	if err != nil {
-		return nil, withCode(ExitUsage, err)
-	}
-	audit, err := telemetry.OpenAudit(filepath.Join(s.cfg.DataDir, auditName), s.log)
-	if err != nil {
-		return nil, err
-	}
-	if err := s.useNode(node, admin, audit); err != nil {
-		return nil, errors.Join(err, audit.Close())
-	}
-	s.log.WithFields(logrus.Fields{"mode": s.cfg.Mode, "region": s.cfg.Region, "advertise": s.cfg.Advertise, "data_dir": s.cfg.DataDir,
-		"admin_token_file": s.cfg.AdminTokenFile, "version": telemetry.Version, "commit": telemetry.Commit}).Info("serving")
-	return audit, nil
-}
-
-// work runs the node until a signal, its own failure or a listener's.
-func (s *server) work(ctx context.Context, node Node, l *listening) error {
+// work runs the node until a signal, its own end or a listener's, then stops in
+// order: no new requests, those in flight drained, the node's work ended.
+func (s *server) work(ctx context.Context, l *listening) error {
 	nodeCtx, stopNode := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopNode()
 	ended := make(chan error, 1)
-	go func() { ended <- node.Run(nodeCtx) }()
-	var err error
+	go func() { ended <- s.node.Run(nodeCtx) }()
+	var failure error
 	select {
 	case <-ctx.Done():
-	case err = <-l.failed:
-		err = nil // stop returns it with the others
-	case err = <-ended:
-		ended <- nil // taken; the receive below finds the end
-		if err == nil {
-			err = errors.New("the node ended by itself")
-		}
-		err = withCode(ExitDisk, fmt.Errorf("the node stopped itself: %w", err))
-		s.log.WithError(err).Error("fail-stop")
-		s.wait(ctx)
+	case err := <-l.failed:
+		l.failed <- err // for stop, which returns it with the others
+	case failure = <-ended:
+		failure = s.ended(failure)
+		ended <- nil
 	}
-	err = errors.Join(err, l.stop())
+	broken := l.stop()
 	stopNode()
-	return errors.Join(err, <-ended)
+	if err := <-ended; err != nil && !errors.Is(err, context.Canceled) { // a node that was still opening says so
+		failure = s.ended(err)
+	}
+	return errors.Join(failure, broken)
 }
 
-// wait lets a health check see a failed node, unless a signal ends it sooner.
-func (s *server) wait(ctx context.Context) {
-	timer := time.NewTimer(s.linger)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-ctx.Done():
+// ended makes the process's error of the end of the node: that of a node that
+// had opened is its log's, unless it says otherwise itself.
+func (s *server) ended(err error) error {
+	if err == nil {
+		return errors.New("the node ended by itself")
 	}
+	select {
+	case <-s.node.Opened():
+		err = withCode(ExitDisk, fmt.Errorf("the node stopped itself: %w", err))
+	default:
+	}
+	s.log.WithError(err).Error("the node failed")
+	return err
 }

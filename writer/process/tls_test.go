@@ -178,7 +178,7 @@ func ask(url string, config *tls.Config) (serial int64, proto string, err error)
 
 func TestServingTLS(t *testing.T) {
 	r := newRotation(t)
-	p := start(t, t.TempDir(), opens(&fake{routes: publicRoutes()}), "--tls-cert", r.files.cert, "--tls-key", r.files.key)
+	p := start(t, t.TempDir(), newFake().build, "--tls-cert", r.files.cert, "--tls-key", r.files.key)
 	url := strings.Replace(p.url("api"), "http://", "https://", 1) + "/health"
 	p.line("serving")
 	client := &tls.Config{RootCAs: r.authority.pool()}
@@ -206,7 +206,7 @@ func TestClientsMustShowACertificate(t *testing.T) {
 	clients := newAuthority(t)
 	ca := filepath.Join(t.TempDir(), "ca.pem")
 	write(t, ca, clients.pem)
-	p := start(t, t.TempDir(), opens(&fake{routes: publicRoutes()}), "--tls-cert", r.files.cert, "--tls-key", r.files.key, "--tls-ca", ca)
+	p := start(t, t.TempDir(), newFake().build, "--tls-cert", r.files.cert, "--tls-key", r.files.key, "--tls-ca", ca)
 	url := strings.Replace(p.url("api"), "http://", "https://", 1) + "/health"
 	p.line("serving")
 	pair := func(a *authority) []tls.Certificate {
