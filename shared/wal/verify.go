@@ -76,9 +76,6 @@ func (s *SegmentFile) Header() frame.SegmentHeader { return s.at.header }
 // Footer returns the footer, or nil if the segment has no intact seal.
 func (s *SegmentFile) Footer() *frame.Footer { return s.footer }
 
-// Tail returns the state after the last frame read.
-func (s *SegmentFile) Tail() Tail { return s.scan.prev }
-
 // Next returns the next frame and its offset; io.EOF after the last. In a
 // segment without a seal a bad frame may be a torn tail: that is *TornError
 // unless a frame behind it proves otherwise.
