@@ -5,10 +5,11 @@ import (
 	"os"
 
 	"originchain/scripts/waldump/dump"
+	"originchain/shared/table"
 	"originchain/shared/telemetry"
 )
 
 func main() {
-	cmd := dump.Command(telemetry.Version+" ("+telemetry.Commit+")", dump.QuoteKey)
+	cmd := dump.Command(telemetry.Version+" ("+telemetry.Commit+")", table.FormatKey)
 	os.Exit(dump.Execute(cmd))
 }

@@ -84,6 +84,14 @@ func (c *Clock) Stamp(floor int64) (stamp, wall int64, jump *Jump) {
 	return stamp, wall, jump
 }
 
+// Now is about the stamp that Stamp would return. It changes nothing, so it is
+// for looking at ages, never for a frame.
+func (c *Clock) Now() int64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.cfg.Mono() + c.offset
+}
+
 // Stepped reports that the wall clock is away from the stamps by more than
 // StepThreshold, as of the last stamp.
 func (c *Clock) Stepped() bool {

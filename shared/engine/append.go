@@ -92,7 +92,7 @@ func (e *Engine) append() {
 		for _, t := range taken {
 			entries = append(entries, t.Entry)
 		}
-		first := e.log.Segments()
+		newest := e.log.NewestFirst()
 		if err := e.log.Append(entries); err != nil {
 			e.fail("append to the log", err)
 			continue
@@ -102,7 +102,9 @@ func (e *Engine) append() {
 			continue
 		}
 		e.lag.end()
-		e.noteRoll(first)
+		if e.log.NewestFirst() != newest {
+			e.signalRoll()
+		}
 		e.durable <- group{entries: append([]*entryRef(nil), taken...), chain: e.log.Tail().Chain}
 	}
 }
@@ -131,18 +133,12 @@ func (e *Engine) tick() (stop func()) {
 }
 
 func (e *Engine) rollIfAged() {
-	rolled, err := e.log.RollIfAged(time.Now())
+	rolled, err := e.log.RollIfAged(time.UnixMicro(e.deps.Clock.Now()))
 	if err != nil {
 		e.fail("roll the log", err)
 		return
 	}
 	if rolled {
-		e.signalRoll()
-	}
-}
-
-func (e *Engine) noteRoll(before []wal.SegmentInfo) {
-	if len(e.log.Segments()) != len(before) {
 		e.signalRoll()
 	}
 }

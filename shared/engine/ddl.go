@@ -113,40 +113,67 @@ func (e *Engine) fillRows(ctx context.Context, t *table.Table, ix schema.Index, 
 	return err
 }
 
-// dropUnfinishedIndexes takes away what builds left that a crash cut short:
-// their requests were never answered.
-func (e *Engine) dropUnfinishedIndexes(ctx context.Context) error {
+// unfinishedIndex is what a build left that a crash cut short: its request was
+// never answered.
+type unfinishedIndex struct {
+	table *table.Table
+	index schema.Index
+}
+
+func (e *Engine) unfinishedIndexes() (found []unfinishedIndex, err error) {
 	tenants, err := e.tenantIDs()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	for _, tenant := range tenants {
 		cat, err := e.Catalog(tenant)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		for _, name := range cat.Names() {
 			t, _ := cat.Lookup(name)
-			if err := e.dropBuilding(ctx, t); err != nil {
-				return err
+			for _, ix := range t.Indexes {
+				if !ix.Ready {
+					found = append(found, unfinishedIndex{t, ix})
+				}
 			}
 		}
 	}
-	return nil
+	return found, nil
 }
 
-func (e *Engine) dropBuilding(ctx context.Context, t *table.Table) error {
-	for _, ix := range t.Indexes {
-		if ix.Ready {
-			continue
-		}
-		e.deps.Log.WithField("tenant", t.Tenant.String()).WithField("table", t.Table.ID).WithField("index", ix.Name).
-			Warn("dropping an index whose build did not finish")
-		if _, err := e.DropIndex(ctx, t.Tenant, t.Table.ID, ix.Name); err != nil {
-			return err
+// dropIndexes takes unfinished indexes away. It ends early when ctx does; the
+// next start goes on.
+func (e *Engine) dropIndexes(ctx context.Context, unfinished []unfinishedIndex) {
+	for _, u := range unfinished {
+		log := e.deps.Log.WithField("tenant", u.table.Tenant.String()).WithField("table", u.table.Table.ID).WithField("index", u.index.Name)
+		_, err := e.Commit(ctx, Proposal{Tenant: u.table.Tenant, Build: u.drop})
+		switch {
+		case err == nil:
+			log.Warn("dropped an index whose build did not finish")
+		case ctx.Err() != nil:
+			return
+		default:
+			log.WithError(err).Error("an index whose build did not finish could not be dropped; the next start tries again")
 		}
 	}
-	return nil
+}
+
+// drop takes the index away unless a client has: by its id, as a client may
+// have made another one of that name since.
+func (u *unfinishedIndex) drop(b *rows.Builder) error {
+	cat, err := b.Catalog(u.table.Tenant)
+	if err != nil {
+		return err
+	}
+	t, ok := cat.Lookup(u.table.Table.ID)
+	if !ok || t.TableID != u.table.TableID {
+		return nil
+	}
+	if ix, ok := t.Index(u.index.Name); !ok || ix.ID != u.index.ID {
+		return nil
+	}
+	return b.DropIndex(u.table.Tenant, t.Table.ID, u.index.Name)
 }
 
 func (e *Engine) tenantIDs() (ids []ulid.ULID, err error) {

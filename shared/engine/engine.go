@@ -157,23 +157,32 @@ func (e *Engine) openLog() (err error) {
 // Run serves commits until ctx ends or the log fails, then drains: whatever was
 // decided is made durable and answered first. It returns nil after a clean stop.
 func (e *Engine) Run(ctx context.Context) error {
-	var stages sync.WaitGroup
+	// Before the stages run no index can be under construction: what is
+	// unfinished now was left by a process that died.
+	unfinished, err := e.unfinishedIndexes()
+	if err != nil {
+		e.fail("look for unfinished indexes", err)
+	}
+	var stages, tidying sync.WaitGroup
 	for _, stage := range []func(){e.sequence, e.append, e.publish, e.maintain} {
 		stages.Go(stage)
 	}
-	err := e.dropUnfinishedIndexes(ctx)
-	if err == nil {
-		select {
-		case <-ctx.Done():
-		case <-e.failed:
-		}
+	running, stop := context.WithCancel(ctx)
+	tidying.Go(func() { e.dropIndexes(running, unfinished) })
+	select {
+	case <-ctx.Done():
+	case <-e.failed:
 	}
+	// The tidying waits for commits, and after a failure they are answered only
+	// when intake has stopped: so it is told to go first.
+	stop()
+	tidying.Wait()
 	e.stopIntake()
 	stages.Wait()
 	if f := e.failure.Load(); f != nil {
 		return f.err
 	}
-	return err
+	return nil
 }
 
 // stopIntake refuses new commits and lets the stages run dry one by one.

@@ -36,17 +36,31 @@ func (l *Log) Segments() []SegmentInfo {
 	return infos
 }
 
+// NewestFirst is the first LSN of the newest segment; it changes with each roll.
+func (l *Log) NewestFirst() lsn.LSN {
+	l.view.Lock()
+	defer l.view.Unlock()
+	if len(l.segments) == 0 {
+		return 0
+	}
+	return l.segments[len(l.segments)-1].header.First
+}
+
 // RemoveBefore removes the sealed segments all of whose frames are below at,
 // oldest first. The newest segment always stays: the log continues from it.
 // Whether the frames are needed is the caller's to know. The directory is
-// fsynced after each, so that a crash leaves no hole.
+// fsynced after each, so that a crash leaves no hole. Appends go on meanwhile:
+// taking a large file off the disk can last longer than many commits.
 func (l *Log) RemoveBefore(at lsn.LSN) error {
-	l.writing.Lock()
-	defer l.writing.Unlock()
-	if err := l.writable(); err != nil {
-		return err
-	}
+	l.removing.Lock()
+	defer l.removing.Unlock()
 	for {
+		l.writing.Lock()
+		err := l.writable()
+		l.writing.Unlock()
+		if err != nil {
+			return err
+		}
 		path, ok := l.removable(at)
 		if !ok {
 			return nil

@@ -132,6 +132,10 @@ type Log struct {
 	group   []byte
 	closed  bool
 
+	// removing serialises RemoveBefore, and keeps Close from overtaking it. It is
+	// taken before writing.
+	removing sync.Mutex
+
 	// view guards what readers see; it is never held across a disk call.
 	view     sync.Mutex
 	segments []segment
@@ -197,6 +201,8 @@ func (l *Log) writable() error {
 // log's goroutine and closes the files. It does not seal: the next opening
 // does, so that a segment is sealed in one place only.
 func (l *Log) Close() error {
+	l.removing.Lock()
+	defer l.removing.Unlock()
 	l.writing.Lock()
 	defer l.writing.Unlock()
 	if l.closed {
