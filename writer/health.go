@@ -1,0 +1,139 @@
+package writer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"sync/atomic"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"originchain/shared/api"
+	"originchain/shared/httpx"
+	"originchain/shared/telemetry"
+)
+
+// mode is what /health and /v1/admin/replication call this role.
+const mode = "writer"
+
+// health is what /health answers from. It is read and written by atomics alone:
+// a load balancer's check must get its answer while every lock of the node is
+// held and every core is busy.
+type health struct {
+	started time.Time
+	// failed is set once, when the log is of no more use.
+	failed atomic.Pointer[string]
+	// probe is the outcome of the last finished probe of the disk; nil is good.
+	probe atomic.Pointer[string]
+	// probing is when the probe that runs now began, in nanoseconds since
+	// started; 0 when none runs.
+	probing atomic.Int64
+}
+
+// stuckAfter is how long one probe may take before the disk counts as gone: a
+// disk that hangs reports no error.
+const stuckAfter = 5 * time.Second
+
+func newHealth(now time.Time) *health { return &health{started: now} }
+
+// fail records why the log is of no more use; the first reason stays.
+func (h *health) fail(err error) {
+	reason := err.Error()
+	h.failed.CompareAndSwap(nil, &reason)
+}
+
+// reason says why the node is not healthy; "" when it is.
+func (h *health) reason(now time.Time) string {
+	if r := h.failed.Load(); r != nil {
+		return *r
+	}
+	if r := h.probe.Load(); r != nil {
+		return *r
+	}
+	if began := h.probing.Load(); began != 0 && now.Sub(h.started)-time.Duration(began) > stuckAfter {
+		return fmt.Sprintf("the disk of the log has not answered for more than %s", stuckAfter)
+	}
+	return ""
+}
+
+func (w *Writer) getHealth(c *httpx.Call) error {
+	now := time.Now()
+	answer := api.Health{
+		Status: api.HealthOK, Version: telemetry.Version, Commit: telemetry.Commit, Mode: mode,
+		UptimeSeconds: int64(now.Sub(w.health.started) / time.Second), Reason: telemetry.Redact(w.health.reason(now)),
+	}
+	if answer.Reason != "" {
+		answer.Status = api.HealthFailed
+		return c.JSON(http.StatusServiceUnavailable, answer)
+	}
+	return c.JSON(http.StatusOK, answer)
+}
+
+// probeName is the file that probes write, in the data directory beside the
+// log's: in the log's own directory only segments may stand.
+const probeName = "health.probe"
+
+// probeDisk tries the log's disk out once per ProbeInterval, until ctx ends. When
+// it has failed for FailureGrace without a success the node cannot go on, and
+// says so by an error.
+func (w *Writer) probeDisk(ctx context.Context) error {
+	tick := time.NewTicker(w.cfg.ProbeInterval)
+	defer tick.Stop()
+	var since time.Time // of the first failure in a row
+	for {
+		began := time.Now()
+		w.health.probing.Store(max(1, int64(began.Sub(w.health.started))))
+		err := probe(w.deps.FS, w.cfg.Engine.DataDir, w.logDir())
+		w.health.probing.Store(0)
+		switch {
+		case err == nil:
+			since = time.Time{}
+			w.health.probe.Store(nil)
+		case since.IsZero():
+			since = began
+			fallthrough
+		default:
+			reason := err.Error()
+			if w.health.probe.Swap(&reason) == nil {
+				w.deps.Log.WithError(err).Error("the disk of the log failed a probe")
+			}
+			if time.Since(since) >= w.cfg.FailureGrace {
+				return fmt.Errorf("%w: %w", ErrLogFailed, err)
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return w.removeProbe()
+		case <-tick.C:
+		}
+	}
+}
+
+func (w *Writer) logDir() string { return w.deps.FS.PathJoin(w.cfg.Engine.DataDir, "log") }
+
+func (w *Writer) removeProbe() error {
+	err := w.deps.FS.Remove(w.deps.FS.PathJoin(w.cfg.Engine.DataDir, probeName))
+	if err != nil {
+		w.deps.Log.WithError(err).Debug("the probe file was not removed")
+	}
+	return nil
+}
+
+// probe reads the directory of the log and appends to a file beside it. It does
+// not sync: an fsync would queue behind the log's own, and slow it down.
+func probe(fs vfs.FS, dataDir, logDir string) error {
+	if _, err := fs.List(logDir); err != nil {
+		return fmt.Errorf("the directory of the log cannot be read: %w", err)
+	}
+	f, err := fs.Create(fs.PathJoin(dataDir, probeName), vfs.WriteCategoryUnspecified)
+	if err != nil {
+		return fmt.Errorf("the disk of the log takes no file: %w", err)
+	}
+	_, err = f.Write([]byte("originchain\n"))
+	if err = errors.Join(err, f.Close()); err != nil {
+		return fmt.Errorf("the disk of the log takes no write: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,75 @@
+package writer
+
+import (
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"originchain/shared/engine"
+	"originchain/shared/httpx"
+	"originchain/shared/telemetry"
+)
+
+// metrics are what the writer measures beside the HTTP face. docs/METRICS.md
+// lists all; a test compares the two.
+type metrics struct {
+	registry *telemetry.Metrics
+	fsync    prometheus.Observer
+	commit   prometheus.Observer
+	batch    prometheus.Counter
+	sqlTotal *prometheus.CounterVec
+	sqlBusy  prometheus.Gauge
+}
+
+func newMetrics(r *telemetry.Metrics, w *Writer) *metrics {
+	m := &metrics{
+		registry: r,
+		fsync: r.Histogram("oc_wal_fsync_seconds", "Time of one fdatasync of the commit path; one serves a whole group of commits.",
+			prometheus.ExponentialBucketsRange(0.000_05, 5, 16)).WithLabelValues(),
+		commit: r.Histogram("oc_commit_seconds", "Time from handing a row write to the pipeline until it is durable and visible.",
+			prometheus.ExponentialBucketsRange(0.000_1, 10, 16)).WithLabelValues(),
+		batch:    r.Counter("oc_batch_rows_total", "Rows accepted by _batch."),
+		sqlTotal: r.CounterVec("oc_sql_statements_total", "SQL statements that ended, by kind of answer; \"error\" for those that failed.", "kind"),
+		sqlBusy:  r.Gauge("oc_sql_in_flight", "SQL statements that run right now, over all tenants."),
+	}
+	gauge := func(name, help string, read func(*engine.Engine) float64) {
+		r.GaugeFunc(name, help, func() float64 {
+			if e := w.engine.Load(); e != nil {
+				return read(e)
+			}
+			return 0
+		})
+	}
+	gauge("oc_wal_fsync_lag_ms", "Milliseconds the oldest commit that is not durable yet has waited for its fsync; while none waits, the time of the latest fsync.",
+		func(e *engine.Engine) float64 { return float64(e.FsyncLag()) / float64(time.Millisecond) })
+	gauge("oc_pending_bytes", "Bytes of commits that are decided and not yet visible.", func(e *engine.Engine) float64 { return float64(e.PendingBytes()) })
+	gauge("oc_visible_lsn", "Last frame that reads see.", func(e *engine.Engine) float64 { return float64(e.Visible().LSN) })
+	gauge("oc_durable_lsn", "Last frame that survives a crash of this node.", func(e *engine.Engine) float64 { return float64(e.Durable()) })
+	gauge("oc_epoch", "Epoch of this opening.", func(e *engine.Engine) float64 { return float64(e.Epoch()) })
+	gauge("oc_segments", "Log segments on this node.", func(e *engine.Engine) float64 { return float64(len(e.Log().Segments())) })
+	gauge("oc_log_bytes", "Bytes of the log segments on this node.", func(e *engine.Engine) float64 {
+		var n int64
+		for _, s := range e.Log().Segments() {
+			n += s.Bytes
+		}
+		return float64(n)
+	})
+	gauge("oc_state_bytes", "Bytes of the key-value state on disk.", func(e *engine.Engine) float64 { return float64(e.StateBytes()) })
+	r.GaugeFunc("oc_healthy", "1 while /health answers 200, else 0.", func() float64 {
+		if w.health.reason(time.Now()) == "" {
+			return 1
+		}
+		return 0
+	})
+	return m
+}
+
+func (m *metrics) observeSync(took time.Duration) { m.fsync.Observe(took.Seconds()) }
+
+// page serves the metrics themselves.
+func (m *metrics) page() httpx.Handler {
+	return func(c *httpx.Call) error {
+		m.registry.Handler().ServeHTTP(c.Writer(), c.Request)
+		return nil
+	}
+}

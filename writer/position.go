@@ -1,0 +1,130 @@
+package writer
+
+import (
+	"strconv"
+	"time"
+
+	"originchain/shared/api"
+	"originchain/shared/fault"
+	"originchain/shared/httpx"
+	"originchain/shared/lsn"
+)
+
+// lsnPoll is how often a read looks whether its frame is visible. Frames become
+// visible within one fsync; nothing is announced for the few reads that wait.
+const lsnPoll = time.Millisecond
+
+// awaitPosition holds a read until this node shows the frame that X-OC-Min-LSN
+// names, at most minLSNWait. With X-OC-Min-Epoch the pair must be a place of
+// this node's own history.
+func (s *service) awaitPosition(c *httpx.Call) error {
+	least, epoch, err := minimum(c)
+	if err != nil || least == 0 {
+		return err
+	}
+	if epoch != 0 {
+		if err := s.checkHistory(lsn.Pos{Epoch: epoch, LSN: least}); err != nil {
+			return err
+		}
+	}
+	if s.engine.Visible().LSN >= least {
+		return nil
+	}
+	deadline := time.NewTimer(s.minLSNWait)
+	defer deadline.Stop()
+	poll := time.NewTicker(lsnPoll)
+	defer poll.Stop()
+	for {
+		select {
+		case <-poll.C:
+			if s.engine.Visible().LSN >= least {
+				return nil
+			}
+		case <-deadline.C:
+			applied := s.engine.Visible().LSN
+			return fault.New(fault.LSNNotReached, "this node shows frames up to LSN %d and the read asks for %d; retry, or read where the write was answered", applied, least).
+				With("applied_lsn", uint64(applied)).WithRetry()
+		case <-c.Context().Done():
+			return c.Context().Err()
+		}
+	}
+}
+
+// minimum reads the two headers; zero means not given.
+func minimum(c *httpx.Call) (least lsn.LSN, epoch lsn.Epoch, err error) {
+	n, err := number(c, api.HeaderMinLSN)
+	if err != nil {
+		return 0, 0, err
+	}
+	e, err := number(c, api.HeaderMinEpoch)
+	if err != nil {
+		return 0, 0, err
+	}
+	if e != 0 && n == 0 {
+		return 0, 0, fault.New(fault.ValidationFailed, "%s says nothing without %s; send both, as the write's answer gave them", api.HeaderMinEpoch, api.HeaderMinLSN)
+	}
+	return lsn.LSN(n), lsn.Epoch(e), nil
+}
+
+func number(c *httpx.Call, header string) (uint64, error) {
+	text := c.RequestHeader(header)
+	if text == "" {
+		return 0, nil
+	}
+	n, err := strconv.ParseUint(text, 10, 64)
+	if err != nil || n == 0 {
+		return 0, fault.New(fault.ValidationFailed, "the header %s is not a whole number from 1 on", header)
+	}
+	return n, nil
+}
+
+// checkHistory refuses a place that another history has: one writer's frames
+// that its successor never had. Frames whose segments are gone are too old to
+// be told apart, and every history has them.
+func (s *service) checkHistory(want lsn.Pos) error {
+	now := s.engine.Visible()
+	// The frame after the log's end at boot is the first of this epoch.
+	if want.Epoch == now.Epoch && want.LSN > s.engine.BootLSN() {
+		return nil
+	}
+	if want.Epoch > now.Epoch {
+		return fork(want, now.LSN, now.Epoch)
+	}
+	for _, seg := range s.engine.Log().Segments() {
+		if want.LSN < seg.First {
+			break // older than the log
+		}
+		if want.LSN <= seg.Last {
+			if seg.Epoch == want.Epoch {
+				return nil
+			}
+			return fork(want, seg.First-1, seg.Epoch)
+		}
+	}
+	if want.LSN > now.LSN {
+		return fork(want, s.engine.BootLSN(), now.Epoch)
+	}
+	return nil
+}
+
+// fork names the last frame that both histories can share, and the epoch that
+// this one has there instead.
+func fork(want lsn.Pos, at lsn.LSN, epoch lsn.Epoch) error {
+	return fault.New(fault.Conflict, "LSN %d of epoch %d is not in this node's history, which leaves it after LSN %d and has epoch %d there; "+
+		"what was read or written above it did not outlive a failover: read again without %s", want.LSN, want.Epoch, at, epoch, api.HeaderMinLSN).
+		With("fork_lsn", uint64(at)).With("epoch", uint64(epoch))
+}
+
+// readPosition is where a read of the newest state stands, never before what it
+// saw. It is asked for after the read, with the version of the row that was
+// found, 0 for none: a frame is in the state an instant before it counts as
+// visible, so a missing row is placed by the state itself.
+func (s *service) readPosition(version lsn.LSN) (lsn.Pos, error) {
+	if version == 0 {
+		a, err := s.engine.Applied()
+		return a.Pos, err
+	}
+	p := s.engine.Visible()
+	p.LSN = max(p.LSN, version)
+	return p, nil
+}
