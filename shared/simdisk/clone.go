@@ -2,6 +2,7 @@ package simdisk
 
 import (
 	"cmp"
+	"maps"
 	"math"
 	"math/rand/v2"
 	"slices"
@@ -108,10 +109,7 @@ func (n *inode) settleNames() {
 		return
 	}
 	n.names = n.kept
-	n.kept = make(map[string]*inode, len(n.names))
-	for name, child := range n.names {
-		n.kept[name] = child
-	}
+	n.kept = maps.Clone(n.names)
 }
 
 // reachable returns what can be reached from root by name, by id, after visit
@@ -178,14 +176,6 @@ func (s *sectors) add(i int64) {
 
 func (s sectors) has(i int64) bool { return i/64 < int64(len(s)) && s[i/64]&(1<<(i%64)) != 0 }
 
-// dropFrom removes the sectors from i on.
-func (s *sectors) dropFrom(i int64) {
-	if i/64 < int64(len(*s)) {
-		(*s)[i/64] &= 1<<(i%64) - 1
-		*s = (*s)[:i/64+1]
-	}
-}
-
 // survivor is a file's bytes in the making, as the crash leaves them.
 type survivor struct {
 	img content
@@ -214,7 +204,6 @@ func (n *inode) settle(rng *rand.Rand, keep int) {
 			s.write(c, &n.pending[i])
 		}
 	}
-	s.img.size = max(s.img.size, s.size)
 	s.img.resize(s.size)
 	n.durable = s.img
 	n.live = n.durable.clone()
@@ -265,6 +254,5 @@ func (s *survivor) resize(c *coin, op *dataOp) {
 		return
 	}
 	s.img.zero(op.off, max(op.off, s.img.size))
-	s.done.dropFrom((op.off + sectorSize - 1) / sectorSize)
 	s.size = min(s.size, op.off)
 }
