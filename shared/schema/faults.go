@@ -61,6 +61,7 @@ func (f *manifestFaults) err() error {
 	slices.SortStableFunc(f.list, func(a, b manifestFault) int {
 		return cmp.Or(cmp.Compare(a.line, b.line), strings.Compare(a.path, b.path))
 	})
+	const mostBytes = 300 // of a path or a text, which may quote a long value
 	code := f.list[0].code
 	var b strings.Builder
 	if len(f.list) > 1 {
@@ -85,9 +86,9 @@ func (f *manifestFaults) err() error {
 			fmt.Fprintf(&b, "line %d: ", one.line)
 		}
 		if one.path != "" {
-			b.WriteString(one.path + ": ")
+			b.WriteString(clip(one.path, mostBytes) + ": ")
 		}
-		b.WriteString(one.text)
+		b.WriteString(clip(one.text, mostBytes))
 	}
 	return fault.New(code, "%s", b.String())
 }

@@ -137,7 +137,7 @@ func (d *rowDecoder) object() error {
 		}
 		cursor = field + 1
 		if d.given(field) {
-			return d.s.fail("key %q occurs twice", string(key))
+			return d.s.fail("key %q occurs twice", clip(string(key), maxQuoted))
 		}
 		d.seen[field/64] |= 1 << (field % 64)
 		if err = d.fieldValue(field); err != nil {
@@ -225,33 +225,38 @@ func (d *rowDecoder) numberValue(raw []byte, c *Column, path []string) (Value, e
 		default:
 			why = outOfRange
 		}
-		return Value{}, d.mismatch(c, path, clip(raw)+" "+why)
+		return Value{}, d.mismatch(c, path, clip(string(raw), maxQuoted)+" "+why)
 	case TypeU64:
 		negative, m, why := parseInteger(raw)
 		if negative && m != 0 && why == "" {
 			why = outOfRange
 		}
 		if why != "" {
-			return Value{}, d.mismatch(c, path, clip(raw)+" "+why)
+			return Value{}, d.mismatch(c, path, clip(string(raw), maxQuoted)+" "+why)
 		}
 		return U64(m), nil
 	case TypeF64:
 		f, ok := parseFloat(raw)
 		if !ok {
-			return Value{}, d.mismatch(c, path, clip(raw)+" "+outOfRange)
+			return Value{}, d.mismatch(c, path, clip(string(raw), maxQuoted)+" "+outOfRange)
 		}
 		return F64(f), nil
 	}
 	return Value{}, d.mismatch(c, path, "is a number")
 }
 
-// clip shortens a number for a message.
-func clip(raw []byte) string {
-	const most = 40
-	if len(raw) > most {
-		return string(raw[:most]) + "…"
+// maxQuoted bounds what a message quotes from a request.
+const maxQuoted = 64
+
+// clip shortens text for a message to at most most bytes, between runes.
+func clip(s string, most int) string {
+	if len(s) <= most {
+		return s
 	}
-	return string(raw)
+	for most > 0 && !utf8.RuneStart(s[most]) {
+		most--
+	}
+	return s[:most] + "…"
 }
 
 func (d *rowDecoder) textValue(s *scanner, c *Column, path []string) (Value, error) {
@@ -344,9 +349,9 @@ func (d *rowDecoder) complete() error {
 func (d *rowDecoder) mismatch(c *Column, path []string, what string) error {
 	if path != nil {
 		at := strings.Join(path, ".")
-		return fault.New(fault.TypeMismatch, "the value at path %s %s; extraction %q of table %s is %s", at, what, c.Name, d.t.ID, c.Type).With("column", c.Name).With("path", at)
+		return fault.New(fault.TypeMismatch, "extraction %q of table %s is %s, and the value at path %s %s", c.Name, d.t.ID, c.Type, at, what).With("column", c.Name).With("path", at)
 	}
-	return fault.New(fault.TypeMismatch, "the value for column %q of table %s %s; the column is %s", c.Name, d.t.ID, what, c.Type).With("column", c.Name)
+	return fault.New(fault.TypeMismatch, "column %q of table %s is %s, and its value %s", c.Name, d.t.ID, c.Type, what).With("column", c.Name)
 }
 
 // AppendJSON appends r as a flat JSON object, its columns in manifest order,

@@ -266,7 +266,7 @@ func (s *scanner) skipObject(depth int) error {
 			break
 		}
 		if !keys.add(key) {
-			return s.fail("key %q occurs twice in one object", string(key))
+			return s.fail("key %q occurs twice in one object", clip(string(key), maxQuoted))
 		}
 		if err = s.skip(depth); err != nil {
 			break

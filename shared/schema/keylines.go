@@ -5,12 +5,22 @@ import (
 	"strconv"
 
 	"github.com/pelletier/go-toml/v2/unstable"
+
+	"originchain/shared/fault"
 )
 
 // maxKeyDepth is the deepest key of a manifest, relations[0].target.pk, and one
 // more to name what is unknown below it. Deeper keys share their parent's line,
 // so that a key of a hundred thousand dots costs no more than its text.
 const maxKeyDepth = 4
+
+// The library looks for repeated keys by walking the siblings of each, so a
+// table of a hundred thousand keys would cost it half a minute. No manifest
+// within the bounds comes near either of these.
+const (
+	maxKeysPerTable  = 2 * maxEntries
+	maxTableHeadings = 10 * maxEntries
+)
 
 // lineTracker gives every key of a document its line, by the path that
 // tomlTable names it with: columns[2].default.
@@ -19,10 +29,12 @@ type lineTracker struct {
 	newlines []int
 	lines    map[string]int
 	entries  map[string]int // how many [[tables]] a path has so far
+	crowded  int            // the line where a table has too many keys, 0 if none has
 }
 
-// keyLines expects a document that toml.Unmarshal has accepted.
-func keyLines(src []byte) map[string]int {
+// keyLines reads a document as far as it is TOML; toml.Unmarshal says what is
+// wrong with the rest. It refuses one that would be slow to unmarshal.
+func keyLines(src []byte) (map[string]int, error) {
 	k := lineTracker{lines: map[string]int{}, entries: map[string]int{}}
 	for i, c := range src {
 		if c == '\n' {
@@ -30,17 +42,25 @@ func keyLines(src []byte) map[string]int {
 		}
 	}
 	k.p.Reset(src)
-	table, depth := "", 0
+	table, depth, headings, keys := "", 0, 0, 0
 	for k.p.NextExpression() {
 		e := k.p.Expression()
 		switch e.Kind {
 		case unstable.Table, unstable.ArrayTable:
 			table, depth = k.keys(e, "", 0, e.Kind == unstable.ArrayTable)
+			keys = 0
+			if headings++; headings > maxTableHeadings {
+				return nil, fault.New(fault.ValidationFailed, "the manifest has more than %d tables; declare less", maxTableHeadings)
+			}
 		case unstable.KeyValue:
-			k.keyValue(e, table, depth)
+			keys++
+			k.keyValue(e, table, depth, keys)
+		}
+		if k.crowded > 0 {
+			return nil, fault.New(fault.ValidationFailed, "the manifest has a table of more than %d keys at line %d; declare less", maxKeysPerTable, k.crowded)
 		}
 	}
-	return k.lines
+	return k.lines, nil
 }
 
 // keys records the parts of a dotted key and returns the path of the last one.
@@ -67,25 +87,38 @@ func (k *lineTracker) keys(n *unstable.Node, path string, depth int, opens bool)
 	return path, depth
 }
 
-func (k *lineTracker) keyValue(e *unstable.Node, path string, depth int) {
+// keyValue records a key, the n-th of its table, and those inside its value.
+func (k *lineTracker) keyValue(e *unstable.Node, path string, depth, n int) {
+	if n > maxKeysPerTable {
+		it := e.Key()
+		it.Next()
+		k.crowded = k.lineAt(int(it.Node().Raw.Offset))
+		return
+	}
 	path, depth = k.keys(e, path, depth, false)
 	k.value(e.Value(), path, depth)
 }
 
-// value records the keys of inline tables, also those inside an array.
+// value records the keys of inline tables, also those inside an array. Those
+// too deep to be recorded are walked all the same, to be counted; the library
+// bounds how deep they go.
 func (k *lineTracker) value(v *unstable.Node, path string, depth int) {
-	if depth >= maxKeyDepth {
-		return
-	}
 	children := v.Children()
 	switch v.Kind {
 	case unstable.InlineTable:
-		for children.Next() {
-			k.keyValue(children.Node(), path, depth)
+		for n := 1; children.Next() && k.crowded == 0; n++ {
+			k.keyValue(children.Node(), path, depth, n)
 		}
 	case unstable.Array:
-		for i := 0; children.Next(); i++ {
-			k.value(children.Node(), path+"["+strconv.Itoa(i)+"]", depth+1)
+		if depth < maxKeyDepth {
+			depth++
+			for i := 0; children.Next(); i++ {
+				k.value(children.Node(), path+"["+strconv.Itoa(i)+"]", depth)
+			}
+			return
+		}
+		for children.Next() {
+			k.value(children.Node(), path, depth)
 		}
 	}
 }

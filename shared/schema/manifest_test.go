@@ -345,23 +345,32 @@ func TestManifestBounds(t *testing.T) {
 }
 
 // A hostile manifest may be as long as it is allowed to be, and must not take
-// more than its length in work: each of these shapes was quadratic in some form
-// of the reader.
+// more than its length in work and in answer: each of these shapes is quadratic
+// in the reader or in the library below it unless it is bounded.
 func TestHostileManifests(t *testing.T) {
-	var many strings.Builder
-	for i := 0; many.Len() < MaxManifestBytes-16; i++ {
-		fmt.Fprintf(&many, "k%d=1\n", i)
+	repeat := func(format string) string {
+		var b strings.Builder
+		for i := 0; b.Len() < MaxManifestBytes-32; i++ {
+			fmt.Fprintf(&b, format, i)
+		}
+		return b.String()
 	}
-	for name, src := range map[string]string{
-		"unknown keys": many.String(),
-		"dots":         strings.Repeat("a.", MaxManifestBytes/2-4) + "a=1",
-		"brackets":     "a=" + strings.Repeat("[", MaxManifestBytes-8),
-		"foreign keys": head + strings.Repeat("[[foreign_keys]]\n", MaxManifestBytes/17-10),
+	for _, c := range []struct{ name, src, message string }{
+		{"keys", repeat("k%d=1\n"), "the manifest has a table of more than 2000 keys at line 2001; declare less"},
+		{"inline keys", "a = { z = 1" + repeat(",k%d=1") + "}", "the manifest has a table of more than 2000 keys at line 1; declare less"},
+		{"inline keys, deep", "a=[[[[[[{b={z=1" + repeat(",k%d=1") + "}}]]]]]]", "the manifest has a table of more than 2000 keys at line 1; declare less"},
+		{"tables", repeat("[k%d]\n"), "the manifest has more than 10000 tables; declare less"},
+		{"arrays of tables", repeat("[[k%d]]\n"), "the manifest has more than 10000 tables; declare less"},
+		{"a long key", strings.Repeat("k", MaxManifestBytes-8) + " = 1", ""},
+		{"a long value", "table = \"" + strings.Repeat("ü", MaxManifestBytes/2-16) + "\"", ""},
+		{"dots", strings.Repeat("a.", MaxManifestBytes/2-4) + "a=1", ""},
+		{"brackets", "a=" + strings.Repeat("[", MaxManifestBytes-8), ""},
 	} {
-		if _, err := ParseManifest([]byte(src)); fault.CodeOf(err) != fault.ValidationFailed {
-			t.Errorf("%s: %v", name, err)
+		_, err := ParseManifest([]byte(c.src))
+		if fault.CodeOf(err) != fault.ValidationFailed || c.message != "" && fault.From(err).Message != c.message {
+			t.Errorf("%s: %.200s", c.name, fault.From(err).Message)
 		} else if n := len(err.Error()); n > 64<<10 {
-			t.Errorf("%s: the message has %d bytes", name, n)
+			t.Errorf("%s: the message has %d bytes", c.name, n)
 		}
 	}
 }

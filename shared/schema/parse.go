@@ -29,11 +29,15 @@ func ParseManifest(src []byte) (*Manifest, error) {
 	if at := invalidUTF8(src); at >= 0 {
 		return nil, fault.New(fault.ValidationFailed, "the manifest is not valid UTF-8: line %d: byte 0x%02x; save it as UTF-8", 1+strings.Count(string(src[:at]), "\n"), src[at])
 	}
+	lines, err := keyLines(src)
+	if err != nil {
+		return nil, err
+	}
 	var doc map[string]any
 	if err := toml.Unmarshal(src, &doc); err != nil {
 		return nil, errTOML(err)
 	}
-	f := &manifestFaults{lines: keyLines(src)}
+	f := &manifestFaults{lines: lines}
 	m := readManifest(tomlTable{doc, "", f})
 	m.validate(f)
 	if err := f.err(); err != nil {

@@ -45,7 +45,7 @@ func (t *Table) ParsePK(s string) (Value, error) {
 			return Bytes(b), nil
 		}
 	}
-	return Value{}, fault.New(fault.TypeMismatch, "%q is not a key of table %s: column %q is %s, %s", clip([]byte(s)), t.ID, c.Name, c.Type, pkForm(c.Type)).With("column", c.Name)
+	return Value{}, fault.New(fault.TypeMismatch, "%q is not a key of table %s: column %q is %s, %s", clip(s, maxQuoted), t.ID, c.Name, c.Type, pkForm(c.Type)).With("column", c.Name)
 }
 
 // pkForm says how a key of type t is written in a path.

@@ -171,7 +171,7 @@ func (t *Table) Check(r Row) error {
 			return fault.New(fault.TypeMismatch, "column %q of table %s is %s and cannot hold a %s", c.Name, t.ID, c.Type, v.t).With("column", c.Name)
 		default:
 			if why := storable(v); why != "" {
-				return fault.New(fault.TypeMismatch, "the value for column %q of table %s %s", c.Name, t.ID, why).With("column", c.Name)
+				return fault.New(fault.TypeMismatch, "column %q of table %s is %s, and its value %s", c.Name, t.ID, c.Type, why).With("column", c.Name)
 			}
 		}
 	}
@@ -198,5 +198,5 @@ func (t *Table) errUnknownColumn(name string) error {
 	if len(t.Columns) > most {
 		names = append(names, "…")
 	}
-	return fault.New(fault.UnknownColumn, "table %s has no column %q; its columns are %s", t.ID, name, strings.Join(names, ", ")).With("column", name)
+	return fault.New(fault.UnknownColumn, "table %s has no column %q; its columns are %s", t.ID, clip(name, maxQuoted), strings.Join(names, ", ")).With("column", clip(name, maxQuoted))
 }
