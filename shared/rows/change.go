@@ -171,8 +171,7 @@ func (b *Builder) Delete(t *table.Table, key []byte, e Expect) (bool, error) {
 		return false, err
 	}
 	for _, ix := range t.Indexes {
-		k, _ := table.IndexEntry(nil, t, ix, oldRow, table.PKTuple(key))
-		if err := b.dropIndexEntry(t, ix, k); err != nil {
+		if err := b.dropIndexEntry(t, ix, oldRow, table.PKTuple(key)); err != nil {
 			return false, err
 		}
 	}
@@ -232,7 +231,7 @@ func (b *Builder) putIndexes(t *table.Table, p *Prepared, oldRow schema.Row) err
 					}
 					continue // same entry; it stays
 				}
-			} else if err := b.dropIndexEntry(t, ix, oldKey); err != nil {
+			} else if err := b.dropIndexEntry(t, ix, oldRow, table.PKTuple(p.key)); err != nil {
 				return err
 			}
 		}
@@ -266,12 +265,16 @@ func (b *Builder) putIndexEntry(t *table.Table, ix schema.Index, entry indexKey,
 	return b.set(table.CounterKey(t.Tenant, t.TableID, ix.ID), entry.key, value, old, present)
 }
 
-func (b *Builder) dropIndexEntry(t *table.Table, ix schema.Index, key []byte) error {
+// dropIndexEntry takes a row's entry away. In a unique index that is still being
+// built the entry may be another row's with the same values: that one stays, or
+// the build would go on past it and never put it back.
+func (b *Builder) dropIndexEntry(t *table.Table, ix schema.Index, row schema.Row, pkTuple []byte) error {
+	key, pkInValue := table.IndexEntry(nil, t, ix, row, pkTuple)
 	old, ok, err := b.Get(key)
 	if err != nil {
 		return err
 	}
-	if !ok {
+	if !ok || pkInValue && string(table.IndexValuePK(old)) != string(pkTuple) {
 		if ix.Ready {
 			return &MissingEntryError{Table: t.Table.ID, Index: ix.Name}
 		}

@@ -165,3 +165,60 @@ func TestRollbackLeavesTheFrameAsItWas(t *testing.T) {
 	w.check()
 	w.compare(&model{customers: map[int64]customer{1: {"a", "Ulm"}, 3: {"b", ""}}})
 }
+
+// TestUniqueBuildKeepsTheOtherRowsEntry: two rows have the same value when a
+// unique index over it is announced, the build has passed the first, and then
+// the second goes. The first one's entry must stay.
+func TestUniqueBuildKeepsTheOtherRowsEntry(t *testing.T) {
+	for _, deletes := range []bool{true, false} {
+		w := newBench(t, 1)
+		w.create(parentManifest)
+		put := func(id int64, city string) error {
+			return w.commit(func(b *rows.Builder) error {
+				_, err := b.Put(prepare(t, w.table("shop.customers"), schema.Row{schema.I64(id), schema.Null(), text(city)}), rows.Any())
+				return err
+			})
+		}
+		var keys [][]byte
+		for id := range int64(2) {
+			if err := put(id, "Ulm"); err != nil {
+				t.Fatal(err)
+			}
+			key, err := table.RowKeyOf(nil, w.table("shop.customers"), []schema.Value{schema.I64(id)})
+			if err != nil {
+				t.Fatal(err)
+			}
+			keys = append(keys, key)
+		}
+		if err := w.commit(func(b *rows.Builder) error {
+			_, err := b.CreateIndex(tenant, "shop.customers", table.IndexRecord{Name: "extra", Columns: []string{"city"}, Unique: true})
+			return err
+		}); err != nil {
+			t.Fatal(err)
+		}
+		tbl := w.table("shop.customers")
+		ix, _ := tbl.Index("extra")
+		if err := w.commit(func(b *rows.Builder) error { return b.FillIndex(tbl, ix, keys[:1]) }); err != nil {
+			t.Fatal(err)
+		}
+		change := func() error { return put(1, "Pune") }
+		if deletes {
+			change = func() error {
+				return w.commit(func(b *rows.Builder) error { _, err := b.Delete(tbl, keys[1], rows.Any()); return err })
+			}
+		}
+		if err := change(); err != nil {
+			t.Fatal(err)
+		}
+		if err := w.commit(func(b *rows.Builder) error { return b.FillIndex(tbl, ix, keys[1:]) }); err != nil {
+			t.Fatal(err)
+		}
+		if err := w.commit(func(b *rows.Builder) error { return b.FinishIndex(tbl, "extra") }); err != nil {
+			t.Fatal(err)
+		}
+		w.check()
+		if got := fault.CodeOf(put(2, "Ulm")); got != fault.UniqueViolation {
+			t.Errorf("deletes=%v: a second row with the value: got %q", deletes, got)
+		}
+	}
+}
