@@ -87,16 +87,26 @@ func Open(o Options) (*Dir, error) {
 	return d, nil
 }
 
-// makeDirs creates the path and makes its entry durable: a data directory
-// whose own name a crash could take away would lose every acknowledged write.
+// makeDirs creates what is missing of the path and makes every name on it
+// durable: a data directory whose own name, or a parent's, a crash could take
+// away would lose every acknowledged write. Names that stand there already are
+// synced too, because the start that made them may have been killed before it
+// did. A few fsyncs at a start are cheaper than knowing.
 func makeDirs(fs vfs.FS, path string) error {
-	if _, err := fs.Stat(path); err == nil {
-		return nil
-	}
 	if err := fs.MkdirAll(path, 0o700); err != nil {
 		return fmt.Errorf("create the data directory %s: %w; check the path and its permissions", path, err)
 	}
-	return SyncDir(fs, fs.PathDir(path))
+	for {
+		parent := fs.PathDir(path)
+		if parent == path {
+			return nil
+		}
+		// A directory that may not be read is none that a start has written to.
+		if err := SyncDir(fs, parent); err != nil && !errors.Is(err, iofs.ErrPermission) {
+			return err
+		}
+		path = parent
+	}
 }
 
 func (d *Dir) identify(o Options, names []string) error {
@@ -108,21 +118,32 @@ func (d *Dir) identify(o Options, names []string) error {
 		return err
 	}
 	for _, n := range names {
-		if !freshName(n) {
+		fresh, err := d.fresh(n)
+		if err != nil {
+			return err
+		}
+		if !fresh {
 			return fmt.Errorf("%w: %s is not empty (it holds %q) and has no %s; name an empty directory", ErrForeign, d.path, n, instanceFile)
 		}
 	}
 	return d.create(o)
 }
 
-// freshName reports a file that may stand in a directory that has no data yet:
-// our own, left by a start that was cut short, or made by the operator before.
-func freshName(n string) bool {
-	switch n {
+// fresh reports a name that may stand in a directory that has no data yet: our
+// own, left by a start that was cut short, or made by the operator before. A
+// part of a data directory with anything in it is one that lost its identity.
+func (d *Dir) fresh(name string) (bool, error) {
+	switch name {
 	case lockFile, instanceFile + ".tmp", "lost+found", "admin.token", "audit.log":
-		return true
+		return true, nil
+	case logDir, stateDir, checkpoints:
+		inside, err := d.fs.List(d.fs.PathJoin(d.path, name))
+		if err != nil {
+			return false, fmt.Errorf("read %s in the data directory %s: %w", name, d.path, err)
+		}
+		return len(inside) == 0, nil
 	}
-	return false
+	return false, nil
 }
 
 func (d *Dir) checkIdentity(o Options) error {
