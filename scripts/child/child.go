@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -34,7 +35,8 @@ type Options struct {
 	DataDir string
 	// Listen is host:port; the port must be a real one (see FreeAddress).
 	Listen string
-	// Args are further arguments, Env further variables ("K=V").
+	// Args are further arguments, Env further variables ("K=V"); of the caller's
+	// own, those that set options (OC_…) are left out.
 	Args []string
 	Env  []string
 	// Output gets what the server writes to stdout and stderr; may be nil.
@@ -72,7 +74,7 @@ func Start(o Options) (*Server, error) {
 		s.client = &http.Client{}
 	}
 	s.cmd = exec.Command(args[0], args[1:]...)
-	s.cmd.Env = append(os.Environ(), o.Env...)
+	s.cmd.Env = append(withoutOptions(os.Environ()), o.Env...)
 	s.cmd.Stdout, s.cmd.Stderr = s.output, s.output
 	s.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM}
 	if err := s.cmd.Start(); err != nil {
@@ -84,6 +86,12 @@ func Start(o Options) (*Server, error) {
 		_ = s.cmd.Wait()
 	}()
 	return s, nil
+}
+
+// withoutOptions leaves out the variables that set options of oc-server: what a
+// shell happens to export must not change what is demonstrated, tested or measured.
+func withoutOptions(env []string) []string {
+	return slices.DeleteFunc(env, func(kv string) bool { return strings.HasPrefix(kv, "OC_") })
 }
 
 // URL is the server's base URL.

@@ -115,8 +115,7 @@ func (c cell) text() string {
 
 // number reports whether the value is a JSON number.
 func (c cell) number() bool {
-	var n json.Number
-	return len(c.RawMessage) > 0 && c.RawMessage[0] != '"' && json.Unmarshal(c.RawMessage, &n) == nil
+	return len(c.RawMessage) > 0 && (c.RawMessage[0] == '-' || c.RawMessage[0] >= '0' && c.RawMessage[0] <= '9')
 }
 
 func decodeRow(raw json.RawMessage) (map[string]cell, error) {

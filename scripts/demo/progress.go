@@ -27,9 +27,11 @@ func newProgress(out io.Writer) *progress {
 	return p
 }
 
+// isTerminal reports a terminal that a bar can be drawn on: one that does not
+// know its width would show nothing.
 func isTerminal(f *os.File) bool {
-	_, err := unix.IoctlGetTermios(int(f.Fd()), unix.TCGETS)
-	return err == nil
+	size, err := unix.IoctlGetWinsize(int(f.Fd()), unix.TIOCGWINSZ)
+	return err == nil && size.Col > 0
 }
 
 // note prints a line between bars.

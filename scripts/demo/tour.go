@@ -61,7 +61,7 @@ func (d *demo) tour(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		d.sayf("\n%s\n\n%s\n%s\n(%d rows in %s)\n", q.title, indented(q.sql), text, len(out.Rows), time.Since(started).Round(100*time.Microsecond))
+		d.sayf("\n%s\n\n%s\n\n%s\n  (%d rows in %s)\n", q.title, indented(q.sql), text, len(out.Rows), time.Since(started).Round(100*time.Microsecond))
 	}
 	tree, err := d.client.Explain(ctx, d.tenant, plan.sql)
 	if err != nil {
@@ -76,11 +76,7 @@ func indented(s string) string { return "  " + strings.ReplaceAll(s, "\n", "\n  
 // table draws an answer with aligned columns: numbers to the right, text to the left.
 func table(r *api.SelectResult) (string, error) {
 	cells := make([][]string, len(r.Rows))
-	width := make([]int, len(r.Columns))
 	right := make([]bool, len(r.Columns))
-	for c, name := range r.Columns {
-		width[c] = len([]rune(name))
-	}
 	for i, raw := range r.Rows {
 		row, err := decodeRow(raw)
 		if err != nil {
@@ -89,8 +85,17 @@ func table(r *api.SelectResult) (string, error) {
 		cells[i] = make([]string, len(r.Columns))
 		for c, name := range r.Columns {
 			cells[i][c] = row[name].text()
-			width[c] = max(width[c], len([]rune(cells[i][c])))
 			right[c] = right[c] || row[name].number()
+		}
+	}
+	width := make([]int, len(r.Columns))
+	for c, name := range r.Columns {
+		if right[c] {
+			alignDecimals(cells, c)
+		}
+		width[c] = len([]rune(name))
+		for _, row := range cells {
+			width[c] = max(width[c], len([]rune(row[c])))
 		}
 	}
 	var b strings.Builder
@@ -104,6 +109,28 @@ func table(r *api.SelectResult) (string, error) {
 		writeLine(&b, row, width, right, " ")
 	}
 	return b.String(), nil
+}
+
+// alignDecimals gives the numbers of a column the same count of decimals: JSON
+// writes 12.0 as 12.
+func alignDecimals(cells [][]string, c int) {
+	decimals := func(s string) int {
+		_, after, _ := strings.Cut(s, ".")
+		return len(after)
+	}
+	most := 0
+	for _, row := range cells {
+		most = max(most, decimals(row[c]))
+	}
+	for _, row := range cells {
+		if row[c] == "-" || most == decimals(row[c]) {
+			continue
+		}
+		if !strings.Contains(row[c], ".") {
+			row[c] += "."
+		}
+		row[c] += strings.Repeat("0", most-decimals(row[c]))
+	}
 }
 
 func writeLine(b *strings.Builder, cells []string, width []int, right []bool, pad string) {
