@@ -92,6 +92,19 @@ func TestEnvelopeWithoutRequiredFields(t *testing.T) {
 	envelope(t, r.do("GET", "/z", "", nil), 404, "not_found")
 }
 
+func TestEnvelopeOfBytes(t *testing.T) {
+	got, err := NewEnvelope[api.SQLRequest]().Decode([]byte(`{"sql":"x"}`))
+	if got.SQL != "x" || err != nil {
+		t.Errorf("%+v %v", got, err)
+	}
+	if _, err := NewEnvelope[api.SQLRequest]().Decode(nil); fault.CodeOf(err) != fault.InvalidJSON {
+		t.Errorf("no body where a field is required: %v", err)
+	}
+	if _, err := NewEnvelope[api.MintTokenRequest]().Decode(nil); err != nil {
+		t.Errorf("no body where none is: %v", err)
+	}
+}
+
 func TestRequestTypesWithoutAShape(t *testing.T) {
 	for _, bad := range []any{5, struct{ Name string }{}, []string{}} {
 		func() {

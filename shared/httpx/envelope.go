@@ -16,5 +16,6 @@ func (e Envelope[In]) Decode(body []byte) (in In, err error) {
 	if len(body) == 0 && len(e.shape.required) == 0 {
 		return in, nil
 	}
-	return in, decodeEnvelope(body, &in, e.shape)
+	err = decodeEnvelope(body, &in, e.shape)
+	return in, err // in one return statement, Go may copy in before it is filled
 }
