@@ -1,0 +1,92 @@
+# OriginChain. `make help` lists the targets.
+
+SHELL       := /usr/bin/env bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+# Builds and tests are pure Go; only the race detector needs a C compiler.
+export CGO_ENABLED ?= 0
+
+VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+COMMIT  := $(shell git rev-parse HEAD 2>/dev/null || echo unknown)
+LDFLAGS := -s -w \
+	-X originchain/shared/telemetry.Version=$(VERSION) \
+	-X originchain/shared/telemetry.Commit=$(COMMIT)
+
+# Every command an operator runs, as far as it exists.
+BINARIES := $(patsubst %/main.go,%,$(wildcard \
+	writer/cmd/*/main.go follower/cmd/*/main.go lambdas/local/cmd/*/main.go \
+	scripts/waldump/main.go scripts/oc-pitr/main.go))
+
+# Packages to test, and what to tell `go test` about them.
+PKG      ?= ./...
+GOTEST   ?=
+# Simulation: SEED is the first seed, N how many.
+SEED     ?= 1
+N        ?= 1
+# How long each fuzz target runs.
+FUZZTIME ?= 10s
+# Arguments of demo and bench, such as ARGS=--help.
+ARGS     ?=
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: build
+build: toolchain ## build every binary into bin/
+	@mkdir -p bin
+	go build -trimpath -ldflags '$(LDFLAGS)' -o bin/ $(addprefix ./,$(BINARIES))
+	@ls -1 bin | sed 's|^|bin/|'
+
+.PHONY: check
+check: toolchain ## formatting, vet, dependencies as pinned, the shape of the tree
+	@scripts/check
+
+.PHONY: test
+test: toolchain ## run every test
+	@PKG='$(PKG)' scripts/test $(GOTEST)
+
+.PHONY: race
+race: toolchain ## run every test with the race detector (needs a C compiler)
+	@PKG='$(PKG)' CGO_ENABLED=1 scripts/test -race $(GOTEST)
+
+.PHONY: lint
+lint: toolchain ## run the linters, pinned in tools.mod
+	go tool -modfile=tools.mod golangci-lint run
+
+.PHONY: fmt
+fmt: toolchain ## format the Go files
+	gofmt -w $$(git ls-files '*.go')
+
+.PHONY: golden
+golden: toolchain ## rewrite the golden files; read the diff before you commit it
+	go test -count=1 $$(git grep -l 'flag.Bool("update"' -- '*_test.go' | xargs -n1 dirname | sort -u | sed 's|^|./|') -update
+
+.PHONY: fuzz
+fuzz: toolchain ## run every fuzz target for FUZZTIME
+	@FUZZTIME='$(FUZZTIME)' scripts/fuzz
+
+.PHONY: sim
+sim: toolchain ## crash the engine at every disk call: SEED= first seed, N= how many
+	go test ./test/sim -run Sim -count=1 -timeout 0 -v -seed=$(SEED) -n=$(N)
+
+.PHONY: kill9
+kill9: build ## kill -9 a server under load again and again (ARGS="--rounds 50 --seed 7")
+	go run ./scripts/kill9 $(ARGS)
+
+.PHONY: bench
+bench: build ## measure against the targets and put the figures into README.md
+	go run ./test/bench --write-readme README.md $(ARGS)
+
+.PHONY: demo
+demo: build ## start a writer, load real data, show what it can do; Ctrl-C ends it
+	go run ./scripts/demo $(ARGS)
+
+.PHONY: clean
+clean: ## remove what was built (the demo's data in var/ stays)
+	rm -rf bin
+
+.PHONY: toolchain
+toolchain:
+	@scripts/toolchain
