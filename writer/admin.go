@@ -1,6 +1,7 @@
 package writer
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"time"
@@ -134,7 +135,10 @@ func (s *service) administer(c *httpx.Call, build func(*rows.Builder) error) err
 		return err
 	}
 	key.hash = [32]byte{} // the answer to a repetition does not depend on what it asks
-	out, err := s.engine.Commit(c.Context(), engine.Proposal{
+	defer s.cache.forget()
+	// Not the caller's context: a commit whose caller left would become visible
+	// after the records were forgotten, and stay unseen.
+	out, err := s.engine.Commit(context.WithoutCancel(c.Context()), engine.Proposal{
 		Tenant: table.System, Build: build, Idem: key.engine(0, func(lsn.Pos) []byte { return nil }),
 	})
 	if err != nil {

@@ -23,6 +23,7 @@ type service struct {
 	compiler *sql.Compiler
 	auth     *tenant.Authenticator
 	records  *tenant.DecodedRecords
+	cache    *recordCache // below records
 	metrics  *metrics
 	log      *logrus.Logger
 
@@ -42,24 +43,12 @@ func newService(w *Writer, e *engine.Engine) (*service, error) {
 		engine: e, metrics: w.metrics, log: w.deps.Log, minLSNWait: w.cfg.MinLSNWait,
 		compiler: sql.NewCompiler(), batchBytes: budget{limit: batchMemoryBytes}, cores: newCores(),
 	}
-	s.records = tenant.NewDecodedRecords(stored{e.View()})
+	s.cache = &recordCache{view: e.View()}
+	s.records = tenant.NewDecodedRecords(s.cache)
 	s.auth = tenant.NewAuthenticator(s.records, time.Now)
 	var err error
 	s.sql, err = sql.New(sql.Config{Store: store{e}, Log: w.deps.Log, TransactionIdle: w.cfg.TransactionIdle})
 	return s, err
-}
-
-// stored reads tenants and tokens as they are visible now.
-type stored struct{ view table.View }
-
-// TokenBytes implements tenant.Stored.
-func (r stored) TokenBytes(id ulid.ULID) ([]byte, bool, error) {
-	return r.view.Get(table.RecordKey(table.System, table.SpaceTokens, id[:]))
-}
-
-// TenantBytes implements tenant.Stored.
-func (r stored) TenantBytes(id ulid.ULID) ([]byte, bool, error) {
-	return r.view.Get(table.RecordKey(table.System, table.SpaceTenants, id[:]))
 }
 
 // checkCache keeps the compiled check constraints of tables. A table's identity
