@@ -35,8 +35,13 @@ func New(cfg Config) (*Engine, error) {
 		return nil, err
 	}
 	a := analyzer.NewBuilder(provider{}).RemoveAfterAllRule(analyzer.TrackProcessId).Build()
+	if err := addRules(a); err != nil {
+		return nil, err
+	}
 	a.ExecBuilder = rowexec.NewOverrideBuilder(&executor{})
 	a.Catalog.InfoSchema = emptyDatabase{}
+	// Access is decided before a statement gets here.
+	a.Catalog.AuthHandler = gms.NoopAuthorizationHandler{}
 	e := &Engine{cfg: cfg, sessions: newSessions(), analyzer: a, txs: newTransactions(cfg)}
 	e.compiler = &Compiler{sessions: e.sessions, catalog: a.Catalog}
 	return e, nil

@@ -78,8 +78,14 @@ func (ix *index) CanSupportOrderBy(gms.Expression) bool { return false }
 // PrefixLengths implements gms.Index.
 func (ix *index) PrefixLengths() []uint16 { return nil }
 
-// Order implements gms.OrderedIndex: keys are in order of their columns.
-func (ix *index) Order() gms.IndexOrder { return gms.IndexOrderAsc }
+// Order implements gms.OrderedIndex: keys are in order of their columns, which
+// the planner is told where it uses that rightly.
+func (ix *index) Order() gms.IndexOrder {
+	if ix.s.st.ordered {
+		return gms.IndexOrderAsc
+	}
+	return gms.IndexOrderNone
+}
 
 // Reversible implements gms.OrderedIndex.
 func (ix *index) Reversible() bool { return true }
@@ -202,95 +208,77 @@ func unbounded(cuts []columnCut) []columnCut {
 	return nil
 }
 
-// cut reads the planner's bounds of column i of the index.
+// cut reads the planner's bounds of column i of the index; ok is false when they
+// hold nothing. Only a bound on NULL holds NULL: one that is a value leaves it out.
 func (ix *index) cut(i int, r gms.MySQLRangeColumnExpr) (c columnCut, ok bool, err error) {
-	switch b := r.LowerBound.(type) {
-	case gms.Below:
-		c.hasLower = true
-		c.lower, err = ix.value(i, b.Key)
-	case gms.Above:
-		c.hasLower, c.openLower = true, true
-		c.lower, err = ix.value(i, b.Key)
-	case gms.AboveNull:
-		c.hasLower, c.openLower, c.lower = true, true, schema.Null()
-	case gms.AboveAll:
-		return c, false, nil
-	}
-	if err != nil {
+	if ok, err = ix.lower(&c, i, r.LowerBound); !ok || err != nil {
 		return c, false, err
 	}
-	switch b := r.UpperBound.(type) {
-	case gms.Above:
-		c.hasUpper = true
-		c.upper, err = ix.value(i, b.Key)
-	case gms.Below:
-		c.hasUpper, c.openUpper = true, true
-		c.upper, err = ix.value(i, b.Key)
-	case gms.AboveNull:
-		c.hasUpper, c.upper = true, schema.Null()
-	case gms.BelowNull:
-		return c, false, nil
-	}
-	return c, err == nil, err
+	ok, err = ix.upper(&c, i, r.UpperBound)
+	return c, ok, err
 }
 
-// value is the key of a cut as a value of the index's column i. A key that the
-// column cannot hold fails: the planner asked the column's own type before, so
-// it means a lookup this index must not answer.
-func (ix *index) value(i int, key any) (schema.Value, error) {
-	col := &ix.s.t.Columns[ix.columns[i]]
+func (ix *index) lower(c *columnCut, i int, bound gms.MySQLRangeCut) (ok bool, err error) {
+	var key any
+	switch b := bound.(type) {
+	case gms.BelowNull:
+		return true, nil
+	case gms.AboveNull:
+		c.hasLower, c.openLower = true, true
+		return true, nil
+	case gms.Below:
+		key = b.Key
+	case gms.Above:
+		key, c.openLower = b.Key, true
+	default:
+		return false, nil
+	}
+	c.hasLower = true
+	var side outside
+	c.lower, side, err = ix.value(i, key)
+	if side < 0 { // below every value: what is left out is NULL
+		c.lower, c.openLower = schema.Null(), true
+	}
+	return side <= 0, err
+}
+
+func (ix *index) upper(c *columnCut, i int, bound gms.MySQLRangeCut) (ok bool, err error) {
+	var key any
+	switch b := bound.(type) {
+	case gms.AboveAll:
+		return true, nil
+	case gms.AboveNull:
+		c.hasUpper = true
+		return true, nil
+	case gms.Above:
+		key = b.Key
+	case gms.Below:
+		key, c.openUpper = b.Key, true
+	default:
+		return false, nil
+	}
+	c.hasUpper = true
+	var side outside
+	c.upper, side, err = ix.value(i, key)
+	switch {
+	case side > 0: // above every value: no bound
+		c.hasUpper, c.openUpper = false, false
+	case side < 0: // below every value: NULL alone is left
+		c.upper, c.openUpper = schema.Null(), false
+	}
+	return true, err
+}
+
+// value is the key of a bound as a value of the index's column i, or the side on
+// which it lies outside of what the column can hold.
+func (ix *index) value(i int, key any) (schema.Value, outside, error) {
 	converted, _, err := ix.types[i].Type.Convert(context.Background(), key)
 	if err != nil {
-		return schema.Value{}, err
+		return schema.Value{}, 0, err
 	}
-	return fromPlanner(converted, col)
-}
-
-// lookupType is the type under which the planner computes lookups in a column.
-func lookupType(t schema.Type) gms.Type {
-	typ := plannerType(t)
-	if n, ok := typ.(gms.NumberType); ok {
-		return exactNumber{NumberType: n, column: schema.Column{Type: t}}
+	if side, ok := converted.(outside); ok {
+		return schema.Value{}, side, nil
 	}
-	return exactText{textType: typ, column: schema.Column{Type: t}}
-}
-
-// exactNumber is a number type that converts a key of a lookup only when
-// nothing is lost. The planner would clamp a key that is out of range to the
-// nearest number, and so miss rows; now it does without the index instead.
-type exactNumber struct {
-	gms.NumberType
-	column schema.Column
-}
-
-// Convert implements gms.Type.
-func (n exactNumber) Convert(_ context.Context, v any) (any, gms.ConvertInRange, error) {
-	return exactKey(v, &n.column, n)
-}
-
-// exactText is exactNumber for text and bytes. A number is no key of a text
-// column: 5 equals '5.0' and '05' there, which are different keys.
-type exactText struct {
-	textType
-	column schema.Column
-}
-
-// textType is a planner's type under a name that can be embedded: gms.Type has a
-// method called Type.
-type textType interface{ gms.Type }
-
-// Convert implements gms.Type.
-func (t exactText) Convert(_ context.Context, v any) (any, gms.ConvertInRange, error) {
-	return exactKey(v, &t.column, t)
-}
-
-func exactKey(v any, col *schema.Column, t gms.Type) (any, gms.ConvertInRange, error) {
-	if v == nil {
-		return nil, gms.InRange, nil
-	}
-	value, err := fromPlanner(v, col)
-	if err != nil {
-		return nil, gms.OutOfRange, gms.ErrInvalidValueType.New(v, t)
-	}
-	return toPlanner(value), gms.InRange, nil
+	v, err := fromPlanner(converted, &ix.s.t.Columns[ix.columns[i]])
+	return v, 0, err
 }

@@ -34,6 +34,10 @@ type scan struct {
 	rows *table.RowScan
 	ents *table.IndexScan
 	row  schema.Row
+	// covered: the index has every wanted column, so its rows are not read.
+	covered bool
+	pkTypes []schema.Type
+	pk      []schema.Value
 }
 
 var _ gms.RowIter = (*scan)(nil)
@@ -50,11 +54,51 @@ func newScan(s *scanTable, p *span) *scan {
 			c.want[col] = c.want[col] || p.filtersKey()
 		}
 	}
+	c.cover()
 	if s.st.open == nil {
 		s.st.open = map[*scan]struct{}{}
 	}
 	s.st.open[c] = struct{}{}
 	return c
+}
+
+// cover finds out whether the index alone can answer. A row that is to be locked
+// is read all the same: its version is not in the index.
+func (c *scan) cover() {
+	if c.p.primary() || c.s.proj == nil || c.s.st.lock {
+		return
+	}
+	in := make([]bool, len(c.s.t.Columns))
+	for _, col := range c.p.ix.columns {
+		in[col] = true
+	}
+	for _, col := range c.s.t.PK {
+		in[col] = true
+		c.pkTypes = append(c.pkTypes, c.s.t.Columns[col].Type)
+	}
+	for _, col := range c.s.proj {
+		if !in[col] {
+			return
+		}
+	}
+	c.covered = true
+	c.row = make(schema.Row, len(c.s.t.Columns))
+}
+
+// fromEntry makes a row of the columns of the index entry and its primary key.
+func (c *scan) fromEntry() (gms.Row, error) {
+	pk, _, err := schema.DecodeKeyPrefix(table.PKTuple(c.ents.RowKey()), c.pkTypes, c.pk[:0])
+	if err != nil {
+		return nil, fmt.Errorf("table %s, index %s: %w", c.s.t.Table.ID, c.p.ix.def.Name, err)
+	}
+	c.pk = pk
+	for i, col := range c.s.t.PK {
+		c.row[col] = pk[i]
+	}
+	for i, col := range c.p.ix.columns {
+		c.row[col] = c.ents.Columns()[i]
+	}
+	return c.project(), nil
 }
 
 // primary tells a span of rows from one of index entries.
@@ -132,6 +176,10 @@ func (c *scan) entry() (gms.Row, bool, error) {
 	if c.rng.filters(func(i int) schema.Value { return c.ents.Columns()[i] }) {
 		return nil, false, nil
 	}
+	if c.covered {
+		row, err := c.fromEntry()
+		return row, err == nil, err
+	}
 	row, ok, err := c.fetch(c.ents.RowKey())
 	if err == nil && !ok {
 		err = &missingRowError{table: c.s.t.Table.ID, index: c.p.ix.def.Name}
@@ -170,17 +218,22 @@ func (c *scan) emit(key, value []byte) (gms.Row, bool, error) {
 			return nil, false, err
 		}
 	}
+	return c.project(), true, nil
+}
+
+// project turns the decoded row into the planner's columns.
+func (c *scan) project() gms.Row {
 	out := make(gms.Row, len(c.s.columns))
 	if c.s.proj == nil {
 		for i := range c.row {
 			out[i] = toPlanner(c.row[i])
 		}
-		return out, true, nil
+		return out
 	}
 	for i, col := range c.s.proj {
 		out[i] = toPlanner(c.row[col])
 	}
-	return out, true, nil
+	return out
 }
 
 func (c *scan) decode(value []byte) (lsn.LSN, error) {

@@ -59,6 +59,8 @@ type statement struct {
 	// lock makes the scan touch every row it reads (FOR UPDATE).
 	lock    bool
 	touched int
+	// ordered says that the planner may rely on the order of an index.
+	ordered bool
 	// pure allows deterministic functions alone.
 	pure bool
 	// failed is the first error from below the planner: a read that failed.

@@ -49,8 +49,8 @@ func (s *rowSource) primaryKeys(t *table.Table, exprs []ast.Expr) *ast.Select {
 		sel.SelectExprs = append(sel.SelectExprs, &ast.AliasedExpr{Expr: ast.NewColName(t.Columns[c].Name)})
 	}
 	for i, e := range exprs {
-		// The name cannot be written, so ORDER BY finds the column, not the new value.
-		sel.SelectExprs = append(sel.SelectExprs, &ast.AliasedExpr{Expr: e, As: ast.NewColIdent("\x00" + strconv.Itoa(i))})
+		// No column has such a name, so ORDER BY finds the column, not the new value.
+		sel.SelectExprs = append(sel.SelectExprs, &ast.AliasedExpr{Expr: e, As: ast.NewColIdent("=" + strconv.Itoa(i+1))})
 	}
 	return sel
 }
