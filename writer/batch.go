@@ -134,29 +134,29 @@ func (b *batch) run(r *runReader) error {
 	return b.refuse(err)
 }
 
-// read cuts the stream into chunks and hands each on when it is known whether
-// another row follows.
+// read cuts the stream into chunks. A whole chunk is handed on once it is known
+// whether anything follows it, be it an error.
 func (b *batch) read(ctx context.Context, r *runReader, p *preparer, chunks chan<- *chunk) error {
+	memory := &b.s.batchBytes
 	ch := &chunk{}
 	for {
-		run, err := r.next()
-		if err != nil {
-			b.s.batchBytes.give(ch.charged)
-			return err
-		}
-		if run != nil && ch.full(run) {
-			if err := hand(ctx, chunks, ch, &b.s.batchBytes); err != nil {
-				return err
+		run, err := r.next(ch.room())
+		if ch.whole() && (run != nil || err != nil) {
+			if handErr := hand(ctx, chunks, ch, memory); handErr != nil {
+				return handErr
 			}
 			ch = &chunk{}
 		}
-		if run == nil {
+		if err == nil && run == nil {
 			ch.last = true
-			return hand(ctx, chunks, ch, &b.s.batchBytes)
+			return hand(ctx, chunks, ch, memory)
 		}
-		if err := ch.add(run, &b.s.batchBytes); err != nil {
-			b.s.batchBytes.give(ch.charged)
-			return &rowError{row: run.first, err: err}
+		if err == nil {
+			err = ch.add(run, memory)
+		}
+		if err != nil {
+			memory.give(ch.charged)
+			return err
 		}
 		p.start(run)
 	}

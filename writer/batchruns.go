@@ -74,15 +74,25 @@ type chunk struct {
 	last    bool
 }
 
-// full says that the run belongs to the next chunk.
-func (c *chunk) full(r *run) bool {
-	return c.rows+len(r.ends) > chunkRows || c.rows > 0 && c.bytes+len(r.raw) > chunkBytes
+// whole says that the chunk takes no more: it has its rows, or another run
+// could take it over its bytes.
+func (c *chunk) whole() bool {
+	return c.rows >= chunkRows || c.bytes > chunkBytes-runBytes-schema.MaxBatchRowBytes
+}
+
+// room is how many rows the next run may have, which begins the next chunk when
+// this one is whole.
+func (c *chunk) room() int {
+	if c.whole() {
+		return runRows
+	}
+	return min(runRows, chunkRows-c.rows)
 }
 
 func (c *chunk) add(r *run, memory *budget) error {
 	need := int64(len(r.raw)) * memoryPerByte
 	if !memory.take(need) {
-		return fault.New(fault.Overloaded, "the batches of all tenants hold as much memory as the server gives them; retry in a moment").WithRetry()
+		return &rowError{row: r.first, err: fault.New(fault.Overloaded, "the batches of all tenants hold as much memory as the server gives them; retry in a moment").WithRetry()}
 	}
 	c.charged += need
 	c.runs = append(c.runs, r)
@@ -112,9 +122,7 @@ type runReader struct {
 	rows  *schema.RowReader
 	hash  hash.Hash // over every row so far; nil without a key
 	count uint64    // rows so far
-	// carried is a row that was read and opens the next run.
-	carried []byte
-	ended   bool
+	ended bool
 }
 
 func newRunReader(src io.Reader, k *requestKey) *runReader {
@@ -146,13 +154,13 @@ func (r *runReader) rolling() (sum [sha256.Size]byte) {
 	return sum
 }
 
-// next returns the next run, or nil at the end of the stream.
-func (r *runReader) next() (*run, error) {
+// next returns the next run, of at most most rows, or nil at the end of the stream.
+func (r *runReader) next(most int) (*run, error) {
 	if r.ended {
 		return nil, nil
 	}
 	out := &run{first: r.count, done: make(chan struct{})}
-	for len(out.ends) < runRows && len(out.raw) < runBytes {
+	for len(out.ends) < most && len(out.raw) < runBytes {
 		raw, index, err := r.rows.Next()
 		if errors.Is(err, io.EOF) {
 			r.ended = true

@@ -249,3 +249,27 @@ unique = true
 name = "not_negative"
 expr = "total >= 0"
 `
+
+// sub is the node inside a subtest.
+func (n *node) sub(t *testing.T) *node {
+	m := *n
+	m.t = t
+	return &m
+}
+
+// restart stops the node in peace and opens its disk again.
+func (n *node) restart() *node {
+	n.t.Helper()
+	if err := n.stop(); err != nil {
+		n.t.Fatalf("stop: %v", err)
+	}
+	m := open(n.t, n.fs)
+	m.tenant, m.token = n.tenant, n.token
+	return m
+}
+
+// sqlRefused requires that a statement is refused.
+func (n *node) sqlRefused(statement string, status int, code string, headers ...string) *answer {
+	n.t.Helper()
+	return n.sql(statement, headers...).refused(status, code)
+}

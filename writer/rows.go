@@ -143,7 +143,10 @@ func underKey(t *table.Table, pk string, body []byte, row schema.Row, failed err
 		// The key is missing, or may be: a default could stand in for it. Decoding
 		// again with the key in the body tells, since a key given twice is refused.
 		row, err = t.DecodeJSON(withMember(body, column.Name, v), row)
-		if failed != nil || err == nil {
+		switch given := fault.CodeOf(err) == fault.InvalidJSON; {
+		case failed != nil && given:
+			return nil, failed // the body says null
+		case failed != nil || !given:
 			return row, err
 		}
 	}
