@@ -110,6 +110,8 @@ func TestDecodeJSONRefuses(t *testing.T) {
 		{`{"s":"\u12G4"}`, fault.InvalidJSON, `invalid JSON at byte 13: a \u escape without four hex digits, or half of a surrogate pair, in the string before`},
 		{`{"s":"\ud800"}`, fault.InvalidJSON, `invalid JSON at byte 13: a \u escape without four hex digits, or half of a surrogate pair, in the string before`},
 		{`{"s":"\ud800\ud800"}`, fault.InvalidJSON, `invalid JSON at byte 19: a \u escape without four hex digits, or half of a surrogate pair, in the string before`},
+		{`{"s":"\ud800\udc0"}`, fault.InvalidJSON, `invalid JSON at byte 18: a \u escape without four hex digits, or half of a surrogate pair, in the string before`},
+		{`{"s":"\ud800a"}`, fault.InvalidJSON, `invalid JSON at byte 14: a \u escape without four hex digits, or half of a surrogate pair, in the string before`},
 		{`{"s":"\udc00\ud800"}`, fault.InvalidJSON, `invalid JSON at byte 19: a \u escape without four hex digits, or half of a surrogate pair, in the string before`},
 		{`{"id":1,"gate":2}`, fault.UnknownColumn, `table n.types has no column "gate"; ` + columns},
 		{`{"ID":1}`, fault.UnknownColumn, `table n.types has no column "ID"; ` + columns},
@@ -129,6 +131,7 @@ func TestDecodeJSONRefuses(t *testing.T) {
 		{`{"i":1e19}`, fault.TypeMismatch, `column "i" of table n.types is i64, and its value 1e19 is out of range`},
 		{`{"i":1e99999999999999999999}`, fault.TypeMismatch, `column "i" of table n.types is i64, and its value 1e99999999999999999999 is out of range`},
 		{`{"i":1e-99999999999999999999}`, fault.TypeMismatch, `column "i" of table n.types is i64, and its value 1e-99999999999999999999 is not a whole number`},
+		{`{"i":1e18446744073709551616}`, fault.TypeMismatch, `column "i" of table n.types is i64, and its value 1e18446744073709551616 is out of range`},
 		{`{"u":18446744073709551616}`, fault.TypeMismatch, `column "u" of table n.types is u64, and its value 18446744073709551616 is out of range`},
 		{`{"u":-1}`, fault.TypeMismatch, `column "u" of table n.types is u64, and its value -1 is out of range`},
 		{`{"f":1e309}`, fault.TypeMismatch, `column "f" of table n.types is f64, and its value 1e309 is out of range`},
@@ -192,6 +195,16 @@ func TestDecodeJSONReusesTheRow(t *testing.T) {
 	})
 	if n > 1 {
 		t.Errorf("%v allocations for a row, want the one of its strings", n)
+	}
+	// The strings of a row do not keep the memory of a much longer body.
+	padded := append(make([]byte, 0, 2048), strings.Repeat(" ", 1024)+flightJSON...)
+	n = testing.AllocsPerRun(100, func() {
+		if row, err = tbl.DecodeJSON(padded, row); err != nil {
+			t.Fatal(err)
+		}
+	})
+	if n != 2 {
+		t.Errorf("%v allocations for a padded row, want its text and the copy that fits", n)
 	}
 	// What an earlier row held must not shine through.
 	row, err = tbl.DecodeJSON([]byte(`{"id":2}`), row)
@@ -280,6 +293,7 @@ func TestPrimaryKeysInPaths(t *testing.T) {
 		{"i64", "-0", "a whole number in its range, in decimal without leading zeros"},
 		{"i64", "9223372036854775808", "a whole number in its range, in decimal without leading zeros"},
 		{"i64", "1.0", "a whole number in its range, in decimal without leading zeros"},
+		{"u64", "01", "a whole number in its range, in decimal without leading zeros"},
 		{"u64", "-1", "a whole number in its range, in decimal without leading zeros"},
 		{"f64", "NaN", "a finite number written as in JSON"},
 		{"f64", "1e400", "a finite number written as in JSON"},

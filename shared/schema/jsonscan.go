@@ -131,7 +131,7 @@ func unescapeRune(b []byte) (rune, int) {
 	if !utf16.IsSurrogate(r) {
 		return r, 4
 	}
-	if len(b) < 10 || b[4] != '\\' || b[5] != 'u' {
+	if len(b) < 6 || b[4] != '\\' || b[5] != 'u' {
 		return 0, 0
 	}
 	low, ok := hex4(b[6:])

@@ -211,8 +211,16 @@ default = 1.0
 name = "h"
 ty = "bool"
 default = []
+[[columns]]
+name = "i"
+ty = "u64"
+default = "01"
+[[columns]]
+name = "j"
+ty = "bytes"
+default = "AAEC/x=="
 `, fault.ValidationFailed,
-			"the manifest has 8 faults: line 12: columns[1].default: is a string, and the column is i64; line 16: columns[2].default: is negative, and the column is u64; line 20: columns[3].default: is not a whole number from 0 to 18446744073709551615; line 24: columns[4].default: is not a finite number; line 28: columns[5].default: is not base64 with padding; line 32: columns[6].default: is a date or time, and the column is str; line 36: columns[7].default: is a float, and the column is i64; line 40: columns[8].default: is an array, and the column is bool"},
+			"the manifest has 10 faults: line 12: columns[1].default: is a string, and the column is i64; line 16: columns[2].default: is negative, and the column is u64; line 20: columns[3].default: is not a whole number from 0 to 18446744073709551615; line 24: columns[4].default: is not a finite number; line 28: columns[5].default: is not base64 with padding; line 32: columns[6].default: is a date or time, and the column is str; line 36: columns[7].default: is a float, and the column is i64; line 40: columns[8].default: is an array, and the column is bool; line 44: columns[9].default: is not a whole number from 0 to 18446744073709551615; line 48: columns[10].default: is not base64 with padding"},
 		{"references that do not exist", head + idColumn + `
 [[indexes]]
 name = "i"

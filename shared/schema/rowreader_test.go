@@ -38,6 +38,7 @@ func TestRowReader(t *testing.T) {
 		{"elements", "\n[ {\"a\":\"}],[\\\"\"} ,\n{\"b\":[{}]}\n]\n", []string{`0:{"a":"}],[\""}`, `1:{"b":[{}]}`}},
 		{"a backslash before the quote", `[{"a":"\\"},{}]`, []string{`0:{"a":"\\"}`, `1:{}`}},
 		{"lines", "{\"a\":1}\n{\"a\":2}\r\n\n  {\"a\":3}  ", []string{`0:{"a":1}`, `1:{"a":2}`, `2:{"a":3}`}},
+		{"a last line longer than the rest", "{}\n{\"a\":12345}", []string{"0:{}", `1:{"a":12345}`}},
 		{"lines are the decoder's to judge", "{\"a\":1} x\ny\n[1]", []string{`0:{"a":1} x`, `1:y`, `2:[1]`}},
 		{"much white space", pad + "[" + pad + "{}" + pad + "," + pad + "{}" + pad + "]" + pad, []string{"0:{}", "1:{}"}},
 	} {
