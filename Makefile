@@ -36,7 +36,7 @@ help: ## list the targets
 .PHONY: build
 build: toolchain ## build every binary into bin/
 	@mkdir -p bin
-	go build -trimpath -ldflags '$(LDFLAGS)' -o bin/ $(addprefix ./,$(BINARIES))
+	go build -ldflags '$(LDFLAGS)' -o bin/ $(addprefix ./,$(BINARIES))
 	@ls -1 bin | sed 's|^|bin/|'
 
 .PHONY: check
