@@ -1,0 +1,77 @@
+package arch
+
+// ranks is the architecture: a package imports only packages of lower rank, in
+// tests too, where it may also import itself. Every package has a row, and every
+// row a package. docs/ARCHITECTURE.md says what each is for.
+var ranks = map[string]int{
+	"shared/fault":     0,
+	"shared/lsn":       0,
+	"shared/telemetry": 0,
+
+	"shared/clock":   1,
+	"shared/frame":   1,
+	"shared/schema":  1,
+	"shared/simdisk": 1,
+
+	"shared/api":     2,
+	"shared/datadir": 2,
+	"shared/table":   2,
+	"shared/tenant":  2,
+	"shared/wal":     2,
+
+	"shared/httpx":   3,
+	"shared/recover": 3,
+	"shared/rows":    3,
+
+	"shared/engine": 4,
+	"shared/sql":    4,
+	"writer/config": 4,
+
+	"scripts/call":      5,
+	"scripts/child":     5,
+	"scripts/demo/data": 5,
+	"writer":            5,
+	"writer/process":    5,
+
+	"scripts/kill9/rounds": 6,
+	"scripts/waldump/dump": 6,
+
+	"scripts/demo":         7,
+	"scripts/kill9":        7,
+	"scripts/waldump":      7,
+	"test/bench/load":      7,
+	"test/bench/postgres":  7,
+	"test/oracle":          7,
+	"writer/cmd/oc-server": 7,
+
+	"test/arch":  8,
+	"test/bench": 8,
+	"test/docs":  8,
+	"test/e2e":   8,
+	"test/sim":   8,
+}
+
+// reserved names modules that only some packages may import; the longest row
+// that fits a path decides. A package is named with everything below it.
+var reserved = []struct {
+	module string
+	// code may import it, tests may use it in their files alone.
+	code, tests []string
+	why         string
+}{
+	{module: "github.com/aws/", why: "nothing talks to AWS yet"},
+	{module: "github.com/dolthub/", code: []string{"shared/sql"}, why: "only shared/sql knows which SQL engine runs"},
+	{module: "github.com/cockroachdb/pebble/v2", code: []string{"shared/table", "test"}, tests: []string{"shared/simdisk"},
+		why: "only shared/table knows which store holds the state"},
+	{module: "github.com/cockroachdb/pebble/v2/vfs", code: []string{"shared", "writer", "scripts", "test"},
+		why: "it is how files are reached"},
+	{module: "originchain/shared/simdisk", code: []string{"shared/simdisk"}, tests: []string{"shared", "writer", "test"},
+		why: "a disk that forgets is for tests alone"},
+	{module: "modernc.org/sqlite", code: []string{"test"}, tests: []string{"shared"}, why: "it is the oracle of tests, not a store"},
+	{module: "go.uber.org/goleak", tests: []string{"shared", "writer", "scripts", "test"}, why: "it is for tests"},
+	{module: "testing", tests: []string{"shared", "writer", "scripts", "test"}, why: "it is for tests"},
+}
+
+// replayed packages turn a log into a state, on every node and years later: they
+// read no clock and no randomness.
+var replayed = []string{"shared/frame", "shared/schema", "shared/table", "shared/rows", "shared/recover"}
