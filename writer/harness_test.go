@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -32,12 +33,12 @@ type node struct {
 	fs      vfs.FS
 	dir     string
 	w       *Writer
-	logs    *bytes.Buffer
 	audit   string
 	tenant  string
 	token   string
 	metrics *telemetry.Metrics
 	stop    func() error
+	ended   func() error // waits until Run ends by itself
 }
 
 // option changes how a node under test is made.
@@ -54,7 +55,7 @@ func start(t testing.TB, opts ...option) *node {
 // open opens a node on a disk and waits until it serves.
 func open(t testing.TB, fs vfs.FS, opts ...option) *node {
 	t.Helper()
-	n := &node{t: t, fs: fs, dir: "/data", logs: &bytes.Buffer{}, audit: filepath.Join(t.TempDir(), "audit.log"), metrics: telemetry.NewMetrics()}
+	n := &node{t: t, fs: fs, dir: "/data", audit: filepath.Join(t.TempDir(), "audit.log"), metrics: telemetry.NewMetrics()}
 	log := logrus.New()
 	log.SetOutput(io.Discard)
 	audit, err := telemetry.OpenAudit(n.audit, log)
@@ -97,6 +98,11 @@ func open(t testing.TB, fs vfs.FS, opts ...option) *node {
 			t.Errorf("the node ended with %v", err)
 		}
 	})
+	n.ended = func() error {
+		err := <-ran
+		ran <- nil
+		return err
+	}
 	select {
 	case <-n.w.Opened():
 	case err := <-ran:
@@ -272,4 +278,38 @@ func (n *node) restart() *node {
 func (n *node) sqlRefused(statement string, status int, code string, headers ...string) *answer {
 	n.t.Helper()
 	return n.sql(statement, headers...).refused(status, code)
+}
+
+// ops sends a request to the listener of operations.
+func (n *node) ops(path string) *answer {
+	rec := httptest.NewRecorder()
+	n.w.OpsHandler().ServeHTTP(rec, httptest.NewRequest("GET", path, nil))
+	return &answer{t: n.t, what: path, status: rec.Code, header: rec.Header(), body: rec.Body.String()}
+}
+
+// captureLogs begins to keep the node's log lines; the func returns those since
+// it was called last.
+func (n *node) captureLogs() func() string {
+	var lines lockedBuffer
+	n.w.deps.Log.SetOutput(&lines)
+	n.w.deps.Log.SetFormatter(&logrus.JSONFormatter{})
+	return lines.take
+}
+
+type lockedBuffer struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (b *lockedBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.Write(p)
+}
+
+func (b *lockedBuffer) take() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	defer b.buf.Reset()
+	return b.buf.String()
 }

@@ -174,14 +174,14 @@ type bufferedAnswer struct {
 const maxBufferedKeys = 10_000
 
 // find returns the answer that the same call got in the transaction before.
-func (b *buffered) find(tx string, k *requestKey) (body []byte, ok bool, err error) {
+func (b *buffered) find(owner ulid.ULID, tx string, k *requestKey) (body []byte, ok bool, err error) {
 	if !k.given() {
 		return nil, false, nil
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	t := b.open[tx]
-	if t == nil {
+	if t == nil || t.tenant != owner {
 		return nil, false, nil
 	}
 	a, ok := t.answers[k.key]
@@ -228,11 +228,15 @@ func (s *service) alive(tenant ulid.ULID, tx string) bool {
 // kept as long as the transaction is open.
 func (s *service) inTx(c *httpx.Call, tx string, k requestKey, fn func(sql.Tx) ([]byte, error)) error {
 	tenant := c.Identity.Tenant
+	leave, err := s.flights.enter(c.Context(), tenant, &k)
+	if err != nil {
+		return err
+	}
+	defer leave()
 	var body []byte
-	err := s.sql.Use(tenant, tx, func(t sql.Tx) (err error) {
+	err = s.sql.Use(tenant, tx, func(t sql.Tx) (err error) {
 		c.SetPosition(t.Pos())
-		// The transaction is ours alone here, so a repetition cannot slip between.
-		first, ok, err := s.buffered.find(tx, &k)
+		first, ok, err := s.buffered.find(tenant, tx, &k)
 		if err != nil || ok {
 			body = first
 			return err

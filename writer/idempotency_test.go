@@ -69,6 +69,7 @@ func testFailuresNotKept(n *node) {
 // get its answer.
 func testConcurrentDuplicates(n *node) {
 	const clients = 16
+	tx := n.call("POST", "/tx/begin", "").want(200).str("tx_id")
 	for what, send := range map[string]func(key string) *answer{
 		"row": func(key string) *answer {
 			return n.call("POST", "/rows/shop.orders?expect=insert", `{"id":"`+key+`"}`, idem, key)
@@ -78,6 +79,9 @@ func testConcurrentDuplicates(n *node) {
 		},
 		"batch": func(key string) *answer {
 			return n.call("POST", "/rows/shop.orders/_batch?expect=insert", `[{"id":"`+key+`"}]`, idem, key)
+		},
+		"tx": func(key string) *answer {
+			return n.call("POST", "/rows/shop.orders?expect=insert", `{"id":"`+key+`"}`, idem, key, api.HeaderTx, tx)
 		},
 	} {
 		answers := make([]*answer, clients)
@@ -132,6 +136,9 @@ func testIdempotentTx(n *node) {
 	n.call("POST", "/rows/shop.orders?expect=insert", `{"id":"t"}`, append(in, "t2")...).want(200).is(put.body)
 	n.call("POST", "/rows/shop.orders?expect=insert", `{"id":"tt"}`, append(in, "t2")...).refused(409, "conflict")
 	bump := `UPDATE shop.orders SET total = 1 WHERE id = 't'`
+	stranger := *n
+	stranger.tenant, stranger.token = n.newTenant(`{}`)
+	stranger.sqlRefused(bump, 404, "not_found", append(in, "t2")...)
 	up := n.sql(bump, append(in, "t3")...).want(200)
 	n.sql(bump, append(in, "t3")...).want(200).is(up.body)
 	done := n.call("POST", "/tx/"+tx+"/commit", "", idem, "t4").want(200)
@@ -181,11 +188,14 @@ func TestBufferedKeysAreBounded(t *testing.T) {
 	for i := range maxBufferedKeys {
 		b.add("open", ulid.ULID{}, key(i), nil, aliveOnly("open"))
 	}
-	if _, _, err := b.find("open", key(maxBufferedKeys)); err == nil {
+	if _, _, err := b.find(ulid.ULID{}, "open", key(maxBufferedKeys)); err == nil {
 		t.Fatal("one key more than allowed was taken")
 	}
-	if _, ok, err := b.find("open", key(0)); !ok || err != nil {
+	if _, ok, err := b.find(ulid.ULID{}, "open", key(0)); !ok || err != nil {
 		t.Fatal("a kept answer is gone")
+	}
+	if _, ok, _ := b.find(ulid.ULID{1}, "open", key(0)); ok {
+		t.Fatal("another tenant found the answer")
 	}
 	b.add("next", ulid.ULID{}, key(0), nil, aliveOnly("next"))
 	if len(b.open) != 1 {

@@ -34,11 +34,19 @@ func (q *queries) begin(c *httpx.Call) (ctx context.Context, done func(), err er
 	id := ulid.MustNew(ulid.Timestamp(time.Now()), rand.Reader)
 	owner := c.Identity.Tenant
 	ctx, cancel := context.WithCancel(c.Context())
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	if err := roomFor(c.Identity.Tier, len(q.tenants[owner])); err != nil {
+	if err := q.add(owner, id, &query{logical: c.Info.LogicalID, cancel: cancel}, c.Identity.Tier); err != nil {
 		cancel()
 		return nil, nil, err
+	}
+	c.SetQueryID(id)
+	return ctx, func() { q.end(owner, id); cancel() }, nil
+}
+
+func (q *queries) add(owner, id ulid.ULID, one *query, tier *tenant.Tier) error {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if err := roomFor(tier, len(q.tenants[owner])); err != nil {
+		return err
 	}
 	if q.tenants == nil {
 		q.tenants = map[ulid.ULID]map[ulid.ULID]*query{}
@@ -46,9 +54,8 @@ func (q *queries) begin(c *httpx.Call) (ctx context.Context, done func(), err er
 	if q.tenants[owner] == nil {
 		q.tenants[owner] = map[ulid.ULID]*query{}
 	}
-	q.tenants[owner][id] = &query{logical: c.Info.LogicalID, cancel: cancel}
-	c.SetQueryID(id)
-	return ctx, func() { q.end(owner, id); cancel() }, nil
+	q.tenants[owner][id] = one
+	return nil
 }
 
 // roomFor holds a tenant to the statements its tier lets run at once.

@@ -103,7 +103,7 @@ func (s *service) repeat(c *httpx.Call, tx string, key *requestKey) (sent bool, 
 		return false, nil
 	}
 	owner := c.Identity.Tenant
-	body, ok, err := s.buffered.find(tx, key)
+	body, ok, err := s.buffered.find(owner, tx, key)
 	if err != nil {
 		return false, err
 	}
