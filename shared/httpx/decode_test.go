@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 
+	"golang.org/x/time/rate"
+
 	"originchain/shared/api"
 	"originchain/shared/fault"
 )
@@ -47,6 +49,7 @@ func TestStrictEnvelope(t *testing.T) {
 		{`{"sql":null}`, 422, "validation_failed"},
 		{`{"SQL":"x"}`, 422, "validation_failed"},
 		{`{"sql":"x","query":"x"}`, 422, "validation_failed"},
+		{`{"sql":"x","SQL":"y"}`, 422, "validation_failed"},
 		{`{"sql":"x","sql":"y"}`, 422, "validation_failed"},
 		{`{"sql":5}`, 422, "validation_failed"},
 		{`["sql"]`, 422, "validation_failed"},
@@ -222,6 +225,14 @@ func TestAFloodOfRefusalsDoesNotFloodTheAuditLog(t *testing.T) {
 		if got+counted != 500 {
 			t.Errorf("%d of 500 refusals are accounted for", got+counted)
 		}
+	}
+	r.denials.suppressed.Store(7)
+	r.denials.bucket.SetBurst(1000)
+	r.denials.bucket.SetLimit(rate.Inf)
+	r.do("POST", "/v1/admin/x", "wrong", nil)
+	lines = r.auditLines(t)
+	if last := lines[len(lines)-1]; last["suppressed"] != 7.0 || r.denials.suppressed.Load() != 0 {
+		t.Errorf("what was not written is not told: %v", last)
 	}
 	before := len(lines)
 	r.do("POST", "/v1/admin/x", adminToken, nil)

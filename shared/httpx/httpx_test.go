@@ -33,9 +33,17 @@ const (
 var owner = ulid.MustParse("01J8ZQ4T6W8Y0A2C4E6G8J0M2P")
 
 // oneToken knows one token.
-type oneToken struct{ tier *tenant.Tier }
+type oneToken struct {
+	tier *tenant.Tier
+	// longest is the length of the longest token it was asked about.
+	longest int
+	mu      sync.Mutex
+}
 
 func (a *oneToken) Authenticate(_ context.Context, token string) (tenant.Identity, error) {
+	a.mu.Lock()
+	a.longest = max(a.longest, len(token))
+	a.mu.Unlock()
 	if token != tenantToken {
 		return tenant.Identity{}, fault.New(fault.Unauthorized, "no")
 	}
@@ -256,6 +264,9 @@ func TestScopes(t *testing.T) {
 	for _, header := range []string{"Basic " + tenantToken, tenantToken, "Bearer", "Bearer ", "Bearer " + strings.Repeat("x", maxTokenBytes+1)} {
 		envelope(t, r.do("GET", "/v1/any", "", nil, "Authorization", header), 401, "unauthorized")
 	}
+	if r.auth.longest > maxTokenBytes {
+		t.Errorf("a token of %d bytes was looked at", r.auth.longest)
+	}
 	if w := r.do("GET", "/v1/any", "", nil, "Authorization", "bearer "+tenantToken); w.Code != 200 {
 		t.Errorf("the scheme is matched by case: %d", w.Code)
 	}
@@ -279,10 +290,11 @@ func TestRouteListsThatCannotBeServed(t *testing.T) {
 	}
 	rig := newRig(t, Config{})
 	other := base
+	other.Pattern = "/b"
 	if _, err := New(Config{}, rig.deps, []Route{base, other}); err == nil {
 		t.Error("two routes with one name")
 	}
-	other.Name = "other"
+	other.Name, other.Pattern = "other", base.Pattern
 	if _, err := New(Config{}, rig.deps, []Route{base, other}); err == nil {
 		t.Error("two routes with one pattern")
 	}
@@ -411,6 +423,9 @@ func TestPanicBecomesAnAnswer(t *testing.T) {
 			}()
 			r.do("GET", path, "", nil)
 		}()
+	}
+	if got := r.metric(t, "oc_requests_seconds"); got != 3 {
+		t.Errorf("%v of 3 requests are counted", got)
 	}
 	if got := r.metric(t, "oc_panics_total"); got != 2 {
 		t.Errorf("oc_panics_total is %v", got)
@@ -609,10 +624,12 @@ func TestMetricsOfRequests(t *testing.T) {
 }
 
 func TestAccessLog(t *testing.T) {
-	r := newRig(t, Config{}, newRoute("GET", "/a", Public, ok), newRoute("GET", "/bad", Tenant, func(*Call) error { return fault.New(fault.NotReady, "x") }))
+	r := newRig(t, Config{}, newRoute("GET", "/a", Public, ok), newRoute("GET", "/bad", Tenant, func(*Call) error { return fault.New(fault.NotReady, "x") }),
+		newRoute("GET", "/ready", Public, func(*Call) error { return fault.New(fault.NotReady, "x") }))
 	r.do("GET", "/a", "", nil)
+	r.do("GET", "/ready", "", nil)
 	if r.log.String() != "" {
-		t.Errorf("a quick success is logged at info: %s", r.log)
+		t.Errorf("a quick success or a check that says no is logged at info: %s", r.log)
 	}
 	r.do("GET", "/bad?q="+tenantToken, tenantToken, nil)
 	if log := r.log.String(); !strings.Contains(log, `"status":503`) || !strings.Contains(log, owner.String()) || strings.Contains(log, tenantToken) {

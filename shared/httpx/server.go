@@ -288,9 +288,11 @@ func (s *Server) logFailure(c *Call, f *fault.Error) {
 // logAccess writes the line of one request: at info what failed on our side or
 // was slow, at debug the rest. Refused requests (4xx) are counted by status in
 // oc_requests_seconds and not logged at info: a stranger could fill the disk.
+// Nor is a 503 of a Public route: a check that is polled says so on purpose.
 func (s *Server) logAccess(c *Call, name string, status int, took time.Duration) {
 	level := logrus.DebugLevel
-	if status >= http.StatusInternalServerError || took >= s.cfg.SlowRequest {
+	failed := status >= http.StatusInternalServerError && (status != http.StatusServiceUnavailable || c.route == nil || c.route.Scope != Public)
+	if failed || took >= s.cfg.SlowRequest {
 		level = logrus.InfoLevel
 	}
 	if !s.deps.Log.IsLevelEnabled(level) {

@@ -5,6 +5,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
 	"os"
 	"path/filepath"
 	"strings"
@@ -129,6 +132,12 @@ func TestAuthenticate(t *testing.T) {
 		t.Errorf("%d tokens are remembered", len(w.auth.verified))
 	}
 	text := w.token.Reveal()
+	if _, _, ok := parseToken(text); !ok {
+		t.Errorf("a token of ours does not parse")
+	}
+	if _, _, ok := parseToken(text + "0"); ok {
+		t.Errorf("a token with a character too many parses")
+	}
 	other := newWorld(t, "")
 	for name, token := range map[string]string{
 		"nothing": "", "not ours": "secret", "no secret": text[:len(text)-secretChars], "longer": text + "0",
@@ -536,6 +545,33 @@ func TestTwoProcessesMakeOneAdminToken(t *testing.T) {
 	for actor := range actors {
 		if actor != first {
 			t.Error("two admin tokens were made")
+		}
+	}
+}
+
+// What compares secrets does so in constant time. Time itself proves nothing in
+// a test, so the source is asked.
+func TestSecretsAreComparedInConstantTime(t *testing.T) {
+	want := map[string]string{"admin.go": "Matches", "auth.go": "isVerified", "token.go": "matches"}
+	for file, name := range want {
+		parsed, err := parser.ParseFile(token.NewFileSet(), file, nil, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		found := false
+		for _, d := range parsed.Decls {
+			f, ok := d.(*ast.FuncDecl)
+			if !ok || f.Name.Name != name {
+				continue
+			}
+			ast.Inspect(f.Body, func(n ast.Node) bool {
+				s, ok := n.(*ast.SelectorExpr)
+				found = found || ok && s.Sel.Name == "ConstantTimeCompare"
+				return true
+			})
+		}
+		if !found {
+			t.Errorf("%s: %s does not compare in constant time", file, name)
 		}
 	}
 }
