@@ -97,7 +97,7 @@ func unauthorized() *fault.Error {
 // rate_limited while the token backs off; overloaded when too many unverified
 // tokens wait; and what the records report.
 func (a *Authenticator) Authenticate(ctx context.Context, token string) (Identity, error) {
-	id, kind, ok := parseToken(token)
+	id, ok := parseToken(token)
 	if !ok {
 		return Identity{}, unauthorized()
 	}
@@ -105,7 +105,7 @@ func (a *Authenticator) Authenticate(ctx context.Context, token string) (Identit
 	if err != nil {
 		return Identity{}, fmt.Errorf("read token record %s: %w", id, err)
 	}
-	if !found || record.IsRevoked() || record.Kind != kind {
+	if !found || record.IsRevoked() {
 		return Identity{}, unauthorized()
 	}
 	sum := sumOf(token)

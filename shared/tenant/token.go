@@ -71,22 +71,23 @@ func MintToken(tenant ulid.ULID, kind Kind, now time.Time) (Token, TokenRecord) 
 }
 
 // parseToken takes the id out of a token's text. False is not a token of ours.
-func parseToken(text string) (id ulid.ULID, kind Kind, ok bool) {
+// The kind is not compared with the record's: it is part of what is hashed.
+func parseToken(text string) (id ulid.ULID, ok bool) {
 	rest, ok := strings.CutPrefix(text, tokenPrefix)
 	if !ok {
-		return ulid.ULID{}, "", false
+		return ulid.ULID{}, false
 	}
 	name, rest, ok := strings.Cut(rest, "_")
 	if !ok || (Kind(name) != Live && Kind(name) != Test) || len(rest) != idChars+secretChars {
-		return ulid.ULID{}, "", false
+		return ulid.ULID{}, false
 	}
 	for i := range len(rest) {
 		if strings.IndexByte(crockford, rest[i]) < 0 {
-			return ulid.ULID{}, "", false
+			return ulid.ULID{}, false
 		}
 	}
 	id, err := ulid.ParseStrict(rest[:idChars])
-	return id, Kind(name), err == nil
+	return id, err == nil
 }
 
 // Hash is a token's Argon2id hash and what is needed to compute it again.
