@@ -141,44 +141,48 @@ name = "id"
 ty = "i64"
 `
 
-func TestManifestFaults(t *testing.T) {
-	const one = "the manifest has a fault: "
-	for _, c := range []struct {
-		name, src string
-		code      fault.Code
-		message   string
-	}{
-		{"empty", "", fault.ValidationFailed,
-			"the manifest has 4 faults: columns: a table needs at least one column; namespace: is missing; give it a name of letters, digits and _; primary_key: names no column; table: is missing; give it a name of letters, digits and _"},
-		{"not TOML", head + "a = = 1", fault.ValidationFailed,
-			"the manifest is not TOML: line 4, column 5: unexpected character U+003D '=' at start of value"},
-		{"a key twice", head + "table = \"u\"", fault.ValidationFailed,
-			"the manifest is not TOML: line 4, column 1: key table is already defined"},
-		{"invalid UTF-8", head + "# \xff", fault.ValidationFailed,
-			"the manifest is not valid UTF-8: line 4: byte 0xff; save it as UTF-8"},
-		{"unknown key at the top", head + "colums = []" + idColumn, fault.ValidationFailed,
-			one + "line 4: colums: unknown key; known here are namespace, table, primary_key, version, columns, indexes, relations, extractions, foreign_keys, check_constraints, vectors, fts, triggers, migration"},
-		{"unknown key in an entry", head + idColumn + "typ = 1", fault.ValidationFailed,
-			one + "line 8: columns[0].typ: unknown key; known here are name, ty, required, default"},
-		{"unknown key in an inline entry", head + "columns = [\n{name = \"id\", ty = \"i64\"},\n{name = \"a\", ty = \"str\", x = 1}]", fault.ValidationFailed,
-			one + "line 6: columns[1].x: unknown key; known here are name, ty, required, default"},
-		{"unknown key below", head + idColumn + "[[relations]]\nname = \"r\"\nfrom_col = \"id\"\n[relations.target]\nnamespace = \"n\"\ntable = \"t\"\npk = \"id\"\nschema = \"x\"", fault.ValidationFailed,
-			one + "line 15: relations[0].target.schema: unknown key; known here are namespace, table, pk"},
-		{"every fault at once", "namespace = \"n n\"\ntable = 5\nprimary_key = [\"id\", \"none\", 3, \"id\"]\nversion = 4294967296\n[[columns]]\nname = \"id\"\nty = \"int\"\nrequired = 1", fault.ValidationFailed,
-			`the manifest has 8 faults: line 1: namespace: "n n" is not a name: a letter or _, then letters, digits and _, at most 63 in all; line 2: table: is an integer, want a string; line 3: primary_key[1]: column "none" does not exist; line 3: primary_key[2]: is an integer, want a string; line 3: primary_key[3]: column "id" is declared twice; line 4: version: is 4294967296; give a whole number from 1 to 4294967295; line 7: columns[0].ty: unknown type "int"; use one of str, i64, u64, f64, bool, bytes; line 8: columns[0].required: is an integer, want true or false`},
-		{"version 0", head + "version = 0" + idColumn, fault.ValidationFailed,
-			one + "line 4: version: is 0; give a whole number from 1 to 4294967295"},
-		{"version beyond an integer", head + "version = 9223372036854775808" + idColumn, fault.ValidationFailed,
-			"the manifest is not TOML: line 4, column 11: decimal number is too large to fit in a 64-bit signed integer"},
-		{"triggers alone", head + "triggers = [\"x\"]" + idColumn, fault.Unsupported,
-			one + "line 4: triggers: triggers are not supported; leave them out or write triggers = []"},
-		{"triggers as tables and a fault", head + idColumn + "x = 1\n[[triggers]]\nname = \"t\"", fault.ValidationFailed,
-			"the manifest has 2 faults: line 8: columns[0].x: unknown key; known here are name, ty, required, default; line 9: triggers: triggers are not supported; leave them out or write triggers = []"},
-		{"a column twice", head + idColumn + idColumn, fault.ValidationFailed,
-			one + `line 10: columns[1].name: column "id" is declared twice`},
-		{"a name of 64 bytes", head + idColumn + "[[columns]]\nty = \"str\"\nname = \"" + strings.Repeat("x", 64) + "\"", fault.ValidationFailed,
-			one + `line 10: columns[1].name: "` + strings.Repeat("x", 64) + `" is not a name: a letter or _, then letters, digits and _, at most 63 in all`},
-		{"defaults of wrong types", head + idColumn + `
+const oneFault = "the manifest has a fault: "
+
+var manifestFaultCases = []struct {
+	name, src string
+	code      fault.Code
+	message   string
+}{
+	{"empty", "", fault.ValidationFailed,
+		"the manifest has 4 faults: columns: a table needs at least one column; namespace: is missing; give it a name of letters, digits and _; primary_key: names no column; table: is missing; give it a name of letters, digits and _"},
+	{"not TOML", head + "a = = 1", fault.ValidationFailed,
+		"the manifest is not TOML: line 4, column 5: unexpected character U+003D '=' at start of value"},
+	{"a key twice", head + "table = \"u\"", fault.ValidationFailed,
+		"the manifest is not TOML: line 4, column 1: key table is already defined"},
+	{"invalid UTF-8", head + "# \xff", fault.ValidationFailed,
+		"the manifest is not valid UTF-8: line 4: byte 0xff; save it as UTF-8"},
+	{"unknown key at the top", head + "colums = []" + idColumn, fault.ValidationFailed,
+		oneFault + "line 4: colums: unknown key; known here are namespace, table, primary_key, version, columns, indexes, relations, extractions, foreign_keys, check_constraints, vectors, fts, triggers, migration"},
+	{"unknown key in an entry", head + idColumn + "typ = 1", fault.ValidationFailed,
+		oneFault + "line 8: columns[0].typ: unknown key; known here are name, ty, required, default"},
+	{"unknown key in an inline entry", head + "columns = [\n{name = \"id\", ty = \"i64\"},\n{name = \"a\", ty = \"str\", x = 1}]", fault.ValidationFailed,
+		oneFault + "line 6: columns[1].x: unknown key; known here are name, ty, required, default"},
+	{"unknown key below", head + idColumn + "[[relations]]\nname = \"r\"\nfrom_col = \"id\"\n[relations.target]\nnamespace = \"n\"\ntable = \"t\"\npk = \"id\"\nschema = \"x\"", fault.ValidationFailed,
+		oneFault + "line 15: relations[0].target.schema: unknown key; known here are namespace, table, pk"},
+	{"every fault at once", "namespace = \"n n\"\ntable = 5\nprimary_key = [\"id\", \"none\", 3, \"id\"]\nversion = 4294967296\n[[columns]]\nname = \"id\"\nty = \"int\"\nrequired = 1", fault.ValidationFailed,
+		`the manifest has 8 faults: line 1: namespace: "n n" is not a name: a letter or _, then letters, digits and _, at most 63 in all; line 2: table: is an integer, want a string; line 3: primary_key[1]: column "none" does not exist; line 3: primary_key[2]: is an integer, want a string; line 3: primary_key[3]: column "id" is declared twice; line 4: version: is 4294967296; give a whole number from 1 to 4294967295; line 7: columns[0].ty: unknown type "int"; use one of str, i64, u64, f64, bool, bytes; line 8: columns[0].required: is an integer, want true or false`},
+	{"version 0", head + "version = 0" + idColumn, fault.ValidationFailed,
+		oneFault + "line 4: version: is 0; give a whole number from 1 to 4294967295"},
+	{"version beyond an integer", head + "version = 9223372036854775808" + idColumn, fault.ValidationFailed,
+		"the manifest is not TOML: line 4, column 11: decimal number is too large to fit in a 64-bit signed integer"},
+	{"triggers alone", head + "triggers = [\"x\"]" + idColumn, fault.Unsupported,
+		oneFault + "line 4: triggers: triggers are not supported; leave them out or write triggers = []"},
+	{"triggers as tables and a fault", head + idColumn + "x = 1\n[[triggers]]\nname = \"t\"", fault.ValidationFailed,
+		"the manifest has 2 faults: line 8: columns[0].x: unknown key; known here are name, ty, required, default; line 9: triggers: triggers are not supported; leave them out or write triggers = []"},
+	{"triggers before a fault", head + "triggers = [1]\nx = 1" + idColumn, fault.ValidationFailed,
+		"the manifest has 2 faults: line 4: triggers: triggers are not supported; leave them out or write triggers = []; line 5: x: unknown key; known here are namespace, table, primary_key, version, columns, indexes, relations, extractions, foreign_keys, check_constraints, vectors, fts, triggers, migration"},
+	{"a foreign key twice", head + idColumn + strings.Repeat("[[foreign_keys]]\nfrom_col = \"id\"\ntarget_schema = \"n.u\"\ntarget_col = \"k\"\n", 2), fault.ValidationFailed,
+		`the manifest has a fault: line 12: foreign_keys[1]: foreign key "id to n.u.k" is declared twice`},
+	{"a column twice", head + idColumn + idColumn, fault.ValidationFailed,
+		oneFault + `line 10: columns[1].name: column "id" is declared twice`},
+	{"a name of 64 bytes", head + idColumn + "[[columns]]\nty = \"str\"\nname = \"" + strings.Repeat("x", 64) + "\"", fault.ValidationFailed,
+		oneFault + `line 10: columns[1].name: "` + strings.Repeat("x", 64) + `" is not a name: a letter or _, then letters, digits and _, at most 63 in all`},
+	{"defaults of wrong types", head + idColumn + `
 [[columns]]
 name = "a"
 ty = "i64"
@@ -220,8 +224,8 @@ name = "j"
 ty = "bytes"
 default = "AAEC/x=="
 `, fault.ValidationFailed,
-			"the manifest has 10 faults: line 12: columns[1].default: is a string, and the column is i64; line 16: columns[2].default: is negative, and the column is u64; line 20: columns[3].default: is not a whole number from 0 to 18446744073709551615; line 24: columns[4].default: is not a finite number; line 28: columns[5].default: is not base64 with padding; line 32: columns[6].default: is a date or time, and the column is str; line 36: columns[7].default: is a float, and the column is i64; line 40: columns[8].default: is an array, and the column is bool; line 44: columns[9].default: is not a whole number from 0 to 18446744073709551615; line 48: columns[10].default: is not base64 with padding"},
-		{"references that do not exist", head + idColumn + `
+		"the manifest has 10 faults: line 12: columns[1].default: is a string, and the column is i64; line 16: columns[2].default: is negative, and the column is u64; line 20: columns[3].default: is not a whole number from 0 to 18446744073709551615; line 24: columns[4].default: is not a finite number; line 28: columns[5].default: is not base64 with padding; line 32: columns[6].default: is a date or time, and the column is str; line 36: columns[7].default: is a float, and the column is i64; line 40: columns[8].default: is an array, and the column is bool; line 44: columns[9].default: is not a whole number from 0 to 18446744073709551615; line 48: columns[10].default: is not base64 with padding"},
+	{"references that do not exist", head + idColumn + `
 [[indexes]]
 name = "i"
 columns = ["x"]
@@ -241,8 +245,8 @@ name = "r"
 from_col = "z"
 target = { namespace = "n", table = "t" }
 `, fault.ValidationFailed,
-			`the manifest has 8 faults: line 11: indexes[0].columns[0]: column "x" does not exist; line 13: indexes[1].name: index "i" is declared twice; line 14: indexes[1].columns: names no column; line 16: foreign_keys[0].from_col: column "y" does not exist; line 17: foreign_keys[0].target_schema: "people" is not of the form namespace.table; line 22: foreign_keys[1].target_col: column "none" does not exist; line 25: relations[0].from_col: column "z" does not exist; line 26: relations[0].target.pk: is missing; give it a name of letters, digits and _`},
-		{"extractions", head + idColumn + `
+		`the manifest has 8 faults: line 11: indexes[0].columns[0]: column "x" does not exist; line 13: indexes[1].name: index "i" is declared twice; line 14: indexes[1].columns: names no column; line 16: foreign_keys[0].from_col: column "y" does not exist; line 17: foreign_keys[0].target_schema: "people" is not of the form namespace.table; line 22: foreign_keys[1].target_col: column "none" does not exist; line 25: relations[0].from_col: column "z" does not exist; line 26: relations[0].target.pk: is missing; give it a name of letters, digits and _`},
+	{"extractions", head + idColumn + `
 [[columns]]
 name = "doc"
 ty = "str"
@@ -270,8 +274,8 @@ name = "e"
 path = "x.y"
 ty = "text"
 `, fault.ValidationFailed,
-			`the manifest has 9 faults: line 13: extractions[0].name: "doc" is a column's name too; give the extraction another; line 17: extractions[1].name: "a" is also the first key of an extraction's path; give the extraction another name; line 18: extractions[1].path: is column "doc" itself; name a key inside it; line 22: extractions[2].path: begins with column "id", which is i64; only a str column can hold JSON; line 26: extractions[3].path: "$.x" is not a dotted path: keys joined by single dots, without $; line 28: extractions[4].ty: is missing; use one of str, i64, u64, f64, bool, bytes; line 30: extractions[4].path: "x..y" is not a dotted path: keys joined by single dots, without $; line 32: extractions[5].name: extraction "e" is declared twice; line 34: extractions[5].ty: unknown type "text"; use one of str, i64, u64, f64, bool, bytes`},
-		{"checks, vectors, full text", head + idColumn + `
+		`the manifest has 9 faults: line 13: extractions[0].name: "doc" is a column's name too; give the extraction another; line 17: extractions[1].name: "a" is also the first key of an extraction's path; give the extraction another name; line 18: extractions[1].path: is column "doc" itself; name a key inside it; line 22: extractions[2].path: begins with column "id", which is i64; only a str column can hold JSON; line 26: extractions[3].path: "$.x" is not a dotted path: keys joined by single dots, without $; line 28: extractions[4].ty: is missing; use one of str, i64, u64, f64, bool, bytes; line 30: extractions[4].path: "x..y" is not a dotted path: keys joined by single dots, without $; line 32: extractions[5].name: extraction "e" is declared twice; line 34: extractions[5].ty: unknown type "text"; use one of str, i64, u64, f64, bool, bytes`},
+	{"checks, vectors, full text", head + idColumn + `
 [[check_constraints]]
 name = "c"
 expr = " "
@@ -291,12 +295,15 @@ field = "id"
 field = "body"
 analyzer = "klingon"
 `, fault.ValidationFailed,
-			`the manifest has 8 faults: line 11: check_constraints[0].expr: is missing; write an SQL expression over the row's columns; line 13: check_constraints[1].name: check constraint "c" is declared twice; line 17: vectors[0].dim: is 0; give a dimension from 1 to 16384; line 19: vectors[1].name: vector "v" is declared twice; line 20: vectors[1].dim: is 16385; give a dimension from 1 to 16384; line 21: vectors[1].metric: unknown metric "euclid"; use one of cosine, dot, l2, manhattan; line 23: fts[0].field: column "id" is i64; only str columns have full text; line 26: fts[1].analyzer: unknown analyzer "klingon"; use one of standard, simple, keyword, english`},
-		{"migration", head + idColumn + "[migration]\ndrop = [\"id\", \"old\", \"old\"]\nrename = { a = \"none\" }\nextra = 1\n[[migration.set]]\ncolumn = \"none\"\nexpr = \"\"\nx = 1", fault.ValidationFailed,
-			`the manifest has 8 faults: line 8: migration: version 1 has nothing to migrate from; leave the section out or raise the version; line 9: migration.drop[0]: column "id" is dropped and declared; do one of both; line 9: migration.drop[2]: column "old" is declared twice; line 10: migration.rename.a: column "none" does not exist; line 11: migration.extra: unknown key; known here are rename, drop, set, auto_cutover; line 13: migration.set[0].column: column "none" does not exist; line 14: migration.set[0].expr: is missing; write an SQL expression over the row's columns; line 15: migration.set[0].x: unknown key; known here are column, expr`},
-		{"sections of wrong kinds", "columns = 1\nindexes = [1]\nmigration = 2\nprimary_key = \"id\"\nnamespace = \"n\"\ntable = \"t\"\nversion = \"1\"\nvectors = { name = \"v\" }", fault.ValidationFailed,
-			"the manifest has 6 faults: line 1: columns: is an integer, want an array of tables, [[columns]]; line 2: indexes[0]: is an integer, want a table; line 3: migration: is an integer, want a table; line 4: primary_key: is a string, want an array of strings; line 7: version: is a string, want an integer; line 8: vectors: is a table, want an array of tables, [[vectors]]"},
-	} {
+		`the manifest has 8 faults: line 11: check_constraints[0].expr: is missing; write an SQL expression over the row's columns; line 13: check_constraints[1].name: check constraint "c" is declared twice; line 17: vectors[0].dim: is 0; give a dimension from 1 to 16384; line 19: vectors[1].name: vector "v" is declared twice; line 20: vectors[1].dim: is 16385; give a dimension from 1 to 16384; line 21: vectors[1].metric: unknown metric "euclid"; use one of cosine, dot, l2, manhattan; line 23: fts[0].field: column "id" is i64; only str columns have full text; line 26: fts[1].analyzer: unknown analyzer "klingon"; use one of standard, simple, keyword, english`},
+	{"migration", head + idColumn + "[migration]\ndrop = [\"id\", \"old\", \"old\"]\nrename = { a = \"none\" }\nextra = 1\n[[migration.set]]\ncolumn = \"none\"\nexpr = \"\"\nx = 1", fault.ValidationFailed,
+		`the manifest has 8 faults: line 8: migration: version 1 has nothing to migrate from; leave the section out or raise the version; line 9: migration.drop[0]: column "id" is dropped and declared; do one of both; line 9: migration.drop[2]: column "old" is declared twice; line 10: migration.rename.a: column "none" does not exist; line 11: migration.extra: unknown key; known here are rename, drop, set, auto_cutover; line 13: migration.set[0].column: column "none" does not exist; line 14: migration.set[0].expr: is missing; write an SQL expression over the row's columns; line 15: migration.set[0].x: unknown key; known here are column, expr`},
+	{"sections of wrong kinds", "columns = 1\nindexes = [1]\nmigration = 2\nprimary_key = \"id\"\nnamespace = \"n\"\ntable = \"t\"\nversion = \"1\"\nvectors = { name = \"v\" }", fault.ValidationFailed,
+		"the manifest has 6 faults: line 1: columns: is an integer, want an array of tables, [[columns]]; line 2: indexes[0]: is an integer, want a table; line 3: migration: is an integer, want a table; line 4: primary_key: is a string, want an array of strings; line 7: version: is a string, want an integer; line 8: vectors: is a table, want an array of tables, [[vectors]]"},
+}
+
+func TestManifestFaults(t *testing.T) {
+	for _, c := range manifestFaultCases {
 		t.Run(c.name, func(t *testing.T) {
 			_, err := ParseManifest([]byte(c.src))
 			wantFault(t, err, c.code, c.message)
@@ -424,6 +431,22 @@ func TestCompile(t *testing.T) {
 	}
 	if diff := cmp.Diff([]ForeignKey{{2, "shop.customers", "id"}, {1, "shop.regions", "code"}}, tbl.ForeignKeys); diff != "" {
 		t.Error(diff)
+	}
+}
+
+func TestForeignKeysOnOneColumnShareAnIndex(t *testing.T) {
+	tbl := mustTable(t, head+idColumn+`
+[[foreign_keys]]
+from_col = "id"
+target_schema = "n.a"
+target_col = "k"
+[[foreign_keys]]
+from_col = "id"
+target_schema = "n.b"
+target_col = "k"
+`)
+	if diff := cmp.Diff([]Index{{Name: "fk:id", Columns: []int{0}, Implicit: true}}, tbl.Indexes); diff != "" {
+		t.Fatal(diff)
 	}
 }
 
