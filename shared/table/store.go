@@ -59,6 +59,10 @@ type Options struct {
 	// CacheBytes and MemtableBytes size Pebble; 0 takes the defaults below.
 	CacheBytes    int64
 	MemtableBytes uint64
+	// OnFailure is told, once, that a flush, compaction or manifest write has
+	// failed in the background. The state must then not be used further; what
+	// waits for it returns. It must not call the Store; may be nil.
+	OnFailure func(error)
 }
 
 const (
@@ -72,10 +76,12 @@ const (
 // goroutine at a time.
 type Store struct {
 	db *pebble.DB
+	*guard
 }
 
 // Open opens or creates the state in o.Dir.
 func Open(o Options) (*Store, error) {
+	g := newGuard(o.OnFailure)
 	cacheBytes := o.CacheBytes
 	if cacheBytes == 0 {
 		cacheBytes = defaultCacheBytes
@@ -83,7 +89,7 @@ func Open(o Options) (*Store, error) {
 	cache := pebble.NewCache(cacheBytes)
 	defer cache.Unref()
 	opts := &pebble.Options{
-		FS: o.FS, ReadOnly: o.ReadOnly, Cache: cache, MaxOpenFiles: maxOpenFiles,
+		FS: guardedFS{o.FS, g}, ReadOnly: o.ReadOnly, Cache: cache, MaxOpenFiles: maxOpenFiles,
 		// The log is the only log: a second one would only be a second fsync.
 		DisableWAL:                  true,
 		FormatMajorVersion:          pebble.FormatValueSeparation,
@@ -92,7 +98,8 @@ func Open(o Options) (*Store, error) {
 		L0CompactionThreshold:       4,
 		L0StopWritesThreshold:       24,
 		LBaseMaxBytes:               64 << 20,
-		Logger:                      pebbleLog{o.Log},
+		Logger:                      pebbleLog{o.Log, g},
+		EventListener:               &pebble.EventListener{BackgroundError: g.fail},
 		CompactionConcurrencyRange:  func() (int, int) { return 1, max(1, runtime.GOMAXPROCS(0)-1) },
 	}
 	if o.MemtableBytes != 0 {
@@ -101,16 +108,27 @@ func Open(o Options) (*Store, error) {
 	for i := range opts.Levels {
 		opts.Levels[i].FilterPolicy = bloom.FilterPolicy(bloomBitsPerKey)
 	}
-	db, err := pebble.Open(o.Dir, opts)
+	opened := make(chan *pebble.DB, 1)
+	err := g.wait(func() error {
+		db, err := pebble.Open(o.Dir, opts)
+		opened <- db
+		return err
+	})
 	if err != nil {
 		return nil, fmt.Errorf("open the state in %s: %w", o.Dir, err)
 	}
-	return &Store{db: db}, nil
+	return &Store{db: <-opened, guard: g}, nil
 }
 
 // Close closes the state. What is in memory only is replayed from the log at
-// the next opening.
-func (s *Store) Close() error { return s.db.Close() }
+// the next opening. A state that has failed is left as it stands: Pebble waits
+// for work that has been given up.
+func (s *Store) Close() error {
+	if s.hasFailed() {
+		return nil
+	}
+	return s.wait(s.db.Close)
+}
 
 // Applied reads which frame the state stands at; the zero value is the empty state.
 func (s *Store) Applied() (Applied, error) { return readApplied(s.db) }
@@ -135,15 +153,17 @@ func (s *Store) Snapshot() (*Snapshot, error) {
 
 // Flush writes memory to disk: the state then stands at least at the frame that
 // was applied when it was called, after any crash.
-func (s *Store) Flush() error { return s.db.Flush() }
+func (s *Store) Flush() error { return s.wait(s.db.Flush) }
 
 // Checkpoint flushes and makes a copy in dir by hard links. The copy stands at
 // or above the frame applied when it was called; only the copy itself says where.
 func (s *Store) Checkpoint(dir string) error {
-	if err := s.db.Flush(); err != nil {
-		return err
-	}
-	return s.db.Checkpoint(dir)
+	return s.wait(func() error {
+		if err := s.db.Flush(); err != nil {
+			return err
+		}
+		return s.db.Checkpoint(dir)
+	})
 }
 
 // DiskBytes is how much disk the state takes.
@@ -223,34 +243,15 @@ func (i *pebbleIter) Value() []byte { return i.it.Value() }
 func (i *pebbleIter) Err() error    { return i.it.Error() }
 func (i *pebbleIter) Close() error  { return i.it.Close() }
 
-// pebbleLog hands Pebble's own messages to ours: its routine ones at debug.
-type pebbleLog struct{ log logrus.FieldLogger }
-
-func (l pebbleLog) Infof(format string, args ...any) {
-	l.log.WithField("detail", fmt.Sprintf(format, args...)).Debug("state store")
-}
-
-func (l pebbleLog) Errorf(format string, args ...any) {
-	l.log.WithField("detail", fmt.Sprintf(format, args...)).Error("state store")
-}
-
-// Fatalf is what Pebble calls when it cannot go on; it must not return. The
-// panic ends the process: the log is whole, and the next start replays it.
-func (l pebbleLog) Fatalf(format string, args ...any) {
-	msg := fmt.Sprintf(format, args...)
-	l.log.WithField("detail", msg).Error("state store failed")
-	panic("state store failed: " + msg)
-}
-
 // Batch gathers the operations of consecutive frames; Commit applies them and
 // the position of the last one together.
 type Batch struct {
-	db *pebble.DB
-	b  *pebble.Batch
+	s *Store
+	b *pebble.Batch
 }
 
 // NewBatch makes an empty Batch.
-func (s *Store) NewBatch() *Batch { return &Batch{db: s.db, b: s.db.NewBatch()} }
+func (s *Store) NewBatch() *Batch { return &Batch{s: s, b: s.db.NewBatch()} }
 
 // Add adds one operation. Operations apply in the order they are added.
 func (b *Batch) Add(op *frame.Op) error {
@@ -274,7 +275,7 @@ func (b *Batch) Commit(a Applied) error {
 	if err := b.b.Set(appliedKey, a.append(make([]byte, 0, appliedSize)), nil); err != nil {
 		return err
 	}
-	if err := b.db.Apply(b.b, pebble.NoSync); err != nil {
+	if err := b.s.wait(func() error { return b.s.db.Apply(b.b, pebble.NoSync) }); err != nil {
 		return err
 	}
 	b.b.Reset()

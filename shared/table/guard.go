@@ -1,0 +1,131 @@
+package table
+
+import (
+	"errors"
+	"fmt"
+	"runtime"
+	"sync"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/sirupsen/logrus"
+)
+
+// guard stands between the callers of Pebble and its failures. Pebble tries a
+// failed flush again for ever and lets writers wait meanwhile; a failed write of
+// its manifest it calls fatal, and expects the process to end there and then.
+// Neither may hang or crash the server, which has to say why it stops: so the
+// first failure is final, is told, and whoever waits is let go. The log is
+// whole; the next start replays it.
+//
+// Refused: a panic, as Pebble would have it, which kills the process before
+// anybody can ask it why; and waiting for a retry, which lets a full disk hold
+// every commit.
+type guard struct {
+	tell   func(error)
+	once   sync.Once
+	err    error         // set before failed is closed
+	failed chan struct{} // closed at the first failure
+	end    sync.Once
+	dead   chan struct{} // closed when Pebble could not go on
+}
+
+func newGuard(tell func(error)) *guard {
+	return &guard{tell: tell, failed: make(chan struct{}), dead: make(chan struct{})}
+}
+
+// fail records and tells the first failure. Pebble calls it under its locks.
+func (g *guard) fail(err error) {
+	g.once.Do(func() {
+		g.err = fmt.Errorf("the state store failed: %w", err)
+		close(g.failed)
+		if g.tell != nil {
+			g.tell(g.err)
+		}
+	})
+}
+
+// wait runs f and returns its error, or the failure if there is one before f is
+// done: f may then never return, and its goroutine ends with the process.
+func (g *guard) wait(f func() error) error {
+	done := make(chan error, 1)
+	go func() { done <- f() }()
+	select {
+	case err := <-done:
+		return err
+	case <-g.failed:
+		return g.err
+	}
+}
+
+func (g *guard) hasFailed() bool {
+	select {
+	case <-g.failed:
+		return true
+	default:
+		return false
+	}
+}
+
+// pebbleLog hands Pebble's own messages to ours: its routine ones at debug.
+type pebbleLog struct {
+	log logrus.FieldLogger
+	g   *guard
+}
+
+func (l pebbleLog) Infof(format string, args ...any) {
+	l.log.WithField("detail", fmt.Sprintf(format, args...)).Debug("state store")
+}
+
+func (l pebbleLog) Errorf(format string, args ...any) {
+	l.log.WithField("detail", fmt.Sprintf(format, args...)).Error("state store")
+}
+
+// Fatalf is what Pebble calls when it cannot go on. It must not return, so it
+// ends the goroutine: one of Pebble's own, or one of wait's.
+func (l pebbleLog) Fatalf(format string, args ...any) {
+	msg := fmt.Sprintf(format, args...)
+	l.log.WithField("detail", msg).Error("state store failed")
+	l.g.fail(errors.New(msg))
+	runtime.Goexit()
+}
+
+// guardedFS is the file system as Pebble gets it. After a failure it holds, until
+// the process ends, the goroutine that begins a file, which is a flush or
+// compaction that is tried again; it cannot be ended, as Pebble's cleaning up
+// half-way through panics. One whose fsync of a directory has failed it ends,
+// where Pebble would panic in a goroutine of its own.
+type guardedFS struct {
+	vfs.FS
+	g *guard
+}
+
+func (fs guardedFS) Create(name string, c vfs.DiskWriteCategory) (vfs.File, error) {
+	if fs.g.hasFailed() {
+		select {}
+	}
+	return fs.FS.Create(name, c)
+}
+
+func (fs guardedFS) OpenDir(name string) (vfs.File, error) {
+	f, err := fs.FS.OpenDir(name)
+	if err != nil {
+		return nil, err
+	}
+	return guardedDir{f, fs.g}, nil
+}
+
+// Unwrap implements vfs.FS.
+func (fs guardedFS) Unwrap() vfs.FS { return fs.FS }
+
+type guardedDir struct {
+	vfs.File
+	g *guard
+}
+
+func (d guardedDir) Sync() error {
+	if err := d.File.Sync(); err != nil {
+		d.g.fail(fmt.Errorf("fsync of a directory of the state: %w", err))
+		runtime.Goexit()
+	}
+	return nil
+}

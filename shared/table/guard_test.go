@@ -1,0 +1,97 @@
+package table
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"syscall"
+	"testing"
+
+	"github.com/sirupsen/logrus"
+
+	"originchain/shared/frame"
+	"originchain/shared/lsn"
+	"originchain/shared/simdisk"
+)
+
+// TestAFailedStoreLetsEverybodyGo: whatever Pebble does about a failing disk
+// (retry for ever, call it fatal, panic), callers get an error, the owner is
+// told once, and Close returns.
+func TestAFailedStoreLetsEverybodyGo(t *testing.T) {
+	for name, f := range map[string]simdisk.Fault{
+		"manifest write":  {Ops: simdisk.OpWrite, Path: "MANIFEST-*", Forever: true, Err: syscall.EIO},
+		"manifest fsync":  {Ops: simdisk.OpSync, Path: "MANIFEST-*", Err: syscall.EIO},
+		"disk full":       {Ops: simdisk.OpWrite, Path: "*.sst", Forever: true, Err: syscall.ENOSPC},
+		"table fsync":     {Ops: simdisk.OpSync, Path: "*.sst", Err: syscall.EIO},
+		"directory fsync": {Ops: simdisk.OpSyncDir, Path: "/state", Forever: true, Err: syscall.EIO},
+	} {
+		t.Run(name, func(t *testing.T) {
+			disk := simdisk.New()
+			told := make(chan error, 10)
+			s := openFailing(t, disk, func(err error) { told <- err })
+			disk.Inject(f)
+			if err := fill(s); err == nil {
+				t.Fatal("a store on a failing disk takes writes for ever")
+			}
+			if err := s.Flush(); !errors.Is(err, s.err) || err == nil {
+				t.Errorf("Flush after the failure: %v", err)
+			}
+			if err := s.Close(); err != nil {
+				t.Error(err)
+			}
+			if len(told) != 1 {
+				t.Fatalf("the owner was told %d times", len(told))
+			}
+			if disk.Armed() > 0 && !f.Forever {
+				t.Error("the fault was never met")
+			}
+		})
+	}
+}
+
+func TestOpenOnAFailingDisk(t *testing.T) {
+	for _, op := range []simdisk.Op{simdisk.OpCreate, simdisk.OpWrite, simdisk.OpSync, simdisk.OpSyncDir} {
+		disk := simdisk.New()
+		disk.Inject(simdisk.Fault{Ops: op, Forever: true, Err: syscall.EIO})
+		log := logrus.New()
+		log.SetOutput(io.Discard)
+		s, err := Open(Options{FS: disk, Dir: "state", Log: log})
+		if err == nil {
+			t.Errorf("%s fails and the state opens: %v", op, s.Close())
+		}
+	}
+}
+
+func openFailing(t *testing.T, disk *simdisk.Disk, tell func(error)) *Store {
+	t.Helper()
+	log := logrus.New()
+	log.SetOutput(io.Discard)
+	s, err := Open(Options{FS: disk, Dir: "state", Log: log, MemtableBytes: 32 << 10, CacheBytes: 1 << 20, OnFailure: tell})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// fill writes, with a flush and a checkpoint now and then, until an error comes.
+func fill(s *Store) error {
+	for i := range 5000 {
+		b := s.NewBatch()
+		op := frame.Op{Type: frame.Put, Key: fmt.Appendf(nil, "\x01key %06d", i), Value: make([]byte, 200)}
+		if err := b.Add(&op); err != nil {
+			return err
+		}
+		if err := b.Commit(Applied{Pos: lsn.Pos{LSN: lsn.LSN(i + 1)}}); err != nil {
+			return err
+		}
+		if i%500 == 499 {
+			if err := s.Flush(); err != nil {
+				return err
+			}
+			if err := s.Checkpoint(fmt.Sprint("checkpoint", i)); err != nil && s.hasFailed() {
+				return err
+			}
+		}
+	}
+	return nil
+}
