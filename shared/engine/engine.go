@@ -135,6 +135,7 @@ func Open(ctx context.Context, cfg Config, deps Deps) (_ *Engine, err error) {
 	}
 	e.store, err = table.Open(table.Options{
 		FS: deps.FS, Dir: e.dir.State(), Log: deps.Log, CacheBytes: cfg.CacheBytes, MemtableBytes: cfg.MemtableBytes,
+		OnFailure: func(err error) { e.fail("keep the state", err) },
 	})
 	if err != nil {
 		return nil, err
@@ -142,7 +143,12 @@ func Open(ctx context.Context, cfg Config, deps Deps) (_ *Engine, err error) {
 	if err = e.recover(ctx); err != nil {
 		return nil, err
 	}
-	return e, e.takeEpoch()
+	if err = e.takeEpoch(); err != nil {
+		return nil, err
+	}
+	// The state works in the background from here on, and may have failed there.
+	err, _ = e.Failure()
+	return e, err
 }
 
 func (e *Engine) openLog() (err error) {
