@@ -33,25 +33,25 @@ const (
 	stopWithin  = time.Minute
 )
 
-// server is the binary under test; TestMain builds it.
-var server string
+// server is the binary under test, which TestMain builds; or why it could not be.
+var (
+	server      string
+	errNoServer error
+)
 
-func TestMain(m *testing.M) { os.Exit(run(m)) }
-
-func run(m *testing.M) int {
+func TestMain(m *testing.M) {
 	dir, err := os.MkdirTemp("", "oc-e2e-")
 	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
+		errNoServer = err
+		m.Run()
+		return
 	}
-	defer func() { _ = os.RemoveAll(dir) }()
+	defer func() { _ = os.RemoveAll(dir) }() // no test can speak up any more
 	server = filepath.Join(dir, "oc-server")
-	build := exec.Command("go", "build", "-o", server, "originchain/writer/cmd/oc-server")
-	if out, err := build.CombinedOutput(); err != nil {
-		fmt.Fprintf(os.Stderr, "build oc-server: %v\n%s", err, out)
-		return 1
+	if out, err := exec.Command("go", "build", "-o", server, "originchain/writer/cmd/oc-server").CombinedOutput(); err != nil {
+		errNoServer = fmt.Errorf("build oc-server: %w\n%s", err, out)
 	}
-	return m.Run()
+	m.Run()
 }
 
 // node is a running server with one tenant.
@@ -66,6 +66,9 @@ type node struct {
 // launch starts a server and does not wait. It is killed at the end of the test.
 func launch(t *testing.T, o child.Options) *child.Server {
 	t.Helper()
+	if errNoServer != nil {
+		t.Fatal(errNoServer)
+	}
 	o.Binary = server
 	if o.Listen == "" {
 		var err error

@@ -118,7 +118,7 @@ func (r *run) load(ctx context.Context, n int, life time.Duration) ([]*write, er
 	for _, s := range sent {
 		all = append(all, s...)
 	}
-	return all, errors.Join(append(errs, err, ctx.Err())...)
+	return all, errors.Join(errors.Join(errs...), err, ctx.Err())
 }
 
 // writeUntilKilled sends one write after another until one is not answered.
