@@ -46,6 +46,7 @@ func testIdempotentRows(n *node) {
 	n.call("DELETE", "/rows/shop.orders/new", "", idem, "k3").want(200).is(`{"deleted":true}`)
 	n.call("DELETE", "/rows/shop.orders/new", "", idem, "k3").want(200).is(`{"deleted":true}`)
 	n.call("DELETE", "/rows/shop.orders/new", "", idem, "k4").want(200).is(`{"deleted":false}`)
+	n.call("PUT", "/rows/shop.orders/new", "", idem, "k4").refused(400, "invalid_json")
 	n.call("POST", "/rows/shop.orders", `{"id":"z"}`, idem, strings.Repeat("k", 256)).refused(400, "validation_failed")
 	// The answer outlives the table it was about.
 	n.register(strings.ReplaceAll(typesManifest, `"types"`, `"brief"`))

@@ -78,7 +78,7 @@ func number(c *httpx.Call, header string) (uint64, error) {
 	return n, nil
 }
 
-// checkHistory refuses a place that another history has: one writer's frames
+// checkHistory refuses a place that another history has: frames of one writer
 // that its successor never had. Frames whose segments are gone are too old to
 // be told apart, and every history has them.
 func (s *service) checkHistory(want lsn.Pos) error {
@@ -87,32 +87,21 @@ func (s *service) checkHistory(want lsn.Pos) error {
 	if want.Epoch == now.Epoch && want.LSN > s.engine.BootLSN() {
 		return nil
 	}
-	if want.Epoch > now.Epoch {
-		return fork(want, now.LSN, now.Epoch)
-	}
-	for _, seg := range s.engine.Log().Segments() {
-		if want.LSN < seg.First {
-			break // older than the log
-		}
-		if want.LSN <= seg.Last {
-			if seg.Epoch == want.Epoch {
-				return nil
-			}
-			return fork(want, seg.First-1, seg.Epoch)
+	segments := s.engine.Log().Segments()
+	shared := min(want.LSN-1, now.LSN)
+	for i, seg := range segments {
+		switch {
+		case i == 0 && want.LSN < seg.First && want.Epoch <= seg.Epoch:
+			return nil
+		case want.Epoch == seg.Epoch && seg.First <= want.LSN && want.LSN <= seg.Last:
+			return nil
+		case want.Epoch < seg.Epoch:
+			shared = min(shared, seg.First-1) // its epoch ends before this one, here
 		}
 	}
-	if want.LSN > now.LSN {
-		return fork(want, s.engine.BootLSN(), now.Epoch)
-	}
-	return nil
-}
-
-// fork names the last frame that both histories can share, and the epoch that
-// this one has there instead.
-func fork(want lsn.Pos, at lsn.LSN, epoch lsn.Epoch) error {
-	return fault.New(fault.Conflict, "LSN %d of epoch %d is not in this node's history, which leaves it after LSN %d and has epoch %d there; "+
-		"what was read or written above it did not outlive a failover: read again without %s", want.LSN, want.Epoch, at, epoch, api.HeaderMinLSN).
-		With("fork_lsn", uint64(at)).With("epoch", uint64(epoch))
+	return fault.New(fault.Conflict, "LSN %d of epoch %d is not in this node's history, which can share frames with it up to LSN %d; "+
+		"what was read or written above that did not outlive a failover: read again without %s", want.LSN, want.Epoch, shared, api.HeaderMinLSN).
+		With("fork_lsn", uint64(shared)).With("epoch", uint64(now.Epoch))
 }
 
 // readPosition is where a read of the newest state stands, never before what it

@@ -22,7 +22,7 @@ import (
 
 // maxPrepares is how often a write is prepared again when the table's schema
 // changed between its preparation and its turn.
-const maxPrepares = 4
+const maxPrepares = 10
 
 func (s *service) postRow(c *httpx.Call) error { return s.writeRow(c, "") }
 

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/url"
 	"strings"
+	"sync"
 	"testing"
 
 	"originchain/shared/api"
@@ -264,16 +265,50 @@ func TestHistoryOfRestart(t *testing.T) {
 	n := start(t)
 	n.register(ordersManifest)
 	at := n.call("POST", "/rows/shop.orders", `{"id":"a"}`).want(200).header.Get(api.HeaderLSN)
-	m := n.restart()
+	m := n.restart().restart()
 	read := func(lsn, epoch string) *answer {
 		return m.call("GET", "/rows/shop.orders/a", "", api.HeaderMinLSN, lsn, api.HeaderMinEpoch, epoch)
 	}
+	forked := func(lsn, epoch, at string) {
+		t.Helper()
+		if got := read(lsn, epoch).refused(409, "conflict").str("fork_lsn"); got != at {
+			t.Fatalf("fork of %s@%s: %s, want %s", lsn, epoch, got, at)
+		}
+	}
 	read(at, "1").want(200)
 	first := m.call("POST", "/rows/shop.orders", `{"id":"b"}`).want(200).header.Get(api.HeaderLSN)
-	read(first, "2").want(200)
-	if got := read(first, "1").refused(409, "conflict").str("fork_lsn"); got != at {
-		t.Fatalf("fork_lsn %s, want %s", got, at)
+	read(first, "3").want(200)
+	forked(first, "1", at)
+	forked("9999", "1", at)
+	forked("9999", "4", first)
+	forked("2", "3", "1")
+	forked("2", "4", "1")
+}
+
+// TestRowAcrossSchemaChanges: a write whose table changes under it is prepared
+// again, and its client sees nothing of it.
+func TestRowAcrossSchemaChanges(t *testing.T) {
+	n := start(t)
+	n.register(ordersManifest)
+	stop := make(chan struct{})
+	var writers sync.WaitGroup
+	for w := range 8 {
+		writers.Go(func() {
+			for i := 0; ; i++ {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				n.call("POST", "/rows/shop.orders", fmt.Sprintf(`{"id":"%d-%d","total":%d}`, w, i, i)).want(200)
+				n.call("DELETE", fmt.Sprintf("/rows/shop.orders/%d-%d", w, i), "").want(200)
+			}
+		})
 	}
-	read("9999", "1").refused(409, "conflict")
-	read(at, "2").refused(409, "conflict")
+	for range 10 {
+		n.sql("CREATE INDEX coming ON shop.orders (total, email)").want(200)
+		n.sql("DROP INDEX coming ON shop.orders").want(200)
+	}
+	close(stop)
+	writers.Wait()
 }
