@@ -55,7 +55,9 @@ func TestRequestsCarryTokenBodyAndHeaders(t *testing.T) {
 }
 
 func TestSelectWantsRows(t *testing.T) {
-	c := serve(t, func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, `{"kind":"update","rows_affected":1}`) })
+	c := serve(t, func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = io.WriteString(w, `{"kind":"update","rows_affected":1}`)
+	})
 	if _, err := c.Select(t.Context(), "T", "UPDATE x"); err == nil {
 		t.Error("an update passed for a select")
 	}
