@@ -93,3 +93,20 @@ func TestAFailedStateStopsTheEngine(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+// TestAFailureInTheBackgroundIsNoticed: no commit is there to meet it.
+func TestAFailureInTheBackgroundIsNoticed(t *testing.T) {
+	disk := simdisk.New()
+	n := start(t, disk)
+	n.create()
+	disk.Inject(simdisk.Fault{Ops: simdisk.OpWrite, Path: "/data/state/*", Forever: true, Err: syscall.ENOSPC})
+	if err := n.store.Flush(); !errors.Is(err, syscall.ENOSPC) {
+		t.Fatalf("Flush: %v", err)
+	}
+	if err := <-n.done; !errors.Is(err, syscall.ENOSPC) {
+		t.Fatalf("Run: %v", err)
+	}
+	if err := n.Close(); err != nil {
+		t.Fatal(err)
+	}
+}

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"path"
+	"runtime"
 	"syscall"
 	"testing"
 
@@ -24,6 +26,7 @@ func TestAFailedStoreLetsEverybodyGo(t *testing.T) {
 		"disk full":       {Ops: simdisk.OpWrite, Path: "*.sst", Forever: true, Err: syscall.ENOSPC},
 		"table fsync":     {Ops: simdisk.OpSync, Path: "*.sst", Err: syscall.EIO},
 		"directory fsync": {Ops: simdisk.OpSyncDir, Path: "/state", Forever: true, Err: syscall.EIO},
+		"marker fsync":    {Ops: simdisk.OpSyncDir, Path: "/checkpoint*", Err: syscall.EIO},
 	} {
 		t.Run(name, func(t *testing.T) {
 			disk := simdisk.New()
@@ -45,8 +48,35 @@ func TestAFailedStoreLetsEverybodyGo(t *testing.T) {
 			if disk.Armed() > 0 && !f.Forever {
 				t.Error("the fault was never met")
 			}
+			// Pebble would try again at once, and for ever: give it the chance.
+			for range 200 {
+				runtime.Gosched()
+				if n := tablesSince(disk, f.Path); n > maxTablesAfter {
+					t.Fatalf("%d tables were begun after the failure", n)
+				}
+			}
 		})
 	}
+}
+
+// maxTablesAfter: a flush and a compaction may be under way when one fails.
+const maxTablesAfter = 4
+
+// tablesSince counts the tables begun since the first write to one failed; 0
+// when the fault was another.
+func tablesSince(disk *simdisk.Disk, pattern string) (n int) {
+	if pattern != "*.sst" {
+		return 0
+	}
+	written := false
+	for _, c := range disk.Calls() {
+		isTable := path.Ext(c.Path) == ".sst"
+		written = written || isTable && c.Op&(simdisk.OpWrite|simdisk.OpSync) != 0
+		if written && isTable && c.Op == simdisk.OpCreate {
+			n++
+		}
+	}
+	return n
 }
 
 func TestOpenOnAFailingDisk(t *testing.T) {
