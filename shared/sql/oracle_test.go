@@ -32,6 +32,9 @@ func newOracle(t *testing.T, seed uint64) *oracle {
 			t.Error(err)
 		}
 	})
+	if _, err := db.Exec("PRAGMA case_sensitive_like = ON"); err != nil {
+		t.Fatal(err)
+	}
 	o := &oracle{fixture: newFixture(t), db: db, rnd: rand.New(rand.NewPCG(seed, 1))}
 	for _, table := range []string{
 		`CREATE TABLE %s (id BIGINT PRIMARY KEY, k BIGINT, f DOUBLE, s TEXT, u BIGINT NOT NULL DEFAULT 7, %s)`,
@@ -210,7 +213,27 @@ func (o *oracle) predicate(a string, depth int) string {
 // query is a random SELECT whose result does not depend on an order of rows.
 func (o *oracle) query() string {
 	p := o.predicate("x.", 2)
-	switch o.rnd.IntN(12) {
+	switch o.rnd.IntN(22) {
+	case 12:
+		return "SELECT x.id FROM t.x AS x WHERE x.s LIKE " + o.pick("'a%'", "'%b'", "'a_'", "'ab%'", "'A%'", "'%'", "'a'", "'é%'") + " AND " + p
+	case 13:
+		return "SELECT x.id, y.a, z.id FROM t.x AS x JOIN t.y AS y ON y.n = x.k JOIN t.x AS z ON z.id = y.a WHERE " + p
+	case 14:
+		return "SELECT x.id, y.a, z.id FROM t.x AS x LEFT JOIN t.y AS y ON y.n = x.k LEFT JOIN t.x AS z ON z.k = y.a AND z.s = y.b WHERE " + p
+	case 15:
+		return "SELECT x.id FROM t.x AS x WHERE " + p + " OR EXISTS (SELECT 1 FROM t.y AS y WHERE y.n = x.k AND y.a < 4)"
+	case 16:
+		return "SELECT x.id FROM t.x AS x WHERE " + p + " OR x.k IN (SELECT a FROM t.y WHERE n > 1)"
+	case 17:
+		return "SELECT d.k, d.c FROM (SELECT x.k AS k, COUNT(*) AS c FROM t.x AS x WHERE " + p + " GROUP BY x.k) AS d WHERE d.c > 1 OR d.k IS NULL"
+	case 18:
+		return "SELECT x.id, ROW_NUMBER() OVER (PARTITION BY x.k ORDER BY x.id) AS r, SUM(x.id) OVER (PARTITION BY x.k) AS t FROM t.x AS x WHERE " + p
+	case 19:
+		return "SELECT x.id, CASE WHEN x.k > 2 THEN 'hi' WHEN x.k IS NULL THEN 'none' ELSE x.s END AS c, COALESCE(x.f, x.k, -9) AS f FROM t.x AS x WHERE " + p
+	case 20:
+		return "SELECT x.id, (SELECT MAX(y.n) FROM t.y AS y WHERE y.a = x.id) AS m FROM t.x AS x WHERE x.k = (SELECT MIN(z.k) FROM t.x AS z WHERE z.s = x.s) OR " + p
+	case 21:
+		return "SELECT x.id FROM t.x AS x WHERE x.s NOT IN (SELECT b FROM t.y WHERE a > " + o.pick("2", "200") + ") AND " + p + " EXCEPT SELECT a FROM t.y"
 	case 0:
 		return "SELECT x.id, x.k, x.s FROM t.x AS x WHERE " + p
 	case 1:
@@ -218,7 +241,7 @@ func (o *oracle) query() string {
 	case 2:
 		return "SELECT x.k, COUNT(*), SUM(x.f) FROM t.x AS x WHERE " + p + " GROUP BY x.k HAVING COUNT(*) > 1"
 	case 3:
-		return "SELECT x.id, y.a, y.b FROM t.x AS x JOIN t.y AS y ON y." + o.pick("a", "n") + " = x." + o.pick("id", "k", "u") + " WHERE " + p
+		return "SELECT x.id, y.a, y.b FROM t.x AS x JOIN t.y AS y ON y." + o.pick("a", "n") + " = x." + o.pick("id", "k", "u", "f") + " WHERE " + p
 	case 4:
 		return "SELECT x.id, y.n FROM t.x AS x LEFT JOIN t.y AS y ON y.b = x.s AND y.a > " + o.pick("0", "3") + " WHERE " + p
 	case 5:

@@ -1,8 +1,15 @@
 package sql
 
 import (
+	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
+	"strings"
 	"testing"
+	"time"
+
+	"originchain/shared/fault"
 )
 
 const shop = `CREATE TABLE shop.orders (id BIGINT PRIMARY KEY, customer BIGINT NOT NULL, total DOUBLE, note TEXT, paid BOOLEAN DEFAULT false, big BIGINT UNSIGNED, raw BLOB, KEY by_customer (customer, total))`
@@ -26,7 +33,7 @@ func TestSelectShapes(t *testing.T) {
 		{sql: `SELECT id FROM shop.orders WHERE id = 1 OR note = 'e' ORDER BY id DESC`, want: `[{"id":5},{"id":1}]`},
 		{sql: `SELECT o.id, c.name FROM shop.orders o JOIN shop.customers c ON c.id = o.customer ORDER BY o.id`, want: `[{"id":1,"name":"Ada"},{"id":2,"name":"Ada"},{"id":3,"name":"Bob"},{"id":4,"name":"Bob"}]`},
 		{sql: `SELECT o.id, c.name FROM shop.orders o LEFT JOIN shop.customers c ON c.id = o.customer WHERE o.id > 3 ORDER BY o.id`, want: `[{"id":4,"name":"Bob"},{"id":5,"name":null}]`},
-		{sql: `SELECT customer, COUNT(*) AS n, SUM(total) AS s, AVG(big) AS a FROM shop.orders GROUP BY customer HAVING n > 1 ORDER BY customer`, want: `[{"customer":1,"n":2,"s":30.5,"a":9223372036854775808.5},{"customer":2,"n":2,"s":12.25,"a":3}]`},
+		{sql: `SELECT customer, COUNT(*) AS n, SUM(total) AS s, AVG(big) AS a FROM shop.orders GROUP BY customer HAVING n > 1 ORDER BY customer`, want: `[{"customer":1,"n":2,"s":30.5,"a":9223372036854776000},{"customer":2,"n":2,"s":12.25,"a":3}]`},
 		{sql: `WITH big AS (SELECT * FROM shop.orders WHERE total > 6) SELECT COUNT(*) AS n FROM big`, want: `[{"n":3}]`},
 		{sql: `WITH RECURSIVE n AS (SELECT 1 AS i UNION ALL SELECT i + 1 FROM n WHERE i < 4) SELECT SUM(i) AS s FROM n`, want: `[{"s":10}]`},
 		{sql: `SELECT id, ROW_NUMBER() OVER (PARTITION BY customer ORDER BY total DESC) AS r FROM shop.orders ORDER BY id`, want: `[{"id":1,"r":2},{"id":2,"r":1},{"id":3,"r":2},{"id":4,"r":1},{"id":5,"r":1}]`},
@@ -41,7 +48,7 @@ func TestSelectShapes(t *testing.T) {
 		{sql: `SELECT id FROM shop.orders WHERE paid = ? ORDER BY id`, params: []any{true}, want: `[{"id":1},{"id":3},{"id":5}]`},
 		{sql: `SELECT id FROM shop.orders WHERE note IS NULL`, want: `[{"id":3}]`},
 		{sql: `SELECT a.id, b.id FROM shop.orders a JOIN shop.orders b ON a.id = b.id - 1 WHERE a.id = 1`, want: `[{"id":1,"id_2":2}]`},
-		{sql: `SELECT 1 UNION SELECT 2 ORDER BY 1 DESC`, want: `[{"1":2},{"1":1}]`},
+		{sql: `SELECT 1 AS a UNION SELECT 2 ORDER BY 1 DESC`, want: `[{"a":2},{"a":1}]`},
 		{sql: `SELECT 'it''s "q" \\ ' || 'x' AS a`, want: `[{"a":false}]`},
 		{sql: `SELECT CONCAT('a', "b") AS a, 1/0 AS d, 7 DIV 2 AS i, 1.10 AS dec1, -5 AS m, 1e3 AS f, X'01' AS b, TRUE AS t, NULL AS n`, want: `[{"a":"ab","d":null,"i":3,"dec1":1.1,"m":-5,"f":1000,"b":"AQ==","t":true,"n":null}]`},
 		{sql: `SELECT ? AS a, ? AS b, ? AS c, ? AS d, ? AS e, ? AS g`, params: []any{int64(-9223372036854775808), uint64(18446744073709551615), "x'; DROP", nil, false, 0.25}, want: `[{"a":-9223372036854775808,"b":18446744073709551615,"c":"x'; DROP","d":null,"e":false,"g":0.25}]`},
@@ -57,25 +64,266 @@ func TestSelectShapes(t *testing.T) {
 	}
 }
 
-func TestPlansDebug(t *testing.T) {
-	f := shopFixture(t)
-	for _, q := range []string{
-		`SELECT * FROM shop.orders WHERE id = 3`,
-		`SELECT id FROM shop.orders WHERE id IN (1,3,5)`,
-		`SELECT id FROM shop.orders WHERE id BETWEEN 2 AND 3`,
-		`SELECT id FROM shop.orders WHERE customer = 1 AND total > 3`,
-		`SELECT id FROM shop.orders WHERE customer = 1 ORDER BY total DESC`,
-		`SELECT id FROM shop.orders ORDER BY id DESC LIMIT 2`,
-		`SELECT id FROM shop.orders ORDER BY id LIMIT 2`,
-		`SELECT name FROM shop.customers WHERE name = 'Ada'`,
-		`SELECT COUNT(*) FROM shop.orders`,
-		`SELECT o.id, c.name FROM shop.orders o JOIN shop.customers c ON c.id = o.customer`,
-		`UPDATE shop.orders SET note = 'x' WHERE id = 2`,
-		`DELETE FROM shop.orders WHERE customer = 2`,
-	} {
-		fmt.Println(q)
-		fmt.Println(f.plan(q))
+// indexed makes a table of n rows: k has ten values, s is unique.
+func indexed(t *testing.T, n int) *fixture {
+	t.Helper()
+	f := newFixture(t, `CREATE TABLE t.big (id BIGINT PRIMARY KEY, k BIGINT NOT NULL, s TEXT, f DOUBLE, pad TEXT, KEY by_k (k), UNIQUE KEY by_s (s), KEY by_kf (k, f))`,
+		`CREATE TABLE t.pair (a BIGINT, b TEXT, v BIGINT, PRIMARY KEY (a, b))`)
+	for i := 0; i < n; i += 1000 {
+		var b strings.Builder
+		b.WriteString("INSERT INTO t.big VALUES ")
+		for j := i; j < min(n, i+1000); j++ {
+			if j > i {
+				b.WriteByte(',')
+			}
+			fmt.Fprintf(&b, "(%d,%d,'s%06d',%d.5,'padding')", j, j%(n/10), j, j)
+		}
+		f.exec(b.String())
 	}
-	fmt.Println(string(f.exec(`EXPLAIN ANALYZE SELECT o.id, c.name FROM shop.orders o JOIN shop.customers c ON c.id = o.customer WHERE o.total > 1`).AppendJSON(nil)))
-	fmt.Println(f.exec(`EXPLAIN ANALYZE SELECT o.id, c.name FROM shop.orders o JOIN shop.customers c ON c.id = o.customer WHERE o.total > 1`).Plan)
+	for i := range 30 {
+		f.exec(`INSERT INTO t.pair VALUES (?, ?, ?)`, i/10, fmt.Sprint("b", i%10), i)
+	}
+	return f
+}
+
+func TestReadsNoMoreThanItMust(t *testing.T) {
+	f := indexed(t, 5000)
+	for _, c := range []struct {
+		sql         string
+		rows, reads int
+	}{
+		{`SELECT * FROM t.big LIMIT 5`, 5, 5},
+		{`SELECT * FROM t.big LIMIT 5 OFFSET 5`, 5, 10},
+		{`SELECT * FROM t.big WHERE id = 777`, 1, 1},
+		{`SELECT * FROM t.big WHERE id = 77700`, 0, 1},
+		{`SELECT * FROM t.big WHERE id IN (1, 5, 4000, 99999)`, 3, 4},
+		{`SELECT * FROM t.big WHERE id = 1 OR id = 5`, 2, 2},
+		{`SELECT * FROM t.big WHERE id BETWEEN 10 AND 19`, 10, 10},
+		{`SELECT * FROM t.big WHERE id >= 10 AND id < 20 ORDER BY id DESC`, 10, 10},
+		{`SELECT * FROM t.big WHERE id > 4990`, 9, 9},
+		{`SELECT * FROM t.big WHERE id < 10.5`, 11, 11},
+		{`SELECT * FROM t.big WHERE id < -1e30`, 0, 0},
+		{`SELECT * FROM t.big WHERE k = 7`, 10, 20},
+		{`SELECT id FROM t.big WHERE k = 7`, 10, 10},
+		{`SELECT COUNT(*) FROM t.big WHERE k = 7`, 1, 10},
+		{`SELECT * FROM t.big WHERE k = 7 AND f = 507.5`, 1, 2},
+		{`SELECT * FROM t.big WHERE k = 7 AND f > 4000`, 2, 4},
+		{`SELECT * FROM t.big WHERE s = 's000100'`, 1, 2},
+		{`SELECT * FROM t.big WHERE s IN ('s000100', 's000200', 'zz')`, 2, 4},
+		{`SELECT * FROM t.big WHERE s LIKE 's00012%'`, 10, 20},
+		{`SELECT * FROM t.big WHERE s IS NULL`, 0, 0},
+		{`SELECT * FROM t.big ORDER BY id LIMIT 3`, 3, 3},
+		{`SELECT * FROM t.big ORDER BY id DESC LIMIT 3`, 3, 3},
+		{`SELECT id FROM t.big ORDER BY s DESC LIMIT 3`, 3, 3},
+		{`SELECT COUNT(*) FROM t.big`, 1, 0},
+		{`SELECT COUNT(*) AS n FROM t.big AS b`, 1, 0},
+		{`SELECT MAX(id) FROM t.big`, 1, 1},
+		{`SELECT * FROM t.big WHERE id > 5 AND k = 7`, 10, 20},
+		{`SELECT * FROM t.big WHERE k = 7 AND id = 507`, 1, 1},
+		{`SELECT * FROM t.big b WHERE f = 507.5 AND k IN (6, 7)`, 1, 2},
+		{`SELECT v FROM t.pair WHERE a = 1 AND b = 'b3'`, 1, 1},
+		{`SELECT v FROM t.pair WHERE a = 1`, 10, 10},
+		{`SELECT v FROM t.pair WHERE a = 1 AND b > 'b6'`, 3, 3},
+		{`SELECT b.id FROM t.pair p JOIN t.big b ON b.id = p.v WHERE p.a = 2 AND p.b = 'b4'`, 1, 2},
+		{`SELECT id FROM t.big WHERE id IN (SELECT v FROM t.pair WHERE a = 1)`, 10, 20},
+	} {
+		f.st.reads = 0
+		r := f.exec(c.sql)
+		if r.RowCount != c.rows || f.st.reads != c.reads {
+			t.Errorf("%s\n%d rows by %d reads, want %d by %d\n%s", c.sql, r.RowCount, f.st.reads, c.rows, c.reads, f.plan(c.sql))
+		}
+	}
+}
+
+func TestPlans(t *testing.T) {
+	f := indexed(t, 100)
+	for _, c := range []struct {
+		sql  string
+		want []string
+	}{
+		{`SELECT * FROM t.big WHERE id = 3`, []string{"IndexedTableAccess(big)", "index: [big.id]", "[3, 3]"}},
+		{`SELECT * FROM t.big WHERE k = 3 AND f > 2`, []string{"index: [big.k,big.f]"}},
+		{`SELECT id FROM t.big ORDER BY id DESC LIMIT 2`, []string{"Limit(2)", "reverse: true"}},
+		{`SELECT COUNT(*) FROM t.big`, []string{"table_count(big)"}},
+		{`SELECT pad, COUNT(*) FROM t.big GROUP BY pad`, []string{"GroupBy", "Table", "columns: [pad]"}},
+		{`UPDATE t.big SET pad = 'x' WHERE id = 2`, []string{"Update(t.big)", "IndexedTableAccess(big)"}},
+		{`DELETE FROM t.big WHERE k = 2`, []string{"Delete(t.big)", "IndexedTableAccess(big)"}},
+		{`INSERT INTO t.big VALUES (1,2,'a',3,'b')`, []string{"Insert(t.big)"}},
+		{`INSERT INTO t.pair SELECT id, s, k FROM t.big WHERE id = 5`, []string{"Insert(t.pair)", "└─ ", "index: [big.id]"}},
+		{`WITH x AS (SELECT id FROM t.big) SELECT * FROM x WHERE id = 4`, []string{"index: [big.id]"}},
+	} {
+		plan := f.plan(c.sql)
+		for _, w := range c.want {
+			if !strings.Contains(plan, w) {
+				t.Errorf("%s: the plan lacks %q\n%s", c.sql, w, plan)
+			}
+		}
+	}
+	if got := f.rows(`SELECT COUNT(*) AS n, MAX(pad) AS p FROM t.big`); got != `[{"n":100,"p":"padding"}]` {
+		t.Errorf("EXPLAIN changed rows: %s", got)
+	}
+}
+
+func TestExplainTree(t *testing.T) {
+	f := indexed(t, 100)
+	want := "Project\n" +
+		" ├─ columns: [b.id]\n" +
+		" └─ Filter\n" +
+		"     ├─ (b.k = 3)\n" +
+		"     └─ TableAlias(b)\n" +
+		"         └─ IndexedTableAccess(big)\n" +
+		"             ├─ index: [big.k]\n" +
+		"             ├─ filters: [{[3, 3]}]\n" +
+		"             └─ columns: [id k]\n"
+	if got := f.plan(`SELECT b.id FROM t.big b WHERE b.k = 3`); got != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+}
+
+func TestExplainAnalyze(t *testing.T) {
+	f := indexed(t, 100)
+	r := f.exec(`EXPLAIN ANALYZE SELECT b.id, p.v FROM t.big b JOIN t.pair p ON p.v = b.id WHERE b.k = 3 ORDER BY b.id`)
+	var stats struct {
+		Nodes []struct {
+			Node  string
+			Depth int
+			Rows  int
+			Loops int
+			Ms    *float64
+		}
+	}
+	if err := json.Unmarshal(r.Stats, &stats); err != nil {
+		t.Fatalf("%s: %v", r.Stats, err)
+	}
+	if len(stats.Nodes) < 4 || stats.Nodes[0].Rows != 3 || stats.Nodes[0].Depth != 0 || stats.Nodes[0].Ms == nil || stats.Nodes[1].Depth != 1 {
+		t.Errorf("stats: %s", r.Stats)
+	}
+	if !strings.Contains(r.Plan, "(rows=3 loops=1 time=") || !strings.Contains(r.Plan, " └─ ") {
+		t.Errorf("plan:\n%s", r.Plan)
+	}
+	f.refused(fault.ValidationFailed, `EXPLAIN ANALYZE DELETE FROM t.big WHERE id = 3`)
+	f.refused(fault.ValidationFailed, `EXPLAIN FORMAT=JSON SELECT 1`)
+	if got := f.rows(`SELECT COUNT(*) AS n FROM t.big`); got != `[{"n":100}]` {
+		t.Error(got)
+	}
+}
+
+func TestPlannerFaultsStayFixed(t *testing.T) {
+	f := newFixture(t, `CREATE TABLE t.a (id BIGINT PRIMARY KEY, s TEXT, u BIGINT UNSIGNED, b BLOB, KEY by_s (s), KEY by_u (u), KEY by_b (b))`,
+		`INSERT INTO t.a VALUES (1,'a日',0,X'61'),(2,'10',18446744073709551615,NULL),(3,'9',NULL,X'39'),(9223372036854775807,'A',5,X'')`,
+		`CREATE TABLE t.n (n BIGINT PRIMARY KEY, x DOUBLE)`, `INSERT INTO t.n VALUES (9,1.5),(10,2),(0,1e30)`)
+	for _, c := range []struct{ sql, want string }{
+		{`SELECT id FROM t.a WHERE s LIKE 'a%'`, `[{"id":1}]`},
+		{`SELECT id FROM t.a WHERE id LIKE '9%'`, `[{"id":9223372036854775807}]`},
+		{`SELECT id FROM t.a WHERE s LIKE '10'`, `[{"id":2}]`},
+		{`SELECT id FROM t.a WHERE id < 99999999999999999999 ORDER BY id`, `[{"id":1},{"id":2},{"id":3},{"id":9223372036854775807}]`},
+		{`SELECT id FROM t.a WHERE u > -1 ORDER BY id`, `[{"id":1},{"id":2},{"id":9223372036854775807}]`},
+		{`SELECT id FROM t.a WHERE u >= 0 AND u < 1e30 ORDER BY id`, `[{"id":1},{"id":2},{"id":9223372036854775807}]`},
+		{`SELECT id FROM t.a WHERE id = 1.5`, `[]`},
+		{`SELECT id FROM t.a WHERE s = 10`, `[{"id":2}]`},
+		{`SELECT n, id FROM t.n JOIN t.a ON s = n WHERE n > 0 ORDER BY n`, `[{"n":9,"id":3},{"n":10,"id":2}]`},
+		{`SELECT n FROM t.n WHERE n IN (SELECT s FROM t.a WHERE id < 4 AND id > 1) ORDER BY n`, `[{"n":9},{"n":10}]`},
+		{`SELECT n, id FROM t.n JOIN t.a ON id = x`, `[{"n":10,"id":2}]`},
+		{`SELECT id FROM t.a WHERE b = 'a'`, `[{"id":1}]`},
+		{`SELECT x.id, y.id FROM t.a x JOIN t.a y ON x.s = y.b`, `[{"id":3,"id_2":3}]`},
+		{`SELECT n FROM t.n WHERE NOT EXISTS (SELECT 1 FROM t.a WHERE u = n) ORDER BY n`, `[{"n":9},{"n":10}]`},
+	} {
+		if got := f.rows(c.sql); got != c.want {
+			t.Errorf("%s\n got %s\nwant %s\n%s", c.sql, got, c.want, f.plan(c.sql))
+		}
+	}
+}
+
+func TestCountIsExactInATransaction(t *testing.T) {
+	f := shopFixture(t)
+	tx := f.exec("BEGIN").TxID
+	f.execIn(tx, `INSERT INTO shop.customers VALUES (4,'Dee',NULL),(5,'Eve',NULL)`)
+	f.execIn(tx, `DELETE FROM shop.customers WHERE id = 1`)
+	if got := f.rowsIn(tx, `SELECT COUNT(*) AS n FROM shop.customers`); got != `[{"n":4}]` {
+		t.Errorf("inside: %s", got)
+	}
+	if got := f.rows(`SELECT COUNT(*) AS n FROM shop.customers`); got != `[{"n":3}]` {
+		t.Errorf("outside: %s", got)
+	}
+	f.execIn(tx, "ROLLBACK")
+}
+
+// TestCancelStopsAQuery runs queries that take minutes when nothing stops them,
+// in the nodes that read no table any more.
+func TestCancelStopsAQuery(t *testing.T) {
+	f := indexed(t, 1000)
+	for _, sql := range []string{
+		`SELECT COUNT(*) FROM t.big a, t.big b, t.big c WHERE a.pad > b.s AND b.pad < c.s`,
+		`SELECT COUNT(*) FROM t.big a JOIN t.big b ON a.pad = b.pad JOIN t.big c ON c.pad = b.pad`,
+		`WITH RECURSIVE n AS (SELECT 1 AS i UNION ALL SELECT n.i + 1 FROM n, t.big b, t.big c WHERE i < 900) SELECT COUNT(*) FROM n`,
+		`SELECT * FROM t.big a WHERE EXISTS (SELECT 1 FROM t.big b, t.big c WHERE b.pad > a.s AND c.f = a.f + b.f)`,
+		`INSERT INTO t.pair SELECT a.id, b.s, c.k FROM t.big a, t.big b, t.big c WHERE a.pad > b.s AND b.pad < c.s`,
+	} {
+		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Millisecond)
+		_, err := f.e.Execute(ctx, Request{Tenant: testTenant, SQL: sql})
+		cancel()
+		if fault.CodeOf(err) != fault.Cancelled {
+			t.Errorf("%s: %v", sql, err)
+		}
+	}
+	if got := f.rows(`SELECT COUNT(*) AS n FROM t.pair`); got != `[{"n":30}]` {
+		t.Errorf("a cancelled INSERT left rows: %s", got)
+	}
+}
+
+func TestFailedReadIsNoFaultOfTheRequest(t *testing.T) {
+	f := shopFixture(t)
+	f.st.failReads = errors.New("disk on fire")
+	_, err := f.try(`SELECT * FROM shop.orders WHERE id = 1`)
+	if !errors.Is(err, f.st.failReads) || fault.CodeOf(err) != fault.ServerError {
+		t.Error(err)
+	}
+	_, err = f.try(`SELECT * FROM shop.orders`)
+	if !errors.Is(err, f.st.failReads) {
+		t.Error(err)
+	}
+}
+
+func TestResultIsBounded(t *testing.T) {
+	f := indexed(t, 1000)
+	f.e.cfg.MaxResultBytes = 2000
+	f.refused(fault.BodyTooLarge, `SELECT * FROM t.big`)
+	if got := f.exec(`SELECT * FROM t.big LIMIT 10`).RowCount; got != 10 {
+		t.Error(got)
+	}
+}
+
+func TestTenantsDoNotSeeEachOther(t *testing.T) {
+	f := shopFixture(t)
+	other := testTenant
+	other[0] ^= 1
+	for _, sql := range []string{`SELECT * FROM shop.orders`, `DELETE FROM shop.orders`, `SHOW CREATE TABLE shop.orders`} {
+		_, err := f.e.Execute(t.Context(), Request{Tenant: other, SQL: sql})
+		if fault.CodeOf(err) != fault.UnknownTable {
+			t.Errorf("%s: %v", sql, err)
+		}
+	}
+	tx := f.exec("BEGIN").TxID
+	_, err := f.e.Execute(t.Context(), Request{Tenant: other, SQL: "COMMIT", TxID: tx})
+	if fault.CodeOf(err) != fault.NotFound {
+		t.Error(err)
+	}
+	f.execIn(tx, "ROLLBACK")
+}
+
+func TestShow(t *testing.T) {
+	f := shopFixture(t)
+	for _, c := range []struct{ sql, want string }{
+		{`SHOW DATABASES`, `{"kind":"select","columns":["Database"],"rows":[{"Database":"shop"}]}`},
+		{`SHOW TABLES FROM shop`, `{"kind":"select","columns":["Table"],"rows":[{"Table":"customers"},{"Table":"orders"}]}`},
+		{`SHOW TABLES`, `{"kind":"select","columns":["Table"],"rows":[{"Table":"shop.customers"},{"Table":"shop.orders"}]}`},
+		{`DESCRIBE shop.customers`, `{"kind":"select","columns":["Field","Type","Null","Key","Default"],"rows":[{"Field":"id","Type":"BIGINT","Null":"NO","Key":"PRI","Default":null},{"Field":"name","Type":"TEXT","Null":"NO","Key":"","Default":null},{"Field":"city","Type":"TEXT","Null":"YES","Key":"","Default":null}]}`},
+	} {
+		if got := f.json(c.sql); got != c.want {
+			t.Errorf("%s\n got %s\nwant %s", c.sql, got, c.want)
+		}
+	}
+	f.refused(fault.Unsupported, `SHOW TABLES FROM shop LIKE 'o%'`)
+	f.refused(fault.Unsupported, `SHOW VARIABLES`)
+	f.refused(fault.Unsupported, `SHOW PROCESSLIST`)
 }

@@ -24,6 +24,7 @@ func addRules(a *analyzer.Analyzer) error {
 		{"simplifyFilters", onExpressions(wholeLike, true)},
 		{"unnestExistsSubqueries", onExpressions(keepNotExists, true)},
 		{"optimizeJoins", onExpressions(sameType, false)},
+		{"optimizeJoins", chooseIndexes},
 		{"optimizeJoins", setOrdered(false)},
 		{"replaceAgg", setOrdered(true)},
 	} {

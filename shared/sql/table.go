@@ -24,6 +24,9 @@ type scanTable struct {
 	// proj are the columns to return, in order; nil is all of them.
 	proj  []int
 	names []string
+	// hidden are the indexes not to offer; noIndexes offers none.
+	hidden    map[string]bool
+	noIndexes bool
 }
 
 var (
@@ -107,13 +110,20 @@ func (s *scanTable) DataLength(*gms.Context) (uint64, error) {
 }
 
 // GetIndexes implements gms.IndexAddressable: the primary key, then every index
-// that readers may use.
+// that readers may use, but for those that are not to be chosen.
 func (s *scanTable) GetIndexes(*gms.Context) ([]gms.Index, error) {
+	if s.noIndexes {
+		return nil, nil
+	}
 	usable := s.t.Usable()
 	out := make([]gms.Index, 0, 1+len(usable))
-	out = append(out, s.index(primaryName, s.t.PK, true, nil))
+	if !s.hidden[primaryName] {
+		out = append(out, s.index(primaryName, s.t.PK, true, nil))
+	}
 	for i := range usable {
-		out = append(out, s.index(usable[i].Name, usable[i].Columns, usable[i].Unique, &usable[i]))
+		if ix := &usable[i]; !s.hidden[ix.Name] {
+			out = append(out, s.index(ix.Name, ix.Columns, ix.Unique, ix))
+		}
 	}
 	return out, nil
 }
