@@ -159,6 +159,10 @@ func (c *Compiler) compile(t *schema.Table, exprs []ast.Expr, o compileOptions) 
 		return nil, planError(st, err)
 	}
 	project, ok := node.(*plan.Project)
+	if ok {
+		// An aggregate would stand between the projection and the table.
+		_, ok = project.Child.(*plan.ResolvedTable)
+	}
 	if !ok || len(project.Projections) != len(exprs) {
 		return nil, fault.New(fault.Unsupported, "an expression over a row cannot hold a subquery, an aggregate or a window function")
 	}
@@ -176,6 +180,10 @@ func (c *Compiler) compile(t *schema.Table, exprs []ast.Expr, o compileOptions) 
 
 // bind points the column references of an expression at places in the row.
 func (x *rowExpression) bind(e gms.Expression, columns gms.Schema, seen []bool) (gms.Expression, error) {
+	e, _, err := transform.Expr(e, ownRegexp)
+	if err != nil {
+		return nil, err
+	}
 	bound, _, err := transform.Expr(e, func(e gms.Expression) (gms.Expression, transform.TreeIdentity, error) {
 		f, ok := e.(*expression.GetField)
 		if !ok {

@@ -18,6 +18,8 @@ func refusedFunction(name string) (why string, refused bool) {
 		return "it makes the server wait", true
 	case "get_lock", "release_lock", "release_all_locks", "is_free_lock", "is_used_lock":
 		return "there are no named locks; use a transaction", true
+	case "regexp_instr", "regexp_replace", "regexp_substr":
+		return "use REGEXP_LIKE, REPLACE and SUBSTRING", true
 	case "last_insert_id", "last_insert_uuid", "row_count", "found_rows":
 		return "it depends on the statement before; the answer of that statement has the number", true
 	case "user", "current_user", "session_user", "system_user", "current_role", "connection_id", "database", "schema",

@@ -20,6 +20,7 @@ func addRules(a *analyzer.Analyzer) error {
 		before string
 		apply  analyzer.RuleFunc
 	}{
+		{"applyDefaultSelectLimit", onExpressions(ownRegexp, false)},
 		{"replaceCountStar", onExpressions(countOfNull, false)},
 		{"simplifyFilters", onExpressions(wholeLike, true)},
 		{"unnestExistsSubqueries", onExpressions(keepNotExists, true)},
