@@ -6,6 +6,7 @@ import (
 	"runtime"
 	"sync"
 
+	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/sirupsen/logrus"
 )
@@ -42,6 +43,25 @@ func (g *guard) fail(err error) {
 			g.tell(g.err)
 		}
 	})
+}
+
+// listener is what Pebble tells. Damage that a read finds is a failure like any
+// other: without a listener Pebble ends the goroutine that read.
+func (g *guard) listener(dir string) *pebble.EventListener {
+	return &pebble.EventListener{
+		BackgroundError: g.fail,
+		DataCorruption: func(i pebble.DataCorruptionInfo) {
+			g.fail(fmt.Errorf("%s is damaged: %w; stop the server and move %s away, so that the next start rebuilds it from the log; if the log no longer reaches back to LSN 1, run oc-pitr restore --latest --data-dir <new dir>", i.Path, i.Details, dir))
+		},
+	}
+}
+
+// explain adds to a read's finding of damage where it is and what to do.
+func (g *guard) explain(err error) error {
+	if err != nil && pebble.IsCorruptionError(err) && g.hasFailed() {
+		return g.err
+	}
+	return err
 }
 
 // wait runs f and returns its error, or the failure if there is one before f is

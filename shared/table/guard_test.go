@@ -6,6 +6,7 @@ import (
 	"io"
 	"path"
 	"runtime"
+	"strings"
 	"syscall"
 	"testing"
 
@@ -124,4 +125,38 @@ func fill(s *Store) error {
 		}
 	}
 	return nil
+}
+
+// TestDamageIsAnErrorThatSaysWhatToDo: without the listener a damaged block ends
+// the goroutine that reads it.
+func TestDamageIsAnErrorThatSaysWhatToDo(t *testing.T) {
+	disk := simdisk.New()
+	s := openFailing(t, disk, nil)
+	if err := errors.Join(fill(s), s.Flush(), s.Close()); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range disk.Names() {
+		if path.Ext(name) == ".sst" && path.Dir(name) == "/state" {
+			if err := disk.FlipBit(name, 100); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	told := make(chan error, 10)
+	s = openFailing(t, disk, func(err error) { told <- err })
+	it, err := s.Iter([]byte{areaLogged}, []byte{areaLogged + 1}, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for it.Next() {
+	}
+	for what, err := range map[string]error{"the scan": it.Err(), "the owner": <-told} {
+		if err == nil || !strings.Contains(err.Error(), ".sst is damaged") || !strings.Contains(err.Error(), "move state away") {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	_ = it.Close() // repeats the error
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
 }

@@ -99,7 +99,7 @@ func Open(o Options) (*Store, error) {
 		L0StopWritesThreshold:       24,
 		LBaseMaxBytes:               64 << 20,
 		Logger:                      pebbleLog{o.Log, g},
-		EventListener:               &pebble.EventListener{BackgroundError: g.fail},
+		EventListener:               g.listener(o.Dir),
 		CompactionConcurrencyRange:  func() (int, int) { return 1, max(1, runtime.GOMAXPROCS(0)-1) },
 	}
 	if o.MemtableBytes != 0 {
@@ -131,24 +131,24 @@ func (s *Store) Close() error {
 }
 
 // Applied reads which frame the state stands at; the zero value is the empty state.
-func (s *Store) Applied() (Applied, error) { return readApplied(s.db) }
+func (s *Store) Applied() (Applied, error) { return readApplied(s.guard, s.db) }
 
 // Get implements View on the newest applied state.
-func (s *Store) Get(key []byte) ([]byte, bool, error) { return get(s.db, key) }
+func (s *Store) Get(key []byte) ([]byte, bool, error) { return get(s.guard, s.db, key) }
 
 // Iter implements View on the state as it is when the iterator is made.
 func (s *Store) Iter(lower, upper []byte, reverse bool) (Iterator, error) {
-	return iterate(s.db, lower, upper, reverse)
+	return iterate(s.guard, s.db, lower, upper, reverse)
 }
 
 // Snapshot freezes the applied state until it is closed.
 func (s *Store) Snapshot() (*Snapshot, error) {
 	snap := s.db.NewSnapshot()
-	a, err := readApplied(snap)
+	a, err := readApplied(s.guard, snap)
 	if err != nil {
 		return nil, errors.Join(err, snap.Close())
 	}
-	return &Snapshot{snap: snap, applied: a}, nil
+	return &Snapshot{snap: snap, applied: a, guard: s.guard}, nil
 }
 
 // Flush writes memory to disk: the state then stands at least at the frame that
@@ -173,48 +173,49 @@ func (s *Store) DiskBytes() uint64 { return s.db.Metrics().DiskSpaceUsage() }
 type Snapshot struct {
 	snap    *pebble.Snapshot
 	applied Applied
+	guard   *guard
 }
 
 // Applied is the frame the snapshot stands at.
 func (s *Snapshot) Applied() Applied { return s.applied }
 
 // Get implements View.
-func (s *Snapshot) Get(key []byte) ([]byte, bool, error) { return get(s.snap, key) }
+func (s *Snapshot) Get(key []byte) ([]byte, bool, error) { return get(s.guard, s.snap, key) }
 
 // Iter implements View.
 func (s *Snapshot) Iter(lower, upper []byte, reverse bool) (Iterator, error) {
-	return iterate(s.snap, lower, upper, reverse)
+	return iterate(s.guard, s.snap, lower, upper, reverse)
 }
 
 // Close releases the snapshot.
 func (s *Snapshot) Close() error { return s.snap.Close() }
 
-func readApplied(r pebble.Reader) (Applied, error) {
-	b, ok, err := get(r, appliedKey)
+func readApplied(g *guard, r pebble.Reader) (Applied, error) {
+	b, ok, err := get(g, r, appliedKey)
 	if err != nil || !ok {
 		return Applied{}, err
 	}
 	return decodeApplied(b)
 }
 
-func get(r pebble.Reader, key []byte) ([]byte, bool, error) {
+func get(g *guard, r pebble.Reader, key []byte) ([]byte, bool, error) {
 	v, closer, err := r.Get(key)
 	if errors.Is(err, pebble.ErrNotFound) {
 		return nil, false, nil
 	}
 	if err != nil {
-		return nil, false, err
+		return nil, false, g.explain(err)
 	}
 	out := append(make([]byte, 0, len(v)), v...)
 	return out, true, closer.Close()
 }
 
-func iterate(r pebble.Reader, lower, upper []byte, reverse bool) (Iterator, error) {
+func iterate(g *guard, r pebble.Reader, lower, upper []byte, reverse bool) (Iterator, error) {
 	it, err := r.NewIter(&pebble.IterOptions{LowerBound: lower, UpperBound: upper})
 	if err != nil {
-		return nil, err
+		return nil, g.explain(err)
 	}
-	return &pebbleIter{it: it, reverse: reverse}, nil
+	return &pebbleIter{it: it, reverse: reverse, guard: g}, nil
 }
 
 // pebbleIter gives Pebble's iterator one direction.
@@ -222,6 +223,7 @@ type pebbleIter struct {
 	it      *pebble.Iterator
 	reverse bool
 	begun   bool
+	guard   *guard
 }
 
 func (i *pebbleIter) Next() bool {
@@ -240,8 +242,8 @@ func (i *pebbleIter) Next() bool {
 
 func (i *pebbleIter) Key() []byte   { return i.it.Key() }
 func (i *pebbleIter) Value() []byte { return i.it.Value() }
-func (i *pebbleIter) Err() error    { return i.it.Error() }
-func (i *pebbleIter) Close() error  { return i.it.Close() }
+func (i *pebbleIter) Err() error    { return i.guard.explain(i.it.Error()) }
+func (i *pebbleIter) Close() error  { return i.guard.explain(i.it.Close()) }
 
 // Batch gathers the operations of consecutive frames; Commit applies them and
 // the position of the last one together.
