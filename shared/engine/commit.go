@@ -46,15 +46,25 @@ type pending struct {
 	out  Outcome
 	err  error
 	done chan struct{}
+
+	// deciding is held while Build runs. Whoever leaves takes it, so that Build
+	// never runs behind the back of the one who made it: what it reads and
+	// writes, such as a transaction's snapshot, goes with the caller.
+	deciding sync.Mutex
+	decided  bool // Build was called
+	left     bool // the caller has gone: Build is not called any more
 }
 
 var pendings = sync.Pool{New: func() any { return &pending{done: make(chan struct{}, 1)} }}
 
-// Commit decides a proposal, makes it durable and visible, and returns. When
-// ctx ends first the outcome is unknown: the frame may still be written.
+// Commit decides a proposal, makes it durable and visible, and returns. When ctx
+// ends before it was decided nothing is written; when it ends later the outcome
+// is unknown, as the frame is on its way. Build does not run after Commit has
+// returned.
 func (e *Engine) Commit(ctx context.Context, p Proposal) (Outcome, error) {
 	w := pendings.Get().(*pending)
 	w.Proposal, w.out, w.err = p, Outcome{}, nil
+	w.decided, w.left = false, false
 	if err := e.propose(w); err != nil {
 		pendings.Put(w)
 		return Outcome{}, err
@@ -67,9 +77,20 @@ func (e *Engine) Commit(ctx context.Context, p Proposal) (Outcome, error) {
 		return out, err
 	case <-ctx.Done():
 		// w is left to the collector: the pipeline still holds it.
-		return Outcome{}, fault.New(fault.Cancelled, "the request ended before its commit was decided; retry with the same Idempotency-Key").
-			With("outcome", "unknown").Wrap(ctx.Err())
+		return Outcome{}, w.leave(ctx.Err())
 	}
+}
+
+// leave takes the caller's part in w back and says what may have become of it.
+func (w *pending) leave(cause error) error {
+	w.deciding.Lock()
+	defer w.deciding.Unlock()
+	w.left = true
+	if !w.decided {
+		return fault.New(fault.Cancelled, "the request ended before its commit was decided, and nothing was written; send it again").Wrap(cause)
+	}
+	return fault.New(fault.Cancelled, "the request ended before its commit was durable; retry with the same Idempotency-Key").
+		With("outcome", "unknown").Wrap(cause)
 }
 
 func (e *Engine) propose(w *pending) error {

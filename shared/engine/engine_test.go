@@ -62,7 +62,12 @@ func testDeps(fs vfs.FS) Deps {
 
 func start(t *testing.T, fs vfs.FS) *node {
 	t.Helper()
-	e, err := Open(context.Background(), testConfig(), testDeps(fs))
+	return startWith(t, testDeps(fs))
+}
+
+func startWith(t *testing.T, deps Deps) *node {
+	t.Helper()
+	e, err := Open(context.Background(), testConfig(), deps)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"errors"
 	"fmt"
 	mathrand "math/rand/v2"
 
@@ -88,6 +89,12 @@ func (s *sequencer) decide(w *pending) {
 }
 
 func (s *sequencer) build(b *rows.Builder, w *pending) error {
+	w.deciding.Lock()
+	defer w.deciding.Unlock()
+	if w.left {
+		return errLeft // which nobody waits for
+	}
+	w.decided = true
 	if w.Idem == nil {
 		return w.Build(b)
 	}
@@ -107,6 +114,8 @@ func (s *sequencer) build(b *rows.Builder, w *pending) error {
 		Body: w.Idem.Answer(lsn.Pos{Epoch: s.e.epoch, LSN: s.last + 1}),
 	})
 }
+
+var errLeft = errors.New("the caller left before the proposal was decided")
 
 // finish encodes the frame, lays its writes over the view and moves on to the
 // next LSN. Nothing of the sequencer changes on an error.
