@@ -39,7 +39,9 @@ func (e *Engine) publishGroup(g group) error {
 	if err := e.applyGroup(g.entries, g.chain); err != nil {
 		return err
 	}
+	// Before the answers: whoever goes on at once finds room.
 	e.pendingBytes.Add(-int64(size))
+	e.answers.release(e, e.applied.Pos.LSN)
 	return nil
 }
 
@@ -62,8 +64,6 @@ func (e *Engine) applyGroup(entries []*entryRef, chain lsn.Chain) error {
 		return err
 	}
 	e.applied = b.At()
-	visible := e.applied.Pos.LSN
-	e.visible.Store(uint64(visible))
-	e.answers.release(e, visible)
+	e.visible.Store(uint64(e.applied.Pos.LSN))
 	return nil
 }

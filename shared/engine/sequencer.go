@@ -80,7 +80,11 @@ func (s *sequencer) decide(w *pending) {
 		return
 	}
 	entry, err := s.finish(b, stamp, wall)
-	if err != nil {
+	switch {
+	case fault.CodeOf(err) == fault.Overloaded:
+		w.answer(lsn.Pos{}, err) // it rests on no frame, and is of use now
+		return
+	case err != nil:
 		e.answers.add(e, w, s.last, err)
 		return
 	}
@@ -127,6 +131,9 @@ func (s *sequencer) finish(b *rows.Builder, stamp, wall int64) (*entryRef, error
 	body := frame.AppendOps(make([]byte, 0, opsSize(ops)), ops)
 	if len(body) > frame.MaxBody {
 		return nil, fault.New(fault.BodyTooLarge, "the commit takes %d bytes in the log, more than a frame's %d; split it into smaller ones", len(body), frame.MaxBody)
+	}
+	if s.e.pendingBytes.Load()+int64(len(body)) > maxPendingBytes {
+		return nil, errOverloaded()
 	}
 	entry := s.entry(frame.KindData, body, stamp, wall, s.digest.Add(delta))
 	entry.ops, entry.catalogs = ops, b.Changed()
