@@ -27,7 +27,7 @@ type Compiler struct {
 
 // NewCompiler makes a Compiler.
 func NewCompiler() *Compiler {
-	c := &Compiler{sessions: newSessions(), catalog: analyzer.NewCatalog(provider{})}
+	c := &Compiler{sessions: newSessions(), catalog: analyzer.NewCatalog(newProvider())}
 	c.catalog.AuthHandler = gms.NoopAuthorizationHandler{}
 	return c
 }

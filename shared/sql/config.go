@@ -17,6 +17,9 @@ type Config struct {
 	MaxStatementBytes int
 	// MaxResultBytes bounds the encoded rows of one answer; default 64 MiB.
 	MaxResultBytes int
+	// MaxBufferedBytes bounds the rows that one statement holds to sort, join or
+	// window them, and the long text that its functions make; default 256 MiB.
+	MaxBufferedBytes int
 	// MaxTransactions bounds the open transactions of one tenant; default 100.
 	MaxTransactions int
 	// TransactionIdle ends a transaction that got no statement for so long;
@@ -27,6 +30,7 @@ type Config struct {
 const (
 	defaultMaxStatementBytes = 1 << 20
 	defaultMaxResultBytes    = 64 << 20
+	defaultMaxBufferedBytes  = 256 << 20
 	defaultMaxTransactions   = 100
 	defaultTransactionIdle   = 60 * time.Second
 )
@@ -40,11 +44,12 @@ func (c Config) complete() (Config, error) {
 	if c.Log == nil {
 		errs = append(errs, errors.New("sql: Config.Log is missing"))
 	}
-	if c.MaxStatementBytes < 0 || c.MaxResultBytes < 0 || c.MaxTransactions < 0 || c.TransactionIdle < 0 {
+	if c.MaxStatementBytes < 0 || c.MaxResultBytes < 0 || c.MaxBufferedBytes < 0 || c.MaxTransactions < 0 || c.TransactionIdle < 0 {
 		errs = append(errs, errors.New("sql: a limit in Config is negative"))
 	}
 	setDefault(&c.MaxStatementBytes, defaultMaxStatementBytes)
 	setDefault(&c.MaxResultBytes, defaultMaxResultBytes)
+	setDefault(&c.MaxBufferedBytes, defaultMaxBufferedBytes)
 	setDefault(&c.MaxTransactions, defaultMaxTransactions)
 	setDefault(&c.TransactionIdle, defaultTransactionIdle)
 	return c, errors.Join(errs...)

@@ -34,7 +34,7 @@ func New(cfg Config) (*Engine, error) {
 	if err != nil {
 		return nil, err
 	}
-	a := analyzer.NewBuilder(provider{}).RemoveAfterAllRule(analyzer.TrackProcessId).Build()
+	a := analyzer.NewBuilder(newProvider()).RemoveAfterAllRule(analyzer.TrackProcessId).Build()
 	if err := addRules(a); err != nil {
 		return nil, err
 	}
@@ -89,6 +89,8 @@ type command struct {
 	text   string
 	stmt   ast.Statement
 	params map[string]gms.Expression
+	// placeholders are the parameters as the statement wrote them.
+	placeholders []string
 }
 
 // Execute runs one statement and returns its answer. When ctx ends, so does the
@@ -125,7 +127,7 @@ func (e *Engine) parse(req Request) (*command, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &command{Request: req, text: l.text, stmt: stmt, params: params}, nil
+	return &command{Request: req, text: l.text, stmt: stmt, params: params, placeholders: l.written()}, nil
 }
 
 func (e *Engine) dispatch(ctx context.Context, cmd *command) (*Result, error) {

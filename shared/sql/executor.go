@@ -10,7 +10,8 @@ import (
 
 // executor stands before the planner's own executor. It watches the nodes that
 // can turn without reading a row of a table, so that a cancelled query stops in
-// them too, and measures every node for EXPLAIN ANALYZE.
+// them too; it weighs the rows that go into a node which keeps them; and it
+// measures every node for EXPLAIN ANALYZE.
 type executor struct{}
 
 // Build implements gms.NodeExecBuilder. It returns nil for a node that the
@@ -22,7 +23,16 @@ func (x *executor) Build(ctx *gms.Context, n gms.Node, row gms.Row) (gms.RowIter
 		st.building = nil
 		return nil, nil
 	}
-	if st.profile == nil && !turns(n) || !isPointer(n) {
+	if !isPointer(n) {
+		return nil, nil
+	}
+	if keepsRows(n) {
+		for _, c := range n.Children() {
+			st.weigh(c)
+		}
+	}
+	weighed := st.weighed[n]
+	if st.profile == nil && !turns(n) && !weighed {
 		return nil, nil
 	}
 	var stats *nodeStats
@@ -36,6 +46,9 @@ func (x *executor) Build(ctx *gms.Context, n gms.Node, row gms.Row) (gms.RowIter
 	st.building = nil
 	if err != nil {
 		return nil, err
+	}
+	if weighed {
+		iter = &weighing{iter: iter, st: st}
 	}
 	if stats == nil {
 		return &watched{iter: iter}, nil
@@ -52,6 +65,58 @@ func turns(n gms.Node) bool {
 		return true
 	}
 	return false
+}
+
+// keepsRows tells the nodes that hold the rows of their children in memory.
+func keepsRows(n gms.Node) bool {
+	switch n.(type) {
+	case *plan.Sort, *plan.Window, *plan.HashLookup, *plan.CachedResults, *plan.RecursiveCte:
+		return true
+	}
+	return false
+}
+
+// weigh notes that the rows of n will be held.
+func (st *statement) weigh(n gms.Node) {
+	if !isPointer(n) {
+		return
+	}
+	if st.weighed == nil {
+		st.weighed = map[gms.Node]bool{}
+	}
+	st.weighed[n] = true
+}
+
+// weighing counts the rows that a node hands to one that keeps them.
+type weighing struct {
+	iter gms.RowIter
+	st   *statement
+}
+
+// Next implements gms.RowIter.
+func (w *weighing) Next(ctx *gms.Context) (gms.Row, error) {
+	row, err := w.iter.Next(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return row, w.st.hold(rowWeight(row))
+}
+
+// Close implements gms.RowIter.
+func (w *weighing) Close(ctx *gms.Context) error { return w.iter.Close(ctx) }
+
+// rowWeight is about what a row takes in memory.
+func rowWeight(row gms.Row) int {
+	n := 24 + 24*len(row)
+	for _, v := range row {
+		switch v := v.(type) {
+		case string:
+			n += len(v)
+		case []byte:
+			n += len(v)
+		}
+	}
+	return n
 }
 
 // isPointer tells nodes that may be compared: those held by pointer.

@@ -18,6 +18,8 @@ func refusedFunction(name string) (why string, refused bool) {
 		return "it makes the server wait", true
 	case "get_lock", "release_lock", "release_all_locks", "is_free_lock", "is_used_lock":
 		return "there are no named locks; use a transaction", true
+	case "uncompress", "uncompressed_length", "compress", "random_bytes":
+		return "compute it in the client", true
 	case "regexp_instr", "regexp_replace", "regexp_substr":
 		return "use REGEXP_LIKE, REPLACE and SUBSTRING", true
 	case "last_insert_id", "last_insert_uuid", "row_count", "found_rows":
@@ -51,7 +53,7 @@ func pureFunction(name string) bool {
 
 // Function implements gms.FunctionProvider. The planner asks here before it
 // looks at its own functions, wherever in a statement the call stands.
-func (provider) Function(ctx *gms.Context, name string) (gms.Function, bool) {
+func (p provider) Function(ctx *gms.Context, name string) (gms.Function, bool) {
 	name = strings.ToLower(name)
 	if statementOf(ctx).pure && !pureFunction(name) {
 		return refuse(name, "its result is not the same at every time and place; a check constraint uses deterministic functions alone"), true
@@ -59,7 +61,7 @@ func (provider) Function(ctx *gms.Context, name string) (gms.Function, bool) {
 	if why, refused := refusedFunction(name); refused {
 		return refuse(name, why), true
 	}
-	return nil, false
+	return boundedFunction(p.builtIn, name)
 }
 
 func refuse(name, why string) gms.Function {

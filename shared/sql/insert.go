@@ -192,7 +192,7 @@ func (e *Engine) insertSelect(ctx context.Context, cmd *command, ins *insertion,
 			}
 			pending = append(pending, row)
 			size += rowSize(row)
-			return bounded(size)
+			return fitsCommit(size)
 		}})
 	if err != nil {
 		return err
@@ -217,9 +217,9 @@ func rowSize(row schema.Row) int {
 	return n
 }
 
-// bounded refuses a statement whose changes cannot fit one commit, before they
+// fitsCommit refuses a statement whose changes cannot fit one commit, before they
 // are all in memory.
-func bounded(size int) error {
+func fitsCommit(size int) error {
 	if size > frame.MaxBody {
 		return fault.New(fault.BodyTooLarge, "the statement changes more than the %d bytes that fit one commit; change fewer rows at a time, by WHERE or LIMIT", frame.MaxBody)
 	}

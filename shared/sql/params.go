@@ -115,19 +115,28 @@ func bindNamed(l *lexed, values map[string]any) (map[string]gms.Expression, erro
 	return out, nil
 }
 
+// listNames lists the parameters for a message; those written ? by their number.
 func listNames(l *lexed) string {
-	names := make([]string, len(l.names))
+	if l.style == styleQuestion {
+		return strings.Join(l.names, ", ")
+	}
+	return strings.Join(l.written(), ", ")
+}
+
+// written are the parameters as the statement wrote them.
+func (l *lexed) written() []string {
+	out := make([]string, len(l.names))
 	for i, n := range l.names {
 		switch l.style {
 		case styleNamed:
-			names[i] = ":" + n
+			out[i] = ":" + n
 		case styleDollar:
-			names[i] = "$" + n
+			out[i] = "$" + n
 		default:
-			names[i] = n
+			out[i] = "?"
 		}
 	}
-	return strings.Join(names, ", ")
+	return out
 }
 
 // literal turns one JSON value into the literal that stands for it.

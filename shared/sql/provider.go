@@ -4,6 +4,7 @@ import (
 	"strings"
 
 	gms "github.com/dolthub/go-mysql-server/sql"
+	"github.com/dolthub/go-mysql-server/sql/expression/function"
 
 	"originchain/shared/schema"
 	"originchain/shared/table"
@@ -11,7 +12,12 @@ import (
 
 // provider shows the planner a tenant's namespaces as databases. It holds
 // nothing: which tenant, and which state of it, is the statement's matter.
-type provider struct{}
+type provider struct {
+	// builtIn are the planner's functions, to put a bound around some.
+	builtIn function.Registry
+}
+
+func newProvider() provider { return provider{builtIn: function.NewRegistry()} }
 
 // Database implements gms.DatabaseProvider.
 func (provider) Database(ctx *gms.Context, name string) (gms.Database, error) {

@@ -3,6 +3,8 @@ package sql
 import (
 	"context"
 	"io"
+	"strconv"
+	"strings"
 
 	gms "github.com/dolthub/go-mysql-server/sql"
 	"github.com/dolthub/go-mysql-server/sql/plan"
@@ -28,7 +30,7 @@ func (e *Engine) query(ctx context.Context, cmd *command, tx Tx, s ast.SelectSta
 	var enc *rowEncoder
 	run := reading{stmt: s, text: cmd.text, params: cmd.params, lock: lock}
 	run.columns = func(schema gms.Schema) error {
-		enc = newRowEncoder(schema, e.cfg.MaxResultBytes)
+		enc = newRowEncoder(cmd.named(schema), e.cfg.MaxResultBytes)
 		res.Columns = enc.names
 		return nil
 	}
@@ -38,6 +40,42 @@ func (e *Engine) query(ctx context.Context, cmd *command, tx Tx, s ast.SelectSta
 	}
 	res.rows, res.RowCount = enc.out, enc.count
 	return res, nil
+}
+
+// named gives columns that are named by an expression with parameters the name
+// that the statement wrote.
+func (c *command) named(columns gms.Schema) gms.Schema {
+	if len(c.placeholders) == 0 {
+		return columns
+	}
+	out := make(gms.Schema, len(columns))
+	for i, col := range columns {
+		renamed := *col
+		renamed.Name = c.asWritten(col.Name)
+		out[i] = &renamed
+	}
+	return out
+}
+
+// asWritten puts the parameters of the statement back where the lexer wrote :pN.
+func (c *command) asWritten(name string) string {
+	var b strings.Builder
+	for {
+		before, after, found := strings.Cut(name, ":p")
+		b.WriteString(before)
+		if !found {
+			return b.String()
+		}
+		digits := len(after) - len(strings.TrimLeft(after, "0123456789"))
+		n, err := strconv.Atoi(after[:digits])
+		if err == nil && n >= 1 && n <= len(c.placeholders) {
+			b.WriteString(c.placeholders[n-1])
+			name = after[digits:]
+			continue
+		}
+		b.WriteString(":p")
+		name = after
+	}
 }
 
 // lockOf reads the locking clause of a query. Only the whole query can lock.
@@ -88,7 +126,7 @@ func (e *Engine) read(ctx context.Context, tx Tx, r reading) (err error) {
 	if err != nil {
 		return err
 	}
-	st := &statement{tx: tx, catalog: cat, lock: r.lock, profile: r.profile}
+	st := &statement{tx: tx, catalog: cat, lock: r.lock, profile: r.profile, budget: e.cfg.MaxBufferedBytes}
 	gctx := e.sessions.begin(ctx, st)
 	whole := false
 	defer func() {

@@ -52,6 +52,8 @@ func TestSelectShapes(t *testing.T) {
 		{sql: `SELECT 'it''s "q" \\ ' || 'x' AS a`, want: `[{"a":false}]`},
 		{sql: `SELECT CONCAT('a', "b") AS a, 1/0 AS d, 7 DIV 2 AS i, 1.10 AS dec1, -5 AS m, 1e3 AS f, X'01' AS b, TRUE AS t, NULL AS n`, want: `[{"a":"ab","d":null,"i":3,"dec1":1.1,"m":-5,"f":1000,"b":"AQ==","t":true,"n":null}]`},
 		{sql: `SELECT ? AS a, ? AS b, ? AS c, ? AS d, ? AS e, ? AS g`, params: []any{int64(-9223372036854775808), uint64(18446744073709551615), "x'; DROP", nil, false, 0.25}, want: `[{"a":-9223372036854775808,"b":18446744073709551615,"c":"x'; DROP","d":null,"e":false,"g":0.25}]`},
+		{sql: `SELECT ? + 1, ?`, params: []any{2, "x"}, want: `[{"? + 1":3,"?":"x"}]`},
+		{sql: `SELECT :a, ':p9' FROM shop.customers WHERE id = :a`, params: []any{map[string]any{"a": 2}}, want: `[{":a":2,":p9":":p9"}]`},
 		{sql: `SELECT JSON_EXTRACT('{"a":[1,{"b":"x"}]}', '$.a') AS j`, want: `[{"j":[1,{"b":"x"}]}]`},
 		{sql: `SELECT name FROM shop.customers WHERE name REGEXP '^[AB]' AND name NOT REGEXP 'b$' AND NOT (city REGEXP NULL IS NOT NULL)`, want: `[{"name":"Ada"}]`},
 		{sql: `SELECT REGEXP_LIKE('aB', 'AB') AS a, REGEXP_LIKE('aB', 'AB', 'i') AS b, REGEXP_LIKE('a\nb', 'a.b', 'n') AS c`, want: `[{"a":false,"b":true,"c":true}]`},
@@ -293,6 +295,32 @@ func TestResultIsBounded(t *testing.T) {
 	f.refused(fault.BodyTooLarge, `SELECT * FROM t.big`)
 	if got := f.exec(`SELECT * FROM t.big LIMIT 10`).RowCount; got != 10 {
 		t.Error(got)
+	}
+}
+
+func TestMemoryIsBounded(t *testing.T) {
+	f := indexed(t, 2000)
+	f.e.cfg.MaxBufferedBytes = 100_000
+	for _, sql := range []string{
+		`SELECT * FROM t.big ORDER BY pad, f`,
+		`SELECT a.id FROM t.big a JOIN t.big b ON a.pad = b.pad AND a.f = b.f`,
+		`SELECT id, SUM(f) OVER (ORDER BY f) FROM t.big`,
+		`SELECT MAX(s) FROM (SELECT REPEAT(pad, 10000) AS s FROM t.big) AS x`,
+		`SELECT LENGTH(GROUP_CONCAT(REPEAT(pad, 10000))) FROM t.big`,
+		`UPDATE t.big SET pad = 'x' ORDER BY pad`,
+	} {
+		f.refused(fault.BodyTooLarge, sql)
+	}
+	if got := f.rows(`SELECT LENGTH(GROUP_CONCAT(pad)) AS n FROM t.big`); got != `[{"n":15999}]` {
+		t.Errorf("GROUP_CONCAT was cut: %s", got)
+	}
+	for _, sql := range []string{
+		`SELECT SUM(f), COUNT(DISTINCT k) FROM t.big`,
+		`SELECT * FROM t.big ORDER BY id`,
+		`SELECT * FROM t.big ORDER BY f DESC LIMIT 3`,
+		`SELECT a.id FROM t.big a JOIN t.big b ON a.id = b.id`,
+	} {
+		f.exec(sql)
 	}
 }
 

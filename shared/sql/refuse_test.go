@@ -151,6 +151,27 @@ func TestHugeAndNestedStatements(t *testing.T) {
 	}())
 }
 
+func TestSmallStatementsCannotMakeHugeText(t *testing.T) {
+	f := shopFixture(t)
+	for _, sql := range []string{
+		`SELECT REPEAT('x', 1000000000000)`,
+		`SELECT LENGTH(REPEAT(REPEAT('x', 1000000), 1000000))`,
+		`SELECT SPACE(1e15)`,
+		`SELECT LPAD('x', 100000000, 'y')`,
+		`SELECT RPAD('x', 100000000, 'y')`,
+		`SELECT REPLACE(REPEAT('a', 1000000), 'a', REPEAT('b', 1000000))`,
+		`WITH RECURSIVE n AS (SELECT CAST('x' AS CHAR) AS s, 1 AS i UNION ALL SELECT CONCAT(s, s), i + 1 FROM n WHERE i < 60) SELECT MAX(LENGTH(s)) FROM n`,
+		`WITH RECURSIVE n AS (SELECT CAST('x' AS CHAR) AS s, 1 AS i UNION ALL SELECT HEX(s), i + 1 FROM n WHERE i < 60) SELECT MAX(LENGTH(s)) FROM n`,
+		`WITH RECURSIVE n AS (SELECT JSON_ARRAY(1) AS s, 1 AS i UNION ALL SELECT JSON_ARRAY(s, s), i + 1 FROM n WHERE i < 60) SELECT MAX(JSON_LENGTH(s)) FROM n`,
+		`SELECT ` + strings.Repeat("HEX(", 60) + "'x'" + strings.Repeat(")", 60),
+	} {
+		f.refused(fault.BodyTooLarge, sql)
+	}
+	if got := f.rows(`SELECT LENGTH(REPEAT('ab', 1000)) AS a, CONCAT('a', NULL) AS n, CONCAT_WS('-', 'a', NULL, 3) AS w, LPAD('a', 3, 'x') AS l, HEX('a') AS h, REPLACE('aXa', 'X', 'é') AS r, UPPER('é') AS u, REPEAT('x', NULL) AS z`); got != `[{"a":2000,"n":null,"w":"a-3","l":"xxa","h":"61","r":"aéa","u":"É","z":null}]` {
+		t.Error(got)
+	}
+}
+
 func TestParameters(t *testing.T) {
 	f := shopFixture(t)
 	for _, c := range []struct {

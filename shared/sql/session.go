@@ -3,6 +3,7 @@ package sql
 import (
 	"context"
 	"errors"
+	"strings"
 	"sync"
 
 	gms "github.com/dolthub/go-mysql-server/sql"
@@ -20,6 +21,15 @@ import (
 type session struct {
 	*gms.BaseSession
 	st *statement
+}
+
+// GetSessionVariable implements gms.Session. GROUP_CONCAT is bounded like every
+// other text that is computed, and not cut in silence after 1024 bytes.
+func (s *session) GetSessionVariable(ctx *gms.Context, name string) (any, error) {
+	if strings.EqualFold(name, "group_concat_max_len") {
+		return uint64(maxComputedBytes), nil
+	}
+	return s.BaseSession.GetSessionVariable(ctx, name)
 }
 
 // sessions lends sessions to statements.
@@ -71,8 +81,12 @@ type statement struct {
 	// open are the scans that are not closed yet. The planner does not close
 	// every iterator when a query ends early.
 	open map[*scan]struct{}
+	// buffered counts what the statement holds in memory, up to budget bytes.
+	buffered, budget int
 	// profile collects rows and time per node (EXPLAIN ANALYZE).
 	profile *profile
+	// weighed are the nodes whose rows are held by another.
+	weighed map[gms.Node]bool
 	// building is the node that the executor is about to build by itself.
 	building gms.Node
 }
@@ -84,6 +98,14 @@ func (st *statement) fail(err error) error {
 		st.failed = err
 	}
 	return err
+}
+
+// hold counts bytes that the statement keeps in memory.
+func (st *statement) hold(bytes int) error {
+	if st.buffered += bytes; st.buffered > st.budget && st.budget > 0 {
+		return fault.New(fault.BodyTooLarge, "the statement holds more than %d bytes in memory to sort, join or compute; narrow it by WHERE, select fewer columns, or sort by an index with LIMIT", st.budget)
+	}
+	return nil
 }
 
 // maxLockedRows bounds what one SELECT … FOR UPDATE may lock.

@@ -101,7 +101,7 @@ func (e *Engine) update(ctx context.Context, cmd *command, tx Tx, s *ast.Update)
 		}
 		changes = append(changes, m)
 		size += m.row.Size()
-		return bounded(size)
+		return fitsCommit(size)
 	}})
 	if err != nil {
 		return nil, err
@@ -225,7 +225,7 @@ func (e *Engine) delete(ctx context.Context, cmd *command, tx Tx, s *ast.Delete)
 		}
 		keys, last = append(keys, key), pk
 		size += len(key)
-		return bounded(size)
+		return fitsCommit(size)
 	}})
 	if err != nil {
 		return nil, err
