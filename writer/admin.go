@@ -134,7 +134,6 @@ func (s *service) administer(c *httpx.Call, build func(*rows.Builder) error) err
 	if err != nil {
 		return err
 	}
-	key.hash = [32]byte{} // the answer to a repetition does not depend on what it asks
 	defer s.cache.forget()
 	// Not the caller's context: a commit whose caller left would become visible
 	// after the records were forgotten, and stay unseen.

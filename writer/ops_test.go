@@ -167,6 +167,16 @@ func TestMetricsAreDocumented(t *testing.T) {
 // TestSeparateOps: with a listener of their own the public routes leave the API's.
 func TestSeparateOps(t *testing.T) {
 	n := start(t, func(c *Config, _ *Deps) { c.SeparateOps = true })
+	closed, err := New(n.w.cfg, Deps{FS: n.fs, Log: n.w.deps.Log, Clock: n.w.deps.Clock, Metrics: telemetry.NewMetrics(), Audit: n.w.deps.Audit, Admin: n.w.deps.Admin})
+	if err != nil {
+		t.Fatal(err)
+	}
+	opening := n.sub(t)
+	opening.w = closed
+	opening.public("/health").refused(503, "not_ready")
+	if a := opening.ops("/health"); a.status != 200 {
+		t.Errorf("health on the ops listener while the log is read: %d", a.status)
+	}
 	n.public("/health").refused(404, "not_found")
 	n.public("/metrics").refused(404, "not_found")
 	n.call("GET", "/schemas", "").want(200).is("[]\n")
