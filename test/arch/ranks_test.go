@@ -44,11 +44,12 @@ var ranks = map[string]int{
 	"test/oracle":          7,
 	"writer/cmd/oc-server": 7,
 
-	"test/arch":  8,
-	"test/bench": 8,
-	"test/docs":  8,
-	"test/e2e":   8,
-	"test/sim":   8,
+	"test/arch":         8,
+	"test/differential": 8,
+	"test/bench":        8,
+	"test/docs":         8,
+	"test/e2e":          8,
+	"test/sim":          8,
 }
 
 // reserved names modules that only some packages may import; the longest row

@@ -56,6 +56,9 @@ func checkRanked(tree []*source, ranks map[string]int) (broken []string) {
 
 func checkImports(tree []*source, ranks map[string]int) (broken []string) {
 	for _, s := range goFiles(tree) {
+		if _, ok := ranks[s.dir()]; !ok {
+			continue // the rule before objects
+		}
 		for _, p := range s.imports() {
 			target, ours := strings.CutPrefix(p, "originchain/")
 			if !ours || (s.test() && target == s.dir()) {
