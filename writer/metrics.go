@@ -25,7 +25,7 @@ func newMetrics(r *telemetry.Metrics, w *Writer) *metrics {
 	m := &metrics{
 		registry: r,
 		fsync: r.Histogram("oc_wal_fsync_seconds", "Time of one fdatasync of the commit path; one serves a whole group of commits.",
-			prometheus.ExponentialBucketsRange(0.000_05, 5, 16)).WithLabelValues(),
+			prometheus.ExponentialBucketsRange(0.000_05, 5, 41)).WithLabelValues(),
 		commit: r.Histogram("oc_commit_seconds", "Time from handing a row write to the pipeline until it is durable and visible.",
 			prometheus.ExponentialBucketsRange(0.000_1, 10, 16)).WithLabelValues(),
 		batch:    r.Counter("oc_batch_rows_total", "Rows accepted by _batch."),

@@ -78,13 +78,23 @@ func Open(o Options) (*Dir, error) {
 	}
 	lock, err := o.FS.Lock(o.FS.PathJoin(o.Path, lockFile))
 	if err != nil {
-		return nil, fmt.Errorf("%w: %s; stop the other oc-server, or give this one its own --data-dir: %w", ErrLocked, o.Path, err)
+		return nil, lockFault(o.Path, err)
 	}
 	d := &Dir{fs: o.FS, path: o.Path, lock: lock}
 	if err := d.identify(o, names); err != nil {
 		return nil, errors.Join(err, lock.Close())
 	}
 	return d, nil
+}
+
+// lockFault tells a lock that somebody holds from a lock file that could not be
+// made: a read-only disk is not another process.
+func lockFault(path string, err error) error {
+	var open *iofs.PathError
+	if errors.As(err, &open) {
+		return fmt.Errorf("the data directory %s cannot be written: %w; check the disk and the permissions", path, err)
+	}
+	return fmt.Errorf("%w: %s; stop the other oc-server, or give this one its own --data-dir: %w", ErrLocked, path, err)
 }
 
 // makeDirs creates what is missing of the path and makes every name on it
@@ -199,7 +209,7 @@ func (d *Dir) Identity() Identity { return d.identity }
 // Path is the directory itself.
 func (d *Dir) Path() string { return d.path }
 
-// Log, State and Checkpoints are its parts.
+// Log is where the segments live.
 func (d *Dir) Log() string { return d.fs.PathJoin(d.path, logDir) }
 
 // State is where the key-value state lives.

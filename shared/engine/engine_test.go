@@ -169,8 +169,8 @@ func (n *node) verify() {
 	if err != nil {
 		n.t.Fatal(err)
 	}
-	defer snap.Close()
-	if _, err := recovery.VerifyFull(snap); err != nil {
+	_, err = recovery.VerifyFull(snap)
+	if err = errors.Join(err, snap.Close()); err != nil {
 		n.t.Fatal(err)
 	}
 }

@@ -243,11 +243,9 @@ func (b *Builder) putIndexes(t *table.Table, p *Prepared, oldRow schema.Row) err
 }
 
 func (b *Builder) putIndexEntry(t *table.Table, ix schema.Index, entry indexKey, pkTuple []byte) error {
-	var old []byte
-	var present bool
 	if entry.pkInValue {
-		var err error
-		if old, present, err = b.Get(entry.key); err != nil {
+		_, present, err := b.Get(entry.key)
+		if err != nil {
 			return err
 		}
 		if present {
@@ -258,6 +256,8 @@ func (b *Builder) putIndexEntry(t *table.Table, ix schema.Index, entry indexKey,
 	}
 	// A plain entry's key ends with the primary key, so only this row can have
 	// it, and only if an earlier change of this same frame took it away.
+	var old []byte
+	var present bool
 	if c, ok := b.ops[string(entry.key)]; ok {
 		old, present = c.value, !c.deleted
 	}

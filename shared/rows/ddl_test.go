@@ -1,6 +1,7 @@
 package rows_test
 
 import (
+	"fmt"
 	"testing"
 
 	"originchain/shared/fault"
@@ -46,11 +47,13 @@ func TestDropTableLeavesNothingAndKeepsTheDigest(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer it.Close()
 	for it.Next() {
 		if p, _ := table.SplitKey(it.Key()); p.Space != table.SpaceIDs {
 			t.Errorf("left behind: %s %x", p.Space, it.Key())
 		}
+	}
+	if err := it.Close(); err != nil {
+		t.Fatal(err)
 	}
 }
 
@@ -221,4 +224,101 @@ func TestUniqueBuildKeepsTheOtherRowsEntry(t *testing.T) {
 			t.Errorf("deletes=%v: a second row with the value: got %q", deletes, got)
 		}
 	}
+}
+
+// cityManifest points to a column that the parent's manifest does not make unique.
+const cityManifest = `
+namespace = "shop"
+table = "depots"
+primary_key = ["id"]
+[[columns]]
+name = "id"
+ty = "i64"
+[[columns]]
+name = "at"
+ty = "str"
+[[foreign_keys]]
+from_col = "at"
+target_schema = "shop.customers"
+target_col = "%s"
+`
+
+func (w *bench) announce(name string, columns ...string) *table.Table {
+	w.t.Helper()
+	if err := w.commit(func(b *rows.Builder) error {
+		_, err := b.CreateIndex(tenant, "shop.customers", table.IndexRecord{Name: name, Columns: columns, Unique: true})
+		return err
+	}); err != nil {
+		w.t.Fatal(err)
+	}
+	return w.table("shop.customers")
+}
+
+func (w *bench) dropIndex(name string) error {
+	return w.commit(func(b *rows.Builder) error { return b.DropIndex(tenant, "shop.customers", name) })
+}
+
+// TestAHalfBuiltIndexProvesNothing: a foreign key that stood on it would keep it
+// from being taken away when its build fails.
+func TestAHalfBuiltIndexProvesNothing(t *testing.T) {
+	w := newBench(t, 1)
+	w.create(parentManifest)
+	w.announce("extra", "city")
+	register := func() error {
+		return w.commit(func(b *rows.Builder) error {
+			_, _, err := b.CreateTable(tenant, fmt.Appendf(nil, cityManifest, "city"))
+			return err
+		})
+	}
+	if got := fault.CodeOf(register()); got != fault.ValidationFailed {
+		t.Fatalf("a foreign key to a column whose unique index is half built: %q", got)
+	}
+	if err := w.commit(func(b *rows.Builder) error { return b.FinishIndex(w.table("shop.customers"), "extra") }); err != nil {
+		t.Fatal(err)
+	}
+	if err := register(); err != nil {
+		t.Fatal(err)
+	}
+	if got := fault.CodeOf(w.dropIndex("extra")); got != fault.FKViolation {
+		t.Fatalf("dropping the index that proves a foreign key: %q", got)
+	}
+	w.check()
+}
+
+// TestAnIndexThatIsNotTheOnlyProofMayGo, whether it is whole or half built.
+func TestAnIndexThatIsNotTheOnlyProofMayGo(t *testing.T) {
+	w := newBench(t, 1)
+	w.create(parentManifest)
+	w.create(fmt.Sprintf(cityManifest, "email"))
+	w.announce("half", "email")
+	tbl := w.announce("whole", "email")
+	if err := w.commit(func(b *rows.Builder) error { return b.FinishIndex(tbl, "whole") }); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"half", "whole"} {
+		if err := w.dropIndex(name); err != nil {
+			t.Errorf("index %s beside the one of the manifest: %v", name, err)
+		}
+	}
+	w.check()
+}
+
+// TestABuildKnowsItsIndexById: one of its name that is being built as well is
+// not filled for it, nor made usable.
+func TestABuildKnowsItsIndexById(t *testing.T) {
+	w := newBench(t, 1)
+	w.create(parentManifest)
+	first := w.announce("extra", "city", "id")
+	if err := w.dropIndex("extra"); err != nil {
+		t.Fatal(err)
+	}
+	w.announce("extra", "email", "id")
+	ix, _ := first.Index("extra")
+	if got := fault.CodeOf(w.commit(func(b *rows.Builder) error { return b.FillIndex(first, ix, nil) })); got != fault.Conflict {
+		t.Errorf("filling: %q", got)
+	}
+	if got := fault.CodeOf(w.commit(func(b *rows.Builder) error { return b.FinishIndex(first, "extra") })); got != fault.Conflict {
+		t.Errorf("finishing: %q", got)
+	}
+	w.check()
 }

@@ -1,6 +1,8 @@
 package rows
 
 import (
+	"errors"
+
 	"originchain/shared/fault"
 	"originchain/shared/schema"
 	"originchain/shared/table"
@@ -101,14 +103,14 @@ func (b *Builder) checkReferrers(t *table.Table, key []byte, oldRow, newRow sche
 
 // referenced looks for one child with v in its foreign key column, other than
 // the row under self.
-func (b *Builder) referenced(r table.Referrer, v schema.Value, self []byte) (bool, error) {
+func (b *Builder) referenced(r table.Referrer, v schema.Value, self []byte) (found bool, err error) {
 	prefix := table.AppendIndexPrefix(nil, r.Child.Tenant, r.Child.TableID, r.Index.ID)
 	prefix = schema.AppendKey(prefix, v)
 	scan, err := table.ScanIndex(b, r.Child, r.Index, prefix, schema.PrefixEnd(nil, prefix), false)
 	if err != nil {
 		return false, err
 	}
-	defer scan.Close()
+	defer func() { err = errors.Join(err, scan.Close()) }()
 	for scan.Next() {
 		if string(scan.RowKey()) != string(self) {
 			return true, nil

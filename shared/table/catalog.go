@@ -1,6 +1,7 @@
 package table
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"sort"
@@ -81,8 +82,7 @@ func LoadCatalog(v View, tenant ulid.ULID) (*Catalog, error) {
 	for it.Next() {
 		t, err := decodeTable(tenant, string(it.Key()[prefixSize:]), it.Value())
 		if err != nil {
-			it.Close()
-			return nil, err
+			return nil, errors.Join(err, it.Close())
 		}
 		c.tables[t.Table.ID] = t
 		c.names = append(c.names, t.Table.ID)
