@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	iofs "io/fs"
+	"syscall"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/oklog/ulid/v2"
@@ -91,7 +92,7 @@ func Open(o Options) (*Dir, error) {
 // made: a read-only disk is not another process.
 func lockFault(path string, err error) error {
 	var open *iofs.PathError
-	if errors.As(err, &open) {
+	if errors.As(err, &open) && !errors.Is(err, syscall.EAGAIN) {
 		return fmt.Errorf("the data directory %s cannot be written: %w; check the disk and the permissions", path, err)
 	}
 	return fmt.Errorf("%w: %s; stop the other oc-server, or give this one its own --data-dir: %w", ErrLocked, path, err)
