@@ -62,6 +62,9 @@ var pendings = sync.Pool{New: func() any { return &pending{done: make(chan struc
 // is unknown, as the frame is on its way. Build does not run after Commit has
 // returned.
 func (e *Engine) Commit(ctx context.Context, p Proposal) (Outcome, error) {
+	if err := ctx.Err(); err != nil {
+		return Outcome{}, errUndecided(err)
+	}
 	w := pendings.Get().(*pending)
 	w.Proposal, w.out, w.err = p, Outcome{}, nil
 	w.decided, w.left = false, false
@@ -87,10 +90,14 @@ func (w *pending) leave(cause error) error {
 	defer w.deciding.Unlock()
 	w.left = true
 	if !w.decided {
-		return fault.New(fault.Cancelled, "the request ended before its commit was decided, and nothing was written; send it again").Wrap(cause)
+		return errUndecided(cause)
 	}
 	return fault.New(fault.Cancelled, "the request ended before its commit was durable; retry with the same Idempotency-Key").
 		With("outcome", "unknown").Wrap(cause)
+}
+
+func errUndecided(cause error) error {
+	return fault.New(fault.Cancelled, "the request ended before its commit was decided, and nothing was written; send it again").Wrap(cause)
 }
 
 func (e *Engine) propose(w *pending) error {

@@ -43,26 +43,37 @@ func (e *Engine) DropIndex(ctx context.Context, tenant ulid.ULID, name, index st
 }
 
 // CreateIndex builds an index while reads and writes go on: one frame announces
-// it to writers, many fill it, one makes it usable. When it fails, or the
-// process dies, what was built is taken away again.
+// it to writers, many fill it, one makes it usable. When it fails, the caller
+// leaves, or the process dies, what was built is taken away again.
 func (e *Engine) CreateIndex(ctx context.Context, tenant ulid.ULID, name string, ix table.IndexRecord) (rowsIndexed uint64, pos lsn.Pos, err error) {
 	var t *table.Table
-	_, err = e.Commit(ctx, Proposal{Tenant: tenant, Build: func(b *rows.Builder) (err error) {
+	// Not the caller's context: of an announcement whose caller left nobody
+	// would know, and writers would maintain the index for ever.
+	_, err = e.Commit(context.WithoutCancel(ctx), Proposal{Tenant: tenant, Build: func(b *rows.Builder) (err error) {
 		t, err = b.CreateIndex(tenant, name, ix)
 		return err
 	}})
 	if err != nil {
 		return 0, lsn.Pos{}, err
 	}
-	rowsIndexed, err = e.fillIndex(ctx, t, ix.Name)
+	announced, ok := t.Index(ix.Name)
+	if !ok {
+		return 0, lsn.Pos{}, fmt.Errorf("index %s of table %s is not in its catalog", ix.Name, t.Table.ID)
+	}
+	return e.buildIndex(ctx, t, announced)
+}
+
+// buildIndex fills an announced index and makes it usable, or takes it away.
+func (e *Engine) buildIndex(ctx context.Context, t *table.Table, ix schema.Index) (rowsIndexed uint64, pos lsn.Pos, err error) {
+	rowsIndexed, err = e.fillIndex(ctx, t, ix)
 	if err == nil {
 		var out Outcome
-		out, err = e.Commit(ctx, Proposal{Tenant: tenant, Build: func(b *rows.Builder) error { return b.FinishIndex(t, ix.Name) }})
+		out, err = e.Commit(ctx, Proposal{Tenant: t.Tenant, Build: func(b *rows.Builder) error { return b.FinishIndex(t, ix.Name) }})
 		pos = out.Pos
 	}
 	if err != nil {
-		// The request may have ended; its half-built index must go all the same.
-		_, derr := e.DropIndex(context.WithoutCancel(ctx), tenant, name, ix.Name)
+		half := unfinishedIndex{t, ix}
+		_, derr := e.Commit(context.WithoutCancel(ctx), Proposal{Tenant: t.Tenant, Build: half.drop})
 		return 0, lsn.Pos{}, errors.Join(err, derr)
 	}
 	return rowsIndexed, pos, nil
@@ -70,11 +81,7 @@ func (e *Engine) CreateIndex(ctx context.Context, tenant ulid.ULID, name string,
 
 // fillIndex walks a snapshot taken after the announcement: every row is either
 // in it, or was written by a writer that maintains the index already.
-func (e *Engine) fillIndex(ctx context.Context, t *table.Table, index string) (n uint64, err error) {
-	ix, ok := t.Index(index)
-	if !ok {
-		return 0, fmt.Errorf("index %s of table %s vanished while it was built", index, t.Table.ID)
-	}
+func (e *Engine) fillIndex(ctx context.Context, t *table.Table, ix schema.Index) (n uint64, err error) {
 	snap, err := e.store.Snapshot()
 	if err != nil {
 		return 0, err
@@ -113,8 +120,8 @@ func (e *Engine) fillRows(ctx context.Context, t *table.Table, ix schema.Index, 
 	return err
 }
 
-// unfinishedIndex is what a build left that a crash cut short: its request was
-// never answered.
+// unfinishedIndex is what a build left that failed, or that a crash cut short: its
+// request was never answered.
 type unfinishedIndex struct {
 	table *table.Table
 	index schema.Index

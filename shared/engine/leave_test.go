@@ -121,3 +121,17 @@ func TestACallerWhoLeavesLaterIsToldThatTheOutcomeIsUnknown(t *testing.T) {
 		t.Error("the row of the one who left is lost")
 	}
 }
+
+// TestARequestThatHasEndedIsNotProposed: nothing of it waits for its turn.
+func TestARequestThatHasEndedIsNotProposed(t *testing.T) {
+	n := start(t, simdisk.New())
+	defer n.mustClose()
+	release := n.busy()
+	ctx, leave := context.WithCancel(context.Background())
+	leave()
+	_, err := n.Commit(ctx, Proposal{Tenant: tenant, Build: func(*rows.Builder) error { return nil }})
+	if fault.CodeOf(err) != fault.Cancelled || len(n.proposals) != 0 {
+		t.Errorf("%d proposals wait, %v", len(n.proposals), err)
+	}
+	release()
+}
