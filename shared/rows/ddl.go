@@ -2,6 +2,8 @@ package rows
 
 import (
 	"encoding/binary"
+	"fmt"
+	"slices"
 
 	"github.com/oklog/ulid/v2"
 
@@ -67,7 +69,7 @@ func sameManifest(have *table.Table, m *schema.Manifest) error {
 func checkTargets(cat *table.Catalog, t *schema.Table) error {
 	for _, fk := range t.ForeignKeys {
 		if fk.TargetSchema == t.ID {
-			if err := checkTarget(t, t, fk); err != nil {
+			if err := checkTarget(t, t, t.Indexes, fk); err != nil {
 				return err
 			}
 			continue
@@ -76,14 +78,17 @@ func checkTargets(cat *table.Catalog, t *schema.Table) error {
 		if err != nil {
 			return err
 		}
-		if err := checkTarget(t, target.Table, fk); err != nil {
+		// An index that is half built proves nothing, and has to go if its build fails.
+		if err := checkTarget(t, target.Table, target.Usable(), fk); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func checkTarget(t, target *schema.Table, fk schema.ForeignKey) error {
+// checkTarget requires that the key's target exists, has its type, and is the
+// primary key or has one of these indexes to itself.
+func checkTarget(t, target *schema.Table, indexes []schema.Index, fk schema.ForeignKey) error {
 	from := t.Columns[fk.Column]
 	i, ok := target.ColumnIndex(fk.TargetColumn)
 	if !ok {
@@ -95,10 +100,8 @@ func checkTarget(t, target *schema.Table, fk schema.ForeignKey) error {
 	if len(target.PK) == 1 && target.PK[0] == i {
 		return nil
 	}
-	for _, ix := range target.Indexes {
-		if ix.Unique && len(ix.Columns) == 1 && ix.Columns[0] == i {
-			return nil
-		}
+	if slices.ContainsFunc(indexes, func(ix schema.Index) bool { return uniqueAlone(ix, i) }) {
+		return nil
 	}
 	return fault.New(fault.ValidationFailed, "foreign key %s of table %s points to %s.%s, which is neither the primary key nor unique; add a unique index there first", from.Name, t.ID, fk.TargetSchema, fk.TargetColumn)
 }
@@ -166,7 +169,7 @@ func (b *Builder) CreateIndex(tenant ulid.ULID, name string, ix table.IndexRecor
 // FillIndex adds the entries of the rows under these keys, as they are now. A
 // row that is gone is passed over; an entry that a writer already made stays.
 func (b *Builder) FillIndex(t *table.Table, ix schema.Index, rowKeys [][]byte) error {
-	t, err := b.current(t)
+	t, err := b.underConstruction(t, ix)
 	if err != nil {
 		return err
 	}
@@ -184,6 +187,23 @@ func (b *Builder) FillIndex(t *table.Table, ix schema.Index, rowKeys [][]byte) e
 		}
 	}
 	return nil
+}
+
+// underConstruction returns the table as this frame sees it, if ix is still being
+// built in it. The index is known by its id, as one of its name may have been
+// made since; other changes of the table, such as another index, do not end a
+// build.
+func (b *Builder) underConstruction(t *table.Table, ix schema.Index) (*table.Table, error) {
+	cat, err := b.Catalog(t.Tenant)
+	if err != nil {
+		return nil, err
+	}
+	if now, ok := cat.Lookup(t.Table.ID); ok && now.TableID == t.TableID {
+		if have, ok := now.Index(ix.Name); ok && have.ID == ix.ID && !have.Ready {
+			return now, nil
+		}
+	}
+	return nil, fault.New(fault.Conflict, "index %q of table %s was dropped while it was built; create it again if it is wanted", ix.Name, t.Table.ID)
 }
 
 func (b *Builder) fillEntry(t *table.Table, ix schema.Index, row schema.Row, pkTuple []byte) error {
@@ -210,14 +230,18 @@ func (b *Builder) fillEntry(t *table.Table, ix schema.Index, row schema.Row, pkT
 
 // FinishIndex makes a built index usable, in one frame.
 func (b *Builder) FinishIndex(t *table.Table, name string) error {
-	t, err := b.current(t)
+	ix, ok := t.Index(name)
+	if !ok {
+		return fmt.Errorf("rows: index %s of table %s was not announced", name, t.Table.ID)
+	}
+	t, err := b.underConstruction(t, ix)
 	if err != nil {
 		return err
 	}
 	r := t.Record()
 	r.ChangedLSN = b.cfg.LSN
 	for i := range r.Indexes {
-		if r.Indexes[i].Name == name {
+		if r.Indexes[i].ID == ix.ID {
 			r.Indexes[i].Building = false
 		}
 	}
@@ -269,12 +293,12 @@ func (b *Builder) DropIndex(tenant ulid.ULID, name, index string) error {
 
 // leansOn finds a foreign key that only this unique index can prove.
 func leansOn(t *table.Table, ix schema.Index) (string, bool) {
-	if !ix.Unique || len(ix.Columns) != 1 {
-		return "", false
-	}
 	for _, r := range t.Referrers {
 		col, _ := t.ColumnIndex(r.FK.TargetColumn)
-		if col == ix.Columns[0] && (len(t.PK) != 1 || t.PK[0] != col) {
+		proof := func(x schema.Index) bool { return x.Ready && uniqueAlone(x, col) }
+		other := func(x schema.Index) bool { return x.ID != ix.ID && proof(x) }
+		byKey := len(t.PK) == 1 && t.PK[0] == col
+		if proof(ix) && !byKey && !slices.ContainsFunc(t.Indexes, other) {
 			return r.Child.Table.ID, true
 		}
 	}

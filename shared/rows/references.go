@@ -71,11 +71,16 @@ func referenceKey(target *table.Table, column string, v schema.Value) ([]byte, e
 
 func uniqueOn(t *table.Table, col int) (schema.Index, bool) {
 	for _, ix := range t.Indexes {
-		if ix.Ready && ix.Unique && len(ix.Columns) == 1 && ix.Columns[0] == col {
+		if ix.Ready && uniqueAlone(ix, col) {
 			return ix, true
 		}
 	}
 	return schema.Index{}, false
+}
+
+// uniqueAlone reports a unique index on this one column.
+func uniqueAlone(ix schema.Index, col int) bool {
+	return ix.Unique && len(ix.Columns) == 1 && ix.Columns[0] == col
 }
 
 // checkReferrers requires that no other row still points to a value that the
