@@ -61,7 +61,7 @@ fmt: toolchain ## format the Go files
 
 .PHONY: golden
 golden: toolchain ## rewrite the golden files; read the diff before you commit it
-	go test -count=1 $$(git grep -l 'flag.Bool("update"' -- '*_test.go' | xargs -n1 dirname | sort -u | sed 's|^|./|') -update
+	go test -count=1 -run Golden $$(git grep -l 'flag.Bool("update"' -- '*_test.go' | xargs -n1 dirname | sort -u | sed 's|^|./|') -update
 
 .PHONY: fuzz
 fuzz: toolchain ## run every fuzz target for FUZZTIME
