@@ -1,7 +1,6 @@
 package engine
 
 import (
-	"errors"
 	"fmt"
 	"sort"
 	"strconv"
@@ -36,13 +35,12 @@ func (e *Engine) maintain() {
 func (e *Engine) checkpoint() error {
 	at := lsn.LSN(e.visible.Load())
 	fs, dir := e.deps.FS, e.dir.Checkpoints()
-	name := fmt.Sprintf("%016x", uint64(at))
-	path := fs.PathJoin(dir, name)
+	path := fs.PathJoin(dir, checkpointName(at))
 	if _, err := fs.Stat(path); err == nil {
 		return nil // nothing was committed since the last one
 	}
-	if err := fs.RemoveAll(path + checkpointTemp); err != nil {
-		return fmt.Errorf("clear %s: %w", path+checkpointTemp, err)
+	if err := e.clearUnfinished(); err != nil {
+		return err
 	}
 	if err := e.store.Checkpoint(path + checkpointTemp); err != nil {
 		return fmt.Errorf("checkpoint at LSN %d: %w", at, err)
@@ -56,22 +54,55 @@ func (e *Engine) checkpoint() error {
 	return e.trim()
 }
 
+// clearUnfinished removes what a crash cut short, of a checkpoint that was made
+// or one that was removed: its links hold tables that the state has let go.
+func (e *Engine) clearUnfinished() error {
+	fs, dir := e.deps.FS, e.dir.Checkpoints()
+	names, err := fs.List(dir)
+	if err != nil {
+		return fmt.Errorf("list checkpoints: %w", err)
+	}
+	for _, n := range names {
+		if !strings.HasSuffix(n, checkpointTemp) {
+			continue
+		}
+		if err := fs.RemoveAll(fs.PathJoin(dir, n)); err != nil {
+			return fmt.Errorf("clear an unfinished checkpoint: %w", err)
+		}
+	}
+	return nil
+}
+
+// trim removes the checkpoints that are too many, then the log that only they
+// needed.
 func (e *Engine) trim() error {
 	kept, err := e.checkpoints()
 	if err != nil || len(kept) < keptCheckpoints {
 		return err
 	}
-	var errs []error
-	for len(kept) > keptCheckpoints {
-		path := e.deps.FS.PathJoin(e.dir.Checkpoints(), fmt.Sprintf("%016x", uint64(kept[0])))
-		errs = append(errs, e.deps.FS.RemoveAll(path))
-		kept = kept[1:]
-	}
-	if err := errors.Join(errs...); err != nil {
-		return fmt.Errorf("remove old checkpoints: %w", err)
+	for ; len(kept) > keptCheckpoints; kept = kept[1:] {
+		if err := e.removeCheckpoint(kept[0]); err != nil {
+			return fmt.Errorf("remove the checkpoint at LSN %d: %w", kept[0], err)
+		}
 	}
 	return e.log.RemoveBefore(kept[0] + 1)
 }
+
+// removeCheckpoint takes the name away first, durably: a checkpoint that is half
+// there after a crash would be taken for one to rewind to.
+func (e *Engine) removeCheckpoint(at lsn.LSN) error {
+	fs, dir := e.deps.FS, e.dir.Checkpoints()
+	path := fs.PathJoin(dir, checkpointName(at))
+	if err := fs.Rename(path, path+checkpointTemp); err != nil {
+		return err
+	}
+	if err := datadir.SyncDir(fs, dir); err != nil {
+		return err
+	}
+	return fs.RemoveAll(path + checkpointTemp)
+}
+
+func checkpointName(at lsn.LSN) string { return fmt.Sprintf("%016x", uint64(at)) }
 
 // checkpoints lists the local checkpoints, oldest first.
 func (e *Engine) checkpoints() ([]lsn.LSN, error) {
