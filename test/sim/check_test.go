@@ -30,40 +30,39 @@ type evidence struct {
 // newcomer is the client that writes after a reopening.
 const newcomer = 1000
 
-// examine opens what a crash or a failure left and holds it to the evidence.
-// The calls of the opening go through fs, which the caller may have tapped;
-// opened, if set, is called when it is open.
-func (ev *evidence) examine(fs vfs.FS, seed uint64, opened func()) (err error) {
+// examine opens what a crash or a failure left, holds it to the evidence and
+// lets clients go on. It returns the log as they leave it, folded. opened, if
+// set, is called when the directory is open.
+func (ev *evidence) examine(fs vfs.FS, seed uint64, opened func()) (f *folded, err error) {
 	e, err := engine.Open(context.Background(), config(), deps(fs, seed))
 	if err != nil {
-		return fmt.Errorf("the directory does not open: %w", err)
+		return nil, fmt.Errorf("the directory does not open: %w", err)
 	}
 	if opened != nil {
 		opened()
 	}
-	f, err := ev.judge(fs, e)
-	if err != nil {
-		return errors.Join(err, e.Close())
+	if f, err = ev.judge(fs, e); err != nil {
+		return nil, errors.Join(err, e.Close())
 	}
 	r := serve(e)
 	defer func() { err = errors.Join(err, r.close()) }()
 	if err := ev.goOn(r, f, seed); err != nil {
-		return err
+		return nil, err
 	}
 	if err := f.extend(r.Log()); err != nil {
-		return fmt.Errorf("the log after the reopening: %w", err)
+		return nil, fmt.Errorf("the log after the reopening: %w", err)
 	}
-	return hold(r.Engine, f)
+	return f, hold(r.Engine, f)
 }
 
-// reopen opens what an examination has left, and holds log and state together.
-func (ev *evidence) reopen(fs vfs.FS, seed uint64) error {
+// reopen opens what an examination has left after a clean stop: nothing may be
+// missing or added.
+func (f *folded) reopen(fs vfs.FS, seed uint64) error {
 	e, err := engine.Open(context.Background(), config(), deps(fs, seed))
 	if err != nil {
 		return fmt.Errorf("the directory does not open again: %w", err)
 	}
-	f, err := ev.hist.foldLog(fs, e.Log())
-	if err == nil {
+	if err = f.extend(e.Log()); err == nil {
 		err = hold(e, f)
 	}
 	return errors.Join(err, e.Close())
@@ -226,7 +225,8 @@ func tidied(r *run, f *folded) error {
 		if !slices.ContainsFunc(t.Indexes, func(ix schema.Index) bool { return left[ix.ID] && !ix.Ready }) {
 			return nil
 		}
-		if err := c.putRecord(r); err != nil {
+		// The log may be trimmed meanwhile, so it is folded as it grows.
+		if err := errors.Join(c.putRecord(r), f.extend(r.Log())); err != nil {
 			return err
 		}
 	}

@@ -145,7 +145,7 @@ func TestAFlippedBitInTheStateIsNeverReadAsData(t *testing.T) {
 			if err := d.FlipBit(name, off); err != nil {
 				t.Fatal(err)
 			}
-			if err := n.examine(d, 0, nil); err != nil {
+			if _, err := n.examine(d, 0, nil); err != nil {
 				refused++
 				if errors.Is(err, oracle.ErrDiffers) {
 					t.Fatalf("bit at %d of %s: %v", off, name, err)
@@ -163,7 +163,7 @@ func TestALostStateIsRebuiltFromTheLog(t *testing.T) {
 	n := written(t, false)
 	d := n.disk.KillClone()
 	removeAll(t, d, "state")
-	if err := n.examine(d, 0, nil); err != nil {
+	if _, err := n.examine(d, 0, nil); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -314,7 +314,7 @@ func TestAFullDisk(t *testing.T) {
 		ev := evidence{hist: e.hist, acks: e.rec.heard(), said: e.rec.said()}
 		for _, d := range []*simdisk.Disk{full.KillClone(), e.disk.CrashClone(cutRand(1, int(room)))} {
 			d.SetBudget(1 << 40)
-			if err := ev.examine(d, 0, nil); err != nil {
+			if _, err := ev.examine(d, 0, nil); err != nil {
 				t.Fatalf("%d bytes of room, then more: %v", room, err)
 			}
 		}
@@ -329,7 +329,7 @@ func fill(e *errorRun) error {
 	}
 	if err := makeTables(r); err == nil {
 		c := newClient(0, e.seed, e.rec)
-		for failure, _ := r.Failure(); failure == nil && c.seq < 5000; failure, _ = r.Failure() {
+		for r.Failure() == nil && c.seq < 5000 {
 			c.step(r)
 		}
 		for _, err := range c.errs {
@@ -368,7 +368,7 @@ func TestReadErrors(t *testing.T) {
 		for skip := range 6 {
 			d := n.disk.KillClone()
 			d.Inject(simdisk.Fault{Ops: simdisk.OpRead | simdisk.OpOpen, Path: pattern, Skip: skip, Forever: true, Err: syscall.EIO})
-			err := n.examine(d, 0, nil)
+			_, err := n.examine(d, 0, nil)
 			var bad *fault.Corruption
 			if err != nil && (!errors.Is(err, syscall.EIO) || errors.As(err, &bad)) {
 				t.Errorf("%s cannot be read after %d reads: %v", pattern, skip, err)
@@ -376,9 +376,22 @@ func TestReadErrors(t *testing.T) {
 			if err == nil && skip == 0 {
 				t.Errorf("%s was never read", pattern)
 			}
-			if err := n.reopen(d.KillClone(), 0); err != nil {
+			if err := n.opens(d.KillClone()); err != nil {
 				t.Errorf("%s can be read again: %v", pattern, err)
 			}
 		}
 	}
+}
+
+// opens requires that a directory opens and holds together.
+func (n *node) opens(d *simdisk.Disk) error {
+	e, err := engine.Open(context.Background(), config(), deps(d, 0))
+	if err != nil {
+		return err
+	}
+	f, err := n.hist.foldLog(d, e.Log())
+	if err == nil {
+		err = hold(e, f)
+	}
+	return errors.Join(err, e.Close())
 }

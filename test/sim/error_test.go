@@ -157,11 +157,11 @@ func (e *errorRun) run() error {
 	}
 	ev := evidence{hist: e.hist, acks: e.rec.heard(), said: e.rec.said()}
 	e.done.Add(1)
-	if err := ev.examine(e.disk.KillClone(), e.seed, nil); err != nil {
+	if _, err := ev.examine(e.disk.KillClone(), e.seed, nil); err != nil {
 		return fmt.Errorf("after the process was started again: %w", err)
 	}
 	e.done.Add(1)
-	if err := ev.examine(e.disk.CrashClone(cutRand(e.seed, e.n)), e.seed, nil); err != nil {
+	if _, err := ev.examine(e.disk.CrashClone(cutRand(e.seed, e.n)), e.seed, nil); err != nil {
 		return fmt.Errorf("after the machine was started again: %w", err)
 	}
 	return nil
@@ -187,7 +187,7 @@ func (e *errorRun) serve() error {
 	} else {
 		err = e.mayFail(err)
 	}
-	failure, _ := r.Failure()
+	failure := r.Failure()
 	e.stopped = failure != nil
 	logFailed := r.Log().Err()
 	e.done.Add(1)

@@ -23,8 +23,8 @@ var (
 
 // Tiny, so that a few hundred commits roll, flush, compact, checkpoint and trim.
 const (
-	segmentBytes  = 16 << 10
-	memtableBytes = 32 << 10
+	segmentBytes  = 24 << 10
+	memtableBytes = 12 << 10
 	cacheBytes    = 256 << 10
 	dataDir       = "/node/data"
 )
