@@ -93,14 +93,14 @@ func (q *queries) cancel(owner ulid.ULID, name string) bool {
 			return true
 		}
 	}
-	any := false
+	found := false
 	for _, other := range q.tenants[owner] {
 		if other.logical == name && name != "" {
 			other.cancel()
-			any = true
+			found = true
 		}
 	}
-	return any
+	return found
 }
 
 // cancelQuery ends a statement; the statement's own answer is 499. A tenant

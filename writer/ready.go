@@ -52,7 +52,7 @@ func (w *Writer) checks(now time.Time) map[string]api.Check {
 // logCheck holds the state to the end of the log as it was found at boot.
 func logCheck(e *engine.Engine) api.Check {
 	visible, boot := e.Visible().LSN, e.BootLSN()
-	if err, _ := e.Failure(); err != nil {
+	if err := e.Failure(); err != nil {
 		return api.Check{Detail: fmt.Sprintf("the log failed and takes no more writes: %v", err)}
 	}
 	return api.Check{OK: visible >= boot, Detail: fmt.Sprintf("applied up to LSN %d; the log ended at LSN %d at boot", visible, boot)}

@@ -106,10 +106,7 @@ type Engine struct {
 	bootLSN      lsn.LSN
 }
 
-type failure struct {
-	err error
-	at  time.Time
-}
+type failure struct{ err error }
 
 // Open locks the directory, recovers its state from its log, takes a new epoch
 // and writes the epoch's frame. It starts nothing; Run serves commits.
@@ -147,8 +144,7 @@ func Open(ctx context.Context, cfg Config, deps Deps) (_ *Engine, err error) {
 		return nil, err
 	}
 	// The state works in the background from here on, and may have failed there.
-	err, _ = e.Failure()
-	return e, err
+	return e, e.Failure()
 }
 
 func (e *Engine) openLog() (err error) {
@@ -228,19 +224,19 @@ func (e *Engine) release() error {
 
 // fail stops the engine for ever: the first error is the one that is kept.
 func (e *Engine) fail(doing string, err error) {
-	f := &failure{err: fmt.Errorf("%s: %w", doing, err), at: time.Now()}
+	f := &failure{err: fmt.Errorf("%s: %w", doing, err)}
 	if e.failure.CompareAndSwap(nil, f) {
 		e.deps.Log.WithField("doing", doing).WithError(err).Error("engine failed; nothing more is acknowledged")
 		close(e.failed)
 	}
 }
 
-// Failure says why the engine has stopped, and since when; nil while it runs.
-func (e *Engine) Failure() (error, time.Time) {
+// Failure says why the engine has stopped; nil while it runs.
+func (e *Engine) Failure() error {
 	if f := e.failure.Load(); f != nil {
-		return f.err, f.at
+		return f.err
 	}
-	return nil, time.Time{}
+	return nil
 }
 
 // Failed is closed when the engine has failed.

@@ -2,11 +2,13 @@ package engine
 
 import (
 	"context"
+	"runtime"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"originchain/shared/fault"
+	"originchain/shared/lsn"
 	"originchain/shared/rows"
 	"originchain/shared/schema"
 	"originchain/shared/simdisk"
@@ -134,4 +136,44 @@ func TestARequestThatHasEndedIsNotProposed(t *testing.T) {
 		t.Errorf("%d proposals wait, %v", len(n.proposals), err)
 	}
 	release()
+}
+
+// TestAKeyedTransactionIsNotLeftHalfway: a repetition looks for its first answer
+// in what is visible; it must not come while that answer is on its way.
+func TestAKeyedTransactionIsNotLeftHalfway(t *testing.T) {
+	n, stall, goOn := startStalled(t)
+	defer n.mustClose()
+	n.create()
+	tx := n.begin()
+	if _, err := tx.Put(n.prepare(1, "written"), rows.Any()); err != nil {
+		t.Fatal(err)
+	}
+	stall()
+	ctx, leave := context.WithCancel(context.Background())
+	left := make(chan struct{})
+	done := make(chan error, 1)
+	go func() {
+		_, err := tx.Commit(ctx, &Idempotency{Key: "k", Status: 200, Answer: func(lsn.Pos) []byte {
+			leave()
+			close(left)
+			return []byte("first")
+		}})
+		done <- err
+	}()
+	<-left
+	probe := &pending{done: make(chan struct{}, 1), Proposal: Proposal{Tenant: tenant, Build: func(*rows.Builder) error { return nil }}}
+	if err := n.propose(probe); err != nil {
+		t.Fatal(err)
+	}
+	for len(n.proposals) > 0 {
+		runtime.Gosched()
+	}
+	goOn()
+	if err := <-done; err != nil {
+		t.Errorf("Commit: %v", err)
+	}
+	<-probe.done
+	if a, err := rows.StoredAnswer(n.View(), tenant, "k", [32]byte{}); err != nil || a == nil || string(a.Body) != "first" {
+		t.Errorf("the first answer: %v, %v", a, err)
+	}
 }

@@ -177,7 +177,9 @@ func (t *Tx) Rollback(savepoint int) {
 }
 
 // Commit writes the transaction as one frame and closes it. A transaction that
-// changed nothing takes no frame.
+// changed nothing takes no frame. With idem it does not end before its outcome
+// is known, even if ctx does: the transaction is gone, so a repetition has
+// nothing but the stored answer, and must find it visible.
 func (t *Tx) Commit(ctx context.Context, idem *Idempotency) (lsn.Pos, error) {
 	defer t.Close()
 	if t.closed {
@@ -185,6 +187,9 @@ func (t *Tx) Commit(ctx context.Context, idem *Idempotency) (lsn.Pos, error) {
 	}
 	if len(t.steps) == 0 && idem == nil {
 		return t.Pos(), nil
+	}
+	if idem != nil {
+		ctx = context.WithoutCancel(ctx)
 	}
 	out, err := t.e.Commit(ctx, Proposal{Tenant: t.tenant, Build: t.replay, Idem: idem})
 	return out.Pos, err

@@ -346,7 +346,7 @@ func TestRecords(t *testing.T) {
 func TestFooterRefuses(t *testing.T) {
 	f := goldenFooter()
 	raw := f.Append(nil, goldenSeed, 80_000, sha256.New())
-	for i := range len(raw) {
+	for i := range raw {
 		bad := bytes.Clone(raw)
 		bad[i] ^= 0x40
 		got, err := DecodeFooter(bad, goldenSeed, 80_000)
@@ -358,7 +358,7 @@ func TestFooterRefuses(t *testing.T) {
 			t.Errorf("byte %d: the hash is not read", i)
 		}
 	}
-	for n := range len(raw) {
+	for n := range raw {
 		if _, err := DecodeFooter(raw[:n], goldenSeed, 80_000); err == nil {
 			t.Errorf("a footer cut to %d bytes decodes", n)
 		}

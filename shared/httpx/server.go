@@ -2,6 +2,7 @@ package httpx
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"runtime/debug"
@@ -235,7 +236,7 @@ func (s *Server) serve(c *Call) {
 // call holds is given back, and it is counted and logged.
 func (s *Server) end(c *Call, start time.Time) {
 	panicked := recover()
-	if panicked != nil && panicked != http.ErrAbortHandler {
+	if err, ok := panicked.(error); panicked != nil && (!ok || !errors.Is(err, http.ErrAbortHandler)) {
 		panicked = s.answerPanic(c, panicked)
 	}
 	c.abandonBody()

@@ -26,7 +26,6 @@ type guard struct {
 	once   sync.Once
 	err    error         // set before failed is closed
 	failed chan struct{} // closed at the first failure
-	end    sync.Once
 	dead   chan struct{} // closed when Pebble could not go on
 }
 
