@@ -209,6 +209,11 @@ func (b *batch) commitApart(ctx context.Context, ch *chunk) error {
 }
 
 func (b *batch) commitRuns(ctx context.Context, runs []*run, last bool) error {
+	if b.key.given() {
+		// A repetition goes on behind what is visible: it must not come while a
+		// chunk of this request is on its way.
+		ctx = context.WithoutCancel(ctx)
+	}
 	began := time.Now()
 	next := b.progress
 	bad := next.accepted
