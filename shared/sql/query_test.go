@@ -169,6 +169,43 @@ func TestPlans(t *testing.T) {
 	}
 }
 
+// TestJoinsOfTextAndNumbers has an index that the planner would look numbers up
+// in as text.
+func TestJoinsOfTextAndNumbers(t *testing.T) {
+	f := newFixture(t, `CREATE TABLE t.code (s TEXT PRIMARY KEY, n BIGINT)`, `CREATE TABLE t.num (n BIGINT PRIMARY KEY, x DOUBLE)`)
+	for i := range 300 {
+		f.exec(`INSERT INTO t.code VALUES (?, ?)`, fmt.Sprintf("%04d", i), i)
+	}
+	f.exec(`INSERT INTO t.code VALUES ('', -1)`)
+	f.exec(`INSERT INTO t.num VALUES (7, 7), (12, 12.5), (9999, 1e300)`)
+	for _, c := range []struct{ sql, want string }{
+		{`SELECT c.s FROM t.num m JOIN t.code c ON c.s = m.n`, `[{"s":"0007"},{"s":"0012"}]`},
+		{`SELECT m.n, c.s FROM t.num m LEFT JOIN t.code c ON c.s = m.n WHERE m.n > 10 ORDER BY m.n`, `[{"n":12,"s":"0012"},{"n":9999,"s":null}]`},
+		{`SELECT s FROM t.code WHERE s IN (SELECT n FROM t.num)`, `[{"s":"0007"},{"s":"0012"}]`},
+		{`SELECT m.n, k.n FROM t.num k JOIN t.num m ON m.n = k.x`, `[{"n":7,"n_2":7}]`},
+	} {
+		if got := f.rows(c.sql); got != c.want {
+			t.Errorf("%s\n got %s\nwant %s\n%s", c.sql, got, c.want, f.plan(c.sql))
+		}
+	}
+}
+
+// TestJoinsDoNotMerge holds joins off the orders of two indexes, also where a
+// subquery was planned before.
+func TestJoinsDoNotMerge(t *testing.T) {
+	f := indexed(t, 100)
+	for _, sql := range []string{
+		`SELECT b.id FROM t.big b JOIN t.pair p ON p.a = b.k`,
+		`SELECT b.id, (SELECT MAX(v) FROM t.pair WHERE a = b.k) FROM t.big b JOIN t.pair p ON p.a = b.k WHERE b.f > (SELECT 1)`,
+		`SELECT b.id FROM t.big b WHERE b.k IN (SELECT a FROM t.pair) AND b.id > (SELECT MIN(v) FROM t.pair) ORDER BY b.id`,
+		`WITH x AS (SELECT id, k FROM t.big ORDER BY id LIMIT 50) SELECT x.id FROM x JOIN t.pair p ON p.a = x.k JOIN t.big b ON b.k = p.a`,
+	} {
+		if p := f.plan(sql); strings.Contains(p, "MergeJoin") {
+			t.Errorf("%s\n%s", sql, p)
+		}
+	}
+}
+
 func TestExplainTree(t *testing.T) {
 	f := indexed(t, 100)
 	want := "Project\n" +
@@ -260,6 +297,8 @@ func TestCancelStopsAQuery(t *testing.T) {
 	for _, sql := range []string{
 		`SELECT COUNT(*) FROM t.big a, t.big b, t.big c WHERE a.pad > b.s AND b.pad < c.s`,
 		`SELECT COUNT(*) FROM t.big a JOIN t.big b ON a.pad = b.pad JOIN t.big c ON c.pad = b.pad`,
+		// One row on the left: all that turns after the first pass is in memory.
+		`SELECT COUNT(*) FROM (SELECT 1 AS x LIMIT 1) a, t.big b, t.big c, t.big d WHERE b.pad > c.s AND c.pad < d.s AND d.f + b.f = a.x`,
 		`WITH RECURSIVE n AS (SELECT 1 AS i UNION ALL SELECT n.i + 1 FROM n, t.big b, t.big c WHERE i < 900) SELECT COUNT(*) FROM n`,
 		`SELECT * FROM t.big a WHERE EXISTS (SELECT 1 FROM t.big b, t.big c WHERE b.pad > a.s AND c.f = a.f + b.f)`,
 		`INSERT INTO t.pair SELECT a.id, b.s, c.k FROM t.big a, t.big b, t.big c WHERE a.pad > b.s AND b.pad < c.s`,

@@ -248,9 +248,8 @@ func (t *transactions) run(ctx context.Context) error {
 // reap ends the transactions that were idle for too long. One that a statement
 // runs in is not idle.
 func (t *transactions) reap(now time.Time) {
-	for _, o := range t.list(func(o *openTx) bool { return now.Sub(o.used) >= t.idle }) {
+	for _, o := range t.list() {
 		if o.mu.TryLock() {
-			// A statement may have come and gone since the list was made.
 			if !o.ended && t.idleFor(o, now) >= t.idle {
 				t.remove(o)
 			}
@@ -270,7 +269,7 @@ func (t *transactions) shut() {
 	t.mu.Lock()
 	t.closed = true
 	t.mu.Unlock()
-	for _, o := range t.list(func(*openTx) bool { return true }) {
+	for _, o := range t.list() {
 		o.mu.Lock()
 		if !o.ended {
 			t.remove(o)
@@ -279,14 +278,12 @@ func (t *transactions) shut() {
 	}
 }
 
-func (t *transactions) list(want func(*openTx) bool) []*openTx {
+func (t *transactions) list() []*openTx {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	var out []*openTx
+	out := make([]*openTx, 0, len(t.open))
 	for _, o := range t.open {
-		if want(o) {
-			out = append(out, o)
-		}
+		out = append(out, o)
 	}
 	return out
 }
