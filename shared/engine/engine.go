@@ -90,6 +90,7 @@ type Engine struct {
 	queue     entryQueue
 	durable   chan group
 	rolled    chan struct{}
+	answered  chan struct{}
 
 	answers  answerQueue
 	catalogs catalogCache
@@ -116,6 +117,7 @@ func Open(ctx context.Context, cfg Config, deps Deps) (_ *Engine, err error) {
 		proposals: make(chan *pending, maxQueuedProposals),
 		durable:   make(chan group, 1),
 		rolled:    make(chan struct{}, 1),
+		answered:  make(chan struct{}, 1),
 		failed:    make(chan struct{}),
 	}
 	e.queue.init()

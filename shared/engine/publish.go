@@ -12,11 +12,13 @@ import (
 func (e *Engine) publish() {
 	defer close(e.rolled)
 	for g := range e.durable {
-		if e.failure.Load() != nil {
-			continue
+		if e.failure.Load() == nil {
+			if err := e.publishGroup(g); err != nil {
+				e.fail("apply durable frames", err)
+			}
 		}
-		if err := e.publishGroup(g); err != nil {
-			e.fail("apply durable frames", err)
+		if g.small {
+			e.answered <- struct{}{}
 		}
 	}
 	err := errors.New("the engine has stopped")
