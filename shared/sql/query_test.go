@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -193,12 +194,13 @@ func TestJoinsOfTextAndNumbers(t *testing.T) {
 // TestJoinsDoNotMerge holds joins off the orders of two indexes, also where a
 // subquery was planned before.
 func TestJoinsDoNotMerge(t *testing.T) {
-	f := indexed(t, 100)
+	f := shopFixture(t)
+	join := `SELECT o.id FROM shop.orders o JOIN shop.customers c ON c.id = o.customer`
 	for _, sql := range []string{
-		`SELECT b.id FROM t.big b JOIN t.pair p ON p.a = b.k`,
-		`SELECT b.id, (SELECT MAX(v) FROM t.pair WHERE a = b.k) FROM t.big b JOIN t.pair p ON p.a = b.k WHERE b.f > (SELECT 1)`,
-		`SELECT b.id FROM t.big b WHERE b.k IN (SELECT a FROM t.pair) AND b.id > (SELECT MIN(v) FROM t.pair) ORDER BY b.id`,
-		`WITH x AS (SELECT id, k FROM t.big ORDER BY id LIMIT 50) SELECT x.id FROM x JOIN t.pair p ON p.a = x.k JOIN t.big b ON b.k = p.a`,
+		join,
+		join + ` UNION ` + join,
+		`SELECT x.id FROM (` + join + ` ORDER BY o.id) x JOIN (` + join + `) y ON x.id = y.id`,
+		join + ` WHERE o.total > (SELECT MIN(total) FROM shop.orders)`,
 	} {
 		if p := f.plan(sql); strings.Contains(p, "MergeJoin") {
 			t.Errorf("%s\n%s", sql, p)
@@ -360,6 +362,29 @@ func TestMemoryIsBounded(t *testing.T) {
 		`SELECT a.id FROM t.big a JOIN t.big b ON a.id = b.id`,
 	} {
 		f.exec(sql)
+	}
+}
+
+func TestNothingIsLeftOfAStatement(t *testing.T) {
+	f := indexed(t, 100)
+	round := func() uint64 {
+		for i := range 400 {
+			f.exec(`SELECT b.id, p.v FROM t.big b LEFT JOIN t.pair p ON p.v = b.id WHERE b.k = ? ORDER BY b.f LIMIT 3`, i%10)
+			f.exec(`SELECT id FROM t.big WHERE s = ? AND pad REGEXP '^p' AND id IN (SELECT v FROM t.pair)`, fmt.Sprintf("s%06d", i%100))
+			f.refused(fault.UnknownColumn, fmt.Sprintf(`SELECT nope%d FROM t.big`, i))
+		}
+		runtime.GC()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return m.HeapAlloc
+	}
+	round()
+	before, goroutines := round(), runtime.NumGoroutine()
+	if after := round(); after > before+2<<20 {
+		t.Errorf("the heap grew from %d to %d bytes", before, after)
+	}
+	if n := runtime.NumGoroutine(); n > goroutines {
+		t.Errorf("%d goroutines became %d", goroutines, n)
 	}
 }
 

@@ -123,6 +123,7 @@ func TestRefusedValues(t *testing.T) {
 		{fault.TypeMismatch, `UPDATE s.t SET id = id * 1.5`},
 		{fault.MissingColumn, `INSERT INTO s.t (u) VALUES (1)`},
 		{fault.MissingColumn, `INSERT INTO s.t (id, r) VALUES (1, NULL)`},
+		{fault.MissingColumn, `INSERT IGNORE INTO s.t (id, r) VALUES (1, NULL)`},
 		{fault.MissingColumn, `UPDATE s.t SET r = NULL`},
 		{fault.UniqueViolation, `INSERT INTO s.t (id) VALUES (7)`},
 		{fault.UniqueViolation, `INSERT INTO s.t (id) VALUES (1), (1)`},
