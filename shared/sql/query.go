@@ -2,6 +2,7 @@ package sql
 
 import (
 	"context"
+	"errors"
 	"io"
 	"strconv"
 	"strings"
@@ -200,7 +201,7 @@ func (e *Engine) run(gctx *gms.Context, st *statement, node gms.Node, each func(
 	}()
 	for {
 		row, err := iter.Next(gctx)
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return nil
 		}
 		if err != nil {

@@ -123,7 +123,7 @@ func (c *scan) Next(ctx *gms.Context) (gms.Row, error) {
 			return nil, err
 		}
 		row, ok, err := c.step()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return nil, err
 		}
 		if err != nil {

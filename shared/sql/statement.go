@@ -1,6 +1,7 @@
 package sql
 
 import (
+	"errors"
 	"strings"
 
 	ast "github.com/dolthub/vitess/go/vt/sqlparser"
@@ -20,7 +21,7 @@ func parse(text string) (stmt ast.Statement, err error) {
 		}
 	}()
 	stmt, err = ast.Parse(text)
-	if err == ast.ErrEmpty {
+	if errors.Is(err, ast.ErrEmpty) {
 		return nil, fault.New(fault.ValidationFailed, "the statement is empty")
 	}
 	if err != nil {

@@ -41,7 +41,7 @@ type memStore struct {
 	catalogs map[ulid.ULID]*table.Catalog
 }
 
-func newMemStore(t *testing.T) *memStore {
+func newMemStore(t testing.TB) *memStore {
 	t.Helper()
 	log := logrus.New()
 	log.SetOutput(io.Discard)
