@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"runtime"
 	"sync"
+	"sync/atomic"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -15,22 +16,24 @@ import (
 // failed flush again for ever and lets writers wait meanwhile; a failed write of
 // its manifest it calls fatal, and expects the process to end there and then.
 // Neither may hang or crash the server, which has to say why it stops: so the
-// first failure is final, is told, and whoever waits is let go. The log is
-// whole; the next start replays it.
+// first failure is final, is told, whoever waits is let go, and no further file
+// is begun. The log is whole; the next start replays it.
 //
 // Refused: a panic, as Pebble would have it, which kills the process before
-// anybody can ask it why; and waiting for a retry, which lets a full disk hold
-// every commit.
+// anybody can ask it why; and its retries, which on a full disk hold every
+// commit and a processor for as long as the disk is full.
 type guard struct {
-	tell   func(error)
-	once   sync.Once
-	err    error         // set before failed is closed
-	failed chan struct{} // closed at the first failure
-	dead   chan struct{} // closed when Pebble could not go on
+	tell    func(error)
+	once    sync.Once
+	err     error         // set before failed is closed
+	failed  chan struct{} // closed at the first failure
+	opening atomic.Bool
 }
 
 func newGuard(tell func(error)) *guard {
-	return &guard{tell: tell, failed: make(chan struct{}), dead: make(chan struct{})}
+	g := &guard{tell: tell, failed: make(chan struct{})}
+	g.opening.Store(true)
+	return g
 }
 
 // fail records and tells the first failure. Pebble calls it under its locks.
@@ -104,37 +107,82 @@ func (l pebbleLog) Errorf(format string, args ...any) {
 func (l pebbleLog) Fatalf(format string, args ...any) {
 	msg := fmt.Sprintf(format, args...)
 	l.log.WithField("detail", msg).Error("state store failed")
-	l.g.fail(errors.New(msg))
+	l.g.stop(errors.New(msg))
+}
+
+// stop keeps a goroutine of Pebble's from going on after err. It is ended, so
+// that it gives its locks back; but during the opening it is held until the
+// process ends: on the way out Pebble would free what the compactions that it
+// has started already still use, and crash.
+func (g *guard) stop(err error) {
+	g.fail(err)
+	if g.opening.Load() {
+		select {}
+	}
 	runtime.Goexit()
 }
 
 // guardedFS is the file system as Pebble gets it. After a failure it holds, until
 // the process ends, the goroutine that begins a file, which is a flush or
 // compaction that is tried again; it cannot be ended, as Pebble's cleaning up
-// half-way through panics. One whose fsync of a directory has failed it ends,
-// where Pebble would panic in a goroutine of its own.
+// half-way through panics. It stops one whose fsync of a directory has failed,
+// where Pebble would panic, and during the opening one whose write has failed.
 type guardedFS struct {
 	vfs.FS
 	g *guard
+}
+
+// opened stops the caller if a write failed while the state is being opened.
+func (fs guardedFS) opened(err error) error {
+	if err != nil && fs.g.opening.Load() {
+		fs.g.stop(err)
+	}
+	return err
 }
 
 func (fs guardedFS) Create(name string, c vfs.DiskWriteCategory) (vfs.File, error) {
 	if fs.g.hasFailed() {
 		select {}
 	}
-	return fs.FS.Create(name, c)
+	f, err := fs.FS.Create(name, c)
+	if err != nil {
+		return nil, fs.opened(err)
+	}
+	if !fs.g.opening.Load() {
+		return f, nil
+	}
+	return guardedFile{f, fs}, nil
+}
+
+func (fs guardedFS) Rename(oldname, newname string) error {
+	return fs.opened(fs.FS.Rename(oldname, newname))
 }
 
 func (fs guardedFS) OpenDir(name string) (vfs.File, error) {
 	f, err := fs.FS.OpenDir(name)
 	if err != nil {
-		return nil, err
+		return nil, fs.opened(err)
 	}
 	return guardedDir{f, fs.g}, nil
 }
 
 // Unwrap implements vfs.FS.
 func (fs guardedFS) Unwrap() vfs.FS { return fs.FS }
+
+// guardedFile is a file that was begun during the opening.
+type guardedFile struct {
+	vfs.File
+	fs guardedFS
+}
+
+func (f guardedFile) Write(p []byte) (int, error) {
+	n, err := f.File.Write(p)
+	return n, f.fs.opened(err)
+}
+
+func (f guardedFile) Sync() error { return f.fs.opened(f.File.Sync()) }
+
+func (f guardedFile) SyncData() error { return f.fs.opened(f.File.SyncData()) }
 
 type guardedDir struct {
 	vfs.File
@@ -143,8 +191,7 @@ type guardedDir struct {
 
 func (d guardedDir) Sync() error {
 	if err := d.File.Sync(); err != nil {
-		d.g.fail(fmt.Errorf("fsync of a directory of the state: %w", err))
-		runtime.Goexit()
+		d.g.stop(fmt.Errorf("fsync of a directory of the state: %w", err))
 	}
 	return nil
 }

@@ -117,6 +117,7 @@ func Open(o Options) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open the state in %s: %w", o.Dir, err)
 	}
+	g.opening.Store(false)
 	return &Store{db: <-opened, guard: g}, nil
 }
 
