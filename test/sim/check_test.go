@@ -34,7 +34,11 @@ const newcomer = 1000
 // lets clients go on. It returns the log as they leave it, folded. opened, if
 // set, is called when the directory is open.
 func (ev *evidence) examine(fs vfs.FS, seed uint64, opened func()) (f *folded, err error) {
-	e, err := engine.Open(context.Background(), config(), deps(fs, seed))
+	cfg := config()
+	// What the clients add must still be in the log when it is read: with
+	// segments this large nothing rolls, and so nothing is trimmed, meanwhile.
+	cfg.SegmentBytes = 8 * segmentBytes
+	e, err := engine.Open(context.Background(), cfg, deps(fs, seed))
 	if err != nil {
 		return nil, fmt.Errorf("the directory does not open: %w", err)
 	}
