@@ -48,7 +48,7 @@ type MismatchError struct {
 }
 
 func (e *MismatchError) Error() string {
-	return fmt.Sprintf("state mismatch at LSN %d: %s: the log says %s, the state says %s; the node must not go on: restore it with oc-pitr restore --latest --data-dir <new dir>, or move the state directory away so that it is rebuilt from the log", e.LSN, e.What, e.Want, e.Got)
+	return fmt.Sprintf("state mismatch at LSN %d: %s: the log says %s, the state says %s; the node must not go on: move the directory state away, copy the newest directory in checkpoints to state, and start again, so that it replays the log from there", e.LSN, e.What, e.Want, e.Got)
 }
 
 // Replay applies every frame of src to the store, which stands at from. Decoding

@@ -33,10 +33,10 @@ func VerifyFull(s *table.Snapshot) (Scanned, error) {
 func Join(at table.Applied, first, last lsn.LSN, chainAt func(lsn.LSN) (lsn.Chain, error)) error {
 	n := at.Pos.LSN
 	if n > last {
-		return &MismatchError{LSN: n, What: "the state is ahead of the log", Want: fmt.Sprintf("at most %d", last), Got: fmt.Sprint(n)}
+		return &MismatchError{LSN: n, What: "the state is ahead of the log", Want: fmt.Sprintf("it ends at %d", last), Got: fmt.Sprintf("it stands at %d", n)}
 	}
 	if n+1 < first {
-		return &MismatchError{LSN: n, What: "the log no longer reaches back to the state", Want: fmt.Sprintf("a log from LSN %d", n+1), Got: fmt.Sprintf("a log from LSN %d", first)}
+		return &MismatchError{LSN: n, What: "the log no longer reaches back to the state", Want: fmt.Sprintf("it begins at %d", first), Got: fmt.Sprintf("it stands at %d", n)}
 	}
 	if n < first || n == 0 {
 		return nil // the frame itself is gone; the next one's chain covers it

@@ -53,7 +53,7 @@ func (g *guard) listener(dir string) *pebble.EventListener {
 	return &pebble.EventListener{
 		BackgroundError: g.fail,
 		DataCorruption: func(i pebble.DataCorruptionInfo) {
-			g.fail(fmt.Errorf("%s is damaged: %w; stop the server and move %s away, so that the next start rebuilds it from the log; if the log no longer reaches back to LSN 1, run oc-pitr restore --latest --data-dir <new dir>", i.Path, i.Details, dir))
+			g.fail(fmt.Errorf("%s is damaged: %w; stop the server and move %s away, so that the next start rebuilds it from the log; if the log no longer reaches back to LSN 1, copy the newest directory in checkpoints to its place first", i.Path, i.Details, dir))
 		},
 	}
 }
