@@ -180,9 +180,11 @@ func (c *Compiler) compile(t *schema.Table, exprs []ast.Expr, o compileOptions) 
 
 // bind points the column references of an expression at places in the row.
 func (x *rowExpression) bind(e gms.Expression, columns gms.Schema, seen []bool) (gms.Expression, error) {
-	e, _, err := transform.Expr(e, ownRegexp)
-	if err != nil {
-		return nil, err
+	for _, own := range []transform.ExprFunc{ownRegexp, exactIntegers} {
+		var err error
+		if e, _, err = transform.Expr(e, own); err != nil {
+			return nil, err
+		}
 	}
 	bound, _, err := transform.Expr(e, func(e gms.Expression) (gms.Expression, transform.TreeIdentity, error) {
 		f, ok := e.(*expression.GetField)

@@ -278,6 +278,60 @@ func TestPlannerFaultsStayFixed(t *testing.T) {
 	}
 }
 
+// TestIntegersDoNotWrap: what the planner would compute modulo 2^64, or cut to
+// the signed range, is computed exactly or refused, wherever it stands.
+func TestIntegersDoNotWrap(t *testing.T) {
+	f := newFixture(t, `CREATE TABLE t.i (id BIGINT PRIMARY KEY, n BIGINT, u BIGINT UNSIGNED, CONSTRAINT c CHECK (n + 1 > n))`,
+		`INSERT INTO t.i VALUES (1,9223372036854775806,18446744073709551615),(2,-9223372036854775808,9223372036854775807),(3,NULL,3)`)
+	for _, c := range []struct{ sql, want string }{
+		{`SELECT n + 1 AS v FROM t.i WHERE id = 1`, `[{"v":9223372036854775807}]`},
+		{`SELECT n - n AS v, n + 9223372036854775807 AS w FROM t.i WHERE id = 2`, `[{"v":0,"w":-1}]`},
+		{`SELECT u - 9223372036854775808 AS v FROM t.i WHERE id = 1`, `[{"v":9223372036854775807}]`},
+		{`SELECT u * 0 - 1 AS v, -u AS w, 1 - u AS x FROM t.i WHERE id = 2`, `[{"v":-1,"w":-9223372036854775807,"x":-9223372036854775806}]`},
+		{`SELECT n + 1 AS v, n * u AS w FROM t.i WHERE id = 3`, `[{"v":null,"w":null}]`},
+		{`SELECT CAST(u AS DECIMAL(40,0)) + 1 AS v FROM t.i WHERE id = 1`, `[{"v":18446744073709551616}]`},
+	} {
+		if got := f.rows(c.sql); got != c.want {
+			t.Errorf("%s\n got %s\nwant %s", c.sql, got, c.want)
+		}
+	}
+	for _, sql := range []string{
+		`SELECT n + 2 FROM t.i WHERE id = 1`, `SELECT n - 1 FROM t.i WHERE id = 2`, `SELECT n * 2 FROM t.i WHERE id = 1`, `SELECT -1 * n FROM t.i WHERE id = 2`,
+		`SELECT u * 1 FROM t.i WHERE id = 1`, `SELECT -u FROM t.i WHERE id = 1`, `SELECT u + u FROM t.i WHERE id = 1`, `SELECT 9223372036854775807 + 1`,
+		`UPDATE t.i SET n = n + 2 WHERE id = 1`, `UPDATE t.i SET u = u - 1 WHERE id = 1`, `INSERT INTO t.i VALUES (4, 9223372036854775807 + 1, 1)`,
+		`INSERT INTO t.i VALUES (1, 5, 1) ON DUPLICATE KEY UPDATE n = n + 2`,
+	} {
+		if got := f.refused(fault.ValidationFailed, sql).Message; !strings.Contains(got, "out of the range") {
+			t.Errorf("%s: %s", sql, got)
+		}
+	}
+	f.refused(fault.CheckViolation, `INSERT INTO t.i VALUES (4, 9223372036854775807, 1)`)
+	if got := f.rows(`SELECT n, u FROM t.i WHERE id = 1`); got != `[{"n":9223372036854775806,"u":18446744073709551615}]` {
+		t.Error(got)
+	}
+}
+
+// TestJoinsAreBounded: a join of many tables is refused before it is planned.
+func TestJoinsAreBounded(t *testing.T) {
+	f := newFixture(t, `CREATE TABLE t.j (id BIGINT PRIMARY KEY)`, `INSERT INTO t.j VALUES (1)`)
+	chain := func(n int) string {
+		from, where := "t.j t0", "1 = 1"
+		for i := 1; i < n; i++ {
+			from += fmt.Sprintf(", t.j t%d", i)
+			where += fmt.Sprintf(" AND t%d.id = t%d.id", i-1, i)
+		}
+		return "SELECT COUNT(*) AS n FROM " + from + " WHERE " + where
+	}
+	if got := f.rows(chain(7)); got != `[{"n":1}]` {
+		t.Error(got)
+	}
+	for _, sql := range []string{chain(maxJoined + 1), "SELECT * FROM (" + chain(maxJoined+1) + ") AS x", "SELECT 1 WHERE EXISTS (" + chain(maxJoined+1) + ")", "WITH x AS (" + chain(maxJoined+1) + ") SELECT * FROM x"} {
+		if got := f.refused(fault.Unsupported, sql).Message; !strings.Contains(got, "can be planned") {
+			t.Errorf("%.60s: %s", sql, got)
+		}
+	}
+}
+
 func TestCountIsExactInATransaction(t *testing.T) {
 	f := shopFixture(t)
 	tx := f.exec("BEGIN").TxID

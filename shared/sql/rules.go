@@ -21,11 +21,13 @@ func addRules(a *analyzer.Analyzer) error {
 		apply  analyzer.RuleFunc
 	}{
 		{"applyDefaultSelectLimit", onExpressions(ownRegexp, false)},
+		{"applyDefaultSelectLimit", onExpressions(exactIntegers, false)},
 		{"replaceCountStar", onExpressions(countOfNull, false)},
 		{"simplifyFilters", onExpressions(wholeLike, true)},
 		{"unnestExistsSubqueries", onExpressions(keepNotExists, true)},
 		{"optimizeJoins", onExpressions(sameType, false)},
 		{"optimizeJoins", chooseIndexes},
+		{"optimizeJoins", boundJoins},
 		{"optimizeJoins", setOrdered(false)},
 		{"replaceAgg", setOrdered(true)},
 	} {
