@@ -148,6 +148,7 @@ func guarded(e *errorRun) error {
 func (e *errorRun) run() error {
 	e.disk.Inject(e.fault())
 	serveErr := e.serve()
+	e.disk.Heal()
 	met := e.disk.CallCount() >= e.n
 	if !met {
 		return errors.New("the fault was never met")
