@@ -2,12 +2,15 @@ package sql
 
 import (
 	"math"
+	"math/big"
 	"math/bits"
 
 	gms "github.com/dolthub/go-mysql-server/sql"
 	"github.com/dolthub/go-mysql-server/sql/expression"
+	"github.com/dolthub/go-mysql-server/sql/expression/function/aggregation"
 	"github.com/dolthub/go-mysql-server/sql/transform"
 	"github.com/dolthub/go-mysql-server/sql/types"
+	"github.com/shopspring/decimal"
 
 	"originchain/shared/fault"
 )
@@ -28,6 +31,64 @@ func exactIntegers(e gms.Expression) (gms.Expression, transform.TreeIdentity, er
 		}
 	}
 	return e, transform.SameTree, nil
+}
+
+// exactSum makes SUM of whole numbers add them as decimals: the planner adds
+// doubles, which are not exact above 2^53. Sums over a window stay doubles.
+func exactSum(e gms.Expression) (gms.Expression, transform.TreeIdentity, error) {
+	sum, ok := e.(*aggregation.Sum)
+	if !ok || sum.Window() != nil || !whole(sum.Child) {
+		return e, transform.SameTree, nil
+	}
+	return &wholeSum{sum}, transform.NewTree, nil
+}
+
+// wholeSum is SUM of whole numbers.
+type wholeSum struct{ *aggregation.Sum }
+
+var _ gms.Aggregation = (*wholeSum)(nil)
+
+// WithChildren implements gms.Expression.
+func (s *wholeSum) WithChildren(children ...gms.Expression) (gms.Expression, error) {
+	made, err := s.Sum.WithChildren(children...)
+	if err != nil {
+		return nil, err
+	}
+	exact, _, err := exactSum(made)
+	return exact, err
+}
+
+// NewBuffer implements gms.Aggregation.
+func (s *wholeSum) NewBuffer() (gms.AggregationBuffer, error) {
+	return &wholeSumBuffer{AggregationBuffer: aggregation.NewSumBuffer(
+		expression.NewConvertWithLengthAndScale(s.Child, expression.ConvertToDecimal, types.DecimalTypeMaxPrecision, 0)), as: s.Type()}, nil
+}
+
+// wholeSumBuffer gives a decimal sum the type that the columns above were bound
+// to, where it fits; a larger one stays a decimal.
+type wholeSumBuffer struct {
+	gms.AggregationBuffer
+	as gms.Type
+}
+
+// Eval implements gms.AggregationBuffer.
+func (b *wholeSumBuffer) Eval(ctx *gms.Context) (any, error) {
+	sum, err := b.AggregationBuffer.Eval(ctx)
+	if err != nil || sum == nil {
+		return nil, err
+	}
+	d, ok := sum.(decimal.Decimal)
+	if !ok {
+		return sum, nil
+	}
+	// The planner's conversion of a decimal saturates without a word.
+	switch n := d.BigInt(); {
+	case types.IsUnsigned(b.as) && n.IsUint64():
+		return n.Uint64(), nil
+	case !types.IsUnsigned(b.as) && n.IsInt64():
+		return n.Int64(), nil
+	}
+	return sum, nil
 }
 
 func whole(e gms.Expression) bool {
@@ -103,6 +164,11 @@ func evalWhole(ctx *gms.Context, e gms.Expression, row gms.Row) (m magnitude, ok
 	v, err := e.Eval(ctx, row)
 	if err != nil || v == nil {
 		return m, false, err
+	}
+	if d, ok := v.(decimal.Decimal); ok { // a sum beyond the range of its type
+		n := d.BigInt()
+		abs := new(big.Int).Abs(n)
+		return magnitude{negative: n.Sign() < 0, over: !abs.IsUint64(), abs: abs.Uint64()}, true, nil
 	}
 	var to gms.Type = types.Int64
 	if types.IsUnsigned(e.Type()) {

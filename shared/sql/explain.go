@@ -18,7 +18,7 @@ import (
 // query, the rows and the time of every node. A statement that writes is planned
 // and never run.
 func (e *Engine) explain(ctx context.Context, cmd *command, tx Tx, s *ast.Explain) (*Result, error) {
-	switch s.ExplainFormat {
+	switch strings.ToLower(s.ExplainFormat) {
 	case "", ast.TreeStr, ast.TraditionalStr:
 	default:
 		return nil, fault.New(fault.Unsupported, "EXPLAIN FORMAT=%s is not available; the plan is a text tree", strings.ToUpper(s.ExplainFormat))

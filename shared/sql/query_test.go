@@ -62,6 +62,7 @@ func TestSelectShapes(t *testing.T) {
 		{sql: `SELECT COUNT(*) FROM shop.orders`, want: `[{"COUNT(*)":5}]`},
 		{sql: `SELECT COUNT(NULL) AS n FROM shop.orders`, want: `[{"n":0}]`},
 		{sql: `SELECT MIN(id) AS a, MAX(id) AS b FROM shop.orders`, want: `[{"a":1,"b":5}]`},
+		{sql: "SELECT 1 , 2\t,\n 3+4, a.* FROM (SELECT 5 , 6+1) a", want: `[{"1":1,"2":2,"3+4":7,"5":5,"6+1":7}]`},
 		{sql: `SELECT DATE('2024-05-06 07:08:09') AS d, TIMESTAMP('2024-05-06 07:08:09') AS t`, want: `[{"d":"2024-05-06","t":"2024-05-06 07:08:09"}]`},
 	} {
 		if got := f.rows(c.sql, c.params...); got != c.want {
@@ -247,6 +248,9 @@ func TestExplainAnalyze(t *testing.T) {
 	}
 	f.refused(fault.ValidationFailed, `EXPLAIN ANALYZE DELETE FROM t.big WHERE id = 3`)
 	f.refused(fault.ValidationFailed, `EXPLAIN FORMAT=JSON SELECT 1`)
+	if tree, plain := f.exec(`EXPLAIN FORMAT=TREE SELECT 1`).Plan, f.exec(`EXPLAIN SELECT 1`).Plan; tree != plain || tree == "" {
+		t.Errorf("FORMAT=TREE: %q, want %q", tree, plain)
+	}
 	if got := f.rows(`SELECT COUNT(*) AS n FROM t.big`); got != `[{"n":100}]` {
 		t.Error(got)
 	}
@@ -328,6 +332,23 @@ func TestJoinsAreBounded(t *testing.T) {
 	for _, sql := range []string{chain(maxJoined + 1), "SELECT * FROM (" + chain(maxJoined+1) + ") AS x", "SELECT 1 WHERE EXISTS (" + chain(maxJoined+1) + ")", "WITH x AS (" + chain(maxJoined+1) + ") SELECT * FROM x"} {
 		if got := f.refused(fault.Unsupported, sql).Message; !strings.Contains(got, "can be planned") {
 			t.Errorf("%.60s: %s", sql, got)
+		}
+	}
+}
+
+// TestSumOfIntegersIsExact: not the double that is nearest to it.
+func TestSumOfIntegersIsExact(t *testing.T) {
+	f := newFixture(t, `CREATE TABLE t.s (id BIGINT PRIMARY KEY, k BIGINT, n BIGINT, u BIGINT UNSIGNED, x DOUBLE)`,
+		`INSERT INTO t.s VALUES (1,1,9007199254740993,18446744073709551615,0.5),(2,1,2,1,1),(3,2,NULL,NULL,NULL)`)
+	for _, c := range []struct{ sql, want string }{
+		{`SELECT SUM(n) AS n, SUM(u) AS u, SUM(x) AS x, SUM(id) AS i FROM t.s`, `[{"n":9007199254740995,"u":18446744073709551616,"x":1.5,"i":6}]`},
+		{`SELECT k, SUM(n) AS n FROM t.s GROUP BY k HAVING SUM(n) > 5 OR SUM(n) IS NULL ORDER BY k`, `[{"k":1,"n":9007199254740995},{"k":2,"n":null}]`},
+		{`SELECT v + 1 AS w FROM (SELECT SUM(n) AS v FROM t.s) AS y WHERE v = 9007199254740995`, `[{"w":9007199254740996}]`},
+		{`SELECT k FROM t.s GROUP BY k ORDER BY SUM(id) DESC, k LIMIT 1`, `[{"k":1}]`},
+		{`SELECT SUM(id) / 4 AS h, SUM(DISTINCT k) AS d FROM t.s`, `[{"h":1.5,"d":3}]`},
+	} {
+		if got := f.rows(c.sql); got != c.want {
+			t.Errorf("%s\n got %s\nwant %s", c.sql, got, c.want)
 		}
 	}
 }

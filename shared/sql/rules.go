@@ -22,6 +22,7 @@ func addRules(a *analyzer.Analyzer) error {
 	}{
 		{"applyDefaultSelectLimit", onExpressions(ownRegexp, false)},
 		{"applyDefaultSelectLimit", onExpressions(exactIntegers, false)},
+		{"applyDefaultSelectLimit", onExpressions(exactSum, false)},
 		{"replaceCountStar", onExpressions(countOfNull, false)},
 		{"simplifyFilters", onExpressions(wholeLike, true)},
 		{"unnestExistsSubqueries", onExpressions(keepNotExists, true)},

@@ -27,7 +27,14 @@ func parse(text string) (stmt ast.Statement, err error) {
 	if err != nil {
 		return nil, fault.New(fault.ValidationFailed, "%s", err.Error())
 	}
-	return stmt, nil
+	// A column without an alias is named by its text, to which the parser counts
+	// the comma before it where white space stands before that.
+	return stmt, ast.Walk(func(n ast.SQLNode) (bool, error) {
+		if e, ok := n.(*ast.AliasedExpr); ok {
+			e.InputExpression = strings.TrimLeft(e.InputExpression, ", \t\r\n")
+		}
+		return true, nil
+	}, stmt)
 }
 
 // unsupported names a statement that is not available, and what to do instead.
