@@ -4,8 +4,10 @@ import (
 	"time"
 
 	gms "github.com/dolthub/go-mysql-server/sql"
+	"github.com/dolthub/go-mysql-server/sql/expression/function/aggregation"
 	"github.com/dolthub/go-mysql-server/sql/plan"
 	"github.com/dolthub/go-mysql-server/sql/rowexec"
+	"github.com/dolthub/go-mysql-server/sql/transform"
 )
 
 // executor stands before the planner's own executor. It watches the nodes that
@@ -69,8 +71,24 @@ func turns(n gms.Node) bool {
 
 // keepsRows tells the nodes that hold the rows of their children in memory.
 func keepsRows(n gms.Node) bool {
-	switch n.(type) {
+	switch n := n.(type) {
 	case *plan.Sort, *plan.Window, *plan.HashLookup, *plan.CachedResults, *plan.RecursiveCte:
+		return true
+	case *plan.GroupBy:
+		for _, e := range n.SelectedExprs {
+			if transform.InspectExpr(e, collects) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// collects tells the aggregates that keep a value of every row. The others keep
+// one of each group, or of each different value.
+func collects(e gms.Expression) bool {
+	switch e.(type) {
+	case *aggregation.JsonArray, *aggregation.JSONObjectAgg:
 		return true
 	}
 	return false

@@ -424,6 +424,8 @@ func TestMemoryIsBounded(t *testing.T) {
 		`SELECT MAX(s) FROM (SELECT REPEAT(pad, 10000) AS s FROM t.big) AS x`,
 		`SELECT LENGTH(GROUP_CONCAT(REPEAT(pad, 10000))) FROM t.big`,
 		`UPDATE t.big SET pad = 'x' ORDER BY pad`,
+		`SELECT JSON_LENGTH(JSON_ARRAYAGG(a.pad)) FROM t.big a`,
+		`SELECT JSON_LENGTH(JSON_OBJECTAGG(a.id, a.pad)) FROM t.big a`,
 	} {
 		f.refused(fault.BodyTooLarge, sql)
 	}
