@@ -69,7 +69,7 @@ fuzz: toolchain ## run every fuzz target for FUZZTIME
 
 .PHONY: sim
 sim: toolchain ## crash the engine at every disk call: SEED= first seed, N= how many
-	go test ./test/sim -run Sim -count=1 -timeout 0 -v -seed=$(SEED) -n=$(N)
+	go test ./test/sim -run Sim -count=1 -timeout 0 -v -args -seed=$(SEED) -n=$(N)
 
 .PHONY: kill9
 kill9: build ## kill -9 a server under load again and again (ARGS="--rounds 50 --seed 7")

@@ -50,15 +50,14 @@ CREATE TABLE flights (id bigint PRIMARY KEY, date text NOT NULL, delay bigint NO
 `
 
 // Start makes a cluster below dir and starts it. Stop ends it and removes it.
-func Start(ctx context.Context, dir string) (c *Cluster, err error) {
+func Start(ctx context.Context, dir string) (_ *Cluster, err error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, startLimit, fmt.Errorf("PostgreSQL did not start within %s", startLimit))
 	defer cancel()
-	c = &Cluster{}
+	c := &Cluster{}
 	if c.bin, err = find(ctx); err != nil {
 		return nil, err
 	}
-	// The socket's path may have 107 bytes: a directory below /tmp, whatever dir is.
-	if c.dir, err = os.MkdirTemp(dir, "pg-"); err != nil {
+	if c.dir, err = os.MkdirTemp(base(dir), "pg-"); err != nil {
 		return nil, err
 	}
 	defer func() {
@@ -88,6 +87,18 @@ func Start(ctx context.Context, dir string) (c *Cluster, err error) {
 	}
 	c.Version = said[0]
 	return c, os.WriteFile(filepath.Join(c.dir, "insert.sql"), []byte(script), 0o644)
+}
+
+// base is where the cluster goes: the system's temporary directory when it is on
+// the disk that is measured, because the user that runs the cluster can reach it
+// and a socket's path has 107 bytes at most; else dir.
+func base(dir string) string {
+	var want, have syscall.Stat_t
+	tmp := os.TempDir()
+	if syscall.Stat(dir, &want) == nil && syscall.Stat(tmp, &have) == nil && want.Dev == have.Dev {
+		return tmp
+	}
+	return dir
 }
 
 // find returns the directory of PostgreSQL's programs, installing them when
