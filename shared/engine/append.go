@@ -111,7 +111,7 @@ func (e *Engine) append() {
 		e.durable <- g
 		if g.small {
 			<-e.answered
-			e.gather()
+			e.gather(len(taken))
 		}
 	}
 }
@@ -121,19 +121,24 @@ const (
 	// fsync takes, so the appender lets it be answered before it takes the next
 	// group. The application of a larger one overlaps with what follows.
 	smallGroupBytes = 256 << 10
-	// maxGatherRounds bounds how often one group is waited for to grow.
-	maxGatherRounds = 64
+	// maxGatherRounds bounds how often one group is waited for to grow. On a
+	// busy processor each round lets everything that is ready run first.
+	maxGatherRounds = 8
 )
 
 // gather lets the writers that were just answered come back with their next
 // commits, so that they share the next fsync instead of every second one: with
 // as many writers as before, groups are half as large again. It only gives the
-// processor to what is ready to run, and ends when nothing is added any more. A
-// timer would cost a lone writer more than the fsync does; this costs it nothing,
-// since after its answer nothing is ready.
-func (e *Engine) gather() {
+// processor to what is ready to run, and ends when nothing is added any more, or
+// as many have come as were answered. A timer would cost a lone writer more than
+// the fsync does; this costs it nothing, since after its answer nothing is ready.
+func (e *Engine) gather(answered int) {
+	enough := e.queue.length() + answered
 	for range maxGatherRounds {
 		before := e.queue.length()
+		if before >= enough {
+			return
+		}
 		runtime.Gosched()
 		if len(e.proposals) == 0 && e.queue.length() == before {
 			return
