@@ -84,8 +84,8 @@ func readTree(t *testing.T, root fs.FS) (tree []*source) {
 	return tree
 }
 
-// built is false for a file that no build takes in, such as the list of
-// requirements in deps.go.
+// built is false for a file that no build takes in, such as one that only
+// pins requirements.
 func built(text string) bool {
 	for line := range strings.Lines(text) {
 		if strings.HasPrefix(line, "package ") {
