@@ -129,7 +129,7 @@ func (e *Engine) planUpdate(tx Tx, s *ast.Update) (*target, *ast.Select, []assig
 	if err != nil {
 		return nil, nil, nil, err
 	}
-	assigned, exprs, err := w.assignments(ast.AssignmentExprs(s.Exprs))
+	assigned, exprs, err := w.assignments(s.Exprs)
 	if err != nil {
 		return nil, nil, nil, err
 	}

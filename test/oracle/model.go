@@ -176,7 +176,7 @@ func RowName(tableID string, pk []schema.Value) string {
 	return "row " + tableID + " " + RowValue(pk)
 }
 
-// TableName, RecordName and AnswerName are the other names among Effects.
+// TableName is the name of a table among Effects.
 func TableName(tableID string) string { return "table " + tableID }
 
 // RecordName names a tenant's or token's record.
