@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/json"
 	"fmt"
@@ -30,6 +31,7 @@ func TestStopDrainsWhatIsUnderWay(t *testing.T) {
 	if _, err := feed.Write([]byte(`{"id":1,"text":"before"}` + "\n")); err != nil {
 		t.Fatal(err)
 	}
+	waitUntilUnderWay(t, n)
 	stopped := make(chan struct{})
 	go func() {
 		defer close(stopped)
@@ -72,6 +74,22 @@ func (n *node) postStream(path string, body io.Reader) error {
 		return fmt.Errorf("%d %s", resp.StatusCode, text)
 	}
 	return resp.Body.Close()
+}
+
+// waitUntilUnderWay waits until the server has begun a request: what the client
+// has written may still be on its way, and a connection on which no request has
+// begun may be closed by a stop. Public routes, as the one asked here, do not count.
+func waitUntilUnderWay(t *testing.T, n *node) {
+	t.Helper()
+	for {
+		resp, err := n.client.Do(t.Context(), call.Request{Method: http.MethodGet, Path: "/metrics"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if bytes.Contains(resp.Body, []byte("\noc_requests_in_flight 1\n")) {
+			return
+		}
+	}
 }
 
 // waitUntilStopping returns when the server takes no more requests: it closed
