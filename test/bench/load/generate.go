@@ -4,19 +4,18 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"strconv"
-	"sync/atomic"
 )
 
-// generator writes requests. It is shared by all connections.
+// generator writes requests.
 type generator struct {
 	spec   *Spec
 	head   []byte // up to the part that differs
-	nextID atomic.Int64
+	nextID int64
 }
 
 func newGenerator(s *Spec) *generator {
 	g := &generator{spec: s}
-	g.nextID.Store(s.FirstID)
+	g.nextID = s.FirstID
 	common := fmt.Sprintf(" HTTP/1.1\r\nHost: %s\r\nAuthorization: Bearer %s\r\n", s.Address, s.Token)
 	base := "/v1/tenants/" + s.Tenant
 	switch s.Kind {
@@ -53,7 +52,8 @@ func (g *generator) append(dst []byte, rng *rand.Rand) []byte {
 func (g *generator) insert(dst []byte, rng *rand.Rand) []byte {
 	var body [256]byte
 	b := append(body[:0], `{"id":`...)
-	b = strconv.AppendInt(b, g.nextID.Add(1)-1, 10)
+	b = strconv.AppendInt(b, g.nextID, 10)
+	g.nextID++
 	b = append(b, `,"date":"2001/01/14 21:55","delay":`...)
 	b = strconv.AppendInt(b, rng.Int64N(200)-40, 10)
 	b = append(b, `,"distance":`...)

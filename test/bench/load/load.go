@@ -111,58 +111,34 @@ func Run(s Spec) (*Result, error) {
 		return nil, err
 	}
 	g := newGenerator(&s)
-	workers := make([]*worker, s.Connections)
-	for i := range workers {
-		w, err := dial(s.Address, g, uint64(i))
-		if err != nil {
-			return nil, errors.Join(err, closeAll(workers[:i]))
-		}
-		workers[i] = w
-	}
 	begin := time.Now().Add(s.WarmUp)
-	end := begin.Add(s.Duration)
-	if s.Rate > 0 {
-		open(workers, s.Rate, begin, end, s.WarmUp)
-	} else {
-		closed(workers, begin, end)
+	l, err := newLoop(&s, g, begin, begin.Add(s.Duration))
+	if err != nil {
+		return nil, err
+	}
+	if err := l.run(); err != nil {
+		return nil, errors.Join(err, l.close())
 	}
 	// What was under way at the end is counted; it took until now.
-	elapsed := max(s.Duration, time.Since(begin))
-	if s.Rate == 0 {
-		elapsed = time.Since(begin)
+	elapsed := time.Since(begin)
+	if s.Rate > 0 {
+		elapsed = max(s.Duration, elapsed)
 	}
-	return sum(workers, elapsed, g), closeAll(workers)
+	return l.result(elapsed), l.close()
 }
 
-func closeAll(workers []*worker) error {
-	var errs []error
-	for _, w := range workers {
-		errs = append(errs, w.conn.Close())
-	}
-	return errors.Join(errs...)
-}
-
-func sum(workers []*worker, elapsed time.Duration, g *generator) *Result {
-	r := &Result{Elapsed: elapsed, NextID: g.nextID.Load()}
-	var all []time.Duration
-	for _, w := range workers {
-		all = append(all, w.took...)
-		r.Errors += w.errors
-		if r.FirstError == "" {
-			r.FirstError = w.firstError
-		}
-	}
-	r.Requests = len(all)
-	if len(all) == 0 {
+func (l *loop) result(elapsed time.Duration) *Result {
+	r := &Result{Elapsed: elapsed, NextID: l.gen.nextID, Requests: len(l.took), Errors: l.errors, FirstError: l.firstError}
+	if len(l.took) == 0 {
 		return r
 	}
-	slices.Sort(all)
+	slices.Sort(l.took)
 	var total time.Duration
-	for _, d := range all {
+	for _, d := range l.took {
 		total += d
 	}
-	r.Mean = total / time.Duration(len(all))
-	r.P50, r.P99, r.P999, r.Max = Quantile(all, 0.5), Quantile(all, 0.99), Quantile(all, 0.999), all[len(all)-1]
+	r.Mean = total / time.Duration(len(l.took))
+	r.P50, r.P99, r.P999, r.Max = Quantile(l.took, 0.5), Quantile(l.took, 0.99), Quantile(l.took, 0.999), l.took[len(l.took)-1]
 	return r
 }
 

@@ -97,19 +97,52 @@ func TestOpenLoopCountsFromTheScheduledTime(t *testing.T) {
 }
 
 func TestScheduleIsEven(t *testing.T) {
-	from := time.Now().Add(-time.Second) // all due at once
-	due := make(chan time.Time, 100)
-	schedule(from, from.Add(time.Second), 50, due)
-	close(due)
-	n := 0
-	for at := range due {
-		if want := from.Add(time.Duration(n) * 20 * time.Millisecond); !at.Equal(want) {
-			t.Fatalf("request %d is due at %s, want %s", n, at.Sub(from), want.Sub(from))
+	from := time.Now().Add(-time.Second)
+	l := &loop{from: from, gap: float64(20 * time.Millisecond)}
+	for l.sent = range 50 {
+		if want := from.Add(time.Duration(l.sent) * 20 * time.Millisecond); !l.due().Equal(want) {
+			t.Fatalf("request %d is due at %s, want %s", l.sent, l.due().Sub(from), want.Sub(from))
 		}
-		n++
 	}
-	if n != 50 {
-		t.Fatalf("%d requests in a second at 50/s", n)
+}
+
+// However an answer is cut on its way, it is read whole.
+func TestAnswersInPieces(t *testing.T) {
+	for name, text := range map[string]string{
+		"length": "HTTP/1.1 201 Created\r\nX: y\r\nContent-Length: 5\r\n\r\nhello",
+		"chunks": "HTTP/1.1 201 Created\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nhel\r\n2\r\nlo\r\n0\r\n\r\n",
+	} {
+		for n := range len(text) {
+			if _, done, err := parseAnswer([]byte(text[:n])); done || err != nil {
+				t.Errorf("%s: %d of %d bytes: done %v, %v", name, n, len(text), done, err)
+			}
+		}
+		a, done, err := parseAnswer([]byte(text))
+		if !done || err != nil || a.status != 201 || string(a.body) != "hello" {
+			t.Errorf("%s: %+v %v %v", name, a, done, err)
+		}
+	}
+	for _, text := range []string{"SMTP/1.1 200 OK\r\n\r\n", "HTTP/1.1 abc\r\n\r\n", "HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n", "HTTP/1.1 200 OK\r\n\r\n"} {
+		if _, _, err := parseAnswer([]byte(text)); err == nil {
+			t.Errorf("%q was taken for an answer", text)
+		}
+	}
+}
+
+// A server that goes away must end the run with an error, not with silence.
+func TestABrokenConnectionIsAFailure(t *testing.T) {
+	address := serve(t, func(w http.ResponseWriter, _ *http.Request) {
+		c, _, err := w.(http.Hijacker).Hijack()
+		if err == nil {
+			err = c.Close()
+		}
+		if err != nil {
+			t.Error(err)
+		}
+	})
+	r, err := Run(Spec{Address: address, Kind: Health, Connections: 3, Duration: time.Minute})
+	if err != nil || r.Err() == nil || r.Errors != 3 {
+		t.Fatalf("%+v %v", r, err)
 	}
 }
 
