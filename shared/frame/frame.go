@@ -179,12 +179,21 @@ func putDigest(dst []byte, d lsn.Digest) {
 // frame's offset and length in front, a frame left by an earlier file, or
 // written to the wrong place, does not verify.
 func crc(seed, offset uint64, stored uint32, rest []byte) uint32 {
-	var id [20]byte
-	binary.LittleEndian.PutUint64(id[:], seed)
-	binary.LittleEndian.PutUint64(id[8:], offset)
-	binary.LittleEndian.PutUint32(id[16:], stored)
-	return crc32.Update(crc32.Update(0, castagnoli, id[:]), castagnoli, rest)
+	// By hand, since a buffer that crc32.Update gets would escape to the heap.
+	c := ^uint32(0)
+	for i := range 8 {
+		c = crcByte(c, byte(seed>>(8*i)))
+	}
+	for i := range 8 {
+		c = crcByte(c, byte(offset>>(8*i)))
+	}
+	for i := range 4 {
+		c = crcByte(c, byte(stored>>(8*i)))
+	}
+	return crc32.Update(^c, castagnoli, rest)
 }
+
+func crcByte(c uint32, b byte) uint32 { return castagnoli[byte(c)^b] ^ c>>8 }
 
 // align rounds n up to the frame boundary.
 func align(n int) int { return (n + Align - 1) &^ (Align - 1) }

@@ -32,7 +32,8 @@ type Config struct {
 // Builder collects the operations of one frame. At most one operation per key
 // leaves it, each with the hash of the pair it replaces in Base. It is a View
 // of Base with its own writes on top. One goroutine uses it at a time; after an
-// error the caller discards it, or rolls back to a Savepoint.
+// error the caller discards it, or rolls back to a Savepoint, or starts over
+// with Reset, which keeps the memory of small frames for the next one.
 type Builder struct {
 	cfg      Config
 	ops      map[string]*change
@@ -44,11 +45,15 @@ type Builder struct {
 	catalogs map[ulid.ULID]*table.Catalog
 	undo     []undo
 	logging  bool // undo is recorded only once a Savepoint was taken
+
+	changeSlab  slab[change]
+	counterSlab slab[counter]
 }
 
 // change is the net effect on one key.
 type change struct {
-	key     string
+	name    string // the key
+	key     []byte // the same, as the operation carries it
 	value   []byte
 	deleted bool
 	hash    lsn.Digest // of (key, value) when not deleted
@@ -58,11 +63,15 @@ type change struct {
 }
 
 type counter struct {
+	name   string // the key
 	key    []byte
 	now    table.Counters
 	hadOld bool
 	old    lsn.Digest
 	gone   bool // the table or index was dropped: the counter goes too
+	// written says that Finish made an operation of it; value is that put's.
+	written bool
+	value   []byte
 }
 
 // undo restores one change or counter as it was before a statement.
@@ -77,6 +86,50 @@ type undo struct {
 // New makes an empty Builder.
 func New(cfg Config) *Builder {
 	return &Builder{cfg: cfg, ops: map[string]*change{}, counters: map[string]*counter{}}
+}
+
+// keptChanges is up to how many changes a frame leaves its memory behind for the
+// next one; a larger one's maps would cost more to clear than to make.
+const keptChanges = 64
+
+// Reset makes the Builder empty, for the frame at this LSN and stamp. What
+// Finish returned before stays valid.
+func (b *Builder) Reset(at lsn.LSN, stamp int64) {
+	b.cfg.LSN, b.cfg.Stamp = at, stamp
+	if len(b.order) > keptChanges || len(b.counted) > keptChanges {
+		*b = *New(b.cfg)
+		return
+	}
+	clear(b.ops)
+	clear(b.counters)
+	b.changeSlab.reset()
+	b.counterSlab.reset()
+	b.over, b.catalogs, b.logging = nil, nil, false
+	b.order, b.counted, b.undo = b.order[:0], b.counted[:0], b.undo[:0]
+	b.ranges = nil
+}
+
+// slab hands out values whose addresses stay, in blocks of slabValues.
+type slab[T any] struct {
+	values []T
+	used   int
+}
+
+const slabValues = 4
+
+func (s *slab[T]) next() *T {
+	if s.used == len(s.values) {
+		// What was handed out of the block before stays where it is.
+		s.values, s.used = make([]T, slabValues), 0
+	}
+	s.used++
+	return &s.values[s.used-1]
+}
+
+// reset takes the last block back: nobody uses its values any more.
+func (s *slab[T]) reset() {
+	clear(s.values)
+	s.used = 0
 }
 
 // LSN is the frame's LSN, or table.RowVersionPending in a transaction.
@@ -108,7 +161,7 @@ func (b *Builder) Iter(lower, upper []byte, reverse bool) (table.Iterator, error
 // lay puts a change into the ordered copy, if there is one.
 func (b *Builder) lay(c *change) {
 	if b.over != nil {
-		b.over.Set(c.key, table.Write{Value: c.value, Deleted: c.deleted})
+		b.over.Set(c.name, table.Write{Value: c.value, Deleted: c.deleted})
 	}
 }
 
@@ -141,7 +194,8 @@ func (b *Builder) Empty() bool {
 func (c *change) effective() bool { return !c.deleted || c.hadOld }
 
 // set writes value under key and counts it under ck (nil: not counted). old and
-// hadOld are what Get just returned for key.
+// hadOld are what Get just returned for key. The keys and the value are kept:
+// nobody may change them after.
 func (b *Builder) set(ck []byte, key, value, old []byte, hadOld bool) error {
 	return b.apply(ck, key, value, false, old, hadOld)
 }
@@ -152,21 +206,23 @@ func (b *Builder) remove(ck []byte, key, old []byte) error {
 }
 
 func (b *Builder) apply(ck []byte, key, value []byte, deleted bool, cur []byte, curOK bool) error {
-	k := string(key)
-	c, known := b.ops[k]
+	c, known := b.ops[string(key)]
 	var curHash lsn.Digest
 	if known {
 		curHash = c.hash
-		b.remember(undo{change: c, was: *c})
+		b.rememberChange(c)
 	} else {
-		c = &change{key: k, hadOld: curOK, deleted: true}
+		c = b.changeSlab.next()
+		*c = change{name: string(key), key: key, hadOld: curOK, deleted: true}
 		if curOK {
 			curHash = frame.PairHash(key, cur)
 			c.old, c.oldSize = curHash, uint64(len(key)+len(cur))
 		}
-		b.ops[k] = c
+		b.ops[c.name] = c
 		b.order = append(b.order, c)
-		b.remember(undo{change: c, fresh: true})
+		if b.logging {
+			b.undo = append(b.undo, undo{change: c, fresh: true})
+		}
 	}
 	c.value, c.deleted = value, deleted
 	if !deleted {
@@ -180,7 +236,9 @@ func (b *Builder) apply(ck []byte, key, value []byte, deleted bool, cur []byte, 
 	if err != nil {
 		return err
 	}
-	b.remember(undo{counter: n, total: n.now})
+	if b.logging {
+		b.undo = append(b.undo, undo{counter: n, total: n.now})
+	}
 	if curOK {
 		n.now.Entries--
 		n.now.Bytes -= uint64(len(key) + len(cur))
@@ -203,14 +261,15 @@ func (b *Builder) counter(key []byte) (*counter, error) {
 	if err != nil {
 		return nil, err
 	}
-	n := &counter{key: key, hadOld: ok}
+	n := b.counterSlab.next()
+	*n = counter{name: string(key), key: key, hadOld: ok}
 	if ok {
 		if n.now, err = table.DecodeCounters(raw); err != nil {
 			return nil, err
 		}
 		n.old = frame.PairHash(key, raw)
 	}
-	b.counters[string(key)] = n
+	b.counters[n.name] = n
 	b.counted = append(b.counted, n)
 	return n, nil
 }
@@ -229,9 +288,9 @@ func (b *Builder) Savepoint() int {
 	return len(b.undo)
 }
 
-func (b *Builder) remember(u undo) {
+func (b *Builder) rememberChange(c *change) {
 	if b.logging {
-		b.undo = append(b.undo, u)
+		b.undo = append(b.undo, undo{change: c, was: *c})
 	}
 }
 
@@ -245,10 +304,10 @@ func (b *Builder) Rollback(savepoint int) {
 		case u.counter != nil:
 			u.counter.now = u.total
 		case u.fresh:
-			delete(b.ops, u.change.key)
+			delete(b.ops, u.change.name)
 			b.order = b.order[:len(b.order)-1]
 			if b.over != nil {
-				b.over.Remove(u.change.key)
+				b.over.Remove(u.change.name)
 			}
 		default:
 			*u.change = u.was
@@ -258,10 +317,10 @@ func (b *Builder) Rollback(savepoint int) {
 	b.undo = b.undo[:savepoint]
 }
 
-// Finish returns the frame's operations and what they add to the state digest.
-// Counters come last, as absolute puts, once each.
-func (b *Builder) Finish() ([]frame.Op, lsn.Digest, error) {
-	ops := make([]frame.Op, 0, len(b.ranges)+len(b.order)+len(b.counted))
+// Finish appends the frame's operations to ops, which may be nil, and returns
+// them with what they add to the state digest. Counters come last, as absolute
+// puts, once each.
+func (b *Builder) Finish(ops []frame.Op) ([]frame.Op, lsn.Digest, error) {
 	var delta lsn.Digest
 	for _, r := range b.ranges {
 		ops = append(ops, r)
@@ -271,7 +330,7 @@ func (b *Builder) Finish() ([]frame.Op, lsn.Digest, error) {
 		if !c.effective() {
 			continue
 		}
-		op := frame.Op{Type: frame.Put, Key: []byte(c.key), Value: c.value, HadOld: c.hadOld, Old: c.old}
+		op := frame.Op{Type: frame.Put, Key: c.key, Value: c.value, HadOld: c.hadOld, Old: c.old}
 		if c.deleted {
 			op.Type, op.Value = frame.Delete, nil
 		} else {
@@ -285,6 +344,7 @@ func (b *Builder) Finish() ([]frame.Op, lsn.Digest, error) {
 	for _, n := range b.counted {
 		op, add, ok := n.operation()
 		if ok {
+			n.written, n.value = true, op.Value
 			ops = append(ops, op)
 			delta = delta.Add(add)
 		}
@@ -302,7 +362,7 @@ func (n *counter) operation() (op frame.Op, delta lsn.Digest, ok bool) {
 		}
 		return frame.Op{Type: frame.Delete, Key: n.key, HadOld: true, Old: n.old}, lsn.Digest{}.Sub(n.old), true
 	}
-	value := n.now.Append(nil)
+	value := n.now.Append(make([]byte, 0, table.CountersSize))
 	hash := frame.PairHash(n.key, value)
 	if n.hadOld && hash == n.old {
 		return op, delta, false
@@ -314,12 +374,17 @@ func (n *counter) operation() (op frame.Op, delta lsn.Digest, ok bool) {
 	return frame.Op{Type: frame.Put, Key: n.key, Value: value, HadOld: n.hadOld, Old: n.old}, delta, true
 }
 
-// Writes calls f for every key the frame writes, counters included, so that
-// the sequencer can lay them over the state for the frames that follow.
-func Writes(ops []frame.Op, f func(key, value []byte, deleted bool)) {
-	for i := range ops {
-		if ops[i].Type != frame.RangeDelete {
-			f(ops[i].Key, ops[i].Value, ops[i].Type == frame.Delete)
+// Writes calls f for every key that Finish made a put or delete of, so that the
+// sequencer can lay them over the state for the frames that follow.
+func (b *Builder) Writes(f func(key string, value []byte, deleted bool)) {
+	for _, c := range b.order {
+		if c.effective() {
+			f(c.name, c.value, c.deleted)
+		}
+	}
+	for _, n := range b.counted {
+		if n.written {
+			f(n.name, n.value, n.gone)
 		}
 	}
 }

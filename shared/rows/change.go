@@ -1,6 +1,7 @@
 package rows
 
 import (
+	"bytes"
 	"errors"
 
 	"originchain/shared/fault"
@@ -175,7 +176,8 @@ func (b *Builder) Delete(t *table.Table, key []byte, e Expect) (bool, error) {
 			return false, err
 		}
 	}
-	if err := b.remove(table.CounterKey(t.Tenant, t.TableID, 0), key, old); err != nil {
+	// The key may be a scan's, which goes on.
+	if err := b.remove(table.CounterKey(t.Tenant, t.TableID, 0), bytes.Clone(key), old); err != nil {
 		return false, err
 	}
 	return true, b.checkReferrers(t, key, oldRow, nil)

@@ -66,7 +66,7 @@ func (w *bench) commit(build func(*rows.Builder) error) error {
 	if b.Empty() {
 		return nil
 	}
-	ops, delta, err := b.Finish()
+	ops, delta, err := b.Finish(nil)
 	if err != nil {
 		w.t.Fatal(err)
 	}

@@ -86,7 +86,7 @@ func (s *memStore) commit(build func(*rows.Builder) error) (lsn.Pos, error) {
 	if b.Empty() {
 		return lsn.Pos{Epoch: 1, LSN: s.lsn}, nil
 	}
-	ops, _, err := b.Finish()
+	ops, _, err := b.Finish(nil)
 	if err != nil {
 		return lsn.Pos{}, err
 	}

@@ -19,7 +19,8 @@ type Counters struct {
 	Sum lsn.Digest
 }
 
-const countersSize = 8 + 8 + 8 + lsn.DigestSize
+// CountersSize is the length of encoded Counters.
+const CountersSize = 8 + 8 + 8 + lsn.DigestSize
 
 // Append encodes c: entries, bytes, vectors as u64 little-endian, then the sum.
 func (c Counters) Append(dst []byte) []byte {
@@ -31,8 +32,8 @@ func (c Counters) Append(dst []byte) []byte {
 
 // DecodeCounters is the inverse of Append.
 func DecodeCounters(b []byte) (Counters, error) {
-	if len(b) != countersSize {
-		return Counters{}, fmt.Errorf("counters: want %d bytes, got %d", countersSize, len(b))
+	if len(b) != CountersSize {
+		return Counters{}, fmt.Errorf("counters: want %d bytes, got %d", CountersSize, len(b))
 	}
 	return Counters{
 		Entries: binary.LittleEndian.Uint64(b),

@@ -98,6 +98,11 @@ func CounterKey(tenant ulid.ULID, tableID, indexID uint32) []byte {
 	return binary.BigEndian.AppendUint32(k, indexID)
 }
 
+// isCounterKey says that the key is one of CounterKey's.
+func isCounterKey(key []byte) bool {
+	return len(key) == prefixSize+8 && key[0] == areaLogged && key[prefixSize-1] == byte(SpaceCounters)
+}
+
 // AppendRowPrefix appends the prefix that all rows of a table share.
 func AppendRowPrefix(dst []byte, tenant ulid.ULID, tableID uint32) []byte {
 	dst = appendPrefix(dst, tenant, SpaceRows)

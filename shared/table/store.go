@@ -1,6 +1,7 @@
 package table
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -251,13 +252,28 @@ func (i *pebbleIter) Close() error  { return i.guard.explain(i.it.Close()) }
 type Batch struct {
 	s *Store
 	b *pebble.Batch
+	// latest has the counters that the frames put, one after the other: nobody
+	// sees a state inside the batch, so the last of each is enough.
+	latest map[string][]byte
+	names  []string // its keys, in the order they came first
 }
 
 // NewBatch makes an empty Batch.
 func (s *Store) NewBatch() *Batch { return &Batch{s: s, b: s.db.NewBatch()} }
 
-// Add adds one operation. Operations apply in the order they are added.
+// Add adds one operation. Operations apply in the order they are added. It does
+// not keep op's bytes.
 func (b *Batch) Add(op *frame.Op) error {
+	switch {
+	case op.Type == frame.Put && isCounterKey(op.Key):
+		b.hold(op)
+		return nil
+	case op.Type == frame.RangeDelete, len(b.names) > 0 && isCounterKey(op.Key):
+		// It may take away what was put before it.
+		if err := b.settle(); err != nil {
+			return err
+		}
+	}
 	switch op.Type {
 	case frame.Put:
 		return b.b.Set(op.Key, op.Value, nil)
@@ -269,12 +285,43 @@ func (b *Batch) Add(op *frame.Op) error {
 	return fmt.Errorf("state: unknown operation %d", op.Type)
 }
 
+// hold keeps the newest put of a counter.
+func (b *Batch) hold(op *frame.Op) {
+	if value, ok := b.latest[string(op.Key)]; ok && len(value) == len(op.Value) {
+		copy(value, op.Value)
+		return
+	}
+	if b.latest == nil {
+		b.latest = map[string][]byte{}
+	}
+	name := string(op.Key)
+	if _, ok := b.latest[name]; !ok {
+		b.names = append(b.names, name)
+	}
+	b.latest[name] = bytes.Clone(op.Value)
+}
+
+// settle puts the counters that were held into the batch.
+func (b *Batch) settle() error {
+	for _, name := range b.names {
+		if err := b.b.Set([]byte(name), b.latest[name], nil); err != nil {
+			return err
+		}
+	}
+	clear(b.latest)
+	b.names = b.names[:0]
+	return nil
+}
+
 // Size is the batch's length in bytes.
 func (b *Batch) Size() int { return b.b.Len() }
 
 // Commit applies the batch; the state then stands at a. It does not sync: what
 // a crash takes away is replayed.
 func (b *Batch) Commit(a Applied) error {
+	if err := b.settle(); err != nil {
+		return err
+	}
 	if err := b.b.Set(appliedKey, a.append(make([]byte, 0, appliedSize)), nil); err != nil {
 		return err
 	}
