@@ -1,7 +1,7 @@
 package engine
 
 import (
-	"runtime"
+	"slices"
 	"sync"
 	"time"
 
@@ -9,14 +9,18 @@ import (
 	"originchain/shared/wal"
 )
 
-// entryQueue hands decided frames from the sequencer to the appender. What
-// gathers while an fsync runs is the next group: no timer stands in the path.
+// entryQueue hands decided frames from the sequencer to the appender. What was
+// decided while an fsync ran, and what is just being decided, is the next group:
+// no timer stands in the path.
 type entryQueue struct {
 	mu      sync.Mutex
 	ready   *sync.Cond
 	entries []*entryRef
 	since   time.Time // when the oldest of entries came
-	closed  bool
+	bytes   int       // of their bodies
+	// released says that the sequencer has nothing left to decide for now.
+	released bool
+	closed   bool
 }
 
 func (q *entryQueue) init() { q.ready = sync.NewCond(&q.mu) }
@@ -27,8 +31,26 @@ func (q *entryQueue) push(e *entryRef) {
 		q.since = time.Now()
 	}
 	q.entries = append(q.entries, e)
+	q.bytes += len(e.Body)
+	// With more and more to decide the appender would wait for ever: a group
+	// that is large already goes.
+	full := q.bytes > smallGroupBytes
+	q.released = full
 	q.mu.Unlock()
-	q.ready.Signal()
+	if full {
+		q.ready.Signal()
+	}
+}
+
+// release lets the appender have what is there: no more is about to come.
+func (q *entryQueue) release() {
+	q.mu.Lock()
+	q.released = true
+	waiting := len(q.entries) > 0
+	q.mu.Unlock()
+	if waiting {
+		q.ready.Signal()
+	}
 }
 
 func (q *entryQueue) close() {
@@ -38,25 +60,26 @@ func (q *entryQueue) close() {
 	q.ready.Signal()
 }
 
-// take waits for frames and returns up to maxGroupBytes of them; ok is false
+// take waits for frames that were released and returns up to maxGroupBytes of them; ok is false
 // when there will be no more. An idle tick returns an empty group.
 func (q *entryQueue) take(into []*entryRef, lag *fsyncLag) (group []*entryRef, ok bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	for len(q.entries) == 0 {
-		if q.closed {
-			return nil, false
-		}
+	for (len(q.entries) == 0 || !q.released) && !q.closed {
 		q.ready.Wait()
 		if len(q.entries) == 0 && !q.closed {
 			return into[:0], true
 		}
+	}
+	if len(q.entries) == 0 {
+		return nil, false
 	}
 	n, bytes := 0, 0
 	for n < len(q.entries) && (n == 0 || bytes+len(q.entries[n].Body) <= maxGroupBytes) {
 		bytes += len(q.entries[n].Body)
 		n++
 	}
+	q.bytes -= bytes
 	lag.begin(q.since)
 	group = append(into[:0], q.entries[:n]...)
 	q.entries = append(q.entries[:0], q.entries[n:]...)
@@ -67,7 +90,6 @@ func (q *entryQueue) take(into []*entryRef, lag *fsyncLag) (group []*entryRef, o
 type group struct {
 	entries []*entryRef
 	chain   lsn.Chain // after its last frame
-	small   bool      // the appender waits until it is answered
 }
 
 // append writes groups: one write and one fdatasync each. After a failure it
@@ -107,56 +129,33 @@ func (e *Engine) append() {
 		if e.log.NewestFirst() != newest {
 			e.signalRoll()
 		}
-		g := group{entries: append([]*entryRef(nil), taken...), chain: e.log.Tail().Chain, small: bodyBytes(taken) <= smallGroupBytes}
-		e.durable <- g
-		if g.small {
-			<-e.answered
-			e.gather(len(taken))
-		}
+		e.hand(group{entries: taken, chain: e.log.Tail().Chain})
 	}
 }
 
-const (
-	// smallGroupBytes: a group up to this size is applied in less time than an
-	// fsync takes, so the appender lets it be answered before it takes the next
-	// group. The application of a larger one overlaps with what follows.
-	smallGroupBytes = 256 << 10
-	// maxGatherRounds bounds how often one group is waited for to grow. On a
-	// busy processor each round lets everything that is ready run first.
-	maxGatherRounds = 8
-)
-
-// gather lets the writers that were just answered come back with their next
-// commits, so that they share the next fsync instead of every second one: with
-// as many writers as before, groups are half as large again. It only gives the
-// processor to what is ready to run, and ends when nothing is added any more, or
-// as many have come as were answered. A timer would cost a lone writer more than
-// the fsync does; this costs it nothing, since after its answer nothing is ready.
-func (e *Engine) gather(answered int) {
-	enough := e.queue.length() + answered
-	for range maxGatherRounds {
-		before := e.queue.length()
-		if before >= enough {
-			return
-		}
-		runtime.Gosched()
-		if len(e.proposals) == 0 && e.queue.length() == before {
-			return
-		}
+// hand passes a durable group on to be published. A small one is published here
+// and now: its application takes less time than waking the publisher would. A
+// large one goes to the publisher, so that its application overlaps with the
+// next fsync; until all those are visible, small ones queue up behind them.
+func (e *Engine) hand(g group) {
+	if bodyBytes(g.entries) <= smallGroupBytes && e.handed.Load() == 0 {
+		e.publishOne(g)
+		return
 	}
+	g.entries = slices.Clone(g.entries)
+	e.handed.Add(1)
+	e.durable <- g
 }
+
+// smallGroupBytes: a group up to this size is applied in less time than it takes
+// to wake another thread for it.
+const smallGroupBytes = 256 << 10
 
 func bodyBytes(entries []*entryRef) (n int) {
 	for _, r := range entries {
 		n += len(r.Body)
 	}
 	return n
-}
-
-func (q *entryQueue) length() int {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	return len(q.entries)
 }
 
 // rollTick is how often an idle log looks at the age of its open segment.

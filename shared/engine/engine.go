@@ -90,7 +90,6 @@ type Engine struct {
 	queue     entryQueue
 	durable   chan group
 	rolled    chan struct{}
-	answered  chan struct{}
 
 	answers  answerQueue
 	catalogs catalogCache
@@ -98,6 +97,7 @@ type Engine struct {
 	applied  table.Applied // where the state stands; owned by the publisher
 
 	visible      atomic.Uint64 // LSN
+	handed       atomic.Int64  // groups that the publisher has and has not published
 	pendingBytes atomic.Int64
 	lag          fsyncLag
 	failure      atomic.Pointer[failure]
@@ -117,7 +117,6 @@ func Open(ctx context.Context, cfg Config, deps Deps) (_ *Engine, err error) {
 		proposals: make(chan *pending, maxQueuedProposals),
 		durable:   make(chan group, 1),
 		rolled:    make(chan struct{}, 1),
-		answered:  make(chan struct{}, 1),
 		failed:    make(chan struct{}),
 	}
 	e.queue.init()

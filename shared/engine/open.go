@@ -80,7 +80,7 @@ func (e *Engine) takeEpoch() (err error) {
 		return err
 	}
 	rec := frame.EpochRecord{Parent: tail.Pos.Epoch, FirstLSN: tail.Pos.LSN + 1, ParentChain: tail.Chain}
-	entry, err := e.seq.record(frame.KindEpoch, frame.AppendOps(rec.Append(nil), nil))
+	entry, err := e.seq.record(frame.KindEpoch, rec.Append(nil))
 	if err != nil {
 		return err
 	}

@@ -12,20 +12,25 @@ import (
 func (e *Engine) publish() {
 	defer close(e.rolled)
 	for g := range e.durable {
-		if e.failure.Load() == nil {
-			if err := e.publishGroup(g); err != nil {
-				e.fail("apply durable frames", err)
-			}
-		}
-		if g.small {
-			e.answered <- struct{}{}
-		}
+		e.publishOne(g)
+		e.handed.Add(-1)
 	}
 	err := errors.New("the engine has stopped")
 	if f := e.failure.Load(); f != nil {
 		err = f.err
 	}
 	e.answers.abandon(e.errFailed(err))
+}
+
+// publishOne publishes a group unless the engine has failed. It is called by the
+// publisher, or by the appender while the publisher has nothing to do.
+func (e *Engine) publishOne(g group) {
+	if e.failure.Load() != nil {
+		return
+	}
+	if err := e.publishGroup(g); err != nil {
+		e.fail("apply durable frames", err)
+	}
 }
 
 func (e *Engine) publishGroup(g group) error {
@@ -44,6 +49,9 @@ func (e *Engine) publishGroup(g group) error {
 	// Before the answers: whoever goes on at once finds room.
 	e.pendingBytes.Add(-int64(size))
 	e.answers.release(e, e.applied.Pos.LSN)
+	for _, r := range g.entries {
+		r.recycle()
+	}
 	return nil
 }
 
