@@ -40,7 +40,10 @@ func TestQueueHoldsAGroupBackUntilItIsReleased(t *testing.T) {
 				}
 			}
 			select {
-			case got := <-took:
+			case got, more := <-took:
+				if !more {
+					return
+				}
 				t.Fatalf("%s: an unexpected group of %d", what, got)
 			default:
 			}
