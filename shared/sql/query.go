@@ -169,6 +169,7 @@ func (e *Engine) readPlanned(gctx *gms.Context, st *statement, r reading) error 
 
 // plan binds and optimises one statement.
 func (e *Engine) plan(gctx *gms.Context, r reading) (gms.Node, error) {
+	adapt(r.stmt)
 	b := planbuilder.New(gctx, e.analyzer.Catalog, nil, nil)
 	if r.params != nil {
 		b.SetBindingsWithExpr(r.params)

@@ -98,12 +98,20 @@ func unsupportedDDL(s *ast.DDL) (what, hint string) {
 func check(node ast.SQLNode) error {
 	c := checker{ctes: map[string]bool{}}
 	// Names first: a table may stand before the WITH that defines it.
-	_ = ast.Walk(func(n ast.SQLNode) (bool, error) {
-		if cte, ok := n.(*ast.CommonTableExpr); ok {
-			c.ctes[strings.ToLower(cte.As.String())] = true
+	var names ast.Visit
+	names = func(n ast.SQLNode) (bool, error) {
+		switch n := n.(type) {
+		case *ast.CommonTableExpr:
+			c.ctes[strings.ToLower(n.As.String())] = true
+		case *ast.SetOp:
+			// The parser's walk passes it by.
+			if n.With != nil {
+				return true, ast.Walk(names, n.With)
+			}
 		}
 		return true, nil
-	}, node)
+	}
+	_ = ast.Walk(names, node)
 	return ast.Walk(c.visit, node)
 }
 
