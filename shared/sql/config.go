@@ -17,8 +17,9 @@ type Config struct {
 	MaxStatementBytes int
 	// MaxResultBytes bounds the encoded rows of one answer; default 64 MiB.
 	MaxResultBytes int
-	// MaxBufferedBytes bounds the rows that one statement holds to sort, join or
-	// window them, and the long text that its functions make; default 256 MiB.
+	// MaxBufferedBytes bounds the rows, groups and keys that one statement holds to
+	// sort, group, join or compare, and the long text that its functions make;
+	// default 256 MiB.
 	MaxBufferedBytes int
 	// MaxTransactions bounds the open transactions of one tenant; default 100.
 	MaxTransactions int

@@ -185,7 +185,7 @@ func (e *Engine) plan(gctx *gms.Context, r reading) (gms.Node, error) {
 	if !plan.IsReadOnly(node) {
 		return nil, fault.New(fault.ServerError, "a plan that writes was made of a statement that reads")
 	}
-	return node, nil
+	return weighSubqueries(node, e.analyzer.ExecBuilder)
 }
 
 // run iterates a plan to its end. The context is looked at for every row.

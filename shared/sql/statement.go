@@ -142,6 +142,9 @@ func (c *checker) visit(n ast.SQLNode) (bool, error) {
 	case *ast.MatchExpr:
 		return false, fault.New(fault.Unsupported, "MATCH … AGAINST is not available; use LIKE")
 	case *ast.FuncExpr:
+		if n.Distinct && n.Over != nil {
+			return false, fault.New(fault.Unsupported, "DISTINCT is not available in window function %s; take the distinct rows in a subquery first", strings.ToUpper(n.Name.String()))
+		}
 		if !n.Qualifier.IsEmpty() {
 			return false, fault.New(fault.Unsupported, "function %s.%s does not exist; there are no stored functions", n.Qualifier.String(), n.Name.String())
 		}
@@ -167,7 +170,7 @@ func checkSelect(s *ast.Select) error {
 	if s.QueryOpts.SQLCalcFoundRows {
 		return fault.New(fault.Unsupported, "SQL_CALC_FOUND_ROWS is not available; send a second SELECT COUNT(*)")
 	}
-	return nil
+	return windowsApart(s)
 }
 
 func (c *checker) tableExpr(e *ast.AliasedTableExpr) error {
