@@ -26,6 +26,9 @@ type Config struct {
 	// TransactionIdle ends a transaction that got no statement for so long;
 	// default 60 s.
 	TransactionIdle time.Duration
+	// StatementTimeout ends a statement that runs for so long; 0 is no limit.
+	// Building an index is not held to it.
+	StatementTimeout time.Duration
 }
 
 const (
@@ -45,7 +48,7 @@ func (c Config) complete() (Config, error) {
 	if c.Log == nil {
 		errs = append(errs, errors.New("sql: Config.Log is missing"))
 	}
-	if c.MaxStatementBytes < 0 || c.MaxResultBytes < 0 || c.MaxBufferedBytes < 0 || c.MaxTransactions < 0 || c.TransactionIdle < 0 {
+	if c.MaxStatementBytes < 0 || c.MaxResultBytes < 0 || c.MaxBufferedBytes < 0 || c.MaxTransactions < 0 || c.TransactionIdle < 0 || c.StatementTimeout < 0 {
 		errs = append(errs, errors.New("sql: a limit in Config is negative"))
 	}
 	setDefault(&c.MaxStatementBytes, defaultMaxStatementBytes)
