@@ -47,7 +47,7 @@ func newService(w *Writer, e *engine.Engine) (*service, error) {
 	s.records = tenant.NewDecodedRecords(s.cache)
 	s.auth = tenant.NewAuthenticator(s.records, time.Now)
 	var err error
-	s.sql, err = sql.New(sql.Config{Store: store{e}, Log: w.deps.Log, TransactionIdle: w.cfg.TransactionIdle})
+	s.sql, err = sql.New(sql.Config{Store: store{e}, Log: w.deps.Log, TransactionIdle: w.cfg.TransactionIdle, StatementTimeout: w.cfg.StatementTimeout})
 	return s, err
 }
 

@@ -6,6 +6,7 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/oklog/ulid/v2"
 
@@ -169,6 +170,23 @@ func testCancel(n *node) {
 	cancel(n, "job-7").refused(404, "not_found")
 	if got := n.call("GET", "/usage", "").want(200).str("in_flight"); got != "map[ask:0 sql:0]" {
 		n.t.Fatalf("in_flight %s", got)
+	}
+}
+
+// TestStatementTimeout: a statement that runs for longer than it may is answered
+// 499 and counted among the failed ones; what takes no statement goes on.
+func TestStatementTimeout(t *testing.T) {
+	n := start(t, func(c *Config, _ *Deps) { c.StatementTimeout = time.Nanosecond })
+	n.register(ordersManifest)
+	n.call("PUT", "/rows/shop.orders/a", `{"total":1}`).want(200)
+	a := n.sqlRefused(`SELECT COUNT(*) FROM shop.orders WHERE email IS NULL`, 499, "cancelled")
+	if !strings.Contains(a.str("message"), "--statement-timeout") || a.header.Get(api.HeaderQueryID) == "" {
+		t.Errorf("the answer does not say what to do: %s", a.body)
+	}
+	n.sqlRefused(`UPDATE shop.orders SET total = 2`, 499, "cancelled")
+	n.call("GET", "/rows/shop.orders/a", "").want(200).is(`{"id":"a","total":1,"email":null}`)
+	if m := n.do(context.Background(), "", "GET", "/metrics", nil).want(200); !strings.Contains(m.body, `oc_sql_statements_total{kind="error"} 2`) {
+		t.Errorf("not counted:\n%s", m.body)
 	}
 }
 

@@ -40,6 +40,8 @@ type Config struct {
 	SeparateOps bool
 	// TransactionIdle ends a transaction that got no call for so long; default 60 s.
 	TransactionIdle time.Duration
+	// StatementTimeout ends an SQL statement that runs for so long; 0 is no limit.
+	StatementTimeout time.Duration
 	// MinLSNWait is how long a read with X-OC-Min-LSN waits for its frame; default 2 s.
 	MinLSNWait time.Duration
 	// FailureGrace is how long /health answers 503 after a failure of the log,

@@ -147,6 +147,9 @@ func (c *Compiler) compile(t *schema.Table, exprs []ast.Expr, o compileOptions) 
 	if o.ctx == nil {
 		o.ctx = context.Background()
 	}
+	for _, e := range exprs {
+		adapt(e)
+	}
 	st := &statement{pure: o.pure, scratch: newScratchTable(t, o.incoming)}
 	// The session stays with the expressions: they evaluate in its context.
 	ctx := c.sessions.begin(o.ctx, st)

@@ -17,14 +17,18 @@ type Config struct {
 	MaxStatementBytes int
 	// MaxResultBytes bounds the encoded rows of one answer; default 64 MiB.
 	MaxResultBytes int
-	// MaxBufferedBytes bounds the rows that one statement holds to sort, join or
-	// window them, and the long text that its functions make; default 256 MiB.
+	// MaxBufferedBytes bounds the rows, groups and keys that one statement holds to
+	// sort, group, join or compare, and the long text that its functions make;
+	// default 256 MiB.
 	MaxBufferedBytes int
 	// MaxTransactions bounds the open transactions of one tenant; default 100.
 	MaxTransactions int
 	// TransactionIdle ends a transaction that got no statement for so long;
 	// default 60 s.
 	TransactionIdle time.Duration
+	// StatementTimeout ends a statement that runs for so long; 0 is no limit.
+	// Building an index is not held to it.
+	StatementTimeout time.Duration
 }
 
 const (
@@ -44,7 +48,7 @@ func (c Config) complete() (Config, error) {
 	if c.Log == nil {
 		errs = append(errs, errors.New("sql: Config.Log is missing"))
 	}
-	if c.MaxStatementBytes < 0 || c.MaxResultBytes < 0 || c.MaxBufferedBytes < 0 || c.MaxTransactions < 0 || c.TransactionIdle < 0 {
+	if c.MaxStatementBytes < 0 || c.MaxResultBytes < 0 || c.MaxBufferedBytes < 0 || c.MaxTransactions < 0 || c.TransactionIdle < 0 || c.StatementTimeout < 0 {
 		errs = append(errs, errors.New("sql: a limit in Config is negative"))
 	}
 	setDefault(&c.MaxStatementBytes, defaultMaxStatementBytes)

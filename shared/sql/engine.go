@@ -108,7 +108,10 @@ func (e *Engine) Execute(ctx context.Context, req Request) (res *Result, err err
 			res, err = nil, fault.New(fault.ServerError, "the statement could not be executed; rephrase it, and report it if it is valid SQL").With("statement", kind)
 		}
 	}()
-	return e.dispatch(ctx, cmd)
+	ctx, cancel := e.limit(ctx, cmd)
+	defer cancel()
+	res, err = e.dispatch(ctx, cmd)
+	return res, e.whyEnded(ctx, err)
 }
 
 func (e *Engine) parse(req Request) (*command, error) {

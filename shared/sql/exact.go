@@ -60,8 +60,13 @@ func (s *wholeSum) WithChildren(children ...gms.Expression) (gms.Expression, err
 
 // NewBuffer implements gms.Aggregation.
 func (s *wholeSum) NewBuffer() (gms.AggregationBuffer, error) {
+	// Each group has an expression of its own: DISTINCT remembers in it what it saw.
+	child, err := transform.Clone(s.Child)
+	if err != nil {
+		return nil, err
+	}
 	return &wholeSumBuffer{AggregationBuffer: aggregation.NewSumBuffer(
-		expression.NewConvertWithLengthAndScale(s.Child, expression.ConvertToDecimal, types.DecimalTypeMaxPrecision, 0)), as: s.Type()}, nil
+		expression.NewConvertWithLengthAndScale(child, expression.ConvertToDecimal, types.DecimalTypeMaxPrecision, 0)), as: s.Type()}, nil
 }
 
 // wholeSumBuffer gives a decimal sum the type that the columns above were bound

@@ -55,6 +55,9 @@ func pureFunction(name string) bool {
 // looks at its own functions, wherever in a statement the call stands.
 func (p provider) Function(ctx *gms.Context, name string) (gms.Function, bool) {
 	name = strings.ToLower(name)
+	if name == bitsName {
+		return bitsFunction(), true
+	}
 	if statementOf(ctx).pure && !pureFunction(name) {
 		return refuse(name, "its result is not the same at every time and place; a check constraint uses deterministic functions alone"), true
 	}

@@ -58,7 +58,7 @@ func (o *oracle) tables() int {
 
 func (o *oracle) lite(stmt string) int64 {
 	o.Helper()
-	r, err := o.db.Exec(strings.NewReplacer("t.x", "t_x", "t.y", "t_y").Replace(stmt))
+	r, err := o.db.Exec(strings.NewReplacer("t.x", "t_x", "t.y", "t_y", "t.z", "t_z").Replace(stmt))
 	if err != nil {
 		o.Fatalf("sqlite: %s: %v", stmt, err)
 	}
@@ -72,7 +72,7 @@ func (o *oracle) lite(stmt string) int64 {
 // liteRows are a query's rows as lines, numbers in one form.
 func (o *oracle) liteRows(query string) []string {
 	o.Helper()
-	rows, err := o.db.Query(strings.NewReplacer("t.x", "t_x", "t.y", "t_y").Replace(query))
+	rows, err := o.db.Query(strings.NewReplacer("t.x", "t_x", "t.y", "t_y", "t.z", "t_z").Replace(query))
 	if err != nil {
 		o.Fatalf("sqlite: %s: %v", query, err)
 	}

@@ -169,6 +169,7 @@ func (e *Engine) readPlanned(gctx *gms.Context, st *statement, r reading) error 
 
 // plan binds and optimises one statement.
 func (e *Engine) plan(gctx *gms.Context, r reading) (gms.Node, error) {
+	adapt(r.stmt)
 	b := planbuilder.New(gctx, e.analyzer.Catalog, nil, nil)
 	if r.params != nil {
 		b.SetBindingsWithExpr(r.params)
@@ -184,7 +185,7 @@ func (e *Engine) plan(gctx *gms.Context, r reading) (gms.Node, error) {
 	if !plan.IsReadOnly(node) {
 		return nil, fault.New(fault.ServerError, "a plan that writes was made of a statement that reads")
 	}
-	return node, nil
+	return weighSubqueries(node, e.analyzer.ExecBuilder)
 }
 
 // run iterates a plan to its end. The context is looked at for every row.

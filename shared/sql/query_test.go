@@ -426,11 +426,9 @@ func TestMemoryIsBounded(t *testing.T) {
 		`UPDATE t.big SET pad = 'x' ORDER BY pad`,
 		`SELECT JSON_LENGTH(JSON_ARRAYAGG(a.pad)) FROM t.big a`,
 		`SELECT JSON_LENGTH(JSON_OBJECTAGG(a.id, a.pad)) FROM t.big a`,
+		`SELECT LENGTH(GROUP_CONCAT(pad)) FROM t.big`,
 	} {
 		f.refused(fault.BodyTooLarge, sql)
-	}
-	if got := f.rows(`SELECT LENGTH(GROUP_CONCAT(pad)) AS n FROM t.big`); got != `[{"n":15999}]` {
-		t.Errorf("GROUP_CONCAT was cut: %s", got)
 	}
 	for _, sql := range []string{
 		`SELECT SUM(f), COUNT(DISTINCT k) FROM t.big`,

@@ -23,6 +23,7 @@ func addRules(a *analyzer.Analyzer) error {
 		{"applyDefaultSelectLimit", onExpressions(ownRegexp, false)},
 		{"applyDefaultSelectLimit", onExpressions(exactIntegers, false)},
 		{"applyDefaultSelectLimit", onExpressions(exactSum, false)},
+		{"applyDefaultSelectLimit", onExpressions(ownDistinct, false)},
 		{"replaceCountStar", onExpressions(countOfNull, false)},
 		{"simplifyFilters", onExpressions(wholeLike, true)},
 		{"unnestExistsSubqueries", onExpressions(keepNotExists, true)},

@@ -86,7 +86,7 @@ type statement struct {
 	// profile collects rows and time per node (EXPLAIN ANALYZE).
 	profile *profile
 	// weighed are the nodes whose rows are held by another.
-	weighed map[gms.Node]bool
+	weighed map[gms.Node]held
 	// building is the node that the executor is about to build by itself.
 	building gms.Node
 }
@@ -103,10 +103,13 @@ func (st *statement) fail(err error) error {
 // hold counts bytes that the statement keeps in memory.
 func (st *statement) hold(bytes int) error {
 	if st.buffered += bytes; st.buffered > st.budget && st.budget > 0 {
-		return fault.New(fault.BodyTooLarge, "the statement holds more than %d bytes in memory to sort, join or compute; narrow it by WHERE, select fewer columns, or sort by an index with LIMIT", st.budget)
+		return fault.New(fault.BodyTooLarge, "the statement holds more than %d bytes in memory to sort, group, join or compute; narrow it by WHERE, select fewer columns, or sort by an index with LIMIT", st.budget)
 	}
 	return nil
 }
+
+// release gives back what hold counted, when it is held no longer.
+func (st *statement) release(bytes int) { st.buffered -= bytes }
 
 // maxLockedRows bounds what one SELECT … FOR UPDATE may lock.
 const maxLockedRows = 100_000

@@ -98,12 +98,20 @@ func unsupportedDDL(s *ast.DDL) (what, hint string) {
 func check(node ast.SQLNode) error {
 	c := checker{ctes: map[string]bool{}}
 	// Names first: a table may stand before the WITH that defines it.
-	_ = ast.Walk(func(n ast.SQLNode) (bool, error) {
-		if cte, ok := n.(*ast.CommonTableExpr); ok {
-			c.ctes[strings.ToLower(cte.As.String())] = true
+	var names ast.Visit
+	names = func(n ast.SQLNode) (bool, error) {
+		switch n := n.(type) {
+		case *ast.CommonTableExpr:
+			c.ctes[strings.ToLower(n.As.String())] = true
+		case *ast.SetOp:
+			// The parser's walk passes it by.
+			if n.With != nil {
+				return true, ast.Walk(names, n.With)
+			}
 		}
 		return true, nil
-	}, node)
+	}
+	_ = ast.Walk(names, node)
 	return ast.Walk(c.visit, node)
 }
 
@@ -134,6 +142,9 @@ func (c *checker) visit(n ast.SQLNode) (bool, error) {
 	case *ast.MatchExpr:
 		return false, fault.New(fault.Unsupported, "MATCH … AGAINST is not available; use LIKE")
 	case *ast.FuncExpr:
+		if n.Distinct && n.Over != nil {
+			return false, fault.New(fault.Unsupported, "DISTINCT is not available in window function %s; take the distinct rows in a subquery first", strings.ToUpper(n.Name.String()))
+		}
 		if !n.Qualifier.IsEmpty() {
 			return false, fault.New(fault.Unsupported, "function %s.%s does not exist; there are no stored functions", n.Qualifier.String(), n.Name.String())
 		}
@@ -159,7 +170,7 @@ func checkSelect(s *ast.Select) error {
 	if s.QueryOpts.SQLCalcFoundRows {
 		return fault.New(fault.Unsupported, "SQL_CALC_FOUND_ROWS is not available; send a second SELECT COUNT(*)")
 	}
-	return nil
+	return windowsApart(s)
 }
 
 func (c *checker) tableExpr(e *ast.AliasedTableExpr) error {

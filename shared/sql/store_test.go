@@ -137,7 +137,10 @@ func (s *memStore) DropTable(_ context.Context, tenant ulid.ULID, name string) (
 	return s.commit(func(b *rows.Builder) error { return b.DropTable(tenant, name) })
 }
 
-func (s *memStore) CreateIndex(_ context.Context, tenant ulid.ULID, name string, ix table.IndexRecord) (n uint64, pos lsn.Pos, err error) {
+func (s *memStore) CreateIndex(ctx context.Context, tenant ulid.ULID, name string, ix table.IndexRecord) (n uint64, pos lsn.Pos, err error) {
+	if err := ctx.Err(); err != nil {
+		return 0, pos, err
+	}
 	var t *table.Table
 	if _, err = s.commit(func(b *rows.Builder) (err error) { t, err = b.CreateIndex(tenant, name, ix); return err }); err != nil {
 		return 0, pos, err

@@ -45,6 +45,8 @@ type Config struct {
 	DrainTimeout time.Duration
 	// SlowRequest is the time from which a request is logged.
 	SlowRequest time.Duration
+	// StatementTimeout is how long an SQL statement may run; 0 is no limit.
+	StatementTimeout time.Duration
 	// MaxConnections and MaxInFlight bound connections and requests at the same time.
 	MaxConnections int
 	MaxInFlight    int
@@ -128,6 +130,9 @@ func (c *Config) validateLimits() (faults []string) {
 	}
 	if c.SlowRequest <= 0 {
 		fault("--slow-request %s: it must be more than 0", c.SlowRequest)
+	}
+	if c.StatementTimeout < 0 {
+		fault("--statement-timeout %s: it cannot be negative; 0 is no limit", c.StatementTimeout)
 	}
 	if c.MaxConnections < 1 {
 		fault("--max-connections %d: it must be at least 1", c.MaxConnections)

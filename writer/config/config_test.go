@@ -24,7 +24,7 @@ func resolve(t *testing.T, env map[string]string, args ...string) (Config, []str
 func TestDefaults(t *testing.T) {
 	got, faults := resolve(t, nil, "--data-dir", "/d")
 	want := Config{Mode: "writer", DataDir: "/d", Listen: "127.0.0.1:7400", Region: "local", SegmentBytes: 64 << 20, SegmentMaxAge: time.Minute,
-		AdminTokenFile: "/d/admin.token", LogLevel: "info", DrainTimeout: 20 * time.Second, SlowRequest: time.Second, MaxConnections: 16384, MaxInFlight: 4096}
+		AdminTokenFile: "/d/admin.token", LogLevel: "info", DrainTimeout: 20 * time.Second, SlowRequest: time.Second, StatementTimeout: 5 * time.Minute, MaxConnections: 16384, MaxInFlight: 4096}
 	if diff := cmp.Diff(want, got); diff != "" || len(faults) != 0 {
 		t.Errorf("faults %q, (-want +got)\n%s", faults, diff)
 	}
@@ -45,7 +45,7 @@ func TestEveryOptionHasItsPlace(t *testing.T) {
 	// A value per option that differs from its default and from every other's.
 	values := map[string]string{"mode": "m", "data-dir": "/d", "listen": "a:1", "ops-listen": "a:2", "instance-id": "i", "node-id": "n", "region": "r",
 		"advertise": "https://a", "segment-bytes": "65537", "segment-max-age": "2s", "tls-cert": "c", "tls-key": "k", "tls-ca": "ca",
-		"admin-token-file": "f", "log-level": "debug", "drain-timeout": "3s", "slow-request": "4s", "max-connections": "5", "max-in-flight": "6"}
+		"admin-token-file": "f", "log-level": "debug", "drain-timeout": "3s", "slow-request": "4s", "statement-timeout": "7s", "max-connections": "5", "max-in-flight": "6"}
 	var args []string
 	for _, o := range options() {
 		v, ok := values[o.name]
@@ -71,9 +71,9 @@ func TestEveryOptionHasItsPlace(t *testing.T) {
 func TestEveryFaultInOnePass(t *testing.T) {
 	_, faults := resolve(t, map[string]string{"OC_MAX_IN_FLIGHT": "many"}, "--mode", "follower", "--listen", "nowhere", "--ops-listen", "x:99999",
 		"--instance-id", "short", "--node-id", "a b", "--region", "ä", "--advertise", "ftp://x", "--segment-bytes", "1MB", "--segment-max-age", "1ms",
-		"--tls-cert", "c", "--log-level", "loud", "--drain-timeout", "0s", "--slow-request", "-1s", "--max-connections", "0")
+		"--tls-cert", "c", "--log-level", "loud", "--drain-timeout", "0s", "--slow-request", "-1s", "--statement-timeout", "-2s", "--max-connections", "0")
 	for _, want := range []string{"OC_MAX_IN_FLIGHT \"many\"", "--mode follower", "--data-dir:", "--listen", "--ops-listen", "--instance-id", "--node-id", "--region",
-		"--advertise", "--segment-bytes \"1MB\"", "--segment-max-age", "--tls-cert", "--log-level", "--drain-timeout", "--slow-request", "--max-connections"} {
+		"--advertise", "--segment-bytes \"1MB\"", "--segment-max-age", "--tls-cert", "--log-level", "--drain-timeout", "--slow-request", "--statement-timeout", "--max-connections"} {
 		n := 0
 		for _, f := range faults {
 			if strings.HasPrefix(f, want) {
@@ -84,7 +84,7 @@ func TestEveryFaultInOnePass(t *testing.T) {
 			t.Errorf("%s is named %d times in %q", want, n, faults)
 		}
 	}
-	if len(faults) != 16 {
+	if len(faults) != 17 {
 		t.Errorf("%d faults: %s", len(faults), strings.Join(faults, "\n"))
 	}
 }
@@ -120,6 +120,8 @@ func TestValidateAtTheBoundary(t *testing.T) {
 		"authorities, no cert":  {func(c *Config) { c.TLSCA = "ca" }, "--tls-ca"},
 		"one request":           {func(c *Config) { c.MaxInFlight = 1 }, ""},
 		"no request":            {func(c *Config) { c.MaxInFlight = 0 }, "--max-in-flight"},
+		"no statement limit":    {func(c *Config) { c.StatementTimeout = 0 }, ""},
+		"negative limit":        {func(c *Config) { c.StatementTimeout = -1 }, "--statement-timeout"},
 		"negative drain":        {func(c *Config) { c.DrainTimeout = -1 }, "--drain-timeout"},
 		"control in the region": {func(c *Config) { c.Region = "a\n" }, "--region"},
 	} {

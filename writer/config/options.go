@@ -53,6 +53,7 @@ func options() []option {
 		text("log-level", "level", "info", "debug, info, warning or error", func(c *Config) *string { return &c.LogLevel }),
 		duration("drain-timeout", "20s", "how long requests in flight may go on after SIGTERM", func(c *Config) *time.Duration { return &c.DrainTimeout }),
 		duration("slow-request", "1s", "time from which a request is logged", func(c *Config) *time.Duration { return &c.SlowRequest }),
+		duration("statement-timeout", "5m0s", "how long an SQL statement may run, the building of an index excepted; 0 is no limit", func(c *Config) *time.Duration { return &c.StatementTimeout }),
 		count("max-connections", "16384", "client connections at the same time", func(c *Config) *int { return &c.MaxConnections }),
 		count("max-in-flight", "4096", "requests at the same time", func(c *Config) *int { return &c.MaxInFlight }),
 	}

@@ -22,8 +22,9 @@ func newNode(cfg config.Config, deps process.Deps) (process.Node, error) {
 			SegmentBytes:  cfg.SegmentBytes,
 			SegmentMaxAge: cfg.SegmentMaxAge,
 		},
-		HTTP:        httpx.Config{MaxInFlight: cfg.MaxInFlight, SlowRequest: cfg.SlowRequest},
-		SeparateOps: cfg.OpsListen != "",
+		HTTP:             httpx.Config{MaxInFlight: cfg.MaxInFlight, SlowRequest: cfg.SlowRequest},
+		SeparateOps:      cfg.OpsListen != "",
+		StatementTimeout: cfg.StatementTimeout,
 	}, writer.Deps{
 		FS:      vfs.Default,
 		Log:     deps.Log,
