@@ -6,6 +6,7 @@ package arch
 var ranks = map[string]int{
 	"shared/fault":     0,
 	"shared/lsn":       0,
+	"shared/progress":  0,
 	"shared/telemetry": 0,
 
 	"shared/clock":   1,
