@@ -28,7 +28,9 @@ const verifyLong = `Verify the data directory of a server that is stopped, from 
 
 Nothing in the directory is changed. It is locked meanwhile, so that no server
 starts on it. Of each fault the first 100 are listed, with table, key (hex) and
-what to do. Checks of tables (CHECK) are not evaluated again.
+what to do. Checks of tables (CHECK) are not evaluated again. The state's files
+are read as the server reads them: bytes in them that no read needs, such as a
+filter of the deepest level, are not looked at, and a rebuild replaces them.
 
 Exit codes:
   0  everything was verified and is as it must be
