@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"encoding/json"
 	"os"
 	"os/exec"
@@ -32,31 +31,6 @@ func TestTableIsAligned(t *testing.T) {
 `
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
-	}
-}
-
-// A log must hold lines, not a bar's control codes.
-func TestProgressWithoutATerminalIsPlainText(t *testing.T) {
-	var out bytes.Buffer
-	p := newProgress(&out)
-	task := p.start("demo.flights", 2000)
-	for range 4 {
-		task.add(500)
-	}
-	p.close()
-	if strings.ContainsAny(out.String(), "\x1b\r") {
-		t.Errorf("control codes in %q", out.String())
-	}
-	if lines := strings.Count(out.String(), "\n"); lines != 5 {
-		t.Errorf("want a line at the start and one at each quarter, got:\n%s", &out)
-	}
-}
-
-func TestThousands(t *testing.T) {
-	for n, want := range map[int]string{0: "0", 999: "999", 1000: "1,000", 20000: "20,000", 1234567: "1,234,567"} {
-		if got := thousands(n); got != want {
-			t.Errorf("%d: %s", n, got)
-		}
 	}
 }
 

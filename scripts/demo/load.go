@@ -8,6 +8,7 @@ import (
 	"originchain/scripts/call"
 	"originchain/scripts/demo/data"
 	"originchain/shared/fault"
+	"originchain/shared/progress"
 )
 
 // rowsPerCall is how many rows one request carries: enough to be quick, few
@@ -31,8 +32,8 @@ func (d *demo) load(ctx context.Context) error {
 	if err := d.register(ctx, data.FlightsID, data.FlightsManifest()); err != nil {
 		return err
 	}
-	p := newProgress(d.out)
-	defer p.close()
+	p := progress.New(d.out)
+	defer p.Close()
 	if err := fill(ctx, d, p, data.AirportsID, "iata", airports, func(a data.Airport) string { return a.IATA }); err != nil {
 		return err
 	}
@@ -49,7 +50,7 @@ func (d *demo) register(ctx context.Context, id string, manifest []byte) error {
 }
 
 // fill sends the rows of a table whose keys are not there yet.
-func fill[T any](ctx context.Context, d *demo, p *progress, table, keyColumn string, rows []T, key func(T) string) error {
+func fill[T any](ctx context.Context, d *demo, p *progress.Display, table, keyColumn string, rows []T, key func(T) string) error {
 	present, err := d.keys(ctx, table, keyColumn)
 	if err != nil {
 		return err
@@ -61,10 +62,10 @@ func fill[T any](ctx context.Context, d *demo, p *progress, table, keyColumn str
 		}
 	}
 	if len(missing) == 0 {
-		p.note("%-14s %s rows are there already", table, thousands(len(rows)))
+		p.Note("%-14s %s rows are there already", table, progress.Thousands(int64(len(rows))))
 		return nil
 	}
-	task := p.start(table, len(missing))
+	task := p.Start(table, "rows durable", int64(len(missing)))
 	for len(missing) > 0 {
 		n := min(rowsPerCall, len(missing))
 		lines, err := call.NDJSON(missing[:n])
@@ -72,10 +73,10 @@ func fill[T any](ctx context.Context, d *demo, p *progress, table, keyColumn str
 			return err
 		}
 		if _, err := d.client.Batch(ctx, d.tenant, table, lines); err != nil {
-			task.abort()
+			task.Abort()
 			return fmt.Errorf("load %s: %w; run the demo again, it goes on where this one ended", table, err)
 		}
-		task.add(n)
+		task.Add(int64(n))
 		missing = missing[n:]
 	}
 	return nil

@@ -75,6 +75,13 @@ func Serve(ctx context.Context, ln net.Listener, h http.Handler, tlsConfig *tls.
 	base, cutOff := context.WithCancel(context.WithoutCancel(ctx))
 	defer cutOff()
 	handlers := &gate{next: h}
+	errorLog := log.New(&serverLog{log: logger, bucket: rate.NewLimiter(5, 20)}, "", 0)
+	var accepting net.Listener = owning{counted}
+	if tlsConfig != nil {
+		tlsConfig = offerHTTP2(tlsConfig)
+		accepting = secure(counted, tlsConfig, limits.ReadHeaderTimeout, errorLog)
+		tlsConfig = tlsConfig.Clone() // net/http completes its own
+	}
 	srv := &http.Server{
 		Handler:           handlers,
 		TLSConfig:         tlsConfig,
@@ -83,16 +90,11 @@ func Serve(ctx context.Context, ln net.Listener, h http.Handler, tlsConfig *tls.
 		MaxHeaderBytes:    limits.MaxHeaderBytes,
 		BaseContext:       func(net.Listener) context.Context { return base },
 		ConnContext:       withConnection,
-		ErrorLog:          log.New(&serverLog{log: logger, bucket: rate.NewLimiter(5, 20)}, "", 0),
+		ConnState:         betweenRequests,
+		ErrorLog:          errorLog,
 	}
 	served := make(chan error, 1)
-	go func() {
-		if tlsConfig != nil {
-			served <- srv.ServeTLS(counted, "", "")
-			return
-		}
-		served <- srv.Serve(counted)
-	}()
+	go func() { served <- srv.Serve(accepting) }()
 	select {
 	case err := <-served:
 		cutOff()
@@ -141,6 +143,7 @@ func (g *gate) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		panic(http.ErrAbortHandler)
 	}
 	defer g.running.RUnlock()
+	markHandled(r)
 	g.next.ServeHTTP(w, r)
 }
 
@@ -149,14 +152,6 @@ func (g *gate) close() { g.running.Lock() }
 
 // connKey is the context key of a request's *limitedConn.
 type connKey struct{}
-
-// withConnection lets a request see the connection it came over.
-func withConnection(ctx context.Context, c net.Conn) context.Context {
-	if t, ok := c.(*tls.Conn); ok {
-		c = t.NetConn()
-	}
-	return context.WithValue(ctx, connKey{}, c)
-}
 
 // limitListener counts the connections that are open.
 type limitListener struct {
@@ -172,6 +167,8 @@ type limitedConn struct {
 	// over says that it is one of the spare ones.
 	over   bool
 	closed atomic.Bool
+	// handled says that a handler stands behind what is written.
+	handled atomic.Bool
 }
 
 // Accept implements net.Listener.

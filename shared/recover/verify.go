@@ -15,9 +15,12 @@ type Scanned struct {
 
 // VerifyFull recomputes the digest of a frozen state from every key in it and
 // compares it with the one the log recorded at that frame.
-func VerifyFull(s *table.Snapshot) (Scanned, error) {
-	at := s.Applied()
-	digest, keys, err := table.ScanDigest(s)
+func VerifyFull(s *table.Snapshot) (Scanned, error) { return VerifyView(s, s.Applied()) }
+
+// VerifyView is VerifyFull for a frozen state that is read through a View, which
+// may watch the pairs go by.
+func VerifyView(v table.View, at table.Applied) (Scanned, error) {
+	digest, keys, err := table.ScanDigest(v)
 	if err != nil {
 		return Scanned{}, err
 	}

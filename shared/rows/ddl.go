@@ -45,10 +45,7 @@ func (b *Builder) CreateTable(tenant ulid.ULID, source []byte) (t *table.Table, 
 		return nil, false, err
 	}
 	r := table.NewRecord(compiled, source, id, b.cfg.LSN)
-	if err := b.putRecord(tenant, m.ID(), r); err != nil {
-		return nil, false, err
-	}
-	t, err = b.reload(tenant, m.ID())
+	t, err = b.putTable(cat, m.ID(), r)
 	return t, true, err
 }
 
@@ -134,8 +131,7 @@ func (b *Builder) DropTable(tenant ulid.ULID, name string) error {
 	if err := b.removeRecord(tenant, table.SpaceSchemas, []byte(name)); err != nil {
 		return err
 	}
-	_, err = b.reload(tenant, "")
-	return err
+	return b.succeed(cat.Without(name))
 }
 
 // CreateIndex adds an index that writers maintain from this frame on and
@@ -160,16 +156,13 @@ func (b *Builder) CreateIndex(tenant ulid.ULID, name string, ix table.IndexRecor
 	r.ChangedLSN = b.cfg.LSN
 	ix.Extra, ix.Building = true, true
 	r.AddIndex(ix)
-	if err := b.putRecord(tenant, name, r); err != nil {
-		return nil, err
-	}
-	return b.reload(tenant, name)
+	return b.putTable(cat, name, r)
 }
 
 // FillIndex adds the entries of the rows under these keys, as they are now. A
 // row that is gone is passed over; an entry that a writer already made stays.
 func (b *Builder) FillIndex(t *table.Table, ix schema.Index, rowKeys [][]byte) error {
-	t, err := b.underConstruction(t, ix)
+	t, _, err := b.underConstruction(t, ix)
 	if err != nil {
 		return err
 	}
@@ -193,17 +186,17 @@ func (b *Builder) FillIndex(t *table.Table, ix schema.Index, rowKeys [][]byte) e
 // built in it. The index is known by its id, as one of its name may have been
 // made since; other changes of the table, such as another index, do not end a
 // build.
-func (b *Builder) underConstruction(t *table.Table, ix schema.Index) (*table.Table, error) {
+func (b *Builder) underConstruction(t *table.Table, ix schema.Index) (*table.Table, *table.Catalog, error) {
 	cat, err := b.Catalog(t.Tenant)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if now, ok := cat.Lookup(t.Table.ID); ok && now.TableID == t.TableID {
 		if have, ok := now.Index(ix.Name); ok && have.ID == ix.ID && !have.Ready {
-			return now, nil
+			return now, cat, nil
 		}
 	}
-	return nil, fault.New(fault.Conflict, "index %q of table %s was dropped while it was built; create it again if it is wanted", ix.Name, t.Table.ID)
+	return nil, nil, fault.New(fault.Conflict, "index %q of table %s was dropped while it was built; create it again if it is wanted", ix.Name, t.Table.ID)
 }
 
 func (b *Builder) fillEntry(t *table.Table, ix schema.Index, row schema.Row, pkTuple []byte) error {
@@ -234,7 +227,7 @@ func (b *Builder) FinishIndex(t *table.Table, name string) error {
 	if !ok {
 		return fmt.Errorf("rows: index %s of table %s was not announced", name, t.Table.ID)
 	}
-	t, err := b.underConstruction(t, ix)
+	t, cat, err := b.underConstruction(t, ix)
 	if err != nil {
 		return err
 	}
@@ -245,10 +238,7 @@ func (b *Builder) FinishIndex(t *table.Table, name string) error {
 			r.Indexes[i].Building = false
 		}
 	}
-	if err := b.putRecord(t.Tenant, t.Table.ID, r); err != nil {
-		return err
-	}
-	_, err = b.reload(t.Tenant, t.Table.ID)
+	_, err = b.putTable(cat, t.Table.ID, r)
 	return err
 }
 
@@ -284,10 +274,7 @@ func (b *Builder) DropIndex(tenant ulid.ULID, name, index string) error {
 	if err := b.dropIndexRange(t, ix); err != nil {
 		return err
 	}
-	if err := b.putRecord(tenant, name, r); err != nil {
-		return err
-	}
-	_, err = b.reload(tenant, name)
+	_, err = b.putTable(cat, name, r)
 	return err
 }
 
@@ -325,13 +312,35 @@ func (b *Builder) dropRange(lower, upper, ck []byte) error {
 	return nil
 }
 
-func (b *Builder) putRecord(tenant ulid.ULID, name string, r *table.Record) error {
-	key := table.RecordKey(tenant, table.SpaceSchemas, []byte(name))
+// putTable stores a table's record and returns the table as this frame leaves it.
+func (b *Builder) putTable(cat *table.Catalog, name string, r *table.Record) (*table.Table, error) {
+	key, value := table.RecordKey(cat.Tenant, table.SpaceSchemas, []byte(name)), r.Encode()
 	old, ok, err := b.Get(key)
+	if err != nil {
+		return nil, err
+	}
+	if err := b.set(nil, key, value, old, ok); err != nil {
+		return nil, err
+	}
+	if err := b.succeed(cat.With(name, value)); err != nil {
+		return nil, err
+	}
+	t, _ := b.catalogs[cat.Tenant].Lookup(name)
+	return t, nil
+}
+
+// succeed makes cat the tenant's catalog for the rest of the frame and for those
+// that follow. It is made from the one before it: DDL runs where all writes
+// wait, and reading a catalog takes as long as it has tables.
+func (b *Builder) succeed(cat *table.Catalog, err error) error {
 	if err != nil {
 		return err
 	}
-	return b.set(nil, key, r.Encode(), old, ok)
+	if b.catalogs == nil {
+		b.catalogs = map[ulid.ULID]*table.Catalog{}
+	}
+	b.catalogs[cat.Tenant] = cat
+	return nil
 }
 
 func (b *Builder) removeRecord(tenant ulid.ULID, s table.Space, id []byte) error {
@@ -341,20 +350,6 @@ func (b *Builder) removeRecord(tenant ulid.ULID, s table.Space, id []byte) error
 		return err
 	}
 	return b.remove(nil, key, old)
-}
-
-// reload reads the tenant's catalog as this frame leaves it.
-func (b *Builder) reload(tenant ulid.ULID, name string) (*table.Table, error) {
-	cat, err := table.LoadCatalog(b, tenant)
-	if err != nil {
-		return nil, err
-	}
-	if b.catalogs == nil {
-		b.catalogs = map[ulid.ULID]*table.Catalog{}
-	}
-	b.catalogs[tenant] = cat
-	t, _ := cat.Lookup(name)
-	return t, nil
 }
 
 // nextTableID allots a table id; ids are never used twice in a tenant.

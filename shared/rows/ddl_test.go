@@ -2,6 +2,7 @@ package rows_test
 
 import (
 	"fmt"
+	"reflect"
 	"testing"
 
 	"originchain/shared/fault"
@@ -321,4 +322,54 @@ func TestABuildKnowsItsIndexById(t *testing.T) {
 		t.Errorf("finishing: %q", got)
 	}
 	w.check()
+}
+
+// TestEveryChangeOfATableLeavesTheStoredCatalog: what a frame leaves as the
+// tenant's catalog is what its records say, whatever kind of DDL it holds.
+func TestEveryChangeOfATableLeavesTheStoredCatalog(t *testing.T) {
+	w := newBench(t, 1)
+	var made *table.Catalog
+	ddl := func(what string, f func(b *rows.Builder) error) {
+		t.Helper()
+		if err := w.commit(func(b *rows.Builder) error {
+			if err := f(b); err != nil {
+				return err
+			}
+			made = b.Changed()[tenant]
+			return nil
+		}); err != nil {
+			t.Fatalf("%s: %v", what, err)
+		}
+		stored, err := table.LoadCatalog(w.store, tenant)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !reflect.DeepEqual(made, stored) {
+			t.Fatalf("%s: the frame's catalog has %q, the stored one %q", what, made.Names(), stored.Names())
+		}
+	}
+	create := func(manifest string) func(b *rows.Builder) error {
+		return func(b *rows.Builder) error {
+			_, _, err := b.CreateTable(tenant, []byte(manifest))
+			return err
+		}
+	}
+	ddl("create the parent", create(parentManifest))
+	ddl("create the child", create(childManifest))
+	for _, name := range []string{"shop.customers", "shop.orders"} {
+		ddl("create index", func(b *rows.Builder) error {
+			_, err := b.CreateIndex(tenant, name, table.IndexRecord{Name: "extra", Columns: []string{"id"}})
+			return err
+		})
+		ddl("finish index", func(b *rows.Builder) error { return b.FinishIndex(w.table(name), "extra") })
+		ddl("drop index", func(b *rows.Builder) error { return b.DropIndex(tenant, name, "extra") })
+	}
+	ddl("two changes in a frame", func(b *rows.Builder) error {
+		if err := b.DropTable(tenant, "shop.orders"); err != nil {
+			return err
+		}
+		_, err := b.CreateIndex(tenant, "shop.customers", table.IndexRecord{Name: "again", Columns: []string{"id"}})
+		return err
+	})
+	ddl("drop the parent", func(b *rows.Builder) error { return b.DropTable(tenant, "shop.customers") })
 }

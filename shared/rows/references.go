@@ -27,7 +27,7 @@ func (b *Builder) checkForeignKeys(t *table.Table, p *Prepared, oldRow schema.Ro
 		if err != nil {
 			return err
 		}
-		key, err := referenceKey(target, fk.TargetColumn, v)
+		key, err := ReferenceKey(target, fk.TargetColumn, v)
 		if err != nil {
 			return err
 		}
@@ -54,9 +54,9 @@ func selfReference(t *table.Table, p *Prepared, fk schema.ForeignKey) bool {
 	return ok && p.Row[i].Equal(p.Row[fk.Column])
 }
 
-// referenceKey is the key whose presence proves that target has v in column:
+// ReferenceKey is the key whose presence proves that target has v in column:
 // the row itself when column is the primary key, else a unique index entry.
-func referenceKey(target *table.Table, column string, v schema.Value) ([]byte, error) {
+func ReferenceKey(target *table.Table, column string, v schema.Value) ([]byte, error) {
 	col, _ := target.ColumnIndex(column)
 	if len(target.PK) == 1 && target.PK[0] == col {
 		return table.RowKeyOf(nil, target, []schema.Value{v})

@@ -144,18 +144,31 @@ func (c *Catalog) join() error {
 	for _, name := range c.names {
 		child := c.tables[name]
 		for _, fk := range child.ForeignKeys {
-			parent, ok := c.tables[fk.TargetSchema]
-			if !ok {
-				return fmt.Errorf("table %s: foreign key to %s, which does not exist", name, fk.TargetSchema)
+			r, parent, err := c.referrer(child, fk)
+			if err != nil {
+				return err
 			}
-			ix, ok := child.leadingIndex(fk.Column)
-			if !ok {
-				return fmt.Errorf("table %s: no index leads with foreign key column %s", name, child.Columns[fk.Column].Name)
-			}
-			parent.Referrers = append(parent.Referrers, Referrer{Child: child, FK: fk, Index: ix})
+			parent.Referrers = append(parent.Referrers, r)
 		}
 	}
 	return nil
+}
+
+// referrer resolves one foreign key of a table.
+func (c *Catalog) referrer(child *Table, fk schema.ForeignKey) (r Referrer, parent *Table, err error) {
+	parent, ok := c.tables[fk.TargetSchema]
+	if !ok {
+		return r, nil, errNoTarget(child.Table.ID, fk.TargetSchema)
+	}
+	ix, ok := child.leadingIndex(fk.Column)
+	if !ok {
+		return r, nil, fmt.Errorf("table %s: no index leads with foreign key column %s", child.Table.ID, child.Columns[fk.Column].Name)
+	}
+	return Referrer{Child: child, FK: fk, Index: ix}, parent, nil
+}
+
+func errNoTarget(child, target string) error {
+	return fmt.Errorf("table %s: foreign key to %s, which does not exist", child, target)
 }
 
 // leadingIndex finds an index that begins with the column. One that is still

@@ -97,7 +97,7 @@ func (s *IndexScan) Next() bool {
 	}
 	pk, err := s.split()
 	if err != nil {
-		s.err = fmt.Errorf("table %s, index %s: %w", s.t.Table.ID, s.ix.Name, err)
+		s.err = fmt.Errorf("table %s, index %s, key %x: %w", s.t.Table.ID, s.ix.Name, s.it.Key(), err)
 		return false
 	}
 	s.row = append(s.row[:rowPrefixSize], pk...)
@@ -133,6 +133,9 @@ func hasNull(vs []schema.Value) bool {
 	}
 	return false
 }
+
+// Key is the entry's full key, valid until the next call of Next.
+func (s *IndexScan) Key() []byte { return s.it.Key() }
 
 // RowKey is the full key of the row the entry stands for, valid until the next
 // call of Next.

@@ -182,12 +182,17 @@ type SegmentReport struct {
 // that can be checked without the files around it: each frame, that no key
 // occurs twice in a frame, and the footer with its SHA-256.
 func VerifySegment(fs vfs.FS, path string) (r SegmentReport, err error) {
+	return verifySegment(fs, path, func(*frame.Frame) error { return nil })
+}
+
+// verifySegment hands every good frame to visit, whose error ends it.
+func verifySegment(fs vfs.FS, path string, visit func(*frame.Frame) error) (r SegmentReport, err error) {
 	s, err := OpenSegment(fs, path)
 	if err != nil {
 		return r, err
 	}
 	defer func() { err = errors.Join(err, s.Close()) }()
-	err = s.verifyFrames()
+	err = s.verifyFrames(visit)
 	r = s.Report()
 	if errors.As(err, &r.Torn) {
 		err = nil
@@ -198,14 +203,18 @@ func VerifySegment(fs vfs.FS, path string) (r SegmentReport, err error) {
 	return r, err
 }
 
-func (s *SegmentFile) verifyFrames() error {
+func (s *SegmentFile) verifyFrames(visit func(*frame.Frame) error) error {
 	for {
-		if _, _, err := s.Next(); errors.Is(err, io.EOF) {
+		f, _, err := s.Next()
+		if errors.Is(err, io.EOF) {
 			return nil
 		} else if err != nil {
 			return err
 		}
 		if err := s.CheckKeys(); err != nil {
+			return err
+		}
+		if err := visit(f); err != nil {
 			return err
 		}
 	}

@@ -6,6 +6,7 @@ package arch
 var ranks = map[string]int{
 	"shared/fault":     0,
 	"shared/lsn":       0,
+	"shared/progress":  0,
 	"shared/telemetry": 0,
 
 	"shared/clock":   1,
@@ -27,14 +28,15 @@ var ranks = map[string]int{
 	"shared/sql":    4,
 	"writer/config": 4,
 
-	"scripts/call":      5,
-	"scripts/child":     5,
-	"scripts/demo/data": 5,
-	"writer":            5,
-	"writer/process":    5,
+	"scripts/call":        5,
+	"scripts/child":       5,
+	"scripts/demo/data":   5,
+	"shared/verification": 5,
+	"writer":              5,
 
 	"scripts/kill9/rounds": 6,
 	"scripts/waldump/dump": 6,
+	"writer/process":       6,
 
 	"scripts/demo":         7,
 	"scripts/kill9":        7,

@@ -140,7 +140,10 @@ func copyTree(t *testing.T, from, to string) {
 			return err
 		}
 		if slices.Contains([]string{".git", "bin", "var", "node_modules", "cdk.out"}, rel) {
-			return filepath.SkipDir
+			if e.IsDir() {
+				return filepath.SkipDir
+			}
+			return nil // in a worktree .git is a file, and SkipDir would skip its neighbours
 		}
 		if e.IsDir() {
 			return os.MkdirAll(filepath.Join(to, rel), 0o755)

@@ -410,7 +410,7 @@ func TestCommandLine(t *testing.T) {
 		t.Errorf("--version: %d %s", code, out)
 	}
 	code, out, _ = run(t, "--help")
-	for _, want := range []string{"Exit codes:", "--segment-max-age", "[OC_SEGMENT_MAX_AGE]", "completion"} {
+	for _, want := range []string{"Exit codes:", "--segment-max-age", "[OC_SEGMENT_MAX_AGE]", "completion", "verify"} {
 		if code != ExitOK || !strings.Contains(out, want) {
 			t.Errorf("--help lacks %q: %d %s", want, code, out)
 		}

@@ -212,19 +212,19 @@ func (r *run) killWhileOpening(ctx context.Context) error {
 }
 
 // finish compares everything that is there with everything that was
-// acknowledged in all rounds, stops the server in order, and has the digest
-// recomputed from every key.
+// acknowledged in all rounds, stops the server in order, and has its directory
+// verified.
 func (r *run) finish(ctx context.Context, report *Report) error {
 	if err := r.checkAll(ctx); err != nil {
 		return fmt.Errorf("after the last round, seed %d: %w", r.Seed, err)
 	}
 	report.Rows = len(r.model.rows)
-	ctx, cancel := context.WithTimeoutCause(ctx, readyWithin, fmt.Errorf("not within %s", readyWithin))
+	stopping, cancel := context.WithTimeoutCause(ctx, readyWithin, fmt.Errorf("not within %s", readyWithin))
 	defer cancel()
-	if err := r.server.Stop(ctx); err != nil {
+	if err := r.server.Stop(stopping); err != nil {
 		return err
 	}
-	keys, err := scanDigest(r.dataDir())
+	keys, err := verify(ctx, r.dataDir())
 	report.Keys = keys
 	return err
 }
