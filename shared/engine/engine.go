@@ -160,6 +160,7 @@ func (e *Engine) openLog() (err error) {
 // Run serves commits until ctx ends or the log fails, then drains: whatever was
 // decided is made durable and answered first. It returns nil after a clean stop.
 func (e *Engine) Run(ctx context.Context) error {
+	e.store.Pace()
 	// Before the stages run no index can be under construction: what is
 	// unfinished now was left by a process that died.
 	unfinished, err := e.unfinishedIndexes()

@@ -129,7 +129,8 @@ func (g *guard) stop(err error) {
 // where Pebble would panic, and during the opening one whose write has failed.
 type guardedFS struct {
 	vfs.FS
-	g *guard
+	g    *guard
+	pace *pacer
 }
 
 // opened stops the caller if a write failed while the state is being opened.
@@ -149,7 +150,7 @@ func (fs guardedFS) Create(name string, c vfs.DiskWriteCategory) (vfs.File, erro
 		return nil, fs.opened(err)
 	}
 	if !fs.g.opening.Load() {
-		return f, nil
+		return fs.pace.file(f, c), nil
 	}
 	return guardedFile{f, fs}, nil
 }

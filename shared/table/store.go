@@ -71,6 +71,10 @@ const (
 	defaultMemtableBytes = 32 << 20
 	bloomBitsPerKey      = 10
 	maxOpenFiles         = 512
+	// From so many tables on level 0 on they are compacted; from so many on
+	// writes wait for that.
+	l0CompactionThreshold = 4
+	l0StopWritesThreshold = 24
 )
 
 // Store is the state on disk. Reads see what was applied; Apply is for one
@@ -78,6 +82,7 @@ const (
 type Store struct {
 	db *pebble.DB
 	*guard
+	pace *pacer
 }
 
 // Open opens or creates the state in o.Dir.
@@ -89,15 +94,16 @@ func Open(o Options) (*Store, error) {
 	}
 	cache := pebble.NewCache(cacheBytes)
 	defer cache.Unref()
+	pace := &pacer{}
 	opts := &pebble.Options{
-		FS: guardedFS{o.FS, g}, ReadOnly: o.ReadOnly, Cache: cache, MaxOpenFiles: maxOpenFiles,
+		FS: guardedFS{o.FS, g, pace}, ReadOnly: o.ReadOnly, Cache: cache, MaxOpenFiles: maxOpenFiles,
 		// The log is the only log: a second one would only be a second fsync.
 		DisableWAL:                  true,
 		FormatMajorVersion:          pebble.FormatValueSeparation,
 		MemTableSize:                defaultMemtableBytes,
 		MemTableStopWritesThreshold: 4,
-		L0CompactionThreshold:       4,
-		L0StopWritesThreshold:       24,
+		L0CompactionThreshold:       l0CompactionThreshold,
+		L0StopWritesThreshold:       l0StopWritesThreshold,
 		LBaseMaxBytes:               64 << 20,
 		Logger:                      pebbleLog{o.Log, g},
 		EventListener:               g.listener(o.Dir),
@@ -106,6 +112,8 @@ func Open(o Options) (*Store, error) {
 	if o.MemtableBytes != 0 {
 		opts.MemTableSize = o.MemtableBytes
 	}
+	pace.memtable = int64(opts.MemTableSize)
+	pace.listen(opts.EventListener)
 	for i := range opts.Levels {
 		opts.Levels[i].FilterPolicy = bloom.FilterPolicy(bloomBitsPerKey)
 	}
@@ -119,8 +127,15 @@ func Open(o Options) (*Store, error) {
 		return nil, fmt.Errorf("open the state in %s: %w", o.Dir, err)
 	}
 	g.opening.Store(false)
-	return &Store{db: <-opened, guard: g}, nil
+	s := &Store{db: <-opened, guard: g, pace: pace}
+	pace.level0.Add(s.db.Metrics().Levels[0].TablesCount)
+	return s, nil
 }
+
+// Pace makes flushes and compactions give way from now on to those who read and
+// write, as far as they are not behind. An opening, which waits for them, has
+// them run at full speed.
+func (s *Store) Pace() { s.pace.on.Store(true) }
 
 // Close closes the state. What is in memory only is replayed from the log at
 // the next opening. A state that has failed is left as it stands: Pebble waits
@@ -129,6 +144,7 @@ func (s *Store) Close() error {
 	if s.hasFailed() {
 		return nil
 	}
+	s.pace.on.Store(false)
 	return s.wait(s.db.Close)
 }
 
@@ -155,9 +171,13 @@ func (s *Store) Snapshot() (*Snapshot, error) {
 
 // Flush writes memory to disk: the state then stands at least at the frame that
 // was applied when it was called, after any crash.
-func (s *Store) Flush() error { return s.wait(s.db.Flush) }
+func (s *Store) Flush() error {
+	s.pace.hurry.Add(1)
+	defer s.pace.hurry.Add(-1)
+	return s.wait(s.db.Flush)
+}
 
-// Checkpoint flushes and makes a copy in dir by hard links. The copy stands at
+// Checkpoint flushes, in no hurry, and makes a copy in dir by hard links. The copy stands at
 // or above the frame applied when it was called; only the copy itself says where.
 func (s *Store) Checkpoint(dir string) error {
 	return s.wait(func() error {
@@ -325,6 +345,7 @@ func (b *Batch) Commit(a Applied) error {
 	if err := b.b.Set(appliedKey, a.append(make([]byte, 0, appliedSize)), nil); err != nil {
 		return err
 	}
+	b.s.pace.sinceFlush.Add(int64(b.b.Len()))
 	if err := b.s.wait(func() error { return b.s.db.Apply(b.b, pebble.NoSync) }); err != nil {
 		return err
 	}
