@@ -10,6 +10,8 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/sirupsen/logrus"
+
+	"originchain/shared/pacing"
 )
 
 // guard stands between the callers of Pebble and its failures. Pebble tries a
@@ -130,7 +132,7 @@ func (g *guard) stop(err error) {
 type guardedFS struct {
 	vfs.FS
 	g    *guard
-	pace *pacer
+	pace *pacing.Pacer
 }
 
 // opened stops the caller if a write failed while the state is being opened.
@@ -150,7 +152,7 @@ func (fs guardedFS) Create(name string, c vfs.DiskWriteCategory) (vfs.File, erro
 		return nil, fs.opened(err)
 	}
 	if !fs.g.opening.Load() {
-		return fs.pace.file(f, c), nil
+		return fs.pace.File(f, c), nil
 	}
 	return guardedFile{f, fs}, nil
 }

@@ -2,6 +2,7 @@ package table
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -14,6 +15,7 @@ import (
 
 	"originchain/shared/frame"
 	"originchain/shared/lsn"
+	"originchain/shared/pacing"
 )
 
 // Applied says which frame the state stands at. It is stored node-locally, in
@@ -75,6 +77,8 @@ const (
 	// writes wait for that.
 	l0CompactionThreshold = 4
 	l0StopWritesThreshold = 24
+	// From so many on their compaction is in a hurry.
+	hurryLevel0Tables = 2 * l0CompactionThreshold
 )
 
 // Store is the state on disk. Reads see what was applied; Apply is for one
@@ -82,7 +86,9 @@ const (
 type Store struct {
 	db *pebble.DB
 	*guard
-	pace *pacer
+	pace *pacing.Pacer
+	// level0 is how many tables were on level 0 when it was opened.
+	level0 int64
 }
 
 // Open opens or creates the state in o.Dir.
@@ -94,13 +100,14 @@ func Open(o Options) (*Store, error) {
 	}
 	cache := pebble.NewCache(cacheBytes)
 	defer cache.Unref()
-	pace := &pacer{}
+	memtable := cmp.Or(o.MemtableBytes, defaultMemtableBytes)
+	pace := pacing.New(int64(memtable/2), hurryLevel0Tables)
 	opts := &pebble.Options{
 		FS: guardedFS{o.FS, g, pace}, ReadOnly: o.ReadOnly, Cache: cache, MaxOpenFiles: maxOpenFiles,
 		// The log is the only log: a second one would only be a second fsync.
 		DisableWAL:                  true,
 		FormatMajorVersion:          pebble.FormatValueSeparation,
-		MemTableSize:                defaultMemtableBytes,
+		MemTableSize:                memtable,
 		MemTableStopWritesThreshold: 4,
 		L0CompactionThreshold:       l0CompactionThreshold,
 		L0StopWritesThreshold:       l0StopWritesThreshold,
@@ -109,11 +116,7 @@ func Open(o Options) (*Store, error) {
 		EventListener:               g.listener(o.Dir),
 		CompactionConcurrencyRange:  func() (int, int) { return 1, max(1, runtime.GOMAXPROCS(0)-1) },
 	}
-	if o.MemtableBytes != 0 {
-		opts.MemTableSize = o.MemtableBytes
-	}
-	pace.memtable = int64(opts.MemTableSize)
-	pace.listen(opts.EventListener)
+	pace.Listen(opts.EventListener)
 	for i := range opts.Levels {
 		opts.Levels[i].FilterPolicy = bloom.FilterPolicy(bloomBitsPerKey)
 	}
@@ -128,14 +131,14 @@ func Open(o Options) (*Store, error) {
 	}
 	g.opening.Store(false)
 	s := &Store{db: <-opened, guard: g, pace: pace}
-	pace.level0.Add(s.db.Metrics().Levels[0].TablesCount)
+	s.level0 = s.db.Metrics().Levels[0].TablesCount
 	return s, nil
 }
 
 // Pace makes flushes and compactions give way from now on to those who read and
 // write, as far as they are not behind. An opening, which waits for them, has
 // them run at full speed.
-func (s *Store) Pace() { s.pace.on.Store(true) }
+func (s *Store) Pace() { s.pace.Start(s.level0) }
 
 // Close closes the state. What is in memory only is replayed from the log at
 // the next opening. A state that has failed is left as it stands: Pebble waits
@@ -144,7 +147,7 @@ func (s *Store) Close() error {
 	if s.hasFailed() {
 		return nil
 	}
-	s.pace.on.Store(false)
+	s.pace.Stop()
 	return s.wait(s.db.Close)
 }
 
@@ -172,8 +175,7 @@ func (s *Store) Snapshot() (*Snapshot, error) {
 // Flush writes memory to disk: the state then stands at least at the frame that
 // was applied when it was called, after any crash.
 func (s *Store) Flush() error {
-	s.pace.hurry.Add(1)
-	defer s.pace.hurry.Add(-1)
+	defer s.pace.Hurry()()
 	return s.wait(s.db.Flush)
 }
 
@@ -345,7 +347,7 @@ func (b *Batch) Commit(a Applied) error {
 	if err := b.b.Set(appliedKey, a.append(make([]byte, 0, appliedSize)), nil); err != nil {
 		return err
 	}
-	b.s.pace.sinceFlush.Add(int64(b.b.Len()))
+	b.s.pace.Applied(b.b.Len())
 	if err := b.s.wait(func() error { return b.s.db.Apply(b.b, pebble.NoSync) }); err != nil {
 		return err
 	}

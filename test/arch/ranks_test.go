@@ -12,6 +12,7 @@ var ranks = map[string]int{
 	"shared/clock":   1,
 	"shared/frame":   1,
 	"shared/schema":  1,
+	"shared/pacing":  1,
 	"shared/simdisk": 1,
 
 	"shared/api":     2,
@@ -64,7 +65,7 @@ var reserved = []struct {
 }{
 	{module: "github.com/aws/", why: "nothing talks to AWS yet"},
 	{module: "github.com/dolthub/", code: []string{"shared/sql"}, why: "only shared/sql knows which SQL engine runs"},
-	{module: "github.com/cockroachdb/pebble/v2", code: []string{"shared/table", "test"}, tests: []string{"shared/simdisk"},
+	{module: "github.com/cockroachdb/pebble/v2", code: []string{"shared/pacing", "shared/table", "test"}, tests: []string{"shared/simdisk"},
 		why: "only shared/table knows which store holds the state"},
 	{module: "github.com/cockroachdb/pebble/v2/vfs", code: []string{"shared", "writer", "scripts", "test"},
 		why: "it is how files are reached"},

@@ -91,6 +91,12 @@ func TestDemoFailuresSayWhatToDo(t *testing.T) {
 		t.Fatal(err)
 	}
 	overwrite(t, filepath.Join(broken, "demo.json"), "{")
+	// An address of its own: where the server ends before it listens, somebody
+	// else's demo on the usual one would be taken for it.
+	free, err := child.FreeAddress()
+	if err != nil {
+		t.Fatal(err)
+	}
 	cases := []struct {
 		name  string
 		args  []string
@@ -98,7 +104,7 @@ func TestDemoFailuresSayWhatToDo(t *testing.T) {
 	}{
 		{"no server", []string{"--server", "/nonexistent/oc-server", "--dir", t.TempDir()}, []string{"make build"}},
 		{"port taken", []string{"--server", server, "--dir", t.TempDir(), "--listen", taken}, []string{taken, "--listen"}},
-		{"another demo runs", []string{"--server", server, "--dir", busy}, []string{"exit code 4", "in use"}},
+		{"another demo runs", []string{"--server", server, "--dir", busy, "--listen", free}, []string{"exit code 4", "in use"}},
 		{"damaged record", []string{"--server", server, "--dir", broken}, []string{"demo.json", "remove it"}},
 	}
 	for _, c := range cases {
