@@ -33,11 +33,32 @@ func (q *entryQueue) push(e *entryRef) {
 	q.entries = append(q.entries, e)
 	q.bytes += len(e.Body)
 	// With more and more to decide the appender would wait for ever: a group
-	// that is large already goes.
-	full := q.bytes > smallGroupBytes
-	q.released = full
+	// that is large or old already goes.
+	due := q.bytes > smallGroupBytes || q.aged()
+	q.released = due
 	q.mu.Unlock()
-	if full {
+	if due {
+		q.ready.Signal()
+	}
+}
+
+// maxHold bounds how long a decided frame waits for others to be decided; what
+// the sequencer has in hand when it is over is waited for.
+const maxHold = 500 * time.Microsecond
+
+// aged says that the oldest frame was held back long enough. The caller holds mu.
+func (q *entryQueue) aged() bool { return len(q.entries) > 0 && time.Since(q.since) > maxHold }
+
+// releaseAged releases what was held back long enough, however much there is
+// still to decide: proposals that end without a frame add nothing to a group.
+func (q *entryQueue) releaseAged() {
+	q.mu.Lock()
+	due := !q.released && q.aged()
+	if due {
+		q.released = true
+	}
+	q.mu.Unlock()
+	if due {
 		q.ready.Signal()
 	}
 }
@@ -83,6 +104,7 @@ func (q *entryQueue) take(into []*entryRef, lag *fsyncLag) (group []*entryRef, o
 	lag.begin(q.since)
 	group = append(into[:0], q.entries[:n]...)
 	q.entries = append(q.entries[:0], q.entries[n:]...)
+	q.since = time.Now() // of the rest, which is to go at once anyway
 	return group, true
 }
 

@@ -100,8 +100,10 @@ func (p *Pacer) Listen(l *pebble.EventListener) {
 // File paces what is written to f, if its category says that this is done in
 // the background.
 func (p *Pacer) File(f vfs.File, c vfs.DiskWriteCategory) vfs.File {
-	if c == vfs.WriteCategoryUnspecified {
-		return f
+	switch c {
+	case "pebble-memtable-flush", "pebble-compaction", "pebble-blob-file-rewrite":
+	default:
+		return f // the manifest, which is written under a lock
 	}
 	return &file{File: f, p: p, since: time.Now()}
 }

@@ -43,13 +43,13 @@ func TestBackgroundWorkRestsUnlessItIsBehind(t *testing.T) {
 		category vfs.DiskWriteCategory
 		want     time.Duration
 	}{
-		"nothing is behind":       {func(*Pacer) {}, table, rested},
-		"while it opens":          {func(p *Pacer) { p.Stop() }, table, full},
-		"somebody waits for it":   {func(p *Pacer) { p.Hurry() }, table, full},
-		"the memtable fills up":   {func(p *Pacer) { p.Applied(memory + 1) }, table, full},
-		"nobody waits any more":   {func(p *Pacer) { p.Hurry()() }, table, rested},
-		"level 0 piles up":        {func(p *Pacer) { p.level0.Store(level0) }, table, full},
-		"a file of the catalogue": {func(*Pacer) {}, vfs.WriteCategoryUnspecified, full},
+		"nothing is behind":     {func(*Pacer) {}, table, rested},
+		"while it opens":        {func(p *Pacer) { p.Stop() }, table, full},
+		"somebody waits for it": {func(p *Pacer) { p.Hurry() }, table, full},
+		"the memtable fills up": {func(p *Pacer) { p.Applied(memory + 1) }, table, full},
+		"nobody waits any more": {func(p *Pacer) { p.Hurry()() }, table, rested},
+		"level 0 piles up":      {func(p *Pacer) { p.level0.Store(level0) }, table, full},
+		"the manifest":          {func(*Pacer) {}, "pebble-manifest", full},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
