@@ -30,6 +30,9 @@ type guard struct {
 	err     error         // set before failed is closed
 	failed  chan struct{} // closed at the first failure
 	opening atomic.Bool
+	// cause is the last failed write of a file that Pebble calls fatal, in words
+	// alone: with it the failure can be told by its kind, such as a full disk.
+	cause atomic.Pointer[error]
 }
 
 func newGuard(tell func(error)) *guard {
@@ -109,6 +112,9 @@ func (l pebbleLog) Errorf(format string, args ...any) {
 func (l pebbleLog) Fatalf(format string, args ...any) {
 	msg := fmt.Sprintf(format, args...)
 	l.log.WithField("detail", msg).Error("state store failed")
+	if cause := l.g.cause.Load(); cause != nil {
+		l.g.stop(fmt.Errorf("%s: %w", msg, *cause))
+	}
 	l.g.stop(errors.New(msg))
 }
 
@@ -151,10 +157,7 @@ func (fs guardedFS) Create(name string, c vfs.DiskWriteCategory) (vfs.File, erro
 	if err != nil {
 		return nil, fs.opened(err)
 	}
-	if !fs.g.opening.Load() {
-		return fs.pace.File(f, c), nil
-	}
-	return guardedFile{f, fs}, nil
+	return guardedFile{fs.pace.File(f, c), fs}, nil
 }
 
 func (fs guardedFS) Rename(oldname, newname string) error {
@@ -172,7 +175,7 @@ func (fs guardedFS) OpenDir(name string) (vfs.File, error) {
 // Unwrap implements vfs.FS.
 func (fs guardedFS) Unwrap() vfs.FS { return fs.FS }
 
-// guardedFile is a file that was begun during the opening.
+// guardedFile is a file that Pebble writes: a table, the manifest.
 type guardedFile struct {
 	vfs.File
 	fs guardedFS
@@ -180,12 +183,22 @@ type guardedFile struct {
 
 func (f guardedFile) Write(p []byte) (int, error) {
 	n, err := f.File.Write(p)
-	return n, f.fs.opened(err)
+	return n, f.failed(err)
 }
 
-func (f guardedFile) Sync() error { return f.fs.opened(f.File.Sync()) }
+// Sync implements vfs.File.
+func (f guardedFile) Sync() error { return f.failed(f.File.Sync()) }
 
-func (f guardedFile) SyncData() error { return f.fs.opened(f.File.SyncData()) }
+// SyncData implements vfs.File.
+func (f guardedFile) SyncData() error { return f.failed(f.File.SyncData()) }
+
+// failed takes note of a failure; during the opening it stops the caller.
+func (f guardedFile) failed(err error) error {
+	if err != nil {
+		f.fs.g.cause.Store(&err)
+	}
+	return f.fs.opened(err)
+}
 
 type guardedDir struct {
 	vfs.File
