@@ -29,6 +29,7 @@ type guard struct {
 	once    sync.Once
 	err     error         // set before failed is closed
 	failed  chan struct{} // closed at the first failure
+	dirs    sync.Mutex    // held while a directory is synced
 	opening atomic.Bool
 	// cause is the last failed write of a file that Pebble calls fatal, in words
 	// alone: with it the failure can be told by its kind, such as a full disk.
@@ -205,9 +206,28 @@ type guardedDir struct {
 	g *guard
 }
 
+// Sync implements vfs.File.
 func (d guardedDir) Sync() error {
-	if err := d.File.Sync(); err != nil {
-		d.g.stop(fmt.Errorf("fsync of a directory of the state: %w", err))
+	if err := d.g.syncDir(d.File); err != nil {
+		d.g.stop(err)
+	}
+	return nil
+}
+
+// syncDir makes a directory's entries durable, unless the state has failed. A
+// sync that follows a failed one may succeed without the entries that one lost:
+// a compaction that was under way would name such a table in the manifest, and
+// delete what it was made from. One at a time, so that none is on its way past
+// the failure of another.
+func (g *guard) syncDir(dir vfs.File) error {
+	g.dirs.Lock()
+	defer g.dirs.Unlock()
+	if g.hasFailed() {
+		return g.err
+	}
+	if err := dir.Sync(); err != nil {
+		g.fail(fmt.Errorf("fsync of a directory of the state: %w", err))
+		return g.err
 	}
 	return nil
 }

@@ -10,6 +10,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/sirupsen/logrus"
 
 	"originchain/shared/frame"
@@ -174,4 +175,44 @@ func TestDamageIsAnErrorThatSaysWhatToDo(t *testing.T) {
 
 func saysDamage(err error) bool {
 	return err != nil && strings.Contains(err.Error(), ".sst is damaged") && strings.Contains(err.Error(), "move state away")
+}
+
+// brokenDir fails its first sync; like a real one it succeeds after that, without
+// what the first one lost.
+type brokenDir struct {
+	vfs.File
+	syncs int
+}
+
+func (d *brokenDir) Sync() error {
+	d.syncs++
+	if d.syncs == 1 {
+		return errors.New("input/output error")
+	}
+	return nil
+}
+
+// A compaction that is under way when a flush's directory sync fails must not
+// sync the directory again and go on.
+func TestAFailedSyncOfADirectoryIsNotRetried(t *testing.T) {
+	g := newGuard(nil)
+	g.opening.Store(false)
+	dir := &brokenDir{}
+	for _, who := range []string{"the flush", "the compaction"} {
+		wentOn := false
+		ended := make(chan struct{})
+		go func() {
+			defer close(ended)
+			if err := (guardedDir{dir, g}).Sync(); err == nil {
+				wentOn = true
+			}
+		}()
+		<-ended
+		if wentOn {
+			t.Errorf("%s went on after the failure", who)
+		}
+	}
+	if dir.syncs != 1 {
+		t.Errorf("the directory was synced %d times, want the failed one alone", dir.syncs)
+	}
 }
