@@ -1,10 +1,15 @@
 package engine
 
 import (
+	"runtime"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"originchain/shared/rows"
+	"originchain/shared/simdisk"
 	"originchain/shared/wal"
 )
 
@@ -40,4 +45,51 @@ func TestQueueHoldsNothingBackForLong(t *testing.T) {
 			q.close()
 		})
 	}
+}
+
+// A commit is answered while there is still much to decide: here proposals that
+// make no frame, so that its group never grows.
+func TestACommitIsAnsweredWhileTheSequencerIsBusy(t *testing.T) {
+	const busy = 100
+	n := start(t, simdisk.New())
+	defer n.mustClose()
+	n.create()
+	row := n.prepare(1, "first")
+	deciding, queued := make(chan struct{}), make(chan struct{})
+	var decided atomic.Int64
+	var others sync.WaitGroup
+	first := make(chan int64, 1)
+	others.Go(func() {
+		_, err := n.Commit(t.Context(), Proposal{Tenant: tenant, Build: func(b *rows.Builder) error {
+			close(deciding)
+			<-queued
+			_, err := b.Put(row, rows.Absent())
+			return err
+		}})
+		if err != nil {
+			t.Error(err)
+		}
+		first <- decided.Load()
+	})
+	<-deciding
+	for range busy {
+		others.Go(func() {
+			_, err := n.Commit(t.Context(), Proposal{Tenant: tenant, Build: func(*rows.Builder) error {
+				<-time.After(time.Millisecond)
+				decided.Add(1)
+				return nil
+			}})
+			if err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	for len(n.proposals) < busy {
+		runtime.Gosched()
+	}
+	close(queued)
+	if got := <-first; got == busy {
+		t.Errorf("the commit was answered after all %d proposals behind it", busy)
+	}
+	others.Wait()
 }
