@@ -103,7 +103,7 @@ func (q *entryQueue) take(into []*entryRef, lag *fsyncLag) (group []*entryRef, o
 	q.bytes -= bytes
 	lag.begin(q.since)
 	group = append(into[:0], q.entries[:n]...)
-	q.entries = append(q.entries[:0], q.entries[n:]...)
+	q.entries = slices.Delete(q.entries, 0, n)
 	q.since = time.Now() // of the rest, which is to go at once anyway
 	return group, true
 }
@@ -134,6 +134,7 @@ func (e *Engine) append() {
 			e.rollIfAged()
 			continue
 		}
+		clear(entries) // the bodies of the group before
 		entries = entries[:0]
 		for _, t := range taken {
 			entries = append(entries, t.Entry)

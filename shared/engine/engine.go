@@ -94,7 +94,7 @@ type Engine struct {
 	answers  answerQueue
 	catalogs catalogCache
 	seq      sequencer
-	applied  table.Applied // where the state stands; owned by the publisher
+	applied  table.Applied // where the state stands; of whoever publishes, one at a time (hand)
 
 	visible      atomic.Uint64 // LSN
 	handed       atomic.Int64  // groups that the publisher has and has not published
@@ -180,6 +180,8 @@ func (e *Engine) Run(ctx context.Context) error {
 	// The tidying waits for commits, and after a failure they are answered only
 	// when intake has stopped: so it is told to go first.
 	stop()
+	// Nobody is left to give way to, and a checkpoint that is being made is waited for.
+	e.store.StopPacing()
 	tidying.Wait()
 	e.stopIntake()
 	stages.Wait()

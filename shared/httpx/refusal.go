@@ -43,6 +43,10 @@ type ownTLSConn struct {
 // ConnectionState tells net/http what the handshake led to.
 func (c *ownTLSConn) ConnectionState() tls.ConnectionState { return c.tls.ConnectionState() }
 
+// CloseWrite ends the answer with TLS's close_notify, as net/http asks for
+// before it waits for the client to go.
+func (c *ownTLSConn) CloseWrite() error { return c.tls.CloseWrite() }
+
 // Write implements net.Conn.
 func (c *ownConn) Write(p []byte) (int, error) {
 	if c.state.handled.Load() {

@@ -104,6 +104,9 @@ func (b *Builder) Reset(at lsn.LSN, stamp int64) {
 	clear(b.counters)
 	b.changeSlab.reset()
 	b.counterSlab.reset()
+	clear(b.order)
+	clear(b.counted)
+	clear(b.undo)
 	b.over, b.catalogs, b.logging = nil, nil, false
 	b.order, b.counted, b.undo = b.order[:0], b.counted[:0], b.undo[:0]
 	b.ranges = nil

@@ -140,6 +140,9 @@ func Open(o Options) (*Store, error) {
 // them run at full speed.
 func (s *Store) Pace() { s.pace.Start(s.level0) }
 
+// StopPacing has flushes and compactions run at full speed again, for good.
+func (s *Store) StopPacing() { s.pace.Stop() }
+
 // Close closes the state. What is in memory only is replayed from the log at
 // the next opening. A state that has failed is left as it stands: Pebble waits
 // for work that has been given up.
