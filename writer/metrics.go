@@ -40,7 +40,7 @@ func newMetrics(r *telemetry.Metrics, w *Writer) *metrics {
 			return 0
 		})
 	}
-	gauge("oc_wal_fsync_lag_ms", "Milliseconds the oldest commit that is not durable yet has waited for its fsync; while none waits, how long the oldest one of the latest fsync did.",
+	gauge("oc_wal_fsync_lag_ms", "Milliseconds the oldest commit that is not durable yet has waited since it was decided; while none waits, how long the oldest one of the latest fsync did.",
 		func(e *engine.Engine) float64 { return float64(e.FsyncLag()) / float64(time.Millisecond) })
 	gauge("oc_pending_bytes", "Bytes of commits that are decided and not yet visible.", func(e *engine.Engine) float64 { return float64(e.PendingBytes()) })
 	gauge("oc_visible_lsn", "Last frame that reads see.", func(e *engine.Engine) float64 { return float64(e.Visible().LSN) })

@@ -20,15 +20,27 @@ type entryQueue struct {
 	bytes   int       // of their bodies
 	// released says that the sequencer has nothing left to decide for now.
 	released bool
-	closed   bool
+	// overdue releases what is held back when the sequencer is at one decision for
+	// too long to do it; armed says that it is going to.
+	overdue *time.Timer
+	armed   bool
+	closed  bool
+	// lag is how long what is decided has waited to be durable, here and in the
+	// appender's hands.
+	lag fsyncLag
 }
 
-func (q *entryQueue) init() { q.ready = sync.NewCond(&q.mu) }
+func (q *entryQueue) init() {
+	q.ready = sync.NewCond(&q.mu)
+	q.overdue = time.AfterFunc(time.Hour, q.releaseOverdue)
+	q.overdue.Stop()
+}
 
 func (q *entryQueue) push(e *entryRef) {
 	q.mu.Lock()
 	if len(q.entries) == 0 {
 		q.since = time.Now()
+		q.lag.begin(q.since)
 	}
 	q.entries = append(q.entries, e)
 	q.bytes += len(e.Body)
@@ -42,25 +54,41 @@ func (q *entryQueue) push(e *entryRef) {
 	}
 }
 
-// maxHold bounds how long a decided frame waits for others to be decided; what
-// the sequencer has in hand when it is over is waited for.
+// maxHold bounds how long a decided frame waits for others to be decided.
 const maxHold = 500 * time.Microsecond
 
 // aged says that the oldest frame was held back long enough. The caller holds mu.
 func (q *entryQueue) aged() bool { return len(q.entries) > 0 && time.Since(q.since) > maxHold }
 
-// releaseAged releases what was held back long enough, however much there is
-// still to decide: proposals that end without a frame add nothing to a group.
-func (q *entryQueue) releaseAged() {
+// hold releases what was held back long enough, however much there is still to
+// decide: proposals that end without a frame add nothing to a group. What is
+// younger is released in time even if the next decision takes long. That is the
+// only timer, and none is set for a commit that has nothing behind it.
+func (q *entryQueue) hold() {
 	q.mu.Lock()
-	due := !q.released && q.aged()
+	held := !q.released && len(q.entries) > 0
+	due := held && q.aged()
 	if due {
 		q.released = true
+	} else if held && !q.armed {
+		q.armed = true
+		q.overdue.Reset(maxHold - time.Since(q.since))
 	}
 	q.mu.Unlock()
 	if due {
 		q.ready.Signal()
 	}
+}
+
+// releaseOverdue is the timer's. It may come late, when other frames wait: to
+// release those early costs a group, no more.
+func (q *entryQueue) releaseOverdue() {
+	q.mu.Lock()
+	if q.armed {
+		q.armed, q.released = false, true
+	}
+	q.mu.Unlock()
+	q.ready.Signal()
 }
 
 // release lets the appender have what is there: no more is about to come.
@@ -83,7 +111,7 @@ func (q *entryQueue) close() {
 
 // take waits for frames that were released and returns up to maxGroupBytes of them; ok is false
 // when there will be no more. An idle tick returns an empty group.
-func (q *entryQueue) take(into []*entryRef, lag *fsyncLag) (group []*entryRef, ok bool) {
+func (q *entryQueue) take(into []*entryRef) (group []*entryRef, ok bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	for (len(q.entries) == 0 || !q.released) && !q.closed {
@@ -101,11 +129,24 @@ func (q *entryQueue) take(into []*entryRef, lag *fsyncLag) (group []*entryRef, o
 		n++
 	}
 	q.bytes -= bytes
-	lag.begin(q.since)
+	if q.armed {
+		q.armed = false
+		q.overdue.Stop()
+	}
 	group = append(into[:0], q.entries[:n]...)
 	q.entries = slices.Delete(q.entries, 0, n)
 	q.since = time.Now() // of the rest, which is to go at once anyway
 	return group, true
+}
+
+// synced says that the group last taken is durable.
+func (q *entryQueue) synced() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.lag.end()
+	if len(q.entries) > 0 {
+		q.lag.begin(q.since)
+	}
 }
 
 // group is what one fsync made durable.
@@ -124,7 +165,7 @@ func (e *Engine) append() {
 	var entries []wal.Entry
 	for {
 		var ok bool
-		if taken, ok = e.queue.take(taken, &e.lag); !ok {
+		if taken, ok = e.queue.take(taken); !ok {
 			return
 		}
 		if e.failure.Load() != nil {
@@ -148,7 +189,7 @@ func (e *Engine) append() {
 			e.fail("make the log durable", err)
 			continue
 		}
-		e.lag.end()
+		e.queue.synced()
 		if e.log.NewestFirst() != newest {
 			e.signalRoll()
 		}

@@ -18,20 +18,18 @@ import (
 func TestQueueHoldsNothingBackForLong(t *testing.T) {
 	for name, next := range map[string]func(*entryQueue){
 		"a frame follows":    func(q *entryQueue) { q.push(&entryRef{Entry: wal.Entry{Body: []byte{1}}}) },
-		"no frame follows":   (*entryQueue).releaseAged,
-		"it is released too": func(q *entryQueue) { q.releaseAged(); q.release() },
+		"no frame follows":   (*entryQueue).hold,
+		"it is released too": func(q *entryQueue) { q.hold(); q.release() },
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			var q entryQueue
 			q.init()
-			var lag fsyncLag
 			took := make(chan int, 1)
 			go func() {
-				group, _ := q.take(nil, &lag)
+				group, _ := q.take(nil)
 				took <- len(group)
 			}()
 			q.push(&entryRef{Entry: wal.Entry{Body: []byte{1}}})
-			q.releaseAged()
 			synctest.Wait()
 			if len(took) > 0 {
 				t.Errorf("%s: a young frame went", name)
@@ -45,6 +43,68 @@ func TestQueueHoldsNothingBackForLong(t *testing.T) {
 			q.close()
 		})
 	}
+}
+
+// One decision that takes long holds nothing back either: what was decided
+// before it goes in time.
+func TestQueueReleasesWhatOneLongDecisionHolds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var q entryQueue
+		q.init()
+		took := make(chan int, 1)
+		go func() {
+			group, _ := q.take(nil)
+			took <- len(group)
+		}()
+		q.push(&entryRef{Entry: wal.Entry{Body: []byte{1}}})
+		q.hold()
+		<-time.After(maxHold - time.Microsecond)
+		synctest.Wait()
+		if len(took) > 0 {
+			t.Error("a young frame went")
+		}
+		<-time.After(2 * time.Microsecond)
+		synctest.Wait()
+		if len(took) == 0 {
+			t.Error("an old frame waits for a decision")
+		}
+		q.close()
+	})
+}
+
+// The lag of the log counts from the decision of the oldest frame, held back or
+// not, and what comes while a group is synced waits from then on.
+func TestTheLagCountsFromTheDecision(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var q entryQueue
+		q.init()
+		wait := func(d time.Duration) { <-time.After(d) }
+		expect := func(what string, want time.Duration) {
+			t.Helper()
+			if got := q.lag.now(); got != want {
+				t.Errorf("%s: a lag of %v, want %v", what, got, want)
+			}
+		}
+		frame := func() *entryRef { return &entryRef{Entry: wal.Entry{Body: []byte{1}}} }
+		q.push(frame())
+		wait(time.Second)
+		expect("held back", time.Second)
+		q.release()
+		q.take(nil)
+		wait(time.Second)
+		expect("while it is synced", 2*time.Second)
+		q.push(frame())
+		wait(time.Second)
+		expect("with another one behind it", 3*time.Second)
+		q.synced()
+		expect("when the other one is what waits", time.Second)
+		q.release()
+		q.take(nil)
+		wait(time.Second)
+		q.synced()
+		wait(time.Second)
+		expect("when nothing waits", 2*time.Second)
+	})
 }
 
 // A commit is answered while there is still much to decide: here proposals that

@@ -13,12 +13,11 @@ func TestQueueHoldsAGroupBackUntilItIsReleased(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var q entryQueue
 		q.init()
-		var lag fsyncLag
 		took := make(chan int, 8)
 		go func() {
 			defer close(took)
 			for {
-				group, ok := q.take(nil, &lag)
+				group, ok := q.take(nil)
 				if !ok {
 					return
 				}

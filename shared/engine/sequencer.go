@@ -91,7 +91,7 @@ func (e *Engine) sequence() {
 	for w := range e.proposals {
 		e.seq.decide(w)
 		if len(e.proposals) > 0 {
-			e.queue.releaseAged()
+			e.queue.hold()
 			continue
 		}
 		runtime.Gosched()

@@ -15,17 +15,19 @@ func (e *Engine) PendingBytes() int64 { return e.pendingBytes.Load() }
 // StateBytes is how much disk the state takes.
 func (e *Engine) StateBytes() uint64 { return e.store.DiskBytes() }
 
-// FsyncLag is how long the oldest frame that is not durable yet has waited for
-// its fsync; while none waits, how long the oldest one of the latest fsync did.
-func (e *Engine) FsyncLag() time.Duration { return e.lag.now() }
+// FsyncLag is how long the oldest decided frame that is not durable yet has
+// waited, from its decision on; while none waits, how long the oldest one of the
+// latest fsync did.
+func (e *Engine) FsyncLag() time.Duration { return e.queue.lag.now() }
 
-// fsyncLag is written by the appender and read by anyone, without a lock.
+// fsyncLag is written under the queue's lock and read by anyone without it.
 type fsyncLag struct {
-	waiting atomic.Int64 // since when the group's oldest frame waits, unix nanoseconds; 0: none
+	waiting atomic.Int64 // since when the oldest frame waits, unix nanoseconds; 0: none does
 	latest  atomic.Int64 // how long that of the last group waited, nanoseconds
 }
 
-func (l *fsyncLag) begin(since time.Time) { l.waiting.Store(since.UnixNano()) }
+// begin takes note of a frame that waits, unless an older one does.
+func (l *fsyncLag) begin(since time.Time) { l.waiting.CompareAndSwap(0, since.UnixNano()) }
 
 func (l *fsyncLag) end() { l.latest.Store(time.Now().UnixNano() - l.waiting.Swap(0)) }
 

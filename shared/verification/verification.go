@@ -59,8 +59,13 @@ type Fault struct {
 }
 
 // Report is what a verification found.
+//
+// OK says that everything was looked at and is as it must be. Complete says that
+// the state has all frames of the log: what those that it lacks would make of it
+// cannot be checked before the next start has applied them.
 type Report struct {
 	OK       bool   `json:"ok"`
+	Complete bool   `json:"complete"`
 	DataDir  string `json:"data_dir"`
 	Instance string `json:"instance"`
 	Node     string `json:"node"`
@@ -121,7 +126,8 @@ func Run(ctx context.Context, o Options) (_ *Report, err error) {
 	if err != nil {
 		return r.report, err
 	}
-	r.report.OK = r.report.FoundFaults == 0
+	r.report.Complete = r.joined && r.report.State.Behind == 0
+	r.report.OK = r.report.Complete && r.report.FoundFaults == 0
 	return r.report, nil
 }
 
@@ -140,6 +146,8 @@ type run struct {
 		digest lsn.Digest
 		known  bool
 	}
+	// joined says that the state was held against the log.
+	joined bool
 	// proved says that the state is what the log makes of it, so that what is
 	// wrong with it is in the log as well.
 	proved bool
@@ -211,6 +219,7 @@ func (r *run) joinLog() {
 		r.fault(Fault{Check: CheckDigest, Problem: err.Error(), Do: doRebuild})
 		return
 	}
+	r.joined = true
 	r.report.State.Behind = uint64(l.LastLSN - r.at.Pos.LSN)
 }
 

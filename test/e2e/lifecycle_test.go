@@ -219,7 +219,7 @@ func flipAByteOfTheLog(t *testing.T, dir string) {
 	if err != nil || len(segments) == 0 {
 		t.Fatalf("no segments: %v", err)
 	}
-	f, err := os.OpenFile(segments[len(segments)-1], os.O_RDWR, 0)
+	f, err := os.OpenFile(segments[0], os.O_RDWR, 0)
 	if err != nil {
 		t.Fatal(err)
 	}

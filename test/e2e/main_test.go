@@ -21,11 +21,12 @@ import (
 
 // The exit codes as --help documents them.
 const (
-	exitFailure = 1
-	exitUsage   = 2
-	exitRefused = 3
-	exitLocked  = 4
-	exitDisk    = 5
+	exitFailure    = 1
+	exitUsage      = 2
+	exitRefused    = 3
+	exitLocked     = 4
+	exitIncomplete = 6
+	exitDisk       = 5
 )
 
 const (

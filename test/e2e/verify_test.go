@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"originchain/scripts/child"
 )
 
 // TestVerifyAfterAKill: a directory is verified as a kill leaves it, as a stop
@@ -27,19 +29,24 @@ func TestVerifyAfterAKill(t *testing.T) {
 	if err := n.Kill(); err != nil {
 		t.Fatal(err)
 	}
+	var report verifyReport
 	before := digestTree(t, n.dir)
-	text, err := exec.Command(server, "verify", "--data-dir", n.dir, "--json").Output()
-	if err != nil {
-		t.Fatalf("%v\n%s", err, text)
+	report.read(t, n.dir, exitIncomplete)
+	if report.OK || report.Complete || report.Faults > 0 || report.Log.Frames < 50 || report.State.Behind == 0 {
+		t.Errorf("after a kill: %+v", report)
 	}
-	var report struct {
-		OK  bool `json:"ok"`
-		Log struct {
-			Frames int `json:"frames"`
-		} `json:"log"`
+	if out, code = runBinary(t, "verify", "--data-dir", n.dir); code != exitIncomplete {
+		t.Errorf("after a kill: exit code %d\n%s", code, out)
 	}
-	if err := json.Unmarshal(text, &report); err != nil || !report.OK || report.Log.Frames < 50 {
-		t.Errorf("%v\n%s", err, text)
+	says(t, out, "NOT COMPLETE", "frames behind the log", "start the server, stop it, and verify again")
+	if diff := cmp.Diff(before, digestTree(t, n.dir)); diff != "" {
+		t.Errorf("the verification changed the directory:\n%s", diff)
+	}
+	stopInOrder(t, n.restart(t, child.Options{DataDir: n.dir}).Server)
+	before = digestTree(t, n.dir)
+	report.read(t, n.dir, 0)
+	if !report.OK || !report.Complete || report.State.Rows != 50 || report.State.Behind > 0 {
+		t.Errorf("after a stop: %+v", report)
 	}
 	if out, code = runBinary(t, "verify", "--data-dir", n.dir); code != 0 {
 		t.Errorf("exit code %d\n%s", code, out)
@@ -53,4 +60,32 @@ func TestVerifyAfterAKill(t *testing.T) {
 		t.Errorf("a damaged log: exit code %d", code)
 	}
 	says(t, out, "FAULT log", ".log", "offset", "do: ")
+}
+
+// verifyReport is what is looked at of the document of verify --json.
+type verifyReport struct {
+	OK       bool `json:"ok"`
+	Complete bool `json:"complete"`
+	Faults   int  `json:"faults_found"`
+	Log      struct {
+		Frames int `json:"frames"`
+	} `json:"log"`
+	State struct {
+		Rows   int `json:"rows"`
+		Behind int `json:"behind"`
+	} `json:"state"`
+}
+
+// read verifies a directory, which must end with code.
+func (r *verifyReport) read(t *testing.T, dir string, code int) {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), server, "verify", "--data-dir", dir, "--json")
+	text, err := cmd.Output()
+	if cmd.ProcessState == nil || cmd.ProcessState.ExitCode() != code {
+		t.Fatalf("%v, want code %d\n%s", err, code, text)
+	}
+	*r = verifyReport{}
+	if err := json.Unmarshal(text, r); err != nil {
+		t.Fatalf("%v in %s", err, text)
+	}
 }

@@ -17,6 +17,8 @@ const (
 	ExitRefused = 3
 	ExitLocked  = 4
 	ExitDisk    = 5
+	// ExitIncomplete is of verify alone.
+	ExitIncomplete = 6
 )
 
 // exitCodes is the table as --help prints it.

@@ -37,7 +37,10 @@ Exit codes:
   1  it could not be verified to the end: unreadable, or stopped by a signal
   2  usage
   3  faults were found, or the directory is none, or of a newer format
-  4  a server has the data directory open`
+  4  a server has the data directory open
+  6  no fault was found, and not everything could be verified: the state lacks
+     the newest frames of the log, as a kill leaves it, and what they make of it
+     is not there to be checked. Start the server, stop it, and verify again`
 
 // verification is the subcommand that checks a data directory.
 func (p Process) verification() *cobra.Command {
@@ -85,10 +88,13 @@ func (p Process) verify(ctx context.Context, dataDir string, asJSON bool) error 
 	if printErr := p.printVerified(verified{Report: report, Error: message(err)}, asJSON); printErr != nil {
 		return errors.Join(err, printErr)
 	}
-	if err == nil && !report.OK {
-		err = withCode(ExitRefused, fmt.Errorf("%d faults in %s", report.FoundFaults, dataDir))
+	switch {
+	case err != nil || report.OK:
+		return err
+	case report.FoundFaults > 0:
+		return withCode(ExitRefused, fmt.Errorf("%d faults in %s", report.FoundFaults, dataDir))
 	}
-	return err
+	return withCode(ExitIncomplete, fmt.Errorf("%s could not be verified in full: its state lacks the newest %d frames of the log; start the server, stop it, and verify again", dataDir, report.State.Behind))
 }
 
 func message(err error) string {
@@ -147,7 +153,7 @@ func (v *verified) text() string {
 	fmt.Fprintf(&b, "  state  LSN %d, digest %s: %s keys, %s tenants, %s tables, %s rows, %s index entries, %s references\n", v.State.LSN, v.State.Digest,
 		n(v.State.Keys), n(v.State.Tenants), n(v.State.Tables), n(v.State.Rows), n(v.State.IndexEntries), n(v.State.References))
 	if v.State.Behind > 0 {
-		fmt.Fprintf(&b, "         %s frames behind the log; the next start applies them\n", n(v.State.Behind))
+		fmt.Fprintf(&b, "         %s frames behind the log; the next start applies them, and what they make of it was not checked\n", n(v.State.Behind))
 	}
 	for i := range v.Faults {
 		b.WriteString(line(&v.Faults[i]))
@@ -155,6 +161,8 @@ func (v *verified) text() string {
 	switch unlisted := v.FoundFaults - uint64(len(v.Faults)); {
 	case v.OK:
 		b.WriteString("OK: no fault found\n")
+	case v.FoundFaults == 0 && v.Error == "":
+		b.WriteString("NOT COMPLETE: no fault found in what could be verified\n")
 	case unlisted > 0:
 		fmt.Fprintf(&b, "and %s faults more\n", n(unlisted))
 	}
