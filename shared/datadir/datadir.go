@@ -85,6 +85,9 @@ func Open(o Options) (*Dir, error) {
 	if err := d.identify(o, names); err != nil {
 		return nil, errors.Join(err, lock.Close())
 	}
+	if err := d.finishReplacement(); err != nil {
+		return nil, errors.Join(err, lock.Close())
+	}
 	return d, nil
 }
 

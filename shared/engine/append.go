@@ -200,9 +200,10 @@ func (e *Engine) append() {
 // hand passes a durable group on to be published. A small one is published here
 // and now: its application takes less time than waking the publisher would. A
 // large one goes to the publisher, so that its application overlaps with the
-// next fsync; until all those are visible, small ones queue up behind them.
+// next fsync; until all those are visible, small ones queue up behind them. So
+// does every group that others must have before it may be acknowledged.
 func (e *Engine) hand(g group) {
-	if bodyBytes(g.entries) <= smallGroupBytes && e.handed.Load() == 0 {
+	if e.deps.Gate == nil && bodyBytes(g.entries) <= smallGroupBytes && e.handed.Load() == 0 {
 		e.publishOne(g)
 		return
 	}

@@ -21,7 +21,8 @@ type catalogCache struct {
 	tenants map[ulid.ULID][]versionedCatalog // ascending by from
 }
 
-// versionedCatalog is valid from one frame until the next version's.
+// versionedCatalog is valid from one frame until the next version's; a nil one
+// says that it is another one from there on, which nobody has loaded yet.
 type versionedCatalog struct {
 	from    lsn.LSN
 	catalog *table.Catalog
@@ -33,8 +34,8 @@ func (c *catalogCache) find(tenant ulid.ULID, n lsn.LSN) (*table.Catalog, bool) 
 	defer c.mu.RUnlock()
 	versions := c.tenants[tenant]
 	for i := len(versions) - 1; i >= 0; i-- {
-		if versions[i].from <= n {
-			return versions[i].catalog, true
+		if v := &versions[i]; v.from <= n {
+			return v.catalog, v.catalog != nil
 		}
 	}
 	return nil, false
@@ -68,6 +69,8 @@ func (c *catalogCache) put(tenant ulid.ULID, n lsn.LSN, cat *table.Catalog) {
 	})
 	if !found {
 		versions = slices.Insert(versions, i, versionedCatalog{n, cat})
+	} else if versions[i].catalog == nil {
+		versions[i].catalog = cat
 	}
 	if len(versions) > keptCatalogs {
 		versions = versions[len(versions)-keptCatalogs:]

@@ -85,7 +85,11 @@ func (e *Engine) trim() error {
 			return fmt.Errorf("remove the checkpoint at LSN %d: %w", kept[0], err)
 		}
 	}
-	return e.log.RemoveBefore(kept[0] + 1)
+	needed := kept[0] + 1
+	if e.deps.RetainFrom != nil {
+		needed = min(needed, e.deps.RetainFrom())
+	}
+	return e.log.RemoveBefore(needed)
 }
 
 // removeCheckpoint takes the name away first, durably: a checkpoint that is half

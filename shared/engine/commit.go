@@ -109,6 +109,14 @@ func (e *Engine) propose(w *pending) error {
 	if e.closed {
 		return fault.New(fault.NotReady, "the server is stopping and takes no more writes; send the request to the next writer").WithRetry()
 	}
+	if e.follow.visible.Load() != nil {
+		return fault.New(fault.ReadOnly, "this node follows a writer and takes no writes; send the request to the writer").WithRetry()
+	}
+	if g := e.deps.Gate; g != nil {
+		if err := g.Admit(); err != nil {
+			return err
+		}
+	}
 	if e.pendingBytes.Load() >= maxPendingBytes {
 		return errOverloaded()
 	}
@@ -165,6 +173,20 @@ func (q *answerQueue) release(e *Engine, visible lsn.LSN) {
 		a := &q.queue[n]
 		a.w.answer(lsn.Pos{Epoch: e.epoch, LSN: a.lsn}, a.err)
 		a.w, a.err = nil, nil
+		n++
+	}
+	q.queue = append(q.queue[:0], q.queue[n:]...)
+}
+
+// expire answers everyone who waits for a frame up to at with err; the frames
+// stay on their way.
+func (q *answerQueue) expire(at lsn.LSN, err error) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	n := 0
+	for n < len(q.queue) && q.queue[n].lsn <= at {
+		q.queue[n].w.answer(lsn.Pos{}, err)
+		q.queue[n].w, q.queue[n].err = nil, nil
 		n++
 	}
 	q.queue = append(q.queue[:0], q.queue[n:]...)

@@ -47,6 +47,8 @@ const (
 	// maxGroupBytes bounds one write of the appender, so that one fsync never
 	// waits for the whole pending limit.
 	maxGroupBytes = 8 << 20
+	// groupsInFlight bounds the groups that are durable here and wait for others.
+	groupsInFlight = 256
 )
 
 // Config is plain data.
@@ -62,6 +64,9 @@ type Config struct {
 	// CacheBytes and MemtableBytes size the state store; 0 takes its defaults.
 	CacheBytes    int64
 	MemtableBytes uint64
+	// ApplyDelay is how much later than the leader a follower shows a frame, by
+	// the leader's clock; the frame is durable here at once.
+	ApplyDelay time.Duration
 }
 
 // Deps are the edges of the process.
@@ -75,9 +80,19 @@ type Deps struct {
 	ObserveSync func(time.Duration)
 	// NoPreallocate is for simulated disks; see package wal.
 	NoPreallocate bool
+	// Gate decides when a writer's durable frames may be acknowledged; nil lets
+	// them be at once.
+	Gate Gate
+	// RetainFrom is the lowest LSN of the log that somebody else still needs; nil
+	// keeps nothing for others.
+	RetainFrom func() lsn.LSN
+	// Changed is told, by a follower alone, that frames changed records of tenants
+	// or tokens; they are visible by then. May be nil.
+	Changed func()
 }
 
-// Engine is one open data directory in the writer role.
+// Engine is one open data directory, as a writer (Open, Run) or as a follower
+// (OpenFollower, RunFollower).
 type Engine struct {
 	cfg   Config
 	deps  Deps
@@ -99,7 +114,7 @@ type Engine struct {
 	visible      atomic.Uint64 // LSN
 	handed       atomic.Int64  // groups that the publisher has and has not published
 	pendingBytes atomic.Int64
-	lag          fsyncLag
+	follow       following
 	failure      atomic.Pointer[failure]
 	failed       chan struct{}
 	closing      sync.RWMutex // held by Commit while it hands over; Close takes it to stop new ones
@@ -112,30 +127,9 @@ type failure struct{ err error }
 // Open locks the directory, recovers its state from its log, takes a new epoch
 // and writes the epoch's frame. It starts nothing; Run serves commits.
 func Open(ctx context.Context, cfg Config, deps Deps) (_ *Engine, err error) {
-	e := &Engine{
-		cfg: cfg, deps: deps,
-		proposals: make(chan *pending, maxQueuedProposals),
-		durable:   make(chan group, 1),
-		rolled:    make(chan struct{}, 1),
-		failed:    make(chan struct{}),
-	}
-	e.queue.init()
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, e.release())
-		}
-	}()
-	if e.dir, err = datadir.Open(datadir.Options{FS: deps.FS, Path: cfg.DataDir, InstanceID: cfg.InstanceID, NodeID: cfg.NodeID}); err != nil {
-		return nil, err
-	}
-	if err = e.openLog(); err != nil {
-		return nil, err
-	}
-	e.store, err = table.Open(table.Options{
-		FS: deps.FS, Dir: e.dir.State(), Log: deps.Log, CacheBytes: cfg.CacheBytes, MemtableBytes: cfg.MemtableBytes,
-		OnFailure: func(err error) { e.fail("keep the state", err) },
-	})
-	if err != nil {
+	e := newEngine(cfg, deps)
+	defer e.releaseOn(&err)
+	if err = e.openFiles(); err != nil {
 		return nil, err
 	}
 	if err = e.recover(ctx); err != nil {
@@ -146,6 +140,42 @@ func Open(ctx context.Context, cfg Config, deps Deps) (_ *Engine, err error) {
 	}
 	// The state works in the background from here on, and may have failed there.
 	return e, e.Failure()
+}
+
+func newEngine(cfg Config, deps Deps) *Engine {
+	e := &Engine{
+		cfg: cfg, deps: deps,
+		proposals: make(chan *pending, maxQueuedProposals),
+		durable:   make(chan group, groupsInFlight),
+		rolled:    make(chan struct{}, 1),
+		failed:    make(chan struct{}),
+	}
+	e.queue.init()
+	e.follow.init()
+	return e
+}
+
+// releaseOn gives everything back when an opening ends in an error.
+func (e *Engine) releaseOn(err *error) {
+	if *err != nil {
+		*err = errors.Join(*err, e.release())
+	}
+}
+
+// openFiles locks the directory and opens log and state.
+func (e *Engine) openFiles() (err error) {
+	e.dir, err = datadir.Open(datadir.Options{FS: e.deps.FS, Path: e.cfg.DataDir, InstanceID: e.cfg.InstanceID, NodeID: e.cfg.NodeID})
+	if err != nil {
+		return err
+	}
+	if err = e.openLog(); err != nil {
+		return err
+	}
+	e.store, err = table.Open(table.Options{
+		FS: e.deps.FS, Dir: e.dir.State(), Log: e.deps.Log, CacheBytes: e.cfg.CacheBytes, MemtableBytes: e.cfg.MemtableBytes,
+		OnFailure: func(err error) { e.fail("keep the state", err) },
+	})
+	return err
 }
 
 func (e *Engine) openLog() (err error) {
@@ -254,12 +284,28 @@ func (e *Engine) errFailed(err error) error {
 // Identity is the instance and node of the directory.
 func (e *Engine) Identity() datadir.Identity { return e.dir.Identity() }
 
-// Epoch is this opening's epoch.
-func (e *Engine) Epoch() lsn.Epoch { return e.epoch }
+// Epoch is a writer's own epoch, and that of the newest visible frame of a
+// follower.
+func (e *Engine) Epoch() lsn.Epoch { return e.Visible().Epoch }
 
 // Visible is the last frame that reads can see.
 func (e *Engine) Visible() lsn.Pos {
+	if p := e.follow.visible.Load(); p != nil {
+		return *p
+	}
 	return lsn.Pos{Epoch: e.epoch, LSN: lsn.LSN(e.visible.Load())}
+}
+
+// CommitLSN is the last frame that may be acknowledged: nothing above it is visible
+// on any node.
+func (e *Engine) CommitLSN() lsn.LSN {
+	switch {
+	case e.follow.visible.Load() != nil:
+		return e.follow.committed()
+	case e.deps.Gate != nil:
+		return lsn.LSN(e.visible.Load())
+	}
+	return e.Durable()
 }
 
 // Durable is the last frame that a crash cannot take.

@@ -19,14 +19,11 @@ import (
 // recover brings the state to the end of the log. The state is never ahead of
 // the log: only durable frames are applied.
 func (e *Engine) recover(ctx context.Context) error {
-	at, err := e.store.Applied()
+	at, err := e.join()
 	if err != nil {
 		return err
 	}
 	tail := e.log.Tail()
-	if err := recovery.Join(at, e.log.FirstLSN(), tail.Pos.LSN, e.chainAt); err != nil {
-		return err
-	}
 	if at.Pos.LSN < tail.Pos.LSN {
 		if at, err = e.replay(ctx, at); err != nil {
 			return err
@@ -38,6 +35,15 @@ func (e *Engine) recover(ctx context.Context) error {
 	e.applied, e.bootLSN = at, tail.Pos.LSN
 	e.visible.Store(uint64(at.Pos.LSN))
 	return nil
+}
+
+// join holds the state against the log and returns where it stands.
+func (e *Engine) join() (table.Applied, error) {
+	at, err := e.store.Applied()
+	if err != nil {
+		return at, err
+	}
+	return at, recovery.Join(at, e.log.FirstLSN(), e.log.Tail().Pos.LSN, e.chainAt)
 }
 
 func (e *Engine) replay(ctx context.Context, at table.Applied) (table.Applied, error) {

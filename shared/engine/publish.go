@@ -25,7 +25,7 @@ func (e *Engine) publish() {
 // publishOne publishes a group unless the engine has failed. It is called by the
 // publisher, or by the appender while the publisher has nothing to do.
 func (e *Engine) publishOne(g group) {
-	if e.failure.Load() != nil {
+	if !e.admitted(g) {
 		return
 	}
 	if err := e.publishGroup(g); err != nil {

@@ -195,6 +195,9 @@ func (b *Batch) keepSample(op *frame.Op, at lsn.LSN) {
 // At is where the state stands after Commit.
 func (b *Batch) At() table.Applied { return b.at }
 
+// Size is about how many bytes the batch has.
+func (b *Batch) Size() int { return b.batch.Size() }
+
 // Commit checks one replaced pair against the state, then applies the batch
 // with the position of its last frame. A mismatch applies nothing.
 func (b *Batch) Commit() error {

@@ -1,0 +1,147 @@
+package datadir
+
+import (
+	"errors"
+	"fmt"
+	iofs "io/fs"
+)
+
+// Names of a replacement under way.
+const (
+	nextStateDir = "state.next"
+	oldStateDir  = "state.old"
+	oldLogDir    = "log.old"
+	replaceFile  = "replace.json"
+)
+
+// replacement is the decision to put state.next in the place of the state. From
+// the moment it is durable every opening carries it through.
+type replacement struct {
+	// DropLog says that the log ends before the new state begins, and goes with
+	// the old one.
+	DropLog bool `json:"drop_log"`
+}
+
+// NextState is where a state is prepared that is to replace the one in use.
+func (d *Dir) NextState() string { return d.fs.PathJoin(d.path, nextStateDir) }
+
+// Replace puts the prepared state in the place of the one in use; with dropLog
+// the log and the local checkpoints, which belong to the old state, go too. Every
+// file in NextState must be durable. Log and state must be closed. It happens
+// whole or not at all: after a crash the next opening finishes it.
+func (d *Dir) Replace(dropLog bool) error {
+	// What an earlier one left would be taken for this one's.
+	for _, old := range []string{oldStateDir, oldLogDir} {
+		if err := d.removeAll(old); err != nil {
+			return err
+		}
+	}
+	if err := SyncDir(d.fs, d.path); err != nil {
+		return err
+	}
+	if err := writeJSON(d.fs, d.path, replaceFile, replacement{DropLog: dropLog}); err != nil {
+		return fmt.Errorf("decide to replace the state: %w", err)
+	}
+	return d.finishReplacement()
+}
+
+// finishReplacement carries through what was decided; each step looks whether it
+// is done already. Then what was replaced is let go.
+func (d *Dir) finishReplacement() error {
+	var r replacement
+	err := readJSON(d.fs, d.fs.PathJoin(d.path, replaceFile), &r)
+	if err == nil {
+		err = d.carryThrough(&r)
+	} else if errors.Is(err, errAbsent) {
+		err = nil
+	}
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.removeAll(oldStateDir), d.removeAll(oldLogDir))
+}
+
+func (d *Dir) carryThrough(r *replacement) error {
+	if err := d.swap(r); err != nil {
+		return fmt.Errorf("replace the state in %s: %w", d.path, err)
+	}
+	if err := d.fs.Remove(d.fs.PathJoin(d.path, replaceFile)); err != nil {
+		return fmt.Errorf("replace the state in %s: %w", d.path, err)
+	}
+	return SyncDir(d.fs, d.path)
+}
+
+// swap exchanges the directories. As long as state.next is there, it is not done.
+func (d *Dir) swap(r *replacement) error {
+	waiting, err := d.exists(nextStateDir)
+	if err != nil || !waiting {
+		return err
+	}
+	if r.DropLog {
+		if err := d.setAside(logDir, oldLogDir); err != nil {
+			return err
+		}
+		if err := d.fs.MkdirAll(d.Log(), 0o700); err != nil {
+			return err
+		}
+		if err := d.clearCheckpoints(); err != nil {
+			return err
+		}
+	}
+	if err := d.setAside(stateDir, oldStateDir); err != nil {
+		return err
+	}
+	// The names so far must be durable before the last one says that all is done.
+	if err := SyncDir(d.fs, d.path); err != nil {
+		return err
+	}
+	if err := d.fs.Rename(d.NextState(), d.State()); err != nil {
+		return err
+	}
+	return SyncDir(d.fs, d.path)
+}
+
+// setAside renames name to old, unless that was done before.
+func (d *Dir) setAside(name, old string) error {
+	done, err := d.exists(old)
+	if err != nil || done {
+		return err
+	}
+	there, err := d.exists(name)
+	if err != nil || !there {
+		return err
+	}
+	return d.fs.Rename(d.fs.PathJoin(d.path, name), d.fs.PathJoin(d.path, old))
+}
+
+func (d *Dir) clearCheckpoints() error {
+	names, err := d.fs.List(d.Checkpoints())
+	if err != nil {
+		return err
+	}
+	for _, n := range names {
+		if err := d.fs.RemoveAll(d.fs.PathJoin(d.Checkpoints(), n)); err != nil {
+			return err
+		}
+	}
+	return SyncDir(d.fs, d.Checkpoints())
+}
+
+func (d *Dir) exists(name string) (bool, error) {
+	_, err := d.fs.Stat(d.fs.PathJoin(d.path, name))
+	if errors.Is(err, iofs.ErrNotExist) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+func (d *Dir) removeAll(name string) error {
+	there, err := d.exists(name)
+	if err != nil || !there {
+		return err
+	}
+	if err := d.fs.RemoveAll(d.fs.PathJoin(d.path, name)); err != nil {
+		return fmt.Errorf("remove %s from %s: %w", name, d.path, err)
+	}
+	return nil
+}

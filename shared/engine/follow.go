@@ -1,0 +1,288 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"originchain/shared/frame"
+	"originchain/shared/lsn"
+	recovery "originchain/shared/recover"
+	"originchain/shared/table"
+	"originchain/shared/wal"
+)
+
+// following is the follower's side of the pipeline: frames come from a leader,
+// byte for byte, are made durable here, and become visible as far as the leader
+// says that they are committed.
+type following struct {
+	// visible is where reads of a follower stand; nil: the engine is a writer.
+	visible atomic.Pointer[lsn.Pos]
+	wake    chan struct{} // more is durable or committed; holds one
+
+	mu     sync.Mutex
+	commit lsn.LSN
+	// stamp is the leader's clock as of heard, micros; what is delayed counts
+	// from it, since no wall clock of another machine is compared with ours.
+	stamp int64
+	heard time.Time
+
+	// The rest is the apply goroutine's.
+	reader *wal.Reader
+	held   *frame.Frame // read and not applied yet; valid until the reader's next call
+}
+
+func (f *following) init() { f.wake = make(chan struct{}, 1) }
+
+func (f *following) signal() {
+	select {
+	case f.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (f *following) committed() lsn.LSN {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.commit
+}
+
+// now is the leader's clock: its last stamp and what has passed since.
+func (f *following) now() int64 {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.heard.IsZero() {
+		return 0
+	}
+	return f.stamp + time.Since(f.heard).Microseconds()
+}
+
+// OpenFollower locks the directory and opens log and state as they are: nothing
+// is replayed, since only a leader knows what of the log is committed. It takes
+// no epoch. RunFollower applies.
+func OpenFollower(cfg Config, deps Deps) (_ *Engine, err error) {
+	e := newEngine(cfg, deps)
+	defer e.releaseOn(&err)
+	if err = e.openFiles(); err != nil {
+		return nil, err
+	}
+	at, err := e.join()
+	if err != nil {
+		return nil, err
+	}
+	e.applied, e.bootLSN = at, e.log.Tail().Pos.LSN
+	e.show(at)
+	return e, e.Failure()
+}
+
+// show moves what reads see. The state has it by now.
+func (e *Engine) show(at table.Applied) {
+	e.applied = at
+	pos := at.Pos
+	e.follow.visible.Store(&pos)
+	e.visible.Store(uint64(pos.LSN))
+}
+
+// Copy appends a chunk of the leader's log. It is durable after SyncLog. Errors
+// of package wal say whether it is the chunk or the disk that is wrong; the disk's
+// stop the engine.
+func (e *Engine) Copy(c wal.Chunk) error {
+	newest := e.log.NewestFirst()
+	err := e.log.Copy(c)
+	if err == nil && e.log.NewestFirst() != newest {
+		e.signalRoll()
+	}
+	return e.failLog("append to the log", err)
+}
+
+// SyncLog makes everything copied durable.
+func (e *Engine) SyncLog() error {
+	err := e.failLog("make the log durable", e.log.Sync())
+	if err == nil {
+		e.follow.signal()
+	}
+	return err
+}
+
+// failLog stops the engine when the log has failed, and returns err.
+func (e *Engine) failLog(doing string, err error) error {
+	if errors.Is(err, wal.ErrFailed) {
+		e.fail(doing, err)
+	}
+	return err
+}
+
+// Advance tells how far the leader's log is committed, and what its clock says.
+// Neither goes back.
+func (e *Engine) Advance(commit lsn.LSN, stamp int64) {
+	f := &e.follow
+	f.mu.Lock()
+	f.commit = max(f.commit, commit)
+	if stamp > f.stamp {
+		f.stamp, f.heard = stamp, time.Now()
+	}
+	f.mu.Unlock()
+	f.signal()
+}
+
+// RunFollower applies what is durable here and committed, until ctx ends or the
+// engine fails. It returns nil after a clean stop.
+func (e *Engine) RunFollower(ctx context.Context) error {
+	e.store.Pace()
+	var stages sync.WaitGroup
+	stages.Go(e.maintain)
+	for ctx.Err() == nil && e.failure.Load() == nil {
+		wait, err := e.applyCommitted()
+		if err != nil {
+			e.fail("apply the leader's frames", err)
+			break
+		}
+		e.rest(ctx, wait)
+	}
+	e.store.StopPacing()
+	close(e.rolled)
+	stages.Wait()
+	if r := e.follow.reader; r != nil {
+		e.follow.reader, e.follow.held = nil, nil
+		if err := r.Close(); err != nil {
+			e.fail("close the log's reader", err)
+		}
+	}
+	return e.Failure()
+}
+
+// rest waits until there may be more to apply, at most for wait unless it is 0.
+func (e *Engine) rest(ctx context.Context, wait time.Duration) {
+	var due <-chan time.Time
+	if wait > 0 {
+		t := time.NewTimer(wait)
+		defer t.Stop()
+		due = t.C
+	}
+	select {
+	case <-ctx.Done():
+	case <-e.failed:
+	case <-e.follow.wake:
+	case <-due:
+	}
+}
+
+// applyBytes bounds one batch of a follower: it is what readers wait for.
+const applyBytes = 1 << 20
+
+// applyCommitted applies all that may be visible now, and returns after how long
+// there is more, if it is delayed alone.
+func (e *Engine) applyCommitted() (wait time.Duration, err error) {
+	for {
+		limit := min(e.Durable(), e.follow.committed())
+		if e.applied.Pos.LSN >= limit {
+			return 0, nil
+		}
+		b := newFollowed(e)
+		if wait, err = b.gather(limit); err != nil {
+			return 0, errors.Join(err, b.Close())
+		}
+		if b.At() == e.applied {
+			return wait, b.Close()
+		}
+		if err = b.commit(); err != nil {
+			return 0, err
+		}
+	}
+}
+
+// followed is one batch of a follower.
+type followed struct {
+	*recovery.Batch
+	e       *Engine
+	records bool // tenants or tokens are among what changes
+}
+
+func newFollowed(e *Engine) *followed {
+	return &followed{Batch: recovery.NewBatch(e.store, e.applied), e: e}
+}
+
+// gather adds committed frames up to limit, as long as they are old enough.
+func (b *followed) gather(limit lsn.LSN) (wait time.Duration, err error) {
+	horizon := int64(0)
+	if b.e.cfg.ApplyDelay > 0 {
+		horizon = b.e.follow.now() - b.e.cfg.ApplyDelay.Microseconds()
+	}
+	for b.At().Pos.LSN < limit && b.Size() < applyBytes {
+		f, err := b.e.peek()
+		if err != nil {
+			return 0, err
+		}
+		if b.e.cfg.ApplyDelay > 0 && f.Timestamp > horizon {
+			return time.Duration(f.Timestamp-horizon) * time.Microsecond, nil
+		}
+		if err := b.AddFrame(f); err != nil {
+			return 0, err
+		}
+		if err := b.note(f); err != nil {
+			return 0, err
+		}
+		b.e.follow.held = nil
+	}
+	return 0, nil
+}
+
+// peek is the next frame of the own log.
+func (e *Engine) peek() (*frame.Frame, error) {
+	f := &e.follow
+	if f.held != nil {
+		return f.held, nil
+	}
+	if f.reader == nil {
+		r, err := e.log.NewReader(e.applied.Pos.LSN + 1)
+		if err != nil {
+			return nil, err
+		}
+		f.reader = r
+	}
+	next, err := f.reader.Next()
+	if errors.Is(err, io.EOF) {
+		err = fmt.Errorf("the log ends before LSN %d, which was durable", e.Durable())
+	}
+	f.held = next
+	return next, err
+}
+
+// note sees which caches a frame makes stale. A catalog is another one from its
+// frame on; who reads a snapshot with the frame in it loads it from there.
+func (b *followed) note(f *frame.Frame) error {
+	ops, err := f.Ops()
+	if err != nil {
+		return err
+	}
+	var op frame.Op
+	for {
+		ok, err := ops.Next(&op)
+		if err != nil || !ok {
+			return err
+		}
+		p, ok := table.SplitKey(op.Key)
+		switch {
+		case !ok:
+		case p.Space == table.SpaceSchemas:
+			b.e.catalogs.put(p.Tenant, f.LSN, nil)
+		case p.Space == table.SpaceTenants, p.Space == table.SpaceTokens:
+			b.records = true
+		}
+	}
+}
+
+func (b *followed) commit() error {
+	if err := b.Commit(); err != nil {
+		return err
+	}
+	b.e.show(b.At())
+	if b.records && b.e.deps.Changed != nil {
+		b.e.deps.Changed()
+	}
+	return nil
+}
