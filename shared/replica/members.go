@@ -1,0 +1,235 @@
+package replica
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"time"
+
+	"originchain/shared/lsn"
+)
+
+// Record is the in-sync set where a successor will find it. A change is durable
+// there when the call returns nil. Calls come from one goroutine.
+type Record interface {
+	Enter(ctx context.Context, node string) error
+	// Leave takes node out of the set.
+	Leave(ctx context.Context, node string) error
+}
+
+// ErrFenced is in the chain of a Record's error when the record is another
+// writer's by now: nothing more may be acknowledged.
+var ErrFenced = errors.New("another node is the writer now")
+
+const (
+	// joinWithin is how many frames a follower may be behind when acknowledgements
+	// begin to wait for it.
+	joinWithin = 1000
+	// What a follower waits that was too slow, before it is tried again.
+	firstBackoff = time.Second
+	maxBackoff   = 30 * time.Second
+	// recordRetry is how long after a failed change of the record it is tried again.
+	recordRetry = 200 * time.Millisecond
+)
+
+// Run keeps the recorded set in step with who keeps up, until ctx ends. It is the
+// only one who changes the record.
+func (h *Hub) Run(ctx context.Context) {
+	for ctx.Err() == nil {
+		changed, step, wait := h.next()
+		if step != nil {
+			err := step(ctx)
+			if err == nil {
+				continue
+			}
+			h.trouble(err)
+			wait = recordRetry
+			changed = nil // whatever changes, the record is not tried again before
+		}
+		await(ctx, changed, wait)
+	}
+}
+
+// await returns when changed is closed, wait has passed (unless it is 0) or ctx ends.
+func await(ctx context.Context, changed <-chan struct{}, wait time.Duration) {
+	var due <-chan time.Time
+	if wait > 0 {
+		t := time.NewTimer(wait)
+		defer t.Stop()
+		due = t.C
+	}
+	select {
+	case <-ctx.Done():
+	case <-changed:
+	case <-due:
+	}
+}
+
+// trouble ends everything if the record is another's; other failures pass.
+func (h *Hub) trouble(err error) {
+	h.deps.Log.WithError(err).Error("the in-sync set could not be changed; acknowledgements that need it wait")
+	if !errors.Is(err, ErrFenced) {
+		return
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.fatal = err
+	h.notify()
+}
+
+// next is what is to be done about the set now: a change of the record, or to
+// wait, at most for wait unless it is 0.
+func (h *Hub) next() (changed <-chan struct{}, step func(context.Context) error, wait time.Duration) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	now := time.Now()
+	for _, p := range h.followers {
+		named := p.state == member || p.state == entering
+		switch {
+		case named && p.overdue && h.mayLeave():
+			return h.changed, h.leave(p), 0
+		case p.state == entering:
+			return h.changed, h.enter(p), 0
+		case p.state == joining && p.durable >= h.acked:
+			p.state = entering
+			return h.changed, h.enter(p), 0
+		}
+	}
+	if p, in := h.candidate(now); p != nil {
+		p.state = joining
+		h.notify()
+		return h.changed, nil, 0
+	} else if in > 0 {
+		return h.changed, nil, in
+	}
+	return h.changed, nil, 0
+}
+
+// mayLeave: under Strict a member has every acknowledged frame, as none is
+// acknowledged without it, so it stays a successor until there is another one.
+func (h *Hub) mayLeave() bool {
+	if !h.cfg.Strict {
+		return true
+	}
+	for _, p := range h.followers {
+		if p.state == outside && h.ready(p) {
+			return true
+		}
+	}
+	return false
+}
+
+// ready says that a follower outside could be waited for.
+func (h *Hub) ready(p *peer) bool {
+	return p.Promotable && p.session != nil && p.durable+joinWithin >= h.deps.Durable()
+}
+
+// candidate is who is waited for next, if the set has room; else after how long
+// there may be one.
+func (h *Hub) candidate(now time.Time) (p *peer, in time.Duration) {
+	inside := 0
+	var best *peer
+	for _, p := range h.followers {
+		switch {
+		case p.state != outside:
+			inside++
+		case !h.ready(p):
+		case p.retryAt.After(now):
+			in = p.retryAt.Sub(now)
+		case best == nil || cmp.Or(-cmp.Compare(p.durable, best.durable), cmp.Compare(p.Node, best.Node)) < 0:
+			best = p
+		}
+	}
+	if inside >= h.cfg.Sync {
+		return nil, 0
+	}
+	return best, in
+}
+
+// enter records a follower that has every acknowledged frame.
+func (h *Hub) enter(p *peer) func(context.Context) error {
+	return func(ctx context.Context) error {
+		if err := h.deps.Record.Enter(ctx, p.Node); err != nil {
+			return err
+		}
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		p.state, p.backoff = member, 0
+		h.deps.Log.WithField("node", p.Node).WithField("lsn", uint64(p.durable)).Info("follower is in sync")
+		h.notify()
+		return nil
+	}
+}
+
+// leave takes a follower out of the record, and only then out of the set.
+func (h *Hub) leave(p *peer) func(context.Context) error {
+	return func(ctx context.Context) error {
+		if err := h.deps.Record.Leave(ctx, p.Node); err != nil {
+			return err
+		}
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		h.outside(p)
+		h.deps.Log.WithField("node", p.Node).WithField("durable_lsn", uint64(p.durable)).WithField("acked_lsn", uint64(h.acked)).
+			Warn("follower is no longer in sync: it did not acknowledge in time")
+		h.notify()
+		return nil
+	}
+}
+
+// outside puts a follower out of the set for a while. The caller holds mu.
+func (h *Hub) outside(p *peer) {
+	p.state, p.overdue = outside, false
+	p.backoff = min(max(2*p.backoff, firstBackoff), maxBackoff)
+	p.retryAt = time.Now().Add(p.backoff)
+}
+
+// InSync are the nodes that the record names.
+func (h *Hub) InSync() []string {
+	out := []string{}
+	for _, f := range h.Followers() {
+		if f.InSync {
+			out = append(out, f.Node)
+		}
+	}
+	return out
+}
+
+// Short says how many followers are in sync and answer, of how many are asked for.
+func (h *Hub) Short() (have, want int) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.responsive(), h.cfg.Sync
+}
+
+// AwaitMembers waits until the nodes named have everything up to at, at most for
+// the time-out of acknowledgements, and returns those that do. It is how a new
+// writer gives the followers of the one before it the time to come back.
+func (h *Hub) AwaitMembers(ctx context.Context, nodes []string, at lsn.LSN) []string {
+	deadline := time.NewTimer(h.cfg.Timeout)
+	defer deadline.Stop()
+	for {
+		changed, have := h.having(nodes, at)
+		if len(have) == len(nodes) {
+			return have
+		}
+		select {
+		case <-changed:
+		case <-deadline.C:
+			return have
+		case <-ctx.Done():
+			return have
+		}
+	}
+}
+
+func (h *Hub) having(nodes []string, at lsn.LSN) (changed <-chan struct{}, have []string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, n := range nodes {
+		if p := h.followers[n]; p != nil && p.session != nil && p.durable >= at {
+			have = append(have, n)
+		}
+	}
+	return h.changed, have
+}
