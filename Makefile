@@ -63,6 +63,10 @@ fmt: toolchain ## format the Go files
 golden: toolchain ## rewrite the golden files; read the diff before you commit it
 	go test -count=1 -run Golden $$(git grep -l 'flag.Bool("update"' -- '*_test.go' | xargs -n1 dirname | sort -u | sed 's|^|./|') -update
 
+.PHONY: proto
+proto: toolchain ## generate the Go code of every .proto file; commit what changes
+	go run ./scripts/protogen
+
 .PHONY: fuzz
 fuzz: toolchain ## run every fuzz target for FUZZTIME
 	@FUZZTIME='$(FUZZTIME)' scripts/fuzz

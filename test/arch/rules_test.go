@@ -136,6 +136,9 @@ func checkFuncLength(tree []*source) (broken []string) {
 
 func checkInit(tree []*source) (broken []string) {
 	for _, s := range goFiles(tree) {
+		if s.generated() {
+			continue // generated messages register their types
+		}
 		for _, d := range s.syntax.Decls {
 			if f, ok := d.(*ast.FuncDecl); ok && f.Recv == nil && f.Name.Name == "init" {
 				broken = append(broken, fmt.Sprintf("%s:%d: init runs without being asked: make it a function that New calls", s.path, s.line(f.Pos())))
