@@ -214,18 +214,29 @@ func (s *service) scanRecords(space table.Space, each func([]byte) error) (err e
 	return it.Err()
 }
 
-// getReplication says where this node stands. A writer without followers may
-// acknowledge what it has synced itself.
+// getReplication says where this node stands, and who follows it.
 func (s *service) getReplication(*httpx.Call) (api.Replication, error) {
 	a, err := s.engine.Applied()
 	if err != nil {
 		return api.Replication{}, err
 	}
-	durable := uint64(s.engine.Durable())
-	return api.Replication{
-		Role: mode, Node: s.engine.Identity().NodeID, Epoch: uint64(s.engine.Epoch()),
-		LSN: uint64(s.engine.Log().Tail().Pos.LSN), DurableLSN: durable, CommitLSN: durable,
-		AppliedLSN: uint64(a.Pos.LSN), Digest: a.Digest.String(),
+	role := s.node.now()
+	out := api.Replication{
+		Role: role.Mode(), Node: s.engine.Identity().NodeID, Epoch: uint64(s.engine.Epoch()),
+		LSN: uint64(s.engine.Log().Tail().Pos.LSN), DurableLSN: uint64(s.engine.Durable()), CommitLSN: uint64(s.engine.CommitLSN()),
+		AppliedLSN: uint64(a.Pos.LSN), Digest: a.Digest.String(), Leader: role.Leader(),
 		InSync: []string{}, Followers: []api.FollowerInfo{},
-	}, nil
+	}
+	role.Replication(&out)
+	return out, nil
+}
+
+// getTopology tells any client where the nodes are, as this one knows.
+func (s *service) getTopology(*httpx.Call) (api.Topology, error) {
+	out := s.node.now().Topology()
+	out.Epoch = uint64(s.engine.Epoch())
+	if out.Followers == nil {
+		out.Followers = []string{}
+	}
+	return out, nil
 }

@@ -15,9 +15,6 @@ import (
 	"originchain/shared/telemetry"
 )
 
-// mode is what /health and /v1/admin/replication call this role.
-const mode = "writer"
-
 // health is what /health answers from. It is read and written by atomics alone:
 // a load balancer's check must get its answer while every lock of the node is
 // held and every core is busy.
@@ -58,11 +55,11 @@ func (h *health) reason(now time.Time) string {
 	return ""
 }
 
-func (w *Writer) getHealth(c *httpx.Call) error {
+func (n *Shell) getHealth(c *httpx.Call) error {
 	now := time.Now()
 	answer := api.Health{
-		Status: api.HealthOK, Version: telemetry.Version, Commit: telemetry.Commit, Mode: mode,
-		UptimeSeconds: int64(now.Sub(w.health.started) / time.Second), Reason: telemetry.Redact(w.health.reason(now)),
+		Status: api.HealthOK, Version: telemetry.Version, Commit: telemetry.Commit, Mode: n.now().Mode(),
+		UptimeSeconds: int64(now.Sub(n.health.started) / time.Second), Reason: telemetry.Redact(n.health.reason(now)),
 	}
 	if answer.Reason != "" {
 		answer.Status = api.HealthFailed
@@ -78,45 +75,45 @@ const probeName = "health.probe"
 // probeDisk tries the log's disk out once per ProbeInterval, until ctx ends. When
 // it has failed for FailureGrace without a success the node cannot go on, and
 // says so by an error.
-func (w *Writer) probeDisk(ctx context.Context) error {
-	tick := time.NewTicker(w.cfg.ProbeInterval)
+func (n *Shell) probeDisk(ctx context.Context) error {
+	tick := time.NewTicker(n.cfg.ProbeInterval)
 	defer tick.Stop()
 	var since time.Time // of the first failure in a row
 	for {
 		began := time.Now()
-		w.health.probing.Store(max(1, int64(began.Sub(w.health.started))))
-		err := probe(w.deps.FS, w.cfg.Engine.DataDir, w.logDir())
-		w.health.probing.Store(0)
+		n.health.probing.Store(max(1, int64(began.Sub(n.health.started))))
+		err := probe(n.deps.FS, n.cfg.Engine.DataDir, n.logDir())
+		n.health.probing.Store(0)
 		switch {
 		case err == nil:
 			since = time.Time{}
-			w.health.probe.Store(nil)
+			n.health.probe.Store(nil)
 		case since.IsZero():
 			since = began
 			fallthrough
 		default:
 			reason := err.Error()
-			if w.health.probe.Swap(&reason) == nil {
-				w.deps.Log.WithError(err).Error("the disk of the log failed a probe")
+			if n.health.probe.Swap(&reason) == nil {
+				n.deps.Log.WithError(err).Error("the disk of the log failed a probe")
 			}
-			if time.Since(since) >= w.cfg.FailureGrace {
+			if time.Since(since) >= n.cfg.FailureGrace {
 				return fmt.Errorf("%w: %w", ErrLogFailed, err)
 			}
 		}
 		select {
 		case <-ctx.Done():
-			return w.removeProbe()
+			return n.removeProbe()
 		case <-tick.C:
 		}
 	}
 }
 
-func (w *Writer) logDir() string { return w.deps.FS.PathJoin(w.cfg.Engine.DataDir, "log") }
+func (n *Shell) logDir() string { return n.deps.FS.PathJoin(n.cfg.Engine.DataDir, "log") }
 
-func (w *Writer) removeProbe() error {
-	err := w.deps.FS.Remove(w.deps.FS.PathJoin(w.cfg.Engine.DataDir, probeName))
+func (n *Shell) removeProbe() error {
+	err := n.deps.FS.Remove(n.deps.FS.PathJoin(n.cfg.Engine.DataDir, probeName))
 	if err != nil {
-		w.deps.Log.WithError(err).Debug("the probe file was not removed")
+		n.deps.Log.WithError(err).Debug("the probe file was not removed")
 	}
 	return nil
 }

@@ -21,7 +21,7 @@ type metrics struct {
 	sqlBusy  prometheus.Gauge
 }
 
-func newMetrics(r *telemetry.Metrics, w *Writer) *metrics {
+func newMetrics(r *telemetry.Metrics, w *Shell) *metrics {
 	m := &metrics{
 		registry: r,
 		fsync: r.Histogram("oc_wal_fsync_seconds", "Time of one fdatasync of the commit path; one serves a whole group of commits.",

@@ -22,14 +22,21 @@ func (s *service) awaitPosition(c *httpx.Call) error {
 	if err != nil || least == 0 {
 		return err
 	}
-	if epoch != 0 {
-		if err := s.checkHistory(lsn.Pos{Epoch: epoch, LSN: least}); err != nil {
+	want := lsn.Pos{Epoch: epoch, LSN: least}
+	if s.engine.Visible().LSN >= least || s.node.now().Mode() == RoleWriter {
+		if err := s.checkHistory(want); err != nil || s.engine.Visible().LSN >= least {
 			return err
 		}
 	}
-	if s.engine.Visible().LSN >= least {
-		return nil
+	if err := s.awaitVisible(c, least); err != nil {
+		return err
 	}
+	// A follower learns what is at that place with the frames.
+	return s.checkHistory(want)
+}
+
+// awaitVisible waits until the frame least is visible, bounded.
+func (s *service) awaitVisible(c *httpx.Call, least lsn.LSN) error {
 	deadline := time.NewTimer(s.minLSNWait)
 	defer deadline.Stop()
 	poll := time.NewTicker(lsnPoll)
@@ -82,9 +89,12 @@ func number(c *httpx.Call, header string) (uint64, error) {
 // that its successor never had. Frames whose segments are gone are too old to
 // be told apart, and every history has them.
 func (s *service) checkHistory(want lsn.Pos) error {
+	if want.Epoch == 0 {
+		return nil
+	}
 	now := s.engine.Visible()
-	// The frame after the log's end at boot is the first of this epoch.
-	if want.Epoch == now.Epoch && want.LSN > s.engine.BootLSN() {
+	// The frame after the log's end at boot is the first of a writer's epoch.
+	if want.Epoch == now.Epoch && want.LSN > s.engine.BootLSN() && s.node.now().Mode() == RoleWriter {
 		return nil
 	}
 	segments := s.engine.Log().Segments()

@@ -19,8 +19,8 @@ const (
 )
 
 // getReady answers /ready: 503 unless every check holds.
-func (w *Writer) getReady(c *httpx.Call) error {
-	answer := api.Ready{Ready: true, Checks: w.checks(time.Now())}
+func (n *Shell) getReady(c *httpx.Call) error {
+	answer := api.Ready{Ready: true, Checks: n.checks(time.Now())}
 	for _, check := range answer.Checks {
 		answer.Ready = answer.Ready && check.OK
 	}
@@ -30,22 +30,23 @@ func (w *Writer) getReady(c *httpx.Call) error {
 	return c.JSON(http.StatusOK, answer)
 }
 
-func (w *Writer) checks(now time.Time) map[string]api.Check {
+func (n *Shell) checks(now time.Time) map[string]api.Check {
 	checks := map[string]api.Check{checkDisk: {OK: true, Detail: "the log's disk can be read and written"}}
-	if reason := w.health.reason(now); reason != "" {
+	if reason := n.health.reason(now); reason != "" {
 		checks[checkDisk] = api.Check{Detail: reason}
 	}
 	select {
-	case <-w.opened:
+	case <-n.opened:
 	default:
 		checks[checkLog] = api.Check{Detail: "the log is being read; the state is not at its end yet"}
 		checks[checkLease] = api.Check{Detail: "the data directory is not open yet"}
 		return checks
 	}
-	e := w.engine.Load()
+	e := n.engine.Load()
 	checks[checkLog] = logCheck(e)
 	checks[checkLease] = api.Check{OK: true, Detail: fmt.Sprintf("the data directory is locked by this process; epoch %d", e.Epoch())}
 	checks[checkPipeline] = pipelineCheck(e)
+	n.now().Checks(checks)
 	return checks
 }
 

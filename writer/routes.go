@@ -16,11 +16,11 @@ const (
 
 // Routes is the list of routes without what serves them, for the test that
 // compares it with docs/openapi.yaml. Its handlers must not be called.
-func Routes() []httpx.Route { return routes(&Writer{metrics: &metrics{}}, nil) }
+func Routes() []httpx.Route { return routes(&Shell{metrics: &metrics{}}, nil) }
 
 // routes is the one list of what a writer serves. The public rows are w's and
 // answer while s does not exist yet.
-func routes(w *Writer, s *service) []httpx.Route {
+func routes(w *Shell, s *service) []httpx.Route {
 	const t = "/v1/tenants/{t}"
 	return []httpx.Route{
 		{Method: http.MethodGet, Pattern: "/health", Name: "health", Scope: httpx.Public, Summary: "Whether the process is up and its log can be read and written", Handler: w.getHealth},
@@ -30,6 +30,8 @@ func routes(w *Writer, s *service) []httpx.Route {
 		{Method: http.MethodGet, Pattern: t + "/usage", Name: "getUsage", Scope: httpx.Tenant, Summary: "What the tenant stores and runs, from exact counters", Handler: httpx.Reply(http.StatusOK, s.getUsage)},
 		{Method: http.MethodPost, Pattern: t + "/diagnostics", Name: "postDiagnostics", Scope: httpx.Tenant, Summary: "Take in what a client library observed", MaxBody: diagnosticsBodyBytes, Handler: httpx.Typed(http.StatusAccepted, s.postDiagnostics)},
 		{Method: http.MethodPost, Pattern: "/v1/queries/{id}/cancel", Name: "cancelQuery", Scope: httpx.Tenant, Summary: "End a running query of the caller's tenant", MaxBody: adminBodyBytes, Handler: httpx.Reply(http.StatusOK, s.cancelQuery)},
+
+		{Method: http.MethodGet, Pattern: "/v1/topology", Name: "getTopology", Scope: httpx.Tenant, Summary: "Where the writer and the followers are", Handler: httpx.Reply(http.StatusOK, s.getTopology)},
 
 		{Method: http.MethodPost, Pattern: t + "/schemas", Name: "registerSchema", Scope: httpx.Tenant, Summary: "Register a table by its manifest", MaxBody: manifestBodyBytes, Handler: s.registerSchema},
 		{Method: http.MethodGet, Pattern: t + "/schemas", Name: "listSchemas", Scope: httpx.Tenant, Summary: "The names of the tenant's tables", Handler: httpx.Reply(http.StatusOK, s.listSchemas)},

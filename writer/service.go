@@ -18,6 +18,7 @@ import (
 // service answers requests over an open engine. Its methods are the handlers.
 type service struct {
 	engine *engine.Engine
+	node   *Shell
 	sql    *sql.Engine
 	// compiler makes check constraints executable.
 	compiler *sql.Compiler
@@ -38,16 +39,16 @@ type service struct {
 	minLSNWait time.Duration
 }
 
-func newService(w *Writer, e *engine.Engine) (*service, error) {
+func newService(n *Shell, e *engine.Engine) (*service, error) {
 	s := &service{
-		engine: e, metrics: w.metrics, log: w.deps.Log, minLSNWait: w.cfg.MinLSNWait,
+		engine: e, node: n, metrics: n.metrics, log: n.deps.Log, minLSNWait: n.cfg.MinLSNWait,
 		compiler: sql.NewCompiler(), batchBytes: budget{limit: batchMemoryBytes}, cores: newCores(),
 	}
 	s.cache = &recordCache{view: e.View()}
 	s.records = tenant.NewDecodedRecords(s.cache)
 	s.auth = tenant.NewAuthenticator(s.records, time.Now)
 	var err error
-	s.sql, err = sql.New(sql.Config{Store: store{e}, Log: w.deps.Log, TransactionIdle: w.cfg.TransactionIdle, StatementTimeout: w.cfg.StatementTimeout})
+	s.sql, err = sql.New(sql.Config{Store: store{e}, Log: n.deps.Log, TransactionIdle: n.cfg.TransactionIdle, StatementTimeout: n.cfg.StatementTimeout})
 	return s, err
 }
 

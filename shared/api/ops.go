@@ -229,6 +229,14 @@ type Replication struct {
 	Followers []FollowerInfo `json:"followers"`
 }
 
+// Topology is GET /v1/topology. Of two answers the one with the higher epoch is
+// right.
+type Topology struct {
+	Epoch     uint64   `json:"epoch"`
+	Writer    string   `json:"writer"`
+	Followers []string `json:"followers"`
+}
+
 // FollowerInfo is one follower as the writer sees it.
 type FollowerInfo struct {
 	Node       string `json:"node"`

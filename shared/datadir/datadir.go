@@ -261,19 +261,56 @@ func (d *Dir) Close() error { return d.lock.Close() }
 
 type epochRecord struct {
 	Epoch lsn.Epoch `json:"epoch"`
+	// Accepted is the highest epoch of a leader that this node has followed.
+	Accepted lsn.Epoch `json:"accepted,omitempty"`
 }
 
-// AllotEpoch takes the next epoch, above every one this directory allotted and
-// above atLeast (the log's last). It is durable before it returns, so no two
-// openings ever share an epoch.
+func (d *Dir) epochs() (r epochRecord, err error) {
+	err = readJSON(d.fs, d.fs.PathJoin(d.path, epochFile), &r)
+	if errors.Is(err, errAbsent) {
+		err = nil
+	}
+	return r, err
+}
+
+// AllotEpoch takes the next epoch, above every one this directory allotted or
+// accepted and above atLeast (the log's last). It is durable before it returns,
+// so no two openings ever share an epoch.
 func (d *Dir) AllotEpoch(atLeast lsn.Epoch) (lsn.Epoch, error) {
-	var r epochRecord
-	err := readJSON(d.fs, d.fs.PathJoin(d.path, epochFile), &r)
-	if err != nil && !errors.Is(err, errAbsent) {
+	r, err := d.epochs()
+	if err != nil {
 		return 0, err
 	}
-	next := max(r.Epoch, atLeast) + 1
-	return next, writeJSON(d.fs, d.path, epochFile, epochRecord{Epoch: next})
+	r.Epoch = max(r.Epoch, r.Accepted, atLeast) + 1
+	return r.Epoch, writeJSON(d.fs, d.path, epochFile, r)
+}
+
+// ErrStaleLeader: a leader of a higher epoch was accepted before.
+var ErrStaleLeader = errors.New("the leader is of an epoch that has ended")
+
+// AcceptedEpoch is the highest epoch of a leader that this node has accepted, or
+// allotted itself.
+func (d *Dir) AcceptedEpoch() (lsn.Epoch, error) {
+	r, err := d.epochs()
+	return max(r.Accepted, r.Epoch), err
+}
+
+// AcceptEpoch takes note of a leader's epoch before a byte of it is taken. A lower
+// one than before is ErrStaleLeader.
+func (d *Dir) AcceptEpoch(epoch lsn.Epoch) error {
+	r, err := d.epochs()
+	if err != nil {
+		return err
+	}
+	highest := max(r.Accepted, r.Epoch)
+	switch {
+	case epoch < highest:
+		return fmt.Errorf("%w: epoch %d, and epoch %d was accepted before", ErrStaleLeader, epoch, highest)
+	case epoch == r.Accepted:
+		return nil
+	}
+	r.Accepted = epoch
+	return writeJSON(d.fs, d.path, epochFile, r)
 }
 
 var errAbsent = errors.New("absent")

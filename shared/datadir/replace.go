@@ -12,7 +12,29 @@ const (
 	oldStateDir  = "state.old"
 	oldLogDir    = "log.old"
 	replaceFile  = "replace.json"
+	unusableFile = "unusable.json"
 )
+
+// unusable says why the state cannot be opened with the log any more.
+type unusable struct {
+	Reason string `json:"reason"`
+}
+
+// MarkUnusable takes note, durably, that the state does not go with the log any
+// more and that the node needs a whole new one. Replace with dropLog ends that.
+func (d *Dir) MarkUnusable(reason string) error {
+	return writeJSON(d.fs, d.path, unusableFile, unusable{Reason: reason})
+}
+
+// Unusable is why the node needs a whole new state; "" if it does not.
+func (d *Dir) Unusable() (reason string, err error) {
+	var u unusable
+	err = readJSON(d.fs, d.fs.PathJoin(d.path, unusableFile), &u)
+	if errors.Is(err, errAbsent) {
+		return "", nil
+	}
+	return u.Reason, err
+}
 
 // replacement is the decision to put state.next in the place of the state. From
 // the moment it is durable every opening carries it through.
@@ -64,6 +86,11 @@ func (d *Dir) finishReplacement() error {
 func (d *Dir) carryThrough(r *replacement) error {
 	if err := d.swap(r); err != nil {
 		return fmt.Errorf("replace the state in %s: %w", d.path, err)
+	}
+	if r.DropLog {
+		if err := d.removeAll(unusableFile); err != nil {
+			return err
+		}
 	}
 	if err := d.fs.Remove(d.fs.PathJoin(d.path, replaceFile)); err != nil {
 		return fmt.Errorf("replace the state in %s: %w", d.path, err)

@@ -110,7 +110,7 @@ func (e *Engine) propose(w *pending) error {
 		return fault.New(fault.NotReady, "the server is stopping and takes no more writes; send the request to the next writer").WithRetry()
 	}
 	if e.follow.visible.Load() != nil {
-		return fault.New(fault.ReadOnly, "this node follows a writer and takes no writes; send the request to the writer").WithRetry()
+		return e.errReadOnly()
 	}
 	if g := e.deps.Gate; g != nil {
 		if err := g.Admit(); err != nil {
@@ -126,6 +126,16 @@ func (e *Engine) propose(w *pending) error {
 	default:
 		return errOverloaded()
 	}
+}
+
+func (e *Engine) errReadOnly() error {
+	f := fault.New(fault.ReadOnly, "this node follows a writer and takes no writes; nothing was written, send the request to the writer").WithRetry()
+	if e.deps.Leader != nil {
+		if url := e.deps.Leader(); url != "" {
+			return f.With("leader", url)
+		}
+	}
+	return f
 }
 
 func errOverloaded() error {

@@ -86,6 +86,9 @@ type Deps struct {
 	// RetainFrom is the lowest LSN of the log that somebody else still needs; nil
 	// keeps nothing for others.
 	RetainFrom func() lsn.LSN
+	// Leader is where clients reach the writer that a follower follows, for the
+	// answer to a write; nil, or "", where nobody knows.
+	Leader func() string
 	// Changed is told, by a follower alone, that frames changed records of tenants
 	// or tokens; they are visible by then. May be nil.
 	Changed func()

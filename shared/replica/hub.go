@@ -157,6 +157,21 @@ func (h *Hub) Connected(who Peer, durable lsn.LSN) *Session {
 	return s
 }
 
+// Expect keeps the log above at for a follower that takes a checkpoint and will
+// come for what is behind it.
+func (h *Hub) Expect(node string, at lsn.LSN) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	p := h.followers[node]
+	if p == nil {
+		p = &peer{Peer: Peer{Node: node}}
+		h.followers[node] = p
+	}
+	if p.session == nil {
+		p.durable, p.applied, p.seen = at, 0, time.Now()
+	}
+}
+
 // Acknowledge takes note of how far the follower is.
 func (s *Session) Acknowledge(durable, applied lsn.LSN) {
 	h, p := s.hub, s.peer

@@ -1,0 +1,227 @@
+package replica
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"path/filepath"
+	"strings"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"google.golang.org/grpc"
+
+	"originchain/shared/datadir"
+	"originchain/shared/lsn"
+	pb "originchain/shared/replica/replicapb"
+)
+
+// Fetch takes a checkpoint from a leader.
+type Fetch struct {
+	Conn grpc.ClientConnInterface
+	FS   vfs.FS
+	// Dir is where the files go. What an earlier Fetch left there is used as far as
+	// its contents are right.
+	Dir      string
+	Instance []byte
+	Node     string
+	// Checkpoint is the one that an earlier Run began to take; 0: any.
+	Checkpoint lsn.LSN
+	// Progress is told how many bytes of how many are there; may be nil.
+	Progress func(done, total uint64)
+}
+
+// Fetched is a checkpoint that is whole, and durable in Fetch.Dir.
+type Fetched struct {
+	Instance [16]byte
+	Epoch    lsn.Epoch
+	LSN      lsn.LSN
+	Bytes    uint64
+}
+
+// partSuffix marks a file that is not whole.
+const partSuffix = ".part"
+
+// Run streams the checkpoint. When it breaks off it can be run again, and takes
+// what is missing.
+func (f *Fetch) Run(ctx context.Context) (*Fetched, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	if err := f.FS.MkdirAll(f.Dir, 0o700); err != nil {
+		return nil, err
+	}
+	held, err := f.held()
+	if err != nil {
+		return nil, err
+	}
+	r := &fetching{Fetch: f, have: map[string]*pb.HeldFile{}}
+	req := &pb.BootstrapRequest{Instance: f.Instance, Node: f.Node, CheckpointLsn: uint64(f.Checkpoint)}
+	for _, h := range held {
+		r.have[h.GetName()] = h
+		req.Held = append(req.Held, h)
+	}
+	stream, err := pb.NewReplicationClient(f.Conn).Bootstrap(ctx, req)
+	if err != nil {
+		return nil, err
+	}
+	if err := r.receive(stream); err != nil {
+		return nil, errors.Join(err, r.abandon())
+	}
+	return &r.out, nil
+}
+
+// held lists the whole files that are there, with their sums.
+func (f *Fetch) held() (out []*pb.HeldFile, err error) {
+	names, err := f.FS.List(f.Dir)
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range names {
+		path := f.FS.PathJoin(f.Dir, name)
+		if strings.HasSuffix(name, partSuffix) {
+			if err := f.FS.Remove(path); err != nil {
+				return nil, err
+			}
+			continue
+		}
+		h, err := f.sumOf(name)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, h)
+	}
+	return out, nil
+}
+
+func (f *Fetch) sumOf(name string) (_ *pb.HeldFile, err error) {
+	in, err := f.FS.Open(f.FS.PathJoin(f.Dir, name), vfs.SequentialReadsOption)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, in.Close()) }()
+	sum := sha256.New()
+	n, err := io.Copy(sum, in)
+	return &pb.HeldFile{Name: name, Bytes: uint64(n), Sha256: sum.Sum(nil)}, err
+}
+
+// fetching is one stream of a checkpoint.
+type fetching struct {
+	*Fetch
+	out   Fetched
+	total uint64
+	want  []*pb.BootstrapFile // still to come, in order
+	have  map[string]*pb.HeldFile
+
+	file vfs.File // of want[0]
+	sum  hash.Hash
+	at   uint64
+}
+
+func (r *fetching) receive(stream grpc.ServerStreamingClient[pb.BootstrapChunk]) error {
+	first, err := stream.Recv()
+	if err != nil {
+		return err
+	}
+	plan := first.GetPlan()
+	if plan == nil || len(plan.GetInstance()) != len(r.out.Instance) {
+		return errors.New("the leader's checkpoint does not begin with a plan")
+	}
+	r.out.Epoch, r.out.LSN = lsn.Epoch(plan.GetEpoch()), lsn.LSN(plan.GetCheckpointLsn())
+	copy(r.out.Instance[:], plan.GetInstance())
+	r.Checkpoint = r.out.LSN
+	r.want, r.total = plan.GetFiles(), plan.GetTotalBytes()
+	for {
+		m, err := stream.Recv()
+		if err != nil {
+			return fmt.Errorf("the checkpoint broke off after %d of %d bytes: %w", r.out.Bytes, r.total, err)
+		}
+		if end := m.GetEnd(); end != nil {
+			return r.finish(end)
+		}
+		if err := r.data(m.GetData()); err != nil {
+			return err
+		}
+		if r.Progress != nil {
+			r.Progress(r.out.Bytes, r.total)
+		}
+	}
+}
+
+// data writes one piece of the file that is due.
+func (r *fetching) data(d *pb.BootstrapData) error {
+	if d == nil || len(r.want) == 0 || r.want[0].GetName() != d.GetName() || r.at != d.GetOffset() || r.at+uint64(len(d.GetBytes())) > r.want[0].GetBytes() {
+		return fmt.Errorf("the leader sent a piece of %q at %d that is not due", d.GetName(), d.GetOffset())
+	}
+	if name := d.GetName(); name == "" || name != filepath.Base(name) || strings.HasSuffix(name, partSuffix) || name == "." || name == ".." {
+		return fmt.Errorf("the checkpoint has a file of the name %q", name)
+	}
+	if r.file == nil {
+		f, err := r.FS.Create(r.FS.PathJoin(r.Dir, d.GetName()+partSuffix), vfs.WriteCategoryUnspecified)
+		if err != nil {
+			return err
+		}
+		r.file, r.sum = f, sha256.New()
+	}
+	if _, err := r.file.Write(d.GetBytes()); err != nil {
+		return err
+	}
+	r.sum.Write(d.GetBytes()) // a hash's Write never fails
+	r.at += uint64(len(d.GetBytes()))
+	r.out.Bytes += uint64(len(d.GetBytes()))
+	if r.at < r.want[0].GetBytes() {
+		return nil
+	}
+	return r.whole()
+}
+
+// whole gives a file that is durable its name.
+func (r *fetching) whole() error {
+	f := r.file
+	r.file = nil
+	if err := f.Sync(); err != nil {
+		return errors.Join(err, f.Close())
+	}
+	if err := f.Close(); err != nil {
+		return err
+	}
+	w := r.want[0]
+	path := r.FS.PathJoin(r.Dir, w.GetName())
+	if err := r.FS.Rename(path+partSuffix, path); err != nil {
+		return err
+	}
+	r.have[w.GetName()] = &pb.HeldFile{Name: w.GetName(), Bytes: w.GetBytes(), Sha256: r.sum.Sum(nil)}
+	r.want, r.at = r.want[1:], 0
+	return nil
+}
+
+// finish holds every file against the leader's sums. A file that is none of the
+// checkpoint's is taken away.
+func (r *fetching) finish(end *pb.BootstrapEnd) error {
+	if len(r.want) > 0 {
+		return fmt.Errorf("the checkpoint ended before %s", r.want[0].GetName())
+	}
+	for _, is := range end.GetFiles() {
+		got := r.have[is.GetName()]
+		if got == nil || got.GetBytes() != is.GetBytes() || !bytes.Equal(got.GetSha256(), is.GetSha256()) {
+			return fmt.Errorf("%s of the checkpoint did not arrive as it was sent; fetch it again", is.GetName())
+		}
+		delete(r.have, is.GetName())
+	}
+	for name := range r.have {
+		if err := r.FS.Remove(r.FS.PathJoin(r.Dir, name)); err != nil {
+			return err
+		}
+	}
+	return datadir.SyncDir(r.FS, r.Dir)
+}
+
+// abandon closes the file that was being written.
+func (r *fetching) abandon() error {
+	if r.file == nil {
+		return nil
+	}
+	return r.file.Close()
+}

@@ -1,0 +1,270 @@
+package replica
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/sirupsen/logrus"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"originchain/shared/lsn"
+	pb "originchain/shared/replica/replicapb"
+	"originchain/shared/wal"
+)
+
+// ServerConfig is plain data.
+type ServerConfig struct {
+	Instance [16]byte
+	Node     string
+	// URL is where clients reach the leader.
+	URL   string
+	Epoch lsn.Epoch
+}
+
+// ServerDeps are the edges of a Server.
+type ServerDeps struct {
+	Log logrus.FieldLogger
+	WAL *wal.Log
+	Hub *Hub
+	// Now is the clock of the log's stamps, in microseconds.
+	Now func() int64
+	// Shipped is the highest LSN in the archive; 0 where there is none.
+	Shipped func() lsn.LSN
+	// Checkpoint makes a checkpoint of the state in a directory of its own.
+	Checkpoint func(ctx context.Context) (*Checkpoint, error)
+	// PeerNode is the node that a stream's certificate names; "" where there is
+	// no certificate to hold a name against.
+	PeerNode func(ctx context.Context) (string, error)
+	// Fenced is told that a follower has accepted a leader of a higher epoch.
+	Fenced func(lsn.Epoch)
+}
+
+// Server is the leader's side of replication.
+type Server struct {
+	pb.UnimplementedReplicationServer
+	cfg  ServerConfig
+	deps ServerDeps
+	// checkpoints has the copy that a follower takes.
+	checkpoints checkpoints
+	// stopped ends all streams.
+	stopped context.Context
+	stop    context.CancelFunc
+}
+
+// NewServer makes a Server; Register hands it to gRPC.
+func NewServer(cfg ServerConfig, deps ServerDeps) *Server {
+	s := &Server{cfg: cfg, deps: deps}
+	s.stopped, s.stop = context.WithCancel(context.Background())
+	return s
+}
+
+// ServerOptions are the limits that a gRPC server of replication needs.
+func ServerOptions() []grpc.ServerOption {
+	return []grpc.ServerOption{
+		grpc.MaxRecvMsgSize(maxMessage), grpc.MaxSendMsgSize(maxMessage),
+		grpc.InitialWindowSize(windowBytes), grpc.InitialConnWindowSize(windowBytes),
+	}
+}
+
+// Register serves replication on g.
+func (s *Server) Register(g grpc.ServiceRegistrar) { pb.RegisterReplicationServer(g, s) }
+
+// Stop ends all streams; followers look for a leader again. Close when gRPC has
+// stopped too.
+func (s *Server) Stop() { s.stop() }
+
+// Close takes away what was made for followers.
+func (s *Server) Close() error { return s.checkpoints.close() }
+
+// Follow implements the service.
+func (s *Server) Follow(stream grpc.BidiStreamingServer[pb.FollowerMessage, pb.LeaderMessage]) error {
+	first, err := stream.Recv()
+	if err != nil {
+		return err
+	}
+	hello := first.GetHello()
+	if hello == nil {
+		return status.Error(codes.InvalidArgument, "the first message of a stream is Hello")
+	}
+	if err := s.check(stream.Context(), hello.GetInstance(), hello.GetNode()); err != nil {
+		return err
+	}
+	if accepted := lsn.Epoch(hello.GetAcceptedEpoch()); accepted > s.cfg.Epoch {
+		s.deps.Fenced(accepted)
+		return status.Errorf(codes.FailedPrecondition, "node %s has accepted a leader of epoch %d, this one leads epoch %d: it is no longer the writer", hello.GetNode(), accepted, s.cfg.Epoch)
+	}
+	meeting, err := s.meet(hello)
+	if err != nil {
+		return err
+	}
+	log := s.deps.Log.WithField("node", hello.GetNode()).WithField("lsn", hello.GetLastLsn()).WithField("epoch", hello.GetLastEpoch())
+	if err := stream.Send(&pb.LeaderMessage{Kind: &pb.LeaderMessage_Welcome{Welcome: meeting.welcome}}); err != nil {
+		return err
+	}
+	if meeting.welcome.GetWay() != pb.Welcome_TAIL {
+		log.WithField("way", meeting.welcome.GetWay().String()).WithField("fork_lsn", meeting.welcome.GetForkLsn()).Warn("a follower's log does not continue into this one")
+		return nil
+	}
+	log.Info("follower connected")
+	err = s.lead(stream, hello, meeting.from)
+	log.WithError(err).Info("follower disconnected")
+	return err
+}
+
+// check holds a caller against the instance and its own certificate.
+func (s *Server) check(ctx context.Context, instance []byte, node string) error {
+	if len(instance) != 0 && string(instance) != string(s.cfg.Instance[:]) {
+		return status.Errorf(codes.PermissionDenied, "node %s belongs to another instance; check its --leader-addr and --data-dir", node)
+	}
+	if node == "" || node == s.cfg.Node {
+		return status.Errorf(codes.InvalidArgument, "the node id %q is empty or the leader's own; give each node its own --node-id", node)
+	}
+	shown, err := s.deps.PeerNode(ctx)
+	if err != nil {
+		return status.Error(codes.Unauthenticated, err.Error())
+	}
+	if shown != "" && shown != node {
+		return status.Errorf(codes.PermissionDenied, "the certificate is of node %q and the message of node %q; give the node its own certificate", shown, node)
+	}
+	return nil
+}
+
+// lead streams the log from LSN from on, until one side ends it.
+func (s *Server) lead(stream grpc.BidiStreamingServer[pb.FollowerMessage, pb.LeaderMessage], hello *pb.Hello, from lsn.LSN) (err error) {
+	chunks, err := s.deps.WAL.NewChunkReader(from)
+	if err != nil {
+		return status.Error(codes.Aborted, err.Error())
+	}
+	defer func() { err = errors.Join(err, chunks.Close()) }()
+	session := s.deps.Hub.Connected(Peer{
+		Node: hello.GetNode(), URL: hello.GetUrl(), Promotable: hello.GetPromotable(),
+	}, lsn.LSN(hello.GetLastLsn()))
+	defer session.End()
+	heard := make(chan struct{}, 1)
+	ended := make(chan error, 1)
+	go func() { ended <- s.listen(stream, session, heard) }()
+	// Returning ends the stream's context, and with it listen.
+	l := &leading{s: s, stream: stream, chunks: chunks, emptyLog: len(hello.GetLine()) == 0}
+	return l.run(heard, ended)
+}
+
+// listen takes the follower's acknowledgements.
+func (s *Server) listen(stream grpc.BidiStreamingServer[pb.FollowerMessage, pb.LeaderMessage], session *Session, heard chan<- struct{}) error {
+	for {
+		m, err := stream.Recv()
+		if errors.Is(err, io.EOF) {
+			return nil
+		} else if err != nil {
+			return err
+		}
+		ack := m.GetAck()
+		if ack == nil {
+			return status.Error(codes.InvalidArgument, "after Hello a follower sends acknowledgements alone")
+		}
+		if lsn.Epoch(ack.GetEpoch()) != s.cfg.Epoch {
+			return status.Errorf(codes.InvalidArgument, "an acknowledgement of epoch %d in a stream of epoch %d", ack.GetEpoch(), s.cfg.Epoch)
+		}
+		if durable := s.deps.WAL.Durable(); lsn.LSN(ack.GetDurableLsn()) > durable || ack.GetAppliedLsn() > ack.GetDurableLsn() {
+			return status.Errorf(codes.InvalidArgument, "an acknowledgement of LSN %d (applied %d), and the leader's log ends at %d", ack.GetDurableLsn(), ack.GetAppliedLsn(), durable)
+		}
+		session.Acknowledge(lsn.LSN(ack.GetDurableLsn()), lsn.LSN(ack.GetAppliedLsn()))
+		select {
+		case heard <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// leading is one stream to a follower.
+type leading struct {
+	s      *Server
+	stream grpc.BidiStreamingServer[pb.FollowerMessage, pb.LeaderMessage]
+	chunks *wal.ChunkReader
+	// emptyLog says that the follower has no log yet: the end of a segment that it
+	// has never seen is not told.
+	emptyLog bool
+	told     lsn.LSN // the commit that was sent last
+}
+
+// run sends what becomes durable, and the positions.
+func (l *leading) run(heard <-chan struct{}, ended <-chan error) error {
+	beat := time.NewTicker(heartbeat)
+	defer beat.Stop()
+	last := time.Now()
+	due := true // the positions, at once
+	for {
+		advanced, changed := l.s.deps.WAL.Advanced(), l.s.deps.Hub.Changed()
+		if err := l.catchUp(); err != nil {
+			return err
+		}
+		if due || l.s.deps.Hub.Committed() > l.told {
+			if err := l.sendPosition(); err != nil {
+				return err
+			}
+			due = false
+		}
+		select {
+		case <-advanced:
+		case <-changed:
+		case <-heard:
+			last = time.Now()
+		case <-beat.C:
+			due = true
+			if time.Since(last) > silentAfter {
+				return status.Errorf(codes.DeadlineExceeded, "the follower said nothing for %s", silentAfter)
+			}
+		case err := <-ended:
+			return err
+		case <-l.stream.Context().Done():
+			return l.stream.Context().Err()
+		case <-l.s.stopped.Done():
+			return status.Error(codes.Unavailable, "the leader is stopping")
+		}
+	}
+}
+
+// catchUp sends all that is durable. Send waits while the follower is behind, so
+// that nothing piles up here.
+func (l *leading) catchUp() error {
+	for l.s.stopped.Err() == nil {
+		c, ok, err := l.chunks.Next(chunkBytes)
+		if err != nil {
+			return status.Error(codes.Aborted, fmt.Sprintf("read the log: %v", err))
+		}
+		if !ok {
+			return nil
+		}
+		if l.emptyLog && len(c.Bytes) == 0 {
+			continue
+		}
+		l.emptyLog = false
+		position := l.position()
+		err = l.stream.Send(&pb.LeaderMessage{Kind: &pb.LeaderMessage_Chunk{Chunk: &pb.Chunk{
+			Segment: uint64(c.Segment), Offset: uint64(c.Offset), Bytes: c.Bytes, Sealed: c.Sealed,
+			FirstLsn: uint64(c.First), LastLsn: uint64(c.Last), Position: position,
+		}}})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (l *leading) sendPosition() error {
+	return l.stream.Send(&pb.LeaderMessage{Kind: &pb.LeaderMessage_Position{Position: l.position()}})
+}
+
+func (l *leading) position() *pb.Position {
+	d := &l.s.deps
+	commit := d.Hub.Committed()
+	l.told = commit
+	return &pb.Position{
+		Epoch: uint64(l.s.cfg.Epoch), CommitLsn: uint64(commit), DurableLsn: uint64(d.WAL.Durable()),
+		ShippedLsn: uint64(d.Shipped()), TimestampMicros: d.Now(),
+	}
+}

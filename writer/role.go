@@ -1,0 +1,41 @@
+package writer
+
+import (
+	"originchain/shared/api"
+	"originchain/shared/lsn"
+)
+
+// The roles, as /health and /v1/admin/replication call them.
+const (
+	RoleWriter   = "writer"
+	RoleFollower = "follower"
+)
+
+// Role is what differs between a writer and a follower in what a node says of
+// itself.
+type Role interface {
+	// Mode is RoleWriter or RoleFollower.
+	Mode() string
+	// Checks adds to the checks of /ready.
+	Checks(into map[string]api.Check)
+	// Replication completes what the engine knows of itself.
+	Replication(into *api.Replication)
+	// Topology is where clients find the nodes.
+	Topology() api.Topology
+	// Degraded says whether the write at an LSN was acknowledged by fewer followers
+	// than asked for.
+	Degraded(at lsn.LSN) bool
+	// Leader is where clients reach the writer; "" on the writer itself, and where
+	// nobody knows.
+	Leader() string
+}
+
+// alone is a writer without followers.
+type alone struct{ url string }
+
+func (alone) Mode() string                 { return RoleWriter }
+func (alone) Checks(map[string]api.Check)  {}
+func (alone) Replication(*api.Replication) {}
+func (a alone) Topology() api.Topology     { return api.Topology{Writer: a.url} }
+func (alone) Degraded(lsn.LSN) bool        { return false }
+func (alone) Leader() string               { return "" }
