@@ -70,7 +70,7 @@ type Dir struct {
 
 // Open locks the directory, creating it when it is absent or empty.
 func Open(o Options) (*Dir, error) {
-	if err := makeDirs(o.FS, o.Path); err != nil {
+	if err := MakeDirs(o.FS, o.Path); err != nil {
 		return nil, err
 	}
 	names, err := o.FS.List(o.Path)
@@ -135,14 +135,14 @@ func lockFault(path string, err error) error {
 	return fmt.Errorf("%w: %s; stop the other oc-server, or give this one its own --data-dir: %w", ErrLocked, path, err)
 }
 
-// makeDirs creates what is missing of the path and makes every name on it
+// MakeDirs creates what is missing of the path and makes every name on it
 // durable: a data directory whose own name, or a parent's, a crash could take
 // away would lose every acknowledged write. Names that stand there already are
 // synced too, because the start that made them may have been killed before it
 // did. A few fsyncs at a start are cheaper than knowing.
-func makeDirs(fs vfs.FS, path string) error {
+func MakeDirs(fs vfs.FS, path string) error {
 	if err := fs.MkdirAll(path, 0o700); err != nil {
-		return fmt.Errorf("create the data directory %s: %w; check the path and its permissions", path, err)
+		return fmt.Errorf("create the directory %s: %w; check the path and its permissions", path, err)
 	}
 	for {
 		parent := fs.PathDir(path)

@@ -24,12 +24,14 @@ var ranks = map[string]int{
 	"shared/wal":     2,
 
 	"shared/httpx":   3,
+	"shared/lease":   3,
 	"shared/recover": 3,
 	"shared/rows":    3,
 
-	"shared/engine": 4,
-	"shared/sql":    4,
-	"writer/config": 4,
+	"shared/engine":    4,
+	"shared/leasetest": 4,
+	"shared/sql":       4,
+	"writer/config":    4,
 
 	"scripts/call":        5,
 	"scripts/child":       5,
@@ -78,7 +80,7 @@ var reserved = []struct {
 	{module: "github.com/bufbuild/protocompile", code: []string{"scripts/protogen"}, why: "code is generated when it changes, not when it runs"},
 	{module: "modernc.org/sqlite", code: []string{"test"}, tests: []string{"shared"}, why: "it is the oracle of tests, not a store"},
 	{module: "go.uber.org/goleak", tests: []string{"shared", "writer", "scripts", "test"}, why: "it is for tests"},
-	{module: "testing", tests: []string{"shared", "writer", "scripts", "test"}, why: "it is for tests"},
+	{module: "testing", code: []string{"shared/leasetest"}, tests: []string{"shared", "writer", "scripts", "test"}, why: "it is for tests"},
 }
 
 // replayed packages turn a log into a state, on every node and years later: they
