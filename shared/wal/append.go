@@ -208,6 +208,7 @@ func (l *Log) sync() error {
 	l.view.Lock()
 	l.durable = tail.Pos.LSN
 	l.segments[len(l.segments)-1].end = l.active.end
+	l.wake()
 	l.view.Unlock()
 	v := l.mark.value
 	v.durable = tail.Pos.LSN

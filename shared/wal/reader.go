@@ -28,6 +28,11 @@ type Reader struct {
 	f    frame.Frame
 }
 
+// removed is the error of a reader whose next frame is LSN at.
+func (l *Log) removed(at lsn.LSN) error {
+	return fmt.Errorf("read from LSN %d: the log begins at %d: %w", at, l.FirstLSN(), ErrRemoved)
+}
+
 // NewReader returns a Reader whose first frame is LSN from, which may be the
 // one after the last. ErrRemoved says that the log begins above it.
 //
@@ -41,8 +46,8 @@ func (l *Log) NewReader(from lsn.LSN) (*Reader, error) {
 	if tail := l.Tail().Pos.LSN; from > tail+1 {
 		return nil, fmt.Errorf("read from LSN %d: the log ends at %d", from, tail)
 	}
-	if first := l.FirstLSN(); from < first {
-		return nil, fmt.Errorf("read from LSN %d: the log begins at %d: %w", from, first, ErrRemoved)
+	if from < l.FirstLSN() {
+		return nil, l.removed(from)
 	}
 	dec, err := frame.NewDecoder()
 	if err != nil {
@@ -60,7 +65,7 @@ func (r *Reader) Next() (*frame.Frame, error) {
 			return nil, err
 		}
 		if err := r.scan.next(&r.f); err != nil {
-			return nil, r.explain(err)
+			return nil, r.scan.explain(err)
 		}
 		if r.f.LSN >= r.from {
 			return &r.f, nil
@@ -91,7 +96,7 @@ func (r *Reader) position() error {
 		return io.EOF
 	}
 	if !ok {
-		return fmt.Errorf("read LSN %d: %w", next, ErrRemoved)
+		return r.log.removed(next)
 	}
 	r.durable = durable
 	if r.scan == nil || r.scan.path != s.path {
@@ -149,13 +154,4 @@ func (r *Reader) enter(s segment) error {
 	}
 	r.scan = scan
 	return nil
-}
-
-// explain turns what the scanner met where a durable frame must stand into a
-// corruption. Errors of the disk stay what they are.
-func (r *Reader) explain(err error) error {
-	if errors.Is(err, errEnd) || errors.Is(err, frame.ErrNoFrame) || errors.Is(err, frame.ErrFooter) {
-		return corruption(r.scan.path, r.scan.pos, fmt.Sprintf("frame of LSN %d", r.scan.prev.Pos.LSN+1), "a good frame: it was durable", err.Error())
-	}
-	return corrupt(r.scan.path, r.scan.pos, err)
 }

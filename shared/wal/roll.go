@@ -35,18 +35,24 @@ func (l *Log) BeginEpoch(epoch lsn.Epoch) error {
 	if err := l.mark.file.Sync(); err != nil {
 		return l.fail("fsync "+markName, err)
 	}
-	l.epoch = epoch
+	l.epoch, l.copying = epoch, false
+	l.zeroAhead()
+	return nil
+}
+
+// zeroAhead starts the preallocator, once.
+func (l *Log) zeroAhead() {
 	if l.next == nil && !l.opts.NoPreallocate {
 		l.next = startPreallocator(l.opts.FS, l.path(nextName), l.opts.SegmentBytes, func(err error) {
 			_ = l.fail("zero "+nextName, err) // shown by Err and by the next write
 		})
 	}
-	return nil
 }
 
 // RollIfAged seals the open segment if it has frames and its first one was
 // stamped SegmentMaxAge or longer before now, by the clock of the stamps. It
-// reports whether it did; the next append begins a segment.
+// reports whether it did; the next append begins a segment. A log that is copied
+// rolls where its leader's does, never by itself.
 func (l *Log) RollIfAged(now time.Time) (bool, error) {
 	l.writing.Lock()
 	defer l.writing.Unlock()
@@ -54,7 +60,7 @@ func (l *Log) RollIfAged(now time.Time) (bool, error) {
 		return false, err
 	}
 	a := l.active
-	if a == nil || a.footer.Frames == 0 || now.UnixMicro()-a.firstStamp() < l.opts.SegmentMaxAge.Microseconds() {
+	if l.copying || a == nil || a.footer.Frames == 0 || now.UnixMicro()-a.firstStamp() < l.opts.SegmentMaxAge.Microseconds() {
 		return false, nil
 	}
 	return true, l.seal()
@@ -76,6 +82,12 @@ func (l *Log) roll() error {
 		return l.fail("draw a segment seed", err)
 	}
 	header.Seed = binary.LittleEndian.Uint64(seed[:])
+	return l.begin(header, tail)
+}
+
+// begin makes the segment of header the one that is appended to; prev is the
+// state before its first frame.
+func (l *Log) begin(header frame.SegmentHeader, prev Tail) error {
 	path := l.path(segmentName(header.First))
 	f, err := l.create(path, &header)
 	if err != nil {
@@ -84,7 +96,7 @@ func (l *Log) roll() error {
 	l.active = startActive(path, f, header)
 	l.view.Lock()
 	l.segments = append(l.segments, segment{
-		path: path, header: header, last: tail, end: l.active.end, bytes: l.active.end,
+		path: path, header: header, last: prev, end: l.active.end, bytes: l.active.end,
 	})
 	l.view.Unlock()
 	if l.next != nil {
@@ -168,6 +180,7 @@ func (l *Log) seal() error {
 	defer l.view.Unlock()
 	s := &l.segments[len(l.segments)-1]
 	s.sealed, s.end, s.bytes = true, a.end, size
+	l.wake()
 	return nil
 }
 

@@ -39,11 +39,14 @@ type scanner struct {
 func newScanner(src io.ReaderAt, path string, header frame.SegmentHeader, dec *frame.Decoder, end int64) *scanner {
 	return &scanner{
 		src: src, path: path, header: header, dec: dec, pos: frame.SegmentHeaderSize, end: end,
-		prev: Tail{
-			Pos:   lsn.Pos{LSN: header.First - 1},
-			Chain: header.PrevChain, Digest: header.PrevDigest, Timestamp: header.PrevTimestamp,
-		},
+		prev: before(&header),
 	}
+}
+
+// before is the state before a segment's first frame, as far as its header
+// tells: not the epoch of the frame before.
+func before(h *frame.SegmentHeader) Tail {
+	return Tail{Pos: lsn.Pos{LSN: h.First - 1}, Chain: h.PrevChain, Digest: h.PrevDigest, Timestamp: h.PrevTimestamp}
 }
 
 // next decodes and checks the next frame into f. At the bound it returns
@@ -78,6 +81,22 @@ func (s *scanner) next(f *frame.Frame) error {
 	s.prev = Tail{Pos: lsn.Pos{Epoch: f.Epoch, LSN: f.LSN}, Chain: f.Chain, Digest: f.Digest, Timestamp: f.Timestamp}
 	s.pos += int64(size)
 	return nil
+}
+
+// raw returns the bytes of the frame that next returned last, which is size
+// bytes long; they are valid until the following call.
+func (s *scanner) raw(size int) []byte {
+	end := s.pos - s.bufPos
+	return s.buf[end-int64(size) : end]
+}
+
+// explain turns what the scanner met where a good frame must stand into a
+// corruption. Errors of the disk stay what they are.
+func (s *scanner) explain(err error) error {
+	if errors.Is(err, errEnd) || errors.Is(err, frame.ErrNoFrame) || errors.Is(err, frame.ErrFooter) {
+		return corruption(s.path, s.pos, fmt.Sprintf("frame of LSN %d", s.prev.Pos.LSN+1), "a good frame: it was durable", err.Error())
+	}
+	return corrupt(s.path, s.pos, err)
 }
 
 // window returns at least n bytes at pos, and usually many more, from one

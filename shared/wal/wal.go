@@ -51,6 +51,13 @@ var (
 	ErrReadOnly = errors.New("the log is open for reading only")
 	// ErrRemoved says that the LSN asked for is older than the oldest segment.
 	ErrRemoved = errors.New("the log no longer holds this LSN; start from a checkpoint")
+	// ErrBadChunk says that a chunk to copy is no run of frames of a good log: it
+	// was damaged on its way, or where it came from.
+	ErrBadChunk = errors.New("the chunk is no run of a good log")
+	// ErrGap says that a chunk to copy begins behind the end of the log.
+	ErrGap = errors.New("the chunk does not reach down to the end of the log")
+	// ErrFork says that a chunk to copy has another history than the log.
+	ErrFork = errors.New("the log has another history: find the fork and set aside what is above it")
 )
 
 // Options configure a Log. FS, Dir, Instance and Log are required.
@@ -115,8 +122,9 @@ type Tail struct {
 	Timestamp int64
 }
 
-// Log is an open log. One goroutine at a time writes (Append, Sync,
-// BeginEpoch, RollIfAged); calls from several are serialised. Readers and the
+// Log is an open log: a writer's after BeginEpoch, a follower's while it is
+// filled by Copy. One goroutine at a time writes (Append, Copy, Sync,
+// BeginEpoch, RollIfAged, SetAside); calls from several are serialised. Readers and the
 // accessors may run at any time and never wait for the disk.
 type Log struct {
 	opts Options
@@ -131,6 +139,10 @@ type Log struct {
 	next    *preallocator
 	group   []byte
 	closed  bool
+	// dec verifies what Copy is given, nil before the first; copying says that
+	// the mark no longer claims frames of this node as writer.
+	dec     *frame.Decoder
+	copying bool
 
 	// removing serialises RemoveBefore, and keeps Close from overtaking it. It is
 	// taken before writing.
@@ -142,6 +154,11 @@ type Log struct {
 	tail     Tail
 	durable  lsn.LSN
 	failure  error
+	// over says why durable will never advance again; advanced is closed, and
+	// dropped, when there is more to read or never will be. It is nil while nobody
+	// waits, so that the appender pays a comparison.
+	over     error
+	advanced chan struct{}
 }
 
 // Tail returns the position, chain, digest and stamp of the last frame
@@ -169,6 +186,40 @@ func (l *Log) FirstLSN() lsn.LSN {
 	return l.segments[0].header.First
 }
 
+// Advanced returns a channel that is closed once more is durable than at the
+// call, a segment is sealed, or the log has failed or is closed. A reader that
+// waits takes it before it looks, so that nothing slips in between.
+func (l *Log) Advanced() <-chan struct{} {
+	l.view.Lock()
+	defer l.view.Unlock()
+	if l.advanced == nil {
+		l.advanced = make(chan struct{})
+		if l.over != nil {
+			close(l.advanced) // and kept: nothing wakes a log that is over
+		}
+	}
+	return l.advanced
+}
+
+// wake tells whoever waits that there is something to look at. The caller
+// holds view.
+func (l *Log) wake() {
+	if l.advanced != nil {
+		close(l.advanced)
+		l.advanced = nil
+	}
+}
+
+// finish notes that nothing more will become durable.
+func (l *Log) finish() {
+	l.view.Lock()
+	defer l.view.Unlock()
+	if l.over == nil {
+		l.over = ErrClosed
+		l.wake()
+	}
+}
+
 // Err returns the failure that stopped the log, wrapped in ErrFailed, or nil.
 func (l *Log) Err() error {
 	l.view.Lock()
@@ -182,6 +233,8 @@ func (l *Log) fail(doing string, err error) error {
 	defer l.view.Unlock()
 	if l.failure == nil {
 		l.failure = fmt.Errorf("%w: %s: %w", ErrFailed, doing, err)
+		l.over = l.failure
+		l.wake()
 	}
 	return l.failure
 }
@@ -213,6 +266,7 @@ func (l *Log) Close() error {
 		err = l.settle()
 	}
 	l.closed = true
+	l.finish()
 	if l.next != nil {
 		err = errors.Join(err, l.next.close())
 	}
@@ -221,6 +275,9 @@ func (l *Log) Close() error {
 	}
 	if l.mark != nil {
 		err = errors.Join(err, l.mark.file.Close())
+	}
+	if l.dec != nil {
+		l.dec.Close()
 	}
 	return errors.Join(err, l.enc.Close())
 }
