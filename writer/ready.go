@@ -18,11 +18,12 @@ const (
 	checkPipeline = "pipeline"
 )
 
-// getReady answers /ready: 503 unless every check holds.
+// getReady answers /ready: 503 unless every check holds. What is degraded alone,
+// such as a follower that is missing, is shown and keeps nobody away.
 func (n *Shell) getReady(c *httpx.Call) error {
 	answer := api.Ready{Ready: true, Checks: n.checks(time.Now())}
 	for _, check := range answer.Checks {
-		answer.Ready = answer.Ready && check.OK
+		answer.Ready = answer.Ready && (check.OK || check.Degraded)
 	}
 	if !answer.Ready {
 		return c.JSON(http.StatusServiceUnavailable, answer)

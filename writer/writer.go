@@ -11,6 +11,7 @@ package writer
 
 import (
 	"context"
+	"errors"
 
 	"originchain/shared/engine"
 )
@@ -18,38 +19,70 @@ import (
 // Writer is one node in the writer role.
 type Writer struct {
 	*Shell
+	replication Replication
+	leader      *leader
 }
 
-// New makes a Writer. It starts nothing and touches no file.
+// New makes a Writer without followers. It starts nothing and touches no file.
 func New(cfg Config, deps Deps) (*Writer, error) {
 	n, err := NewShell(cfg, deps)
-	return &Writer{Shell: n}, err
+	if err != nil {
+		return nil, err
+	}
+	return NewWriter(n, Replication{}), nil
 }
+
+// NewWriter makes the writer role of a node. It starts nothing and touches no file.
+func NewWriter(n *Shell, r Replication) *Writer { return &Writer{Shell: n, replication: r} }
 
 // Run opens the data directory, replays its log and serves until ctx ends: nil
 // then. It returns an error when the directory cannot be opened, or when its
-// log failed (ErrLogFailed), after FailureGrace in which /health says why. It is
-// called once.
-func (w *Writer) Run(ctx context.Context) error {
-	e, err := engine.Open(ctx, w.cfg.Engine, w.EngineDeps())
+// log failed (ErrLogFailed), after FailureGrace in which /health says why; and a
+// *MustFollowError when another node is the writer. It is called once.
+func (w *Writer) Run(ctx context.Context) (err error) {
+	l, err := newLeader(ctx, w.Shell, w.replication)
 	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, l.close()) }()
+	deps := w.EngineDeps()
+	if l.cfg.Control != nil {
+		deps.TakeEpoch = l.takeEpoch
+	}
+	e, err := engine.Open(ctx, w.cfg.Engine, deps)
+	var other *MustFollowError
+	if errors.As(err, &other) {
+		return err
+	} else if err != nil {
 		return w.OpenFailed(ctx, err)
 	}
 	w.engine.Store(e)
+	w.leader = l
+	l.open(e)
+	w.SetRole(l)
+	if err := l.confirm(ctx); err != nil {
+		return err
+	}
 	s, err := w.Prepare(e)
 	if err != nil {
 		return err
 	}
 	w.deps.Log.WithField("epoch", uint64(e.Epoch())).WithField("lsn", uint64(e.Visible().LSN)).Info("writer serves")
-	return w.Serve(ctx, s, false, e.Run)
+	return w.Serve(ctx, s, false, func(ctx context.Context) error { return l.run(ctx, e.Run) })
 }
 
-// Close writes the state to disk and releases the data directory. Call it when
-// Run has returned and no handler runs any more.
+// Close writes the state to disk, releases the data directory, and says in the
+// record that the node has stopped. Call it when Run has returned and no handler
+// runs any more.
 func (w *Writer) Close() error {
-	e := w.engine.Load()
+	e := w.engine.Swap(nil)
 	if e == nil {
 		return nil
 	}
-	return e.Close()
+	failed := e.Failure() != nil
+	err := e.Close()
+	if !failed && err == nil {
+		w.leader.release(context.Background())
+	}
+	return err
 }

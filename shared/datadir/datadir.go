@@ -58,6 +58,9 @@ type Options struct {
 	Path       string
 	InstanceID string
 	NodeID     string
+	// Follower leaves a new directory without an instance: Claim gives it the
+	// leader's.
+	Follower bool
 }
 
 // Dir is an open, locked data directory.
@@ -161,7 +164,11 @@ func (d *Dir) identify(o Options, names []string) error {
 	err := readJSON(d.fs, d.fs.PathJoin(d.path, instanceFile), &d.identity)
 	switch {
 	case err == nil:
-		return d.checkIdentity(o)
+		if err := d.checkIdentity(o); err != nil || o.Follower || d.identity.InstanceID != (ulid.ULID{}) {
+			return err
+		}
+		// A follower made it and never reached its leader: there is nothing in it.
+		return d.Claim(ulid.MustNew(ulid.Now(), rand.Reader))
 	case !errors.Is(err, errAbsent):
 		return err
 	}
@@ -204,7 +211,7 @@ func (d *Dir) checkIdentity(o Options) error {
 		if err != nil {
 			return fmt.Errorf("instance id %q is not a ULID: %w", o.InstanceID, err)
 		}
-		if want != id.InstanceID {
+		if want != id.InstanceID && id.InstanceID != (ulid.ULID{}) {
 			return fmt.Errorf("%w: %s is of instance %s, not %s; check --data-dir and --instance-id", ErrForeign, d.path, id.InstanceID, want)
 		}
 	}
@@ -222,7 +229,7 @@ func (d *Dir) create(o Options) error {
 			return fmt.Errorf("instance id %q is not a ULID: %w", o.InstanceID, err)
 		}
 		id.InstanceID = parsed
-	} else {
+	} else if !o.Follower {
 		id.InstanceID = ulid.MustNew(ulid.Now(), rand.Reader)
 	}
 	if id.NodeID == "" {
@@ -234,6 +241,23 @@ func (d *Dir) create(o Options) error {
 		}
 	}
 	// The identity comes last: a directory that has it has everything else.
+	if err := writeJSON(d.fs, d.path, instanceFile, id); err != nil {
+		return err
+	}
+	d.identity = id
+	return nil
+}
+
+// Claim makes a directory that belongs to no instance yet one of instance.
+func (d *Dir) Claim(instance ulid.ULID) error {
+	if d.identity.InstanceID == instance {
+		return nil
+	}
+	if d.identity.InstanceID != (ulid.ULID{}) {
+		return fmt.Errorf("%w: %s is of instance %s, not %s", ErrForeign, d.path, d.identity.InstanceID, instance)
+	}
+	id := d.identity
+	id.InstanceID = instance
 	if err := writeJSON(d.fs, d.path, instanceFile, id); err != nil {
 		return err
 	}

@@ -203,7 +203,7 @@ func (e *Engine) append() {
 // next fsync; until all those are visible, small ones queue up behind them. So
 // does every group that others must have before it may be acknowledged.
 func (e *Engine) hand(g group) {
-	if e.deps.Gate == nil && bodyBytes(g.entries) <= smallGroupBytes && e.handed.Load() == 0 {
+	if e.gate == nil && bodyBytes(g.entries) <= smallGroupBytes && e.handed.Load() == 0 {
 		e.publishOne(g)
 		return
 	}

@@ -86,8 +86,8 @@ func (e *Engine) trim() error {
 		}
 	}
 	needed := kept[0] + 1
-	if e.deps.RetainFrom != nil {
-		needed = min(needed, e.deps.RetainFrom())
+	if e.retainFrom != nil {
+		needed = min(needed, e.retainFrom())
 	}
 	return e.log.RemoveBefore(needed)
 }

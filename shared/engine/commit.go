@@ -112,7 +112,7 @@ func (e *Engine) propose(w *pending) error {
 	if e.follow.visible.Load() != nil {
 		return e.errReadOnly()
 	}
-	if g := e.deps.Gate; g != nil {
+	if g := e.gate; g != nil {
 		if err := g.Admit(); err != nil {
 			return err
 		}

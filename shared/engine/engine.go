@@ -64,6 +64,8 @@ type Config struct {
 	// CacheBytes and MemtableBytes size the state store; 0 takes its defaults.
 	CacheBytes    int64
 	MemtableBytes uint64
+	// Follower says that a new directory takes its instance from a leader.
+	Follower bool
 	// ApplyDelay is how much later than the leader a follower shows a frame, by
 	// the leader's clock; the frame is durable here at once.
 	ApplyDelay time.Duration
@@ -80,12 +82,9 @@ type Deps struct {
 	ObserveSync func(time.Duration)
 	// NoPreallocate is for simulated disks; see package wal.
 	NoPreallocate bool
-	// Gate decides when a writer's durable frames may be acknowledged; nil lets
-	// them be at once.
-	Gate Gate
-	// RetainFrom is the lowest LSN of the log that somebody else still needs; nil
-	// keeps nothing for others.
-	RetainFrom func() lsn.LSN
+	// TakeEpoch takes the epoch of a writer whose log ends at last; allot takes one
+	// above atLeast in the data directory, durably. Nil lets the directory decide alone.
+	TakeEpoch func(ctx context.Context, who datadir.Identity, last lsn.Pos, allot func(atLeast lsn.Epoch) (lsn.Epoch, error)) (lsn.Epoch, error)
 	// Leader is where clients reach the writer that a follower follows, for the
 	// answer to a write; nil, or "", where nobody knows.
 	Leader func() string
@@ -118,11 +117,14 @@ type Engine struct {
 	handed       atomic.Int64  // groups that the publisher has and has not published
 	pendingBytes atomic.Int64
 	follow       following
+	gate         Gate           // nil: what is durable may be acknowledged
+	retainFrom   func() lsn.LSN // nil: nobody else needs the log
+	givenUp      chan struct{}  // closed when nobody waits for other nodes any more
 	failure      atomic.Pointer[failure]
 	failed       chan struct{}
 	closing      sync.RWMutex // held by Commit while it hands over; Close takes it to stop new ones
 	closed       bool
-	bootLSN      lsn.LSN
+	boot         lsn.Pos
 }
 
 type failure struct{ err error }
@@ -138,7 +140,7 @@ func Open(ctx context.Context, cfg Config, deps Deps) (_ *Engine, err error) {
 	if err = e.recover(ctx); err != nil {
 		return nil, err
 	}
-	if err = e.takeEpoch(); err != nil {
+	if err = e.takeEpoch(ctx); err != nil {
 		return nil, err
 	}
 	// The state works in the background from here on, and may have failed there.
@@ -152,6 +154,7 @@ func newEngine(cfg Config, deps Deps) *Engine {
 		durable:   make(chan group, groupsInFlight),
 		rolled:    make(chan struct{}, 1),
 		failed:    make(chan struct{}),
+		givenUp:   make(chan struct{}),
 	}
 	e.queue.init()
 	e.follow.init()
@@ -167,9 +170,14 @@ func (e *Engine) releaseOn(err *error) {
 
 // openFiles locks the directory and opens log and state.
 func (e *Engine) openFiles() (err error) {
-	e.dir, err = datadir.Open(datadir.Options{FS: e.deps.FS, Path: e.cfg.DataDir, InstanceID: e.cfg.InstanceID, NodeID: e.cfg.NodeID})
-	if err != nil {
+	if e.dir, err = datadir.Open(e.dirOptions()); err != nil {
 		return err
+	}
+	if why, err := e.dir.Unusable(); err != nil || why != "" {
+		return errors.Join(err, fmt.Errorf("%w: %s", ErrUnusable, why))
+	}
+	if e.dir.Identity().InstanceID == (ulid.ULID{}) {
+		return ErrUnclaimed
 	}
 	if err = e.openLog(); err != nil {
 		return err
@@ -179,6 +187,20 @@ func (e *Engine) openFiles() (err error) {
 		OnFailure: func(err error) { e.fail("keep the state", err) },
 	})
 	return err
+}
+
+// Errors of an opening that a follower answers to.
+var (
+	// ErrUnusable: the state does not go with the log, since a rewind found none old
+	// enough; the node needs a checkpoint of its leader.
+	ErrUnusable = errors.New("the data directory waits for a leader's checkpoint; start it as a follower")
+	// ErrUnclaimed: the directory was made by a follower that has not reached its
+	// leader yet, and belongs to no instance.
+	ErrUnclaimed = errors.New("the data directory belongs to no instance yet")
+)
+
+func (e *Engine) dirOptions() datadir.Options {
+	return datadir.Options{FS: e.deps.FS, Path: e.cfg.DataDir, InstanceID: e.cfg.InstanceID, NodeID: e.cfg.NodeID, Follower: e.cfg.Follower}
 }
 
 func (e *Engine) openLog() (err error) {
@@ -210,6 +232,7 @@ func (e *Engine) Run(ctx context.Context) error {
 	case <-ctx.Done():
 	case <-e.failed:
 	}
+	defer e.giveUpAfter(stopGrace)()
 	// The tidying waits for commits, and after a failure they are answered only
 	// when intake has stopped: so it is told to go first.
 	stop()
@@ -222,6 +245,19 @@ func (e *Engine) Run(ctx context.Context) error {
 		return f.err
 	}
 	return nil
+}
+
+// stopGrace is how long a stop waits for other nodes to have what was appended.
+const stopGrace = 10 * time.Second
+
+// giveUpAfter lets go of frames that other nodes do not acknowledge: at once after
+// a failure, else when grace has passed. The returned func ends that.
+func (e *Engine) giveUpAfter(grace time.Duration) (stop func()) {
+	if e.failure.Load() != nil {
+		grace = 0
+	}
+	t := time.AfterFunc(grace, func() { close(e.givenUp) })
+	return func() { t.Stop() }
 }
 
 // stopIntake refuses new commits and lets the stages run dry one by one.
@@ -305,7 +341,7 @@ func (e *Engine) CommitLSN() lsn.LSN {
 	switch {
 	case e.follow.visible.Load() != nil:
 		return e.follow.committed()
-	case e.deps.Gate != nil:
+	case e.gate != nil:
 		return lsn.LSN(e.visible.Load())
 	}
 	return e.Durable()
@@ -316,7 +352,10 @@ func (e *Engine) Durable() lsn.LSN { return e.log.Durable() }
 
 // BootLSN is the end of the log as it was found, which the state had to reach
 // before the engine was opened.
-func (e *Engine) BootLSN() lsn.LSN { return e.bootLSN }
+func (e *Engine) BootLSN() lsn.LSN { return e.boot.LSN }
+
+// Boot is the last frame of the log as it was found, before a writer's own first.
+func (e *Engine) Boot() lsn.Pos { return e.boot }
 
 // Log gives access to the segments, for status and tools.
 func (e *Engine) Log() *wal.Log { return e.log }

@@ -70,11 +70,18 @@ func OpenFollower(cfg Config, deps Deps) (_ *Engine, err error) {
 	if err = e.openFiles(); err != nil {
 		return nil, err
 	}
-	at, err := e.join()
+	at, err := e.store.Applied()
 	if err != nil {
 		return nil, err
 	}
-	e.applied, e.bootLSN = at, e.log.Tail().Pos.LSN
+	// A state that came as a checkpoint is ahead of the log until the log behind it
+	// has come too. It is held against the log before anything is applied to it.
+	if at.Pos.LSN <= e.log.Tail().Pos.LSN {
+		if _, err = e.join(); err != nil {
+			return nil, err
+		}
+	}
+	e.applied, e.boot = at, e.log.Tail().Pos
 	e.show(at)
 	return e, e.Failure()
 }
@@ -238,6 +245,9 @@ func (e *Engine) peek() (*frame.Frame, error) {
 		return f.held, nil
 	}
 	if f.reader == nil {
+		if _, err := e.join(); err != nil {
+			return nil, err
+		}
 		r, err := e.log.NewReader(e.applied.Pos.LSN + 1)
 		if err != nil {
 			return nil, err

@@ -36,20 +36,28 @@ func (e *Expired) Unwrap() error { return e.Err }
 // by this opening, because the engine has failed.
 func (e *Engine) admitted(g group) bool {
 	for e.failure.Load() == nil {
-		if e.deps.Gate == nil {
+		if e.gate == nil {
 			return true
 		}
 		last := g.entries[len(g.entries)-1].LSN
-		err := e.deps.Gate.Await(last, e.failed)
+		err := e.gate.Await(last, e.givenUp)
 		var expired *Expired
 		switch {
 		case err == nil:
 			return e.failure.Load() == nil
 		case errors.As(err, &expired):
 			e.answers.expire(last, expired.Err)
-		case !errors.Is(err, ErrStopped):
+		case errors.Is(err, ErrStopped):
+			return false
+		default:
 			e.fail("wait for the followers", err)
 		}
 	}
 	return false
+}
+
+// Lead says who decides when frames may be acknowledged, nil for nobody, and what
+// of the log others need, nil for nothing. It is called before Run.
+func (e *Engine) Lead(gate Gate, retainFrom func() lsn.LSN) {
+	e.gate, e.retainFrom = gate, retainFrom
 }

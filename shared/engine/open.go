@@ -32,7 +32,7 @@ func (e *Engine) recover(ctx context.Context) error {
 	if at.Digest != tail.Digest {
 		return &recovery.MismatchError{LSN: at.Pos.LSN, What: "state digest", Want: tail.Digest.String(), Got: at.Digest.String()}
 	}
-	e.applied, e.bootLSN = at, tail.Pos.LSN
+	e.applied, e.boot = at, tail.Pos
 	e.visible.Store(uint64(at.Pos.LSN))
 	return nil
 }
@@ -74,9 +74,15 @@ func (e *Engine) chainAt(n lsn.LSN) (lsn.Chain, error) {
 // takeEpoch allots this opening's epoch, seals what an earlier one left open
 // and opens the new epoch in the log. The epoch is durable in the directory
 // before its first frame exists.
-func (e *Engine) takeEpoch() (err error) {
+func (e *Engine) takeEpoch(ctx context.Context) (err error) {
 	tail := e.log.Tail()
-	if e.epoch, err = e.dir.AllotEpoch(tail.Pos.Epoch); err != nil {
+	allot := func(atLeast lsn.Epoch) (lsn.Epoch, error) { return e.dir.AllotEpoch(max(atLeast, tail.Pos.Epoch)) }
+	if e.deps.TakeEpoch != nil {
+		e.epoch, err = e.deps.TakeEpoch(ctx, e.dir.Identity(), tail.Pos, allot)
+	} else {
+		e.epoch, err = allot(0)
+	}
+	if err != nil {
 		return fmt.Errorf("allot an epoch: %w", err)
 	}
 	if err := e.log.BeginEpoch(e.epoch); err != nil {

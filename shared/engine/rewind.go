@@ -20,7 +20,7 @@ var ErrNoCheckpoint = errors.New("no local checkpoint is old enough")
 // Rewound is what a rewind did.
 type Rewound struct {
 	// Aside are the frames that the new history does not have, and where they are.
-	Aside wal.Aside
+	Aside []wal.Divergent
 	// State is where the state stands now, at or below the fork.
 	State lsn.LSN
 }
@@ -31,13 +31,20 @@ type Rewound struct {
 // checkpoint at or below the fork, unless it stands there already. After a crash
 // it can be run again. ErrNoCheckpoint comes when the frames are set aside and
 // only the state is missing.
-func Rewind(cfg Config, deps Deps, fork lsn.LSN) (out Rewound, err error) {
+//
+// chain is the chain value that the leader has at fork, empty where nothing is
+// said of it. A log that has another one there parts further below, where neither
+// side knows: then all of it is set aside.
+func Rewind(cfg Config, deps Deps, fork lsn.LSN, chain []byte) (out Rewound, err error) {
 	e := newEngine(cfg, deps)
 	defer func() { err = errors.Join(err, e.release()) }()
-	if e.dir, err = datadir.Open(datadir.Options{FS: deps.FS, Path: cfg.DataDir, InstanceID: cfg.InstanceID, NodeID: cfg.NodeID}); err != nil {
+	if e.dir, err = datadir.Open(e.dirOptions()); err != nil {
 		return out, err
 	}
 	if err = e.openLog(); err != nil {
+		return out, err
+	}
+	if fork, err = e.forkWithin(fork, chain); err != nil {
 		return out, err
 	}
 	var missing error
@@ -52,6 +59,26 @@ func Rewind(cfg Config, deps Deps, fork lsn.LSN) (out Rewound, err error) {
 		return out, fmt.Errorf("set the frames above LSN %d aside: %w", fork, err)
 	}
 	return out, missing
+}
+
+// forkWithin is the fork as far as this log can tell.
+func (e *Engine) forkWithin(fork lsn.LSN, chain []byte) (lsn.LSN, error) {
+	first, last := e.log.FirstLSN(), e.log.Tail().Pos.LSN
+	if first == 0 {
+		return 0, nil
+	}
+	fork = min(fork, last)
+	if fork+1 < first {
+		return first - 1, nil
+	}
+	own, _, err := e.log.ChainAt(fork)
+	if err != nil {
+		return 0, err
+	}
+	if fork > 0 && len(chain) > 0 && string(own[:]) != string(chain) {
+		return first - 1, nil
+	}
+	return fork, nil
 }
 
 // rewindState makes the state one at or below the fork. Checkpoints above it go:

@@ -40,6 +40,7 @@ type Stream struct {
 	// Observe is told of each position of the leader; may be nil.
 	Observe func(*pb.Position)
 
+	onEnd   func()
 	applied lsn.LSN // as acknowledged last
 	said    time.Time
 }
@@ -83,8 +84,17 @@ func reason(ctx context.Context, err error) error {
 	return err
 }
 
+// OnEnd sets what is called when the stream has ended; its connection, which
+// nothing else uses, is closed there.
+func (s *Stream) OnEnd(f func()) { s.onEnd = f }
+
 // Close ends the stream.
-func (s *Stream) Close() { s.cancel(context.Canceled) }
+func (s *Stream) Close() {
+	s.cancel(context.Canceled)
+	if s.onEnd != nil {
+		s.onEnd()
+	}
+}
 
 // queued bounds the messages that are received and not yet written. Together with
 // the window it is what a stream holds in memory.
@@ -99,8 +109,9 @@ func (s *Stream) Run(f Follower) error {
 	ended := make(chan error, 1)
 	go func() { ended <- s.receive(ctx, messages) }()
 	err := s.follow(ctx, f, messages, ended)
-	s.cancel(err)
-	return reason(ctx, err)
+	err = reason(ctx, err)
+	s.Close()
+	return err
 }
 
 func (s *Stream) receive(ctx context.Context, messages chan<- *pb.LeaderMessage) error {
@@ -131,7 +142,7 @@ func (s *Stream) follow(ctx context.Context, f Follower, messages <-chan *pb.Lea
 				return err
 			}
 		case <-look.C:
-			if f.Visible().LSN == s.applied && time.Since(s.said) < heartbeat {
+			if min(f.Visible().LSN, f.Durable()) == s.applied && time.Since(s.said) < heartbeat {
 				continue
 			}
 		case err := <-ended:
@@ -193,8 +204,10 @@ func (s *Stream) take(f Follower, m *pb.LeaderMessage) (*pb.Position, error) {
 }
 
 func (s *Stream) acknowledge(f Follower) error {
-	s.applied, s.said = f.Visible().LSN, time.Now()
+	// A state that came as a checkpoint may be ahead of the log, for a while.
+	durable := f.Durable()
+	s.applied, s.said = min(f.Visible().LSN, durable), time.Now()
 	return s.stream.Send(&pb.FollowerMessage{Kind: &pb.FollowerMessage_Ack{Ack: &pb.Ack{
-		Epoch: s.Welcome.GetEpoch(), DurableLsn: uint64(f.Durable()), AppliedLsn: uint64(s.applied),
+		Epoch: s.Welcome.GetEpoch(), DurableLsn: uint64(durable), AppliedLsn: uint64(s.applied),
 	}}})
 }

@@ -42,6 +42,22 @@ type Fetched struct {
 	Bytes    uint64
 }
 
+// DiskError is a failure of the fetching node's own disk: asking again is of no use.
+type DiskError struct{ Err error }
+
+// Error implements error.
+func (e *DiskError) Error() string { return e.Err.Error() }
+
+// Unwrap gives the cause.
+func (e *DiskError) Unwrap() error { return e.Err }
+
+func disk(err error) error {
+	if err == nil {
+		return nil
+	}
+	return &DiskError{err}
+}
+
 // partSuffix marks a file that is not whole.
 const partSuffix = ".part"
 
@@ -51,11 +67,11 @@ func (f *Fetch) Run(ctx context.Context) (*Fetched, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	if err := f.FS.MkdirAll(f.Dir, 0o700); err != nil {
-		return nil, err
+		return nil, disk(err)
 	}
 	held, err := f.held()
 	if err != nil {
-		return nil, err
+		return nil, disk(err)
 	}
 	r := &fetching{Fetch: f, have: map[string]*pb.HeldFile{}}
 	req := &pb.BootstrapRequest{Instance: f.Instance, Node: f.Node, CheckpointLsn: uint64(f.Checkpoint)}
@@ -161,12 +177,12 @@ func (r *fetching) data(d *pb.BootstrapData) error {
 	if r.file == nil {
 		f, err := r.FS.Create(r.FS.PathJoin(r.Dir, d.GetName()+partSuffix), vfs.WriteCategoryUnspecified)
 		if err != nil {
-			return err
+			return disk(err)
 		}
 		r.file, r.sum = f, sha256.New()
 	}
 	if _, err := r.file.Write(d.GetBytes()); err != nil {
-		return err
+		return disk(err)
 	}
 	r.sum.Write(d.GetBytes()) // a hash's Write never fails
 	r.at += uint64(len(d.GetBytes()))
@@ -174,7 +190,7 @@ func (r *fetching) data(d *pb.BootstrapData) error {
 	if r.at < r.want[0].GetBytes() {
 		return nil
 	}
-	return r.whole()
+	return disk(r.whole())
 }
 
 // whole gives a file that is durable its name.
@@ -212,10 +228,10 @@ func (r *fetching) finish(end *pb.BootstrapEnd) error {
 	}
 	for name := range r.have {
 		if err := r.FS.Remove(r.FS.PathJoin(r.Dir, name)); err != nil {
-			return err
+			return disk(err)
 		}
 	}
-	return datadir.SyncDir(r.FS, r.Dir)
+	return disk(datadir.SyncDir(r.FS, r.Dir))
 }
 
 // abandon closes the file that was being written.

@@ -57,6 +57,7 @@ type Hub struct {
 	mu        sync.Mutex
 	changed   chan struct{} // closed and replaced at each change of what follows
 	followers map[string]*peer
+	begun     bool    // the epoch is confirmed: acknowledgements may begin
 	acked     lsn.LSN // everything up to here may be acknowledged
 	awaited   lsn.LSN // up to here acknowledgements wait
 	degraded  ranges
@@ -90,14 +91,27 @@ const (
 	member
 )
 
-// NewHub makes a hub of a leader whose log is acknowledged up to acked. Members
-// are those that the record names already.
-func NewHub(cfg HubConfig, deps HubDeps, acked lsn.LSN, members []string) *Hub {
-	h := &Hub{cfg: cfg, deps: deps, changed: make(chan struct{}), followers: map[string]*peer{}, acked: acked}
+// NewHub makes a hub of a leader whose epoch is not confirmed yet: nothing beyond
+// what the epoch before acknowledged, up to acked, is committed until Begin.
+func NewHub(cfg HubConfig, deps HubDeps, acked lsn.LSN) *Hub {
+	return &Hub{cfg: cfg, deps: deps, changed: make(chan struct{}), followers: map[string]*peer{}, acked: acked}
+}
+
+// Begin says that the epoch is confirmed in the record, with these members, and
+// that everything up to acked is acknowledged by that.
+func (h *Hub) Begin(acked lsn.LSN, members []string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.begun, h.acked = true, max(h.acked, acked)
 	for _, node := range members {
-		h.followers[node] = &peer{Peer: Peer{Node: node, Promotable: true}, state: member, seen: time.Now()}
+		p := h.followers[node]
+		if p == nil {
+			p = &peer{Peer: Peer{Node: node, Promotable: true}, seen: time.Now()}
+			h.followers[node] = p
+		}
+		p.state = member
 	}
-	return h
+	h.notify()
 }
 
 // notify wakes whoever waits for a change. The caller holds mu.
@@ -122,10 +136,12 @@ func (h *Hub) Acked() lsn.LSN {
 
 // Committed is the highest LSN that may be visible on any node.
 func (h *Hub) Committed() lsn.LSN {
-	if h.cfg.Sync == 0 {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.begun && h.cfg.Sync == 0 {
 		return h.deps.Durable()
 	}
-	return h.Acked()
+	return h.acked
 }
 
 // Peer says who a follower is.

@@ -37,8 +37,16 @@ func (s *Server) meet(hello *pb.Hello) (*meeting, error) {
 			m.from, err = s.segmentOf(last.LSN + 1)
 		}
 		return m, err
-	case len(hello.GetLine()) == 0, last.LSN+1 < oldest:
+	case len(hello.GetLine()) == 0:
 		w.Way = pb.Welcome_BOOTSTRAP
+		return m, nil
+	case last.LSN+1 < oldest:
+		w.Way = pb.Welcome_BOOTSTRAP
+		// One epoch has one history: a log that ends in the epoch that ours begins
+		// in is a beginning of it. Of any other nothing is known.
+		if line := s.deps.WAL.Epochs(); len(line) > 0 && line[0].Epoch == last.Epoch {
+			w.ForkLsn = uint64(last.LSN)
+		}
 		return m, nil
 	}
 	return m, s.fork(m, hello, last, oldest, durable)

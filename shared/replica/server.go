@@ -141,9 +141,13 @@ func (s *Server) lead(stream grpc.BidiStreamingServer[pb.FollowerMessage, pb.Lea
 		return status.Error(codes.Aborted, err.Error())
 	}
 	defer func() { err = errors.Join(err, chunks.Close()) }()
+	durable := lsn.LSN(hello.GetLastLsn())
+	if len(hello.GetLine()) == 0 {
+		durable = 0 // it is where its state stands; it has no log
+	}
 	session := s.deps.Hub.Connected(Peer{
 		Node: hello.GetNode(), URL: hello.GetUrl(), Promotable: hello.GetPromotable(),
-	}, lsn.LSN(hello.GetLastLsn()))
+	}, durable)
 	defer session.End()
 	heard := make(chan struct{}, 1)
 	ended := make(chan error, 1)

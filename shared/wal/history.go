@@ -89,3 +89,14 @@ func (l *Log) chainIn(s segment, n lsn.LSN) (chain lsn.Chain, err error) {
 	}
 	return f.Chain, nil
 }
+
+// Writer is the epoch in which this node last wrote the log itself; 0 if it has
+// copied from a leader since, or never wrote.
+func (l *Log) Writer() lsn.Epoch {
+	l.writing.Lock()
+	defer l.writing.Unlock()
+	if l.mark == nil {
+		return 0
+	}
+	return l.mark.value.writer
+}

@@ -17,7 +17,7 @@ import (
 
 // Config is plain data; Validate says whether it can be served.
 type Config struct {
-	// Mode is the role of the node: ModeWriter.
+	// Mode is the role of the node: ModeWriter or ModeFollower.
 	Mode string
 	// DataDir holds log and state. One process at a time opens it.
 	DataDir string
@@ -31,6 +31,24 @@ type Config struct {
 	// Region names where the node runs; Advertise is the URL clients reach it under.
 	Region    string
 	Advertise string
+	// ReplicationListen is the address that followers stream from; empty serves none.
+	ReplicationListen string
+	// ReplicationTLSDir holds the certificates that nodes show each other; without
+	// it replication stays on loopback.
+	ReplicationTLSDir string
+	// LeaderAddr is where a follower streams from, where Control does not say.
+	LeaderAddr string
+	// Control is the URL of the record of who writes; empty leaves that to the data
+	// directory.
+	Control string
+	// SyncReplicas, SyncTimeoutMS and SyncStrict say whom an acknowledgement waits for.
+	SyncReplicas  int
+	SyncTimeoutMS int
+	SyncStrict    bool
+	// FollowerRetainBytes bounds the log that is kept for followers that are behind.
+	FollowerRetainBytes int64
+	// ApplyDelay is how much later than the leader a follower shows a frame.
+	ApplyDelay time.Duration
 	// SegmentBytes and SegmentMaxAge say when a log segment is rolled.
 	SegmentBytes  int64
 	SegmentMaxAge time.Duration
@@ -55,8 +73,8 @@ type Config struct {
 // ModeWriter is the role that accepts writes.
 const ModeWriter = "writer"
 
-// modeFollower is a role by name only: what serves it comes with replication.
-const modeFollower = "follower"
+// ModeFollower is the role that copies a writer's log and serves reads.
+const ModeFollower = "follower"
 
 // Bounds of the numbers.
 const (
@@ -75,11 +93,9 @@ func (c *Config) Validate() []string {
 	var faults []string
 	fault := func(format string, args ...any) { faults = append(faults, fmt.Sprintf(format, args...)) }
 	switch c.Mode {
-	case ModeWriter:
-	case modeFollower:
-		fault("--mode follower: this server is a writer only; followers come with replication, and need --leader-addr")
+	case ModeWriter, ModeFollower:
 	default:
-		fault("--mode %q: the mode is %s", c.Mode, ModeWriter)
+		fault("--mode %q: the mode is %s or %s", c.Mode, ModeWriter, ModeFollower)
 	}
 	if c.DataDir == "" {
 		fault("--data-dir: name the directory that holds, or shall hold, this node's data")
@@ -106,6 +122,7 @@ func (c *Config) Validate() []string {
 	if err := checkURL(c.Advertise); c.Advertise != "" && err != nil {
 		fault("--advertise %q: %v; give the URL clients reach this node under, such as https://db.example.com", c.Advertise, err)
 	}
+	faults = append(faults, c.validateReplication()...)
 	faults = append(faults, c.validateLimits()...)
 	switch {
 	case (c.TLSCert == "") != (c.TLSKey == ""):

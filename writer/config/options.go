@@ -36,14 +36,23 @@ func (o *option) env() string {
 // a process list nor --print-config shows any.
 func options() []option {
 	return []option{
-		text("mode", "role", ModeWriter, "role of this node: writer", func(c *Config) *string { return &c.Mode }),
+		text("mode", "role", ModeWriter, "role of this node: writer, or follower of one", func(c *Config) *string { return &c.Mode }),
 		text("data-dir", "dir", "", "directory of log and state (required)", func(c *Config) *string { return &c.DataDir }),
 		text("listen", "host:port", "127.0.0.1:7400", "address of the API", func(c *Config) *string { return &c.Listen }),
 		text("ops-listen", "host:port", "", "address of /health, /ready and /metrics, in plain HTTP (default: served at --listen)", func(c *Config) *string { return &c.OpsListen }),
 		text("instance-id", "ulid", "", "instance the data directory must be of (default: the directory's own, made when it is new)", func(c *Config) *string { return &c.InstanceID }),
 		text("node-id", "name", "", "name of this node (default: the directory's own, made when it is new)", func(c *Config) *string { return &c.NodeID }),
 		text("region", "name", "local", "region this node runs in, in logs and oc_node_info", func(c *Config) *string { return &c.Region }),
-		text("advertise", "url", "", "URL clients reach this node under, in logs and oc_node_info", func(c *Config) *string { return &c.Advertise }),
+		text("advertise", "url", "", "URL clients reach this node under: what followers name when they refuse a write, and GET /v1/topology", func(c *Config) *string { return &c.Advertise }),
+		text("replication-listen", "host:port", "", "address that followers stream from (default: none)", func(c *Config) *string { return &c.ReplicationListen }),
+		text("replication-tls-dir", "dir", "", "directory of ca.crt, node.crt and node.key, which nodes show each other; without it replication stays on loopback", func(c *Config) *string { return &c.ReplicationTLSDir }),
+		text("leader-addr", "host:port", "", "address a follower streams from, unless --control says otherwise", func(c *Config) *string { return &c.LeaderAddr }),
+		text("control", "url", "", "record of who writes and who is in sync, such as file:///var/lib/originchain/control (default: the data directory alone decides)", func(c *Config) *string { return &c.Control }),
+		count("sync-replicas", "0", "followers that must have a write on disk before it is acknowledged", func(c *Config) *int { return &c.SyncReplicas }),
+		count("sync-timeout-ms", "1000", "milliseconds an acknowledgement waits for a follower before that leaves the in-sync set", func(c *Config) *int { return &c.SyncTimeoutMS }),
+		flag("sync-strict", "refuse writes that fewer than --sync-replicas followers have, instead of marking them degraded", func(c *Config) *bool { return &c.SyncStrict }),
+		number("follower-retain-bytes", "bytes", "4294967296", "log kept for followers that are behind; beyond it they take a checkpoint", func(c *Config) *int64 { return &c.FollowerRetainBytes }),
+		duration("apply-delay", "0s", "how much later than the writer a follower shows a write; its log has it at once", func(c *Config) *time.Duration { return &c.ApplyDelay }),
 		number("segment-bytes", "bytes", "67108864", "size at which a log segment is rolled", func(c *Config) *int64 { return &c.SegmentBytes }),
 		duration("segment-max-age", "1m0s", "age at which a log segment with data is rolled", func(c *Config) *time.Duration { return &c.SegmentMaxAge }),
 		text("tls-cert", "file", "", "PEM certificate chain; read again when it changes and on SIGHUP", func(c *Config) *string { return &c.TLSCert }),
@@ -83,6 +92,15 @@ func count(name, def, usage string, at func(*Config) *int) option {
 		get: func(c *Config) string { return strconv.Itoa(*at(c)) }}
 }
 
+func flag(name, usage string, at func(*Config) *bool) option {
+	return option{name: name, kind: "bool", def: "false", usage: usage,
+		set: func(c *Config, v string) (err error) {
+			*at(c), err = strconv.ParseBool(v)
+			return plainly(err, "is neither true nor false")
+		},
+		get: func(c *Config) string { return strconv.FormatBool(*at(c)) }}
+}
+
 func duration(name, def, usage string, at func(*Config) *time.Duration) option {
 	return option{name: name, kind: "duration", def: def, usage: usage,
 		set: func(c *Config, v string) (err error) {
@@ -120,18 +138,33 @@ func (g *given) Type() string { return g.kind }
 type Flags struct {
 	options []option
 	values  []*given
+	flags   []*pflag.Flag
 }
 
 // Register adds a flag per option to set.
 func Register(set *pflag.FlagSet) *Flags {
-	f := &Flags{options: options()}
-	for i := range f.options {
-		o := &f.options[i]
+	all := &Flags{options: options()}
+	for i := range all.options {
+		o := &all.options[i]
 		v := &given{kind: o.kind, text: o.def}
-		f.values = append(f.values, v)
-		set.Var(v, o.name, o.usage+" ["+o.env()+"]")
+		all.values = append(all.values, v)
+		f := set.VarPF(v, o.name, "", o.usage+" ["+o.env()+"]")
+		if o.kind == "bool" {
+			f.NoOptDefVal = "true" // --sync-strict alone
+		}
+		all.flags = append(all.flags, f)
 	}
-	return f
+	return all
+}
+
+// SetDefault is for a command of which an option has another default.
+func (f *Flags) SetDefault(name, value string) {
+	for i := range f.options {
+		if f.options[i].name == name {
+			f.options[i].def, f.values[i].text = value, value
+			f.flags[i].DefValue = value
+		}
+	}
 }
 
 // Resolve makes the configuration of flags, environment and defaults, in this

@@ -62,6 +62,8 @@ type Process struct {
 	// Signals delivers SIGTERM and SIGINT (stop; the second one at once) and
 	// SIGHUP (read certificates again).
 	Signals <-chan os.Signal
+	// Mode is the role when none is asked for; empty is a writer.
+	Mode string
 	// Exit ends the process without return, on the second signal.
 	Exit func(code int)
 }
@@ -99,6 +101,9 @@ func (p Process) command(build New) *cobra.Command {
 		CompletionOptions: cobra.CompletionOptions{DisableDefaultCmd: true},
 	}
 	flags := config.Register(cmd.Flags())
+	if p.Mode != "" {
+		flags.SetDefault("mode", p.Mode)
+	}
 	cmd.Flags().SortFlags = false
 	printConfig := cmd.Flags().Bool("print-config", false, "print the resulting configuration as JSON and exit")
 	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return withCode(ExitUsage, p.hint(err)) })

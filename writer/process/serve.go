@@ -70,7 +70,7 @@ func (p Process) serve(ctx context.Context, cfg config.Config, build New) error 
 // free: nothing is left in somebody else's, and a second server on a directory
 // ends here, before it answers anything. The node takes the lock again.
 func prepare(cfg config.Config, log *logrus.Logger) (Deps, error) {
-	dir, err := datadir.Open(datadir.Options{FS: vfs.Default, Path: cfg.DataDir, InstanceID: cfg.InstanceID, NodeID: cfg.NodeID})
+	dir, err := datadir.Open(datadir.Options{FS: vfs.Default, Path: cfg.DataDir, InstanceID: cfg.InstanceID, NodeID: cfg.NodeID, Follower: cfg.Mode == config.ModeFollower})
 	if err != nil {
 		return Deps{}, err
 	}

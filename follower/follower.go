@@ -1,0 +1,321 @@
+// Package follower is the role that copies a leader's log: it finds out how its
+// own history meets the leader's, goes back or starts anew where it must, then
+// writes the leader's bytes to its own log, acknowledges them, applies what is
+// committed, and serves reads.
+package follower
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/sirupsen/logrus"
+	"golang.org/x/sync/errgroup"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/credentials/insecure"
+
+	"originchain/shared/datadir"
+	"originchain/shared/engine"
+	"originchain/shared/lease"
+	"originchain/shared/lsn"
+	"originchain/shared/mtls"
+	"originchain/shared/replica"
+	pb "originchain/shared/replica/replicapb"
+	"originchain/shared/telemetry"
+	"originchain/writer"
+)
+
+// Config is plain data.
+type Config struct {
+	// Leader is the address to stream from, where the record does not say.
+	Leader string
+	// Promotable followers may be in sync and become writers.
+	Promotable bool
+}
+
+// Deps are the edges of the role.
+type Deps struct {
+	FS      vfs.FS
+	Log     *logrus.Logger
+	Metrics *telemetry.Metrics
+	// Control is the record of who writes; nil where there is none.
+	Control lease.Store
+	// TLS is what both sides show each other; nil is plain.
+	TLS *mtls.Identity
+}
+
+// Follower is one node in the follower role.
+type Follower struct {
+	shell *writer.Shell
+	cfg   Config
+	deps  Deps
+
+	status  status
+	metrics *metrics
+}
+
+// status is what the node knows of its leader; it is read by anyone.
+type status struct {
+	connected atomic.Bool
+	url       atomic.Pointer[string]
+	leader    atomic.Pointer[string] // the node
+	epoch     atomic.Uint64
+	durable   atomic.Uint64 // the leader's
+	commit    atomic.Uint64
+	trouble   atomic.Pointer[string] // why there is no stream
+}
+
+// New makes the follower role of a node. It starts nothing and touches no file.
+func New(shell *writer.Shell, cfg Config, deps Deps) *Follower {
+	f := &Follower{shell: shell, cfg: cfg, deps: deps}
+	f.metrics = newMetrics(deps.Metrics, f)
+	return f
+}
+
+// Run follows until ctx ends: nil then. It returns an error when the directory
+// cannot be opened or the log or the state has failed.
+func (f *Follower) Run(ctx context.Context) error {
+	f.shell.SetRole(role{f})
+	for ctx.Err() == nil {
+		err := f.tenure(ctx)
+		var ended *writer.Ended
+		if !errors.As(err, &ended) {
+			return err
+		}
+		if err := f.prepareAgain(ctx, ended.Err); err != nil && ctx.Err() == nil {
+			return f.shell.OpenFailed(ctx, err)
+		}
+	}
+	return nil
+}
+
+// parted is why a tenure ends whose log does not continue into the leader's.
+type parted struct {
+	welcome *pb.Welcome
+	last    lsn.LSN // of the own log
+}
+
+func (p *parted) Error() string {
+	if p.welcome.GetWay() == pb.Welcome_BOOTSTRAP {
+		return fmt.Sprintf("the leader's log begins at LSN %d, and the own one ends at %d: a checkpoint is needed", p.welcome.GetOldestLsn(), p.last)
+	}
+	return fmt.Sprintf("the own log ends at LSN %d and has shared frames with the leader's up to %d", p.last, p.welcome.GetForkLsn())
+}
+
+// tenure follows with one opening of the directory, until it has to be opened anew
+// (a *writer.Ended) or something fails.
+func (f *Follower) tenure(ctx context.Context) error {
+	cfg := f.shell.Config().Engine
+	cfg.Follower = true
+	deps := f.shell.EngineDeps()
+	deps.Leader = f.leaderURL
+	var served atomic.Pointer[writer.Served]
+	deps.Changed = func() {
+		if s := served.Load(); s != nil {
+			s.RecordsChanged()
+		}
+	}
+	e, err := engine.OpenFollower(cfg, deps)
+	if errors.Is(err, engine.ErrUnusable) || errors.Is(err, engine.ErrUnclaimed) {
+		return &writer.Ended{Err: err}
+	}
+	if err != nil {
+		return f.shell.OpenFailed(ctx, err)
+	}
+	err = f.follow(ctx, e, &served)
+	f.status.connected.Store(false)
+	return errors.Join(err, e.Close())
+}
+
+// follow serves an open engine and keeps it in step with the leader. What this
+// node wrote itself as a writer, or has not got yet, is shown only when a leader
+// has said that it is part of its history.
+func (f *Follower) follow(ctx context.Context, e *engine.Engine, served *atomic.Pointer[writer.Served]) error {
+	var first *replica.Stream
+	if e.Log().Writer() != 0 || e.Visible().LSN == 0 {
+		var err error
+		if first, err = f.connect(ctx, e); err != nil || first == nil {
+			return err
+		}
+	}
+	s, err := f.shell.Prepare(e)
+	if err != nil {
+		return err
+	}
+	served.Store(s)
+	f.deps.Log.WithField("lsn", uint64(e.Visible().LSN)).WithField("durable_lsn", uint64(e.Durable())).Info("follower serves")
+	return f.shell.Serve(ctx, s, true, func(ctx context.Context) error {
+		g, ctx := errgroup.WithContext(ctx)
+		g.Go(func() error { return e.RunFollower(ctx) })
+		g.Go(func() error { return f.stream(ctx, e, first) })
+		return g.Wait()
+	})
+}
+
+// stream follows one stream after the other.
+func (f *Follower) stream(ctx context.Context, e *engine.Engine, s *replica.Stream) error {
+	for ctx.Err() == nil {
+		if s == nil {
+			var err error
+			if s, err = f.connect(ctx, e); err != nil || s == nil {
+				return err
+			}
+		}
+		f.connected(s.Welcome)
+		s.Observe = f.observe
+		began := time.Now()
+		err := s.Run(e)
+		s = nil
+		if e.Failure() != nil || ctx.Err() != nil {
+			return nil // RunFollower says it
+		}
+		f.lost(err)
+		if time.Since(began) < lastRetry {
+			pause(ctx, firstRetry)
+		}
+	}
+	return nil
+}
+
+const (
+	firstRetry = 50 * time.Millisecond
+	lastRetry  = 2 * time.Second
+)
+
+// connect looks for the leader until one's log continues the own one; nil without
+// an error: ctx has ended. A *writer.Ended says that the directory must be
+// prepared first.
+func (f *Follower) connect(ctx context.Context, e *engine.Engine) (*replica.Stream, error) {
+	for retry := firstRetry; ctx.Err() == nil; retry = min(2*retry, lastRetry) {
+		s, err := f.hello(ctx, e)
+		var p *parted
+		switch {
+		case errors.As(err, &p):
+			return nil, &writer.Ended{Err: p}
+		case err == nil:
+			return s, nil
+		case e.Failure() != nil:
+			return nil, e.Failure()
+		}
+		f.lost(err)
+		pause(ctx, retry)
+	}
+	return nil, nil
+}
+
+func pause(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+	case <-t.C:
+	}
+}
+
+// hello opens one stream. The epoch of its leader is remembered before a byte of
+// it is taken.
+func (f *Follower) hello(ctx context.Context, e *engine.Engine) (_ *replica.Stream, err error) {
+	conn, err := f.dial(ctx)
+	if err != nil {
+		return nil, err
+	}
+	keep := false
+	defer func() {
+		if !keep {
+			err = errors.Join(err, conn.Close())
+		}
+	}()
+	hello, err := f.helloOf(e)
+	if err != nil {
+		return nil, err
+	}
+	s, err := replica.Open(ctx, conn, hello)
+	if err != nil {
+		return nil, err
+	}
+	if err := f.accept(e, s.Welcome); err != nil {
+		s.Close()
+		return nil, err
+	}
+	if s.Welcome.GetWay() != pb.Welcome_TAIL {
+		s.Close()
+		return nil, &parted{welcome: s.Welcome, last: lsn.LSN(hello.GetLastLsn())}
+	}
+	keep = true
+	s.OnEnd(func() { _ = conn.Close() })
+	return s, nil
+}
+
+// accept holds a leader against what was accepted before.
+func (f *Follower) accept(e *engine.Engine, w *pb.Welcome) error {
+	if instance := e.Identity().InstanceID; string(w.GetInstance()) != string(instance[:]) {
+		return fmt.Errorf("the leader %s is of another instance; check --leader-addr", w.GetNode())
+	}
+	err := e.Dir().AcceptEpoch(lsn.Epoch(w.GetEpoch()))
+	if errors.Is(err, datadir.ErrStaleLeader) {
+		f.metrics.stale.Inc()
+	}
+	return err
+}
+
+// helloOf says where the own log ends. A state without a log, as a checkpoint
+// leaves it, says where the state ends.
+func (f *Follower) helloOf(e *engine.Engine) (*pb.Hello, error) {
+	id := e.Identity()
+	accepted, err := e.Dir().AcceptedEpoch()
+	if err != nil {
+		return nil, err
+	}
+	h := &pb.Hello{Instance: id.InstanceID[:], Node: id.NodeID, Url: f.shell.Config().URL, AcceptedEpoch: uint64(accepted), Promotable: f.cfg.Promotable}
+	last := e.Log().Tail()
+	pos, chain := last.Pos, last.Chain
+	if e.Log().FirstLSN() == 0 {
+		at, err := e.Applied()
+		if err != nil {
+			return nil, err
+		}
+		pos, chain = at.Pos, at.Chain
+	}
+	h.LastLsn, h.LastEpoch = uint64(pos.LSN), uint64(pos.Epoch)
+	if pos.LSN > 0 {
+		h.Chain = chain[:]
+	}
+	for _, s := range e.Log().Epochs() {
+		h.Line = append(h.Line, &pb.EpochStart{Epoch: uint64(s.Epoch), FirstLsn: uint64(s.First)})
+	}
+	return h, nil
+}
+
+// dial connects to where the record says that the leader is, or to the address
+// that was given.
+func (f *Follower) dial(ctx context.Context) (*grpc.ClientConn, error) {
+	address := f.cfg.Leader
+	if f.deps.Control != nil {
+		rec, ok, err := f.deps.Control.Load(ctx)
+		if err != nil {
+			return nil, fmt.Errorf("read the record of who writes: %w", err)
+		}
+		if ok && rec.ReplicationAddress != "" {
+			address = rec.ReplicationAddress
+		}
+	}
+	if address == "" {
+		return nil, errors.New("nobody says where the leader is: give --leader-addr, or --control with a record")
+	}
+	options := slices.Clone(replica.ClientOptions())
+	if f.deps.TLS != nil {
+		options = append(options, grpc.WithTransportCredentials(credentials.NewTLS(f.deps.TLS.ClientTLS())))
+	} else {
+		options = append(options, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	}
+	conn, err := grpc.NewClient("passthrough:///"+address, options...)
+	if err != nil {
+		return nil, fmt.Errorf("reach the leader at %s: %w", address, err)
+	}
+	return conn, nil
+}

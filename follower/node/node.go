@@ -1,0 +1,148 @@
+// Package node is a node in whatever role it has: it begins in the one that its
+// configuration says, and a writer that may not write follows instead, in the
+// same process.
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"originchain/follower"
+	"originchain/shared/clock"
+	"originchain/shared/engine"
+	"originchain/shared/httpx"
+	"originchain/shared/lease"
+	"originchain/shared/mtls"
+	"originchain/writer"
+	"originchain/writer/config"
+	"originchain/writer/process"
+)
+
+// Node implements process.Node.
+type Node struct {
+	cfg      config.Config
+	deps     process.Deps
+	shell    *writer.Shell
+	writer   *writer.Writer
+	follower *follower.Follower
+	// identity is read again while the node runs; nil without certificates.
+	identity *mtls.Identity
+}
+
+// New makes a node. Only a promotable one can write, or be in sync.
+func New(cfg config.Config, deps process.Deps, promotable bool) (*Node, error) {
+	n := &Node{cfg: cfg, deps: deps}
+	var err error
+	if n.shell, err = writer.NewShell(shellConfig(cfg), shellDeps(deps)); err != nil {
+		return nil, err
+	}
+	if cfg.ReplicationTLSDir != "" {
+		if n.identity, err = mtls.Load(cfg.ReplicationTLSDir, deps.Log); err != nil {
+			return nil, err
+		}
+	}
+	control, err := openControl(cfg)
+	if err != nil {
+		return nil, err
+	}
+	n.writer = writer.NewWriter(n.shell, writer.Replication{
+		Listen: cfg.ReplicationListen, TLS: n.identity, Control: control,
+		Sync: cfg.SyncReplicas, Timeout: time.Duration(cfg.SyncTimeoutMS) * time.Millisecond, Strict: cfg.SyncStrict,
+		RetainBytes: cfg.FollowerRetainBytes,
+	})
+	n.follower = follower.New(n.shell, follower.Config{Leader: cfg.LeaderAddr, Promotable: promotable}, follower.Deps{
+		FS: vfs.Default, Log: deps.Log, Metrics: deps.Metrics, Control: control, TLS: n.identity,
+	})
+	return n, nil
+}
+
+func shellConfig(cfg config.Config) writer.Config {
+	return writer.Config{
+		Engine: engine.Config{
+			DataDir:       cfg.DataDir,
+			InstanceID:    cfg.InstanceID,
+			NodeID:        cfg.NodeID,
+			SegmentBytes:  cfg.SegmentBytes,
+			SegmentMaxAge: cfg.SegmentMaxAge,
+			ApplyDelay:    cfg.ApplyDelay,
+		},
+		URL:              cfg.Advertise,
+		HTTP:             httpx.Config{MaxInFlight: cfg.MaxInFlight, SlowRequest: cfg.SlowRequest},
+		SeparateOps:      cfg.OpsListen != "",
+		StatementTimeout: cfg.StatementTimeout,
+	}
+}
+
+func shellDeps(deps process.Deps) writer.Deps {
+	return writer.Deps{
+		FS:      vfs.Default,
+		Log:     deps.Log,
+		Clock:   clock.New(clock.Config{OnStep: onStep(deps)}),
+		Metrics: deps.Metrics,
+		Audit:   deps.Audit,
+		Admin:   deps.Admin,
+	}
+}
+
+// openControl opens the record of who writes; nil where there is none.
+func openControl(cfg config.Config) (lease.Store, error) {
+	dir, err := cfg.ControlDir()
+	if err != nil || dir == "" {
+		return nil, err
+	}
+	s, err := lease.OpenFile(vfs.Default, dir)
+	if err != nil {
+		return nil, fmt.Errorf("open the record of who writes in %s: %w", dir, err)
+	}
+	return s, nil
+}
+
+// onStep reports a step of the machine's clock: stamps go on by the monotonic
+// clock, and a person should know.
+func onStep(deps process.Deps) func(distance int64) {
+	steps := deps.Metrics.Counter("oc_clock_steps_total", "Steps of the machine's clock of more than 5 s; stamps then run on the monotonic clock.")
+	return func(micros int64) {
+		steps.Inc()
+		deps.Log.WithField("distance_ms", micros/1000).Error("the machine's clock was stepped; stamps go on by the monotonic clock until it has held for 60 s. Check its time service")
+	}
+}
+
+// Handler implements process.Node.
+func (n *Node) Handler() http.Handler { return n.shell.Handler() }
+
+// OpsHandler implements process.Node.
+func (n *Node) OpsHandler() http.Handler { return n.shell.OpsHandler() }
+
+// Opened implements process.Node.
+func (n *Node) Opened() <-chan struct{} { return n.shell.Opened() }
+
+// Run implements process.Node.
+func (n *Node) Run(ctx context.Context) error {
+	if n.identity != nil {
+		reading, stop := context.WithCancel(ctx)
+		done := make(chan struct{})
+		go func() { defer close(done); n.identity.Run(reading, nil) }()
+		defer func() { stop(); <-done }()
+	}
+	if n.cfg.Mode == config.ModeFollower {
+		return n.follower.Run(ctx)
+	}
+	err := n.writer.Run(ctx)
+	var other *writer.MustFollowError
+	if !errors.As(err, &other) {
+		return err
+	}
+	n.deps.Log.WithError(err).Error("this node is no longer the writer; it follows from now on")
+	if err := n.writer.Close(); err != nil {
+		return err
+	}
+	return n.follower.Run(ctx)
+}
+
+// Close implements process.Node.
+func (n *Node) Close() error { return n.writer.Close() }

@@ -1,0 +1,83 @@
+package config
+
+import (
+	"fmt"
+	"net"
+	"net/url"
+	"path/filepath"
+	"strings"
+)
+
+// maxSyncReplicas bounds how many followers an acknowledgement can wait for.
+const maxSyncReplicas = 16
+
+// validateReplication checks what makes several nodes one instance.
+func (c *Config) validateReplication() (faults []string) {
+	fault := func(format string, args ...any) { faults = append(faults, fmt.Sprintf(format, args...)) }
+	for _, a := range []struct{ name, address string }{{"replication-listen", c.ReplicationListen}, {"leader-addr", c.LeaderAddr}} {
+		if a.address == "" {
+			continue
+		}
+		if err := checkAddress(a.address); err != nil {
+			fault("--%s %q: %v; an address is host:port, such as 127.0.0.1:7401", a.name, a.address, err)
+		} else if c.ReplicationTLSDir == "" && !loopbackHost(a.address) {
+			fault("--%s %s is not on this machine's loopback: replication beyond it needs --replication-tls-dir; `oc-server cert dev` makes one to try out", a.name, a.address)
+		}
+	}
+	if _, err := c.ControlDir(); err != nil {
+		fault("--control %q: %v", c.Control, err)
+	}
+	if c.Mode == ModeFollower && c.LeaderAddr == "" && c.Control == "" {
+		fault("--mode follower: say where the leader is, with --leader-addr or with --control")
+	}
+	if c.Mode != ModeFollower && c.ApplyDelay != 0 {
+		fault("--apply-delay is a follower's; a writer shows what it acknowledges")
+	}
+	switch {
+	case c.SyncReplicas < 0 || c.SyncReplicas > maxSyncReplicas:
+		fault("--sync-replicas %d: it is 0 to %d", c.SyncReplicas, maxSyncReplicas)
+	case c.SyncReplicas > 0 && c.Mode == ModeWriter && c.ReplicationListen == "":
+		fault("--sync-replicas %d needs --replication-listen, for the followers to stream from", c.SyncReplicas)
+	case c.SyncReplicas > 0 && c.Control == "":
+		fault("--sync-replicas %d needs --control: the followers in sync are recorded there, so that only a node that has every acknowledged write can take over", c.SyncReplicas)
+	case c.SyncStrict && c.SyncReplicas == 0:
+		fault("--sync-strict needs --sync-replicas, which says how many followers must have a write")
+	}
+	if c.SyncTimeoutMS < 1 {
+		fault("--sync-timeout-ms %d: it must be at least 1", c.SyncTimeoutMS)
+	}
+	if c.FollowerRetainBytes < 0 {
+		fault("--follower-retain-bytes %d: it cannot be negative; 0 keeps no log for followers that are behind", c.FollowerRetainBytes)
+	}
+	if c.ApplyDelay < 0 {
+		fault("--apply-delay %s: it cannot be negative", c.ApplyDelay)
+	}
+	return faults
+}
+
+// ControlDir is the directory of a control URL of the file scheme; "" without one.
+func (c *Config) ControlDir() (string, error) {
+	if c.Control == "" {
+		return "", nil
+	}
+	u, err := url.Parse(c.Control)
+	switch {
+	case err != nil:
+		return "", err
+	case u.Scheme != "file":
+		return "", fmt.Errorf("the scheme is file, not %q", u.Scheme)
+	case u.Host != "" || !filepath.IsAbs(u.Path) || u.RawQuery != "" || u.Fragment != "":
+		return "", fmt.Errorf("it is file:// and an absolute path, such as file:///var/lib/originchain/control")
+	}
+	return filepath.Clean(u.Path), nil
+}
+
+// loopbackHost says that an address is on this machine alone.
+func loopbackHost(address string) bool {
+	host, _, err := net.SplitHostPort(address)
+	if err != nil {
+		return false
+	}
+	ip := net.ParseIP(host)
+	return strings.EqualFold(host, "localhost") || (ip != nil && ip.IsLoopback())
+}
