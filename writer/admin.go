@@ -146,7 +146,7 @@ func (s *service) administer(c *httpx.Call, build func(*rows.Builder) error) err
 	if out.Stored != nil {
 		return fault.New(fault.Conflict, "this Idempotency-Key was used on an admin route before; answers there may hold a secret and are not kept. List what exists, and use a new key")
 	}
-	c.SetPosition(out.Pos)
+	s.setCommitted(c, out.Pos)
 	return nil
 }
 

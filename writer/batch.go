@@ -242,6 +242,7 @@ func (b *batch) commitRuns(ctx context.Context, runs []*run, last bool) error {
 	b.s.metrics.batch.Add(float64(next.accepted - b.progress.accepted))
 	next.at = out.Pos
 	b.progress = next
+	b.s.markDegraded(b.c, out.Pos.LSN)
 	return nil
 }
 

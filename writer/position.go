@@ -114,6 +114,19 @@ func (s *service) checkHistory(want lsn.Pos) error {
 		With("fork_lsn", uint64(shared)).With("epoch", uint64(now.Epoch))
 }
 
+// setCommitted names in a write's answer where it stands, and whether fewer
+// followers have it than asked for.
+func (s *service) setCommitted(c *httpx.Call, p lsn.Pos) {
+	c.SetPosition(p)
+	s.markDegraded(c, p.LSN)
+}
+
+func (s *service) markDegraded(c *httpx.Call, at lsn.LSN) {
+	if s.node.now().Degraded(at) {
+		c.ResponseHeader().Set(api.HeaderReplication, api.ReplicationDegraded)
+	}
+}
+
 // readPosition is where a read of the newest state stands, never before what it
 // saw. It is asked for after the read, with the version of the row that was
 // found, 0 for none: a frame is in the state an instant before it counts as

@@ -82,7 +82,7 @@ func (s *service) commitRow(c *httpx.Call, pk string, body []byte, expect rows.E
 	if out.Stored != nil {
 		return s.sendStored(c, out.Stored)
 	}
-	c.SetPosition(out.Pos)
+	s.setCommitted(c, out.Pos)
 	var buf [256]byte
 	return c.Send(http.StatusOK, api.ContentTypeJSON, writtenRow(buf[:0], p, out.Pos.LSN, out.Pos.LSN))
 }
@@ -347,7 +347,7 @@ func (s *service) commitDelete(c *httpx.Call, expect rows.Expect, key *requestKe
 	if out.Stored != nil {
 		return s.sendStored(c, out.Stored)
 	}
-	c.SetPosition(out.Pos)
+	s.setCommitted(c, out.Pos)
 	return c.Send(http.StatusOK, api.ContentTypeJSON, deletedRow(existed))
 }
 

@@ -45,7 +45,7 @@ func (s *service) registerSchema(c *httpx.Call) error {
 	if out.Stored != nil {
 		return s.sendStored(c, out.Stored)
 	}
-	c.SetPosition(out.Pos)
+	s.setCommitted(c, out.Pos)
 	return c.Send(http.StatusCreated, api.ContentTypeJSON, answer)
 }
 

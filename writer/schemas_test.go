@@ -70,7 +70,8 @@ func TestRoutesAreComplete(t *testing.T) {
 	for _, want := range []string{
 		"GET /health", "GET /ready", "GET /metrics", "GET /v1/tenants/{t}/usage", "POST /v1/tenants/{t}/diagnostics", "POST /v1/queries/{id}/cancel",
 		"POST /v1/admin/tenants", "GET /v1/admin/tenants", "GET /v1/admin/tenants/{t}/tokens", "POST /v1/admin/tenants/{t}/tokens",
-		"DELETE /v1/admin/tenants/{t}/tokens/{id}", "GET /v1/admin/replication", "POST /v1/tenants/{t}/schemas", "GET /v1/tenants/{t}/schemas",
+		"DELETE /v1/admin/tenants/{t}/tokens/{id}", "GET /v1/admin/replication", "GET /v1/topology", "GET /v1/admin/tenants/{t}/config",
+		"POST /v1/admin/tenants/{t}/config", "POST /v1/tenants/{t}/schemas", "GET /v1/tenants/{t}/schemas",
 		"GET /v1/tenants/{t}/schemas/{schema}", "POST /v1/tenants/{t}/rows/{schema}", "PUT /v1/tenants/{t}/rows/{schema}/{pk}",
 		"GET /v1/tenants/{t}/rows/{schema}/{pk}", "DELETE /v1/tenants/{t}/rows/{schema}/{pk}", "POST /v1/tenants/{t}/rows/{schema}/_batch",
 		"POST /v1/tenants/{t}/sql", "POST /v1/tenants/{t}/tx/begin", "GET /v1/tenants/{t}/tx/{tx}", "POST /v1/tenants/{t}/tx/{tx}/commit",

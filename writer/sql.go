@@ -84,6 +84,9 @@ func (s *service) once(ctx context.Context, c *httpx.Call, tx string, key *reque
 		return err
 	}
 	s.setResultPosition(c, res.Pos)
+	if res.Kind != api.KindSelect && res.Kind != api.KindExplain {
+		s.markDegraded(c, res.Pos.LSN)
+	}
 	return c.Send(http.StatusOK, api.ContentTypeJSON, body)
 }
 

@@ -39,6 +39,9 @@ const (
 	HeaderReplication = "X-OC-Replication"
 )
 
+// ReplicationDegraded is the one value of HeaderReplication.
+const ReplicationDegraded = "degraded"
+
 // Content types.
 const (
 	ContentTypeJSON   = "application/json"

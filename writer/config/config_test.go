@@ -23,7 +23,7 @@ func resolve(t *testing.T, env map[string]string, args ...string) (Config, []str
 
 func TestDefaults(t *testing.T) {
 	got, faults := resolve(t, nil, "--data-dir", "/d")
-	want := Config{Mode: "writer", DataDir: "/d", Listen: "127.0.0.1:7400", Region: "local", SegmentBytes: 64 << 20, SegmentMaxAge: time.Minute,
+	want := Config{Mode: "writer", DataDir: "/d", Listen: "127.0.0.1:7400", Region: "local", SyncTimeoutMS: 1000, FollowerRetainBytes: 4 << 30, SegmentBytes: 64 << 20, SegmentMaxAge: time.Minute,
 		AdminTokenFile: "/d/admin.token", LogLevel: "info", DrainTimeout: 20 * time.Second, SlowRequest: time.Second, StatementTimeout: 5 * time.Minute, MaxConnections: 16384, MaxInFlight: 4096}
 	if diff := cmp.Diff(want, got); diff != "" || len(faults) != 0 {
 		t.Errorf("faults %q, (-want +got)\n%s", faults, diff)
@@ -44,7 +44,8 @@ func TestFlagBeatsEnvironmentBeatsDefault(t *testing.T) {
 func TestEveryOptionHasItsPlace(t *testing.T) {
 	// A value per option that differs from its default and from every other's.
 	values := map[string]string{"mode": "m", "data-dir": "/d", "listen": "a:1", "ops-listen": "a:2", "instance-id": "i", "node-id": "n", "region": "r",
-		"advertise": "https://a", "segment-bytes": "65537", "segment-max-age": "2s", "tls-cert": "c", "tls-key": "k", "tls-ca": "ca",
+		"advertise": "https://a", "replication-listen": "b:1", "replication-tls-dir": "t", "leader-addr": "b:2", "control": "file:///c", "sync-replicas": "3",
+		"sync-timeout-ms": "8", "sync-strict": "true", "follower-retain-bytes": "9", "apply-delay": "9s", "segment-bytes": "65537", "segment-max-age": "2s", "tls-cert": "c", "tls-key": "k", "tls-ca": "ca",
 		"admin-token-file": "f", "log-level": "debug", "drain-timeout": "3s", "slow-request": "4s", "statement-timeout": "7s", "max-connections": "5", "max-in-flight": "6"}
 	var args []string
 	for _, o := range options() {
@@ -52,7 +53,7 @@ func TestEveryOptionHasItsPlace(t *testing.T) {
 		if !ok {
 			t.Fatalf("the test has no value for --%s", o.name)
 		}
-		args = append(args, "--"+o.name, v)
+		args = append(args, "--"+o.name+"="+v)
 	}
 	c, _ := resolve(t, nil, args...)
 	text, err := c.JSON()
@@ -69,10 +70,12 @@ func TestEveryOptionHasItsPlace(t *testing.T) {
 }
 
 func TestEveryFaultInOnePass(t *testing.T) {
-	_, faults := resolve(t, map[string]string{"OC_MAX_IN_FLIGHT": "many"}, "--mode", "follower", "--listen", "nowhere", "--ops-listen", "x:99999",
+	_, faults := resolve(t, map[string]string{"OC_MAX_IN_FLIGHT": "many"}, "--mode", "leader", "--replication-listen", "0.0.0.0:1", "--leader-addr", "x", "--control", "s3://b",
+		"--sync-replicas", "17", "--sync-timeout-ms", "0", "--follower-retain-bytes", "-1", "--apply-delay", "-1s", "--listen", "nowhere", "--ops-listen", "x:99999",
 		"--instance-id", "short", "--node-id", "a b", "--region", "ä", "--advertise", "ftp://x", "--segment-bytes", "1MB", "--segment-max-age", "1ms",
 		"--tls-cert", "c", "--log-level", "loud", "--drain-timeout", "0s", "--slow-request", "-1s", "--statement-timeout", "-2s", "--max-connections", "0")
-	for _, want := range []string{"OC_MAX_IN_FLIGHT \"many\"", "--mode follower", "--data-dir:", "--listen", "--ops-listen", "--instance-id", "--node-id", "--region",
+	for _, want := range []string{"OC_MAX_IN_FLIGHT \"many\"", "--mode \"leader\"", "--replication-listen 0.0.0.0:1", "--leader-addr \"x\"", "--control \"s3://b\"",
+		"--sync-replicas 17", "--sync-timeout-ms 0", "--follower-retain-bytes -1", "--apply-delay -1s", "--data-dir:", "--listen", "--ops-listen", "--instance-id", "--node-id", "--region",
 		"--advertise", "--segment-bytes \"1MB\"", "--segment-max-age", "--tls-cert", "--log-level", "--drain-timeout", "--slow-request", "--statement-timeout", "--max-connections"} {
 		n := 0
 		for _, f := range faults {
@@ -84,7 +87,7 @@ func TestEveryFaultInOnePass(t *testing.T) {
 			t.Errorf("%s is named %d times in %q", want, n, faults)
 		}
 	}
-	if len(faults) != 17 {
+	if len(faults) != 25 {
 		t.Errorf("%d faults: %s", len(faults), strings.Join(faults, "\n"))
 	}
 }
@@ -106,6 +109,16 @@ func TestValidateAtTheBoundary(t *testing.T) {
 		"no listen":             {func(c *Config) { c.Listen = "" }, "--listen"},
 		"all interfaces":        {func(c *Config) { c.Listen = ":7400" }, ""},
 		"named port":            {func(c *Config) { c.Listen = ":http" }, "--listen"},
+		"a follower":            {func(c *Config) { c.Mode, c.LeaderAddr = ModeFollower, "127.0.0.1:1" }, ""},
+		"a follower of nobody":  {func(c *Config) { c.Mode = ModeFollower }, "--mode follower"},
+		"a delayed writer":      {func(c *Config) { c.ApplyDelay = time.Second }, "--apply-delay"},
+		"plain beyond loopback": {func(c *Config) { c.ReplicationListen = "10.0.0.1:1" }, "--replication-listen 10.0.0.1:1"},
+		"with certificates":     {func(c *Config) { c.ReplicationListen, c.ReplicationTLSDir = "10.0.0.1:1", "/t" }, ""},
+		"sync without a record": {func(c *Config) { c.ReplicationListen, c.SyncReplicas = "127.0.0.1:1", 1 }, "--sync-replicas 1 needs --control"},
+		"sync without listener": {func(c *Config) { c.Control, c.SyncReplicas = "file:///c", 1 }, "--sync-replicas 1 needs --replication-listen"},
+		"sync":                  {func(c *Config) { c.Control, c.SyncReplicas, c.ReplicationListen = "file:///c", 1, "[::1]:1" }, ""},
+		"strict about nobody":   {func(c *Config) { c.SyncStrict = true }, "--sync-strict"},
+		"relative control":      {func(c *Config) { c.Control = "file://c/d" }, "--control"},
 		"another mode":          {func(c *Config) { c.Mode = "both" }, "--mode \"both\""},
 		"lower-case ULID":       {func(c *Config) { c.InstanceID = "01j8zq4t6w8y0a2c4e6g8j0m2p" }, ""},
 		"longest node id":       {func(c *Config) { c.NodeID = strings.Repeat("n", maxIDBytes) }, ""},

@@ -372,7 +372,7 @@ func TestRefusedBeforeTheNodeIsServed(t *testing.T) {
 		"ops address taken": {[]string{"--ops-listen", taken.Addr().String()}, ExitFailure, "--ops-listen"},
 		"no certificate":    {[]string{"--tls-cert", "/none", "--tls-key", "/none"}, ExitUsage, "/none"},
 		"open token file":   {[]string{"--admin-token-file", open}, ExitUsage, "chmod 600"},
-		"mode":              {[]string{"--mode", "follower"}, ExitUsage, "replication"},
+		"mode":              {[]string{"--mode", "follower"}, ExitUsage, "--leader-addr"},
 		"unknown flag":      {[]string{"--nope"}, ExitUsage, "--help"},
 		"an argument":       {[]string{"start"}, ExitUsage, "--help"},
 		"two faults":        {[]string{"--region", "", "--log-level", "x"}, ExitUsage, "--region"},
