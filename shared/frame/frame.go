@@ -223,6 +223,14 @@ func AppendFrame(dst []byte, prev lsn.Chain, h *Header, p *Payload, seed, offset
 	return dst, chain
 }
 
+// Relocate rewrites the CRC of a whole, good frame, padding included, so that it
+// verifies at another offset or in a segment with another seed. Nothing else in
+// it depends on its place.
+func Relocate(raw []byte, seed, offset uint64) {
+	stored := binary.LittleEndian.Uint32(raw)
+	binary.LittleEndian.PutUint32(raw[offCRC:], crc(seed, offset, stored, raw[offFlags:]))
+}
+
 // Peek reads the first PeekSize bytes at a frame boundary and returns the
 // length of the frame there, padding included. ErrNoFrame means untouched
 // space, ErrFooter that the footer begins; a *DecodeError a length no frame has.

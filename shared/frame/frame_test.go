@@ -367,3 +367,34 @@ func TestFooterRefuses(t *testing.T) {
 		t.Error("a footer moved by 8 bytes decodes")
 	}
 }
+
+// TestRelocate: a frame that was moved verifies at its new place, there alone,
+// and is the same frame.
+func TestRelocate(t *testing.T) {
+	enc, err := NewEncoder()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dec, err := NewDecoder()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer dec.Close()
+	h := Header{LSN: 7, Epoch: 3, Kind: KindData, Timestamp: 5}
+	p, err := enc.Prepare(&h.Salt, AppendOps(nil, []Op{{Type: Put, Key: []byte("key"), Value: []byte("value")}}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw, chain := AppendFrame(nil, lsn.Chain{1}, &h, &p, 11, 256)
+	Relocate(raw, 12, 512)
+	var f Frame
+	if _, err := dec.Decode(&f, raw, 11, 256); err == nil {
+		t.Error("it still verifies at the old place")
+	}
+	if _, err := dec.Decode(&f, raw, 12, 512); err != nil || f.Header != h || f.Chain != chain {
+		t.Errorf("at the new place: %+v, %v", f, err)
+	}
+	if err := enc.Close(); err != nil {
+		t.Fatal(err)
+	}
+}

@@ -198,3 +198,27 @@ func TestOutputErrorsAreReported(t *testing.T) {
 		t.Fatal("a closed output passes for success")
 	}
 }
+
+// TestDivergentFilePrintsItsRows: what was set aside is printed like a segment.
+func TestDivergentFilePrintsItsRows(t *testing.T) {
+	dir, aside := sampleLog(t), t.TempDir()
+	log := logrus.New()
+	log.SetOutput(io.Discard)
+	l, err := wal.Open(wal.Options{FS: vfs.Default, Dir: dir, Instance: [16]byte{0xAA, 15: 0x01}, Log: log, NoPreallocate: true})
+	must(t, err)
+	set, err := l.SetAside(4, aside)
+	must(t, err)
+	must(t, l.Close())
+	if len(set) != 1 {
+		t.Fatalf("set aside %+v", set)
+	}
+	out, errs, code := waldump("--ops", "--verify", set[0].Path)
+	if code != 0 {
+		t.Fatalf("exit code %d: %s", code, errs)
+	}
+	for _, want := range []string{"row/1", "row/2", "sealed, 2 frames, 3 operations"} {
+		if !strings.Contains(out, want) {
+			t.Errorf("%q is not in\n%s", want, out)
+		}
+	}
+}
