@@ -25,6 +25,7 @@ var ranks = map[string]int{
 	"shared/tenant":  2,
 	"shared/wal":     2,
 
+	"shared/devca":   3,
 	"shared/httpx":   3,
 	"shared/recover": 3,
 	"shared/rows":    3,
