@@ -121,7 +121,7 @@ func (p Process) command(build New) *cobra.Command {
 		}
 		return p.serve(cmd.Context(), cfg, build)
 	}
-	cmd.AddCommand(p.verification(), p.completion())
+	cmd.AddCommand(p.verification(), p.certificatesCommand(), p.completion())
 	args := cmd.Args
 	cmd.Args = func(c *cobra.Command, a []string) error { return withCode(ExitUsage, p.hint(args(c, a))) }
 	return cmd

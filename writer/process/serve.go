@@ -135,7 +135,7 @@ func (s *server) listen(ctx context.Context, certs *certificates, hangup <-chan 
 	var tlsConfig *tls.Config
 	if certs != nil {
 		tlsConfig = certs.serverConfig()
-		l.group.Go(func() { certs.run(serving, hangup) })
+		l.group.Go(func() { certs.Run(serving, hangup) })
 	} else if !loopback(api.Addr()) {
 		s.log.WithField("address", api.Addr().String()).Warn("serving plain HTTP beyond this machine; tokens and data cross the network unencrypted unless something in front adds TLS")
 	}

@@ -21,6 +21,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sirupsen/logrus"
+
 	"originchain/shared/telemetry"
 )
 
@@ -91,6 +93,7 @@ type rotation struct {
 	authority *authority
 	files     tlsFiles
 	certs     *certificates
+	logger    *logrus.Logger
 	log       bytes.Buffer
 }
 
@@ -103,6 +106,7 @@ func newRotation(t *testing.T) *rotation {
 	if err != nil {
 		t.Fatal(err)
 	}
+	r.logger = log
 	if r.certs, err = loadCertificates(r.files, log); err != nil {
 		t.Fatal(err)
 	}
@@ -118,18 +122,18 @@ func (r *rotation) put(t *testing.T, serial int64) {
 
 // serial is the serial number of the certificate being served.
 func (r *rotation) serial() int64 {
-	return r.certs.current.Load().Certificates[0].Leaf.SerialNumber.Int64()
+	return r.certs.Current().Certificates[0].Leaf.SerialNumber.Int64()
 }
 
 func TestCertificateReload(t *testing.T) {
 	r := newRotation(t)
-	first := r.certs.current.Load()
-	r.certs.reload()
-	if r.certs.current.Load() != first {
+	first := r.certs.Current()
+	r.certs.Look()
+	if r.certs.Current() != first {
 		t.Error("unchanged files make a new configuration, which would end TLS sessions")
 	}
 	r.put(t, 2)
-	r.certs.reload()
+	r.certs.Look()
 	if r.serial() != 2 {
 		t.Fatalf("serial %d after a good change", r.serial())
 	}
@@ -142,14 +146,14 @@ func TestCertificateReload(t *testing.T) {
 	} {
 		r.log.Reset()
 		change()
-		r.certs.reload()
-		r.certs.reload()
-		if got := strings.Count(r.log.String(), "old one is still served"); r.serial() != 2 || got != 1 {
+		r.certs.Look()
+		r.certs.Look()
+		if got := strings.Count(r.log.String(), "old one stays in use"); r.serial() != 2 || got != 1 {
 			t.Errorf("%s: serial %d is served, %d lines are logged", name, r.serial(), got)
 		}
 	}
 	r.put(t, 5)
-	r.certs.reload()
+	r.certs.Look()
 	if r.serial() != 5 {
 		t.Errorf("serial %d after the repair", r.serial())
 	}
@@ -160,7 +164,7 @@ func TestAuthoritiesThatAreNone(t *testing.T) {
 	files := r.files
 	files.ca = filepath.Join(t.TempDir(), "ca.pem")
 	write(t, files.ca, []byte("nonsense"))
-	if _, err := loadCertificates(files, r.certs.log); err == nil || !strings.Contains(err.Error(), files.ca) {
+	if _, err := loadCertificates(files, r.logger); err == nil || !strings.Contains(err.Error(), files.ca) {
 		t.Errorf("err %v", err)
 	}
 }
@@ -237,7 +241,7 @@ func TestCertificatesAreJoined(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan struct{})
 	hangup := make(chan struct{})
-	go func() { r.certs.run(ctx, hangup); close(ended) }()
+	go func() { r.certs.Run(ctx, hangup); close(ended) }()
 	hangup <- struct{}{}
 	cancel()
 	<-ended
