@@ -80,7 +80,8 @@ type Record struct {
 	// waits for its lease to run out.
 	Released bool `json:"released"`
 	// CommitLSN is the highest LSN that the holder had told the store it may
-	// acknowledge; the truth is at or above it. It falls only by an accepted loss.
+	// acknowledge; the truth is at or above it. It falls only by an accepted loss
+	// (Candidate.AcceptLoss).
 	CommitLSN lsn.LSN `json:"commit_lsn"`
 	// InSync are the followers that every acknowledgement of this epoch waits for.
 	// Empty before Confirm.

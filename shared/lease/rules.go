@@ -74,7 +74,8 @@ type Candidate struct {
 	// and the archive. The new epoch is above it.
 	AtLeast lsn.Epoch
 	// AcceptLoss lets a node open that may not, and gives up what AtRisk says.
-	// The line becomes that of its log. It does not make a writer of an empty one.
+	// The line becomes that of its log, and what the log holds counts as
+	// acknowledged. It does not make a writer of an empty log.
 	AcceptLoss bool
 }
 
@@ -94,11 +95,11 @@ func (r Record) Take(c Candidate) (Record, error) {
 		return Record{}, &RefusedError{verdict}
 	}
 	next := r.clone()
-	switch {
-	case r.Epoch == 0:
-		next.Instance, next.CommitLSN = c.Instance, c.Last.LSN
-	case verdict.Decision != Open:
-		next.CommitLSN = min(r.CommitLSN, c.Last.LSN)
+	next.Instance = c.Instance
+	if r.Epoch == 0 || verdict.Decision != Open {
+		// Not min: a node that was in no set may follow a stale leader before it opens,
+		// and would lose more than was accepted.
+		next.CommitLSN = c.Last.LSN
 		next.rebase(c.Last)
 	}
 	if r.Confirmed() {
@@ -198,9 +199,10 @@ func (r Record) Enter(by Claim, follower string) (Record, error) {
 }
 
 // Leave takes a follower out of the in-sync set, before an acknowledgement that
-// does not wait for it; and out of those eligible, so that a node that lost its
-// disk can be shut out before it is streamed to. One that is not there is no error.
-// It fails with FencedError.
+// does not wait for it; and out of those eligible. A node of either that comes back
+// and could not open (MayOpen) has lost frames. It leaves before it is streamed to,
+// or it would soon have enough to pass for one that has everything acknowledged.
+// A node that is in neither is no error. It fails with FencedError.
 func (r Record) Leave(by Claim, follower string) (Record, error) {
 	if err := r.fence(by); err != nil {
 		return Record{}, err

@@ -153,7 +153,7 @@ func TestTake(t *testing.T) {
 		})},
 		{"accepting one that is none costs nothing", confirmed(), lossy(candidate("b", at(112, 2))), taken()},
 		{"another line, from a fork that is known", confirmed(), lossy(candidate("d", at(300, 1))), with(taken(), func(r *Record) {
-			r.Holder, r.ReplicationAddress, r.URL, r.ConfirmedEpoch = "d", "d:7000", "http://d", 1
+			r.Holder, r.ReplicationAddress, r.URL, r.CommitLSN, r.ConfirmedEpoch = "d", "d:7000", "http://d", 300, 1
 			r.Line = []Opening{{1, 1, 0}, {3, 301, 1}}
 		})},
 		{"another line, from nobody knows where", confirmed(), lossy(candidate("d", at(70, 9))), with(taken(), func(r *Record) {
