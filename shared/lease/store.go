@@ -56,9 +56,9 @@ func (e *OutcomeUnknownError) Error() string {
 func (e *OutcomeUnknownError) Unwrap() error { return e.Err }
 
 // successor checks next as the record that follows current, and gives it its
-// version. exists is false if there is no current one.
+// version. Without a current one its version is 0, and exists is false.
 func successor(current Record, exists bool, expect uint64, next Record) (Record, error) {
-	if exists != (expect != 0) || current.Version != expect {
+	if current.Version != expect {
 		return Record{}, &ConflictError{Expected: expect, Found: current.clone(), Exists: exists}
 	}
 	next = next.clone()
