@@ -54,7 +54,7 @@ const (
 // formatVersion is the layout of an encoded record.
 const formatVersion = 1
 
-// ErrNewerFormat: a newer server wrote the record.
+// ErrNewerFormat says that a newer server wrote the record.
 var ErrNewerFormat = errors.New("the lease record was written by a newer server")
 
 // Record is the state of one instance's lease. The zero Record stands for an

@@ -30,8 +30,8 @@ type Claim struct {
 	Epoch lsn.Epoch
 }
 
-// FencedError: the record is no longer the caller's. It must acknowledge nothing
-// more in its epoch.
+// FencedError says that the record is no longer the caller's, which must
+// acknowledge nothing more in its epoch.
 type FencedError struct {
 	By Claim
 	// Holder and Epoch are who holds the record now, URL where it serves clients.
@@ -50,7 +50,7 @@ func (e *FencedError) Error() string {
 	return fmt.Sprintf("fenced: %s has epoch %d, and %s holds epoch %d (%s)", e.By.Node, e.By.Epoch, e.Holder, e.Epoch, e.URL)
 }
 
-// RefusedError: the node may not open.
+// RefusedError says that the node may not open, and why.
 type RefusedError struct{ Verdict Verdict }
 
 // Error implements error.
@@ -80,7 +80,8 @@ type Candidate struct {
 }
 
 // Take is the first compare-and-set of an epoch: it names the next epoch and the
-// node that holds it, before that node's first append. The new epoch inherits who
+// node that holds it, before that node's first append. From then on the node follows
+// no stream of a lower epoch, across restarts too. The new epoch inherits who
 // is eligible: the previous holder and its set, or, if that epoch was never
 // confirmed, whoever was eligible then. On the zero Record it starts the lease of
 // an instance; what the log holds by then counts as acknowledged.
