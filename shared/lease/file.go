@@ -30,8 +30,8 @@ const (
 	lockRetry = 2 * time.Millisecond
 )
 
-// ErrFailed: an fsync of this File has failed, and it does nothing more. A second
-// fsync could succeed without the data. The process ends, or opens the directory
+// ErrFailed says that an fsync of this File has failed and that it does nothing
+// more: a second fsync could succeed without the data. The process ends, or opens the directory
 // again: a new File writes the record it finds anew before it trusts it.
 var ErrFailed = errors.New("the lease store has failed; open it again")
 
@@ -123,10 +123,10 @@ func (f *File) lock(ctx context.Context) (io.Closer, error) {
 	defer cancel()
 	tick := time.NewTicker(lockRetry)
 	defer tick.Stop()
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
 	for {
-		if err := ctx.Err(); err != nil {
-			return nil, err
-		}
 		lock, err := f.fs.Lock(f.path(lockFile))
 		if err == nil {
 			return lock, nil

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -168,6 +169,34 @@ func TestAFailedSyncIsNotRetried(t *testing.T) {
 		if _, err := openFile(t, d).CompareAndSet(t.Context(), r.Version, r); err != nil {
 			t.Errorf("%s: reopened: %v", op, err)
 		}
+	}
+}
+
+// TestARecordThatCannotBeMadeDurable: a record left by another process
+// cannot be made durable, which says nothing of the write that was to come.
+func TestARecordThatCannotBeMadeDurable(t *testing.T) {
+	d := simdisk.New()
+	if err := history(t.Context(), d, func(uint64) {}); err != nil {
+		t.Fatal(err)
+	}
+	f := openFile(t, d)
+	d.Inject(simdisk.Fault{Ops: simdisk.OpSyncDir, Err: syscall.EIO})
+	_, err := f.CompareAndSet(t.Context(), 3, first())
+	var unknown *OutcomeUnknownError
+	if !errors.Is(err, syscall.EIO) || errors.As(err, &unknown) {
+		t.Errorf("got %v", err)
+	}
+}
+
+// TestADiskThatRefusesTheLockIsNotWaitedFor: nobody holds it.
+func TestADiskThatRefusesTheLockIsNotWaitedFor(t *testing.T) {
+	d := simdisk.New()
+	f := openFile(t, d)
+	d.Inject(simdisk.Fault{Ops: simdisk.OpCreate, Path: lockFile, Forever: true, Err: syscall.EROFS})
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	if _, _, err := f.Load(ctx); !errors.Is(err, syscall.EROFS) || errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("got %v", err)
 	}
 }
 

@@ -51,7 +51,8 @@ type Verdict struct {
 }
 
 // MayOpen says whether a node whose durable log ends at last may open as writer.
-// It must be the holder, in the in-sync set or eligible, and its log must end on
+// On the zero Record any may: whether there was never one is for the caller to know.
+// Else it must be the holder, in the in-sync set or eligible, and its log must end on
 // the record's line and reach CommitLSN. It does not say that the time has come:
 // before another node takes the record, the holder's lease has to run out or be
 // released.

@@ -54,7 +54,7 @@ const (
 // formatVersion is the layout of an encoded record.
 const formatVersion = 1
 
-// ErrNewerFormat: a newer server wrote the record.
+// ErrNewerFormat says that a newer server wrote the record.
 var ErrNewerFormat = errors.New("the lease record was written by a newer server")
 
 // Record is the state of one instance's lease. The zero Record stands for an
@@ -80,7 +80,8 @@ type Record struct {
 	// waits for its lease to run out.
 	Released bool `json:"released"`
 	// CommitLSN is the highest LSN that the holder had told the store it may
-	// acknowledge; the truth is at or above it. It falls only by an accepted loss.
+	// acknowledge; the truth is at or above it. It falls only by an accepted loss
+	// (Candidate.AcceptLoss).
 	CommitLSN lsn.LSN `json:"commit_lsn"`
 	// InSync are the followers that every acknowledgement of this epoch waits for.
 	// Empty before Confirm.

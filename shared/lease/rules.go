@@ -30,8 +30,8 @@ type Claim struct {
 	Epoch lsn.Epoch
 }
 
-// FencedError: the record is no longer the caller's. It must acknowledge nothing
-// more in its epoch.
+// FencedError says that the record is no longer the caller's, which must
+// acknowledge nothing more in its epoch.
 type FencedError struct {
 	By Claim
 	// Holder and Epoch are who holds the record now, URL where it serves clients.
@@ -50,7 +50,7 @@ func (e *FencedError) Error() string {
 	return fmt.Sprintf("fenced: %s has epoch %d, and %s holds epoch %d (%s)", e.By.Node, e.By.Epoch, e.Holder, e.Epoch, e.URL)
 }
 
-// RefusedError: the node may not open.
+// RefusedError says that the node may not open, and why.
 type RefusedError struct{ Verdict Verdict }
 
 // Error implements error.
@@ -74,12 +74,14 @@ type Candidate struct {
 	// and the archive. The new epoch is above it.
 	AtLeast lsn.Epoch
 	// AcceptLoss lets a node open that may not, and gives up what AtRisk says.
-	// The line becomes that of its log. It does not make a writer of an empty one.
+	// The line becomes that of its log, and what the log holds counts as
+	// acknowledged. It does not make a writer of an empty log.
 	AcceptLoss bool
 }
 
 // Take is the first compare-and-set of an epoch: it names the next epoch and the
-// node that holds it, before that node's first append. The new epoch inherits who
+// node that holds it, before that node's first append. From then on the node follows
+// no stream of a lower epoch, across restarts too. The new epoch inherits who
 // is eligible: the previous holder and its set, or, if that epoch was never
 // confirmed, whoever was eligible then. On the zero Record it starts the lease of
 // an instance; what the log holds by then counts as acknowledged.
@@ -94,11 +96,11 @@ func (r Record) Take(c Candidate) (Record, error) {
 		return Record{}, &RefusedError{verdict}
 	}
 	next := r.clone()
-	switch {
-	case r.Epoch == 0:
-		next.Instance, next.CommitLSN = c.Instance, c.Last.LSN
-	case verdict.Decision != Open:
-		next.CommitLSN = min(r.CommitLSN, c.Last.LSN)
+	next.Instance = c.Instance
+	if r.Epoch == 0 || verdict.Decision != Open {
+		// Not min: a node that was in no set may follow a stale leader before it opens,
+		// and would lose more than was accepted.
+		next.CommitLSN = c.Last.LSN
 		next.rebase(c.Last)
 	}
 	if r.Confirmed() {
@@ -198,9 +200,10 @@ func (r Record) Enter(by Claim, follower string) (Record, error) {
 }
 
 // Leave takes a follower out of the in-sync set, before an acknowledgement that
-// does not wait for it; and out of those eligible, so that a node that lost its
-// disk can be shut out before it is streamed to. One that is not there is no error.
-// It fails with FencedError.
+// does not wait for it; and out of those eligible. A node of either that comes back
+// and could not open (MayOpen) has lost frames. It leaves before it is streamed to,
+// or it would soon have enough to pass for one that has everything acknowledged.
+// A node that is in neither is no error. It fails with FencedError.
 func (r Record) Leave(by Claim, follower string) (Record, error) {
 	if err := r.fence(by); err != nil {
 		return Record{}, err

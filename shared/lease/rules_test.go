@@ -80,6 +80,7 @@ func TestMayOpen(t *testing.T) {
 		{"an old epoch that the oldest opening names as parent", with(forgotten, func(r *Record) { r.CommitLSN = 90 }), "b", at(95, 1), Open, ""},
 		{"the same beyond the fork", forgotten, "b", at(120, 1), Follow, Diverged},
 		{"an epoch older than what is remembered", with(confirmed(), func(r *Record) { r.Line = []Opening{{2, 9, 1}}; r.CommitLSN = 1 }), "b", at(5, 0), Follow, Diverged},
+		{"frames of no epoch", fresh(), "a", at(5, 0), Refuse, Diverged},
 		{"a log that was there before the record", adopted, "a", at(500, 7), Open, ""},
 		{"the same, wiped", adopted, "a", at(0, 0), Refuse, NoHistory},
 	} {
@@ -153,12 +154,16 @@ func TestTake(t *testing.T) {
 		})},
 		{"accepting one that is none costs nothing", confirmed(), lossy(candidate("b", at(112, 2))), taken()},
 		{"another line, from a fork that is known", confirmed(), lossy(candidate("d", at(300, 1))), with(taken(), func(r *Record) {
-			r.Holder, r.ReplicationAddress, r.URL, r.ConfirmedEpoch = "d", "d:7000", "http://d", 1
+			r.Holder, r.ReplicationAddress, r.URL, r.CommitLSN, r.ConfirmedEpoch = "d", "d:7000", "http://d", 300, 1
 			r.Line = []Opening{{1, 1, 0}, {3, 301, 1}}
 		})},
 		{"another line, from nobody knows where", confirmed(), lossy(candidate("d", at(70, 9))), with(taken(), func(r *Record) {
 			r.Epoch, r.Holder, r.ReplicationAddress, r.URL, r.CommitLSN, r.ConfirmedEpoch = 10, "d", "d:7000", "http://d", 70, 0
 			r.Line = []Opening{{10, 71, 9}}
+		})},
+		{"a log that ends where its epoch had not begun", confirmed(), lossy(candidate("d", at(50, 2))), with(taken(), func(r *Record) {
+			r.Holder, r.ReplicationAddress, r.URL, r.CommitLSN, r.ConfirmedEpoch = "d", "d:7000", "http://d", 50, 0
+			r.Line = []Opening{{3, 51, 2}}
 		})},
 	} {
 		before := c.from.clone()

@@ -26,7 +26,7 @@ type Store interface {
 	CompareAndSet(ctx context.Context, expect uint64, next Record) (Record, error)
 }
 
-// ConflictError: the record is not of the version that was expected.
+// ConflictError says that the record is not of the version that was expected.
 type ConflictError struct {
 	// Expected is the version asked for, 0 for no record.
 	Expected uint64
@@ -44,7 +44,7 @@ func (e *ConflictError) Error() string {
 		e.Expected, e.Found.Version, e.Found.Holder, e.Found.Epoch)
 }
 
-// OutcomeUnknownError: the write may have taken effect, or may yet.
+// OutcomeUnknownError says that the write may have taken effect, or may yet.
 type OutcomeUnknownError struct{ Err error }
 
 // Error implements error.
@@ -56,9 +56,9 @@ func (e *OutcomeUnknownError) Error() string {
 func (e *OutcomeUnknownError) Unwrap() error { return e.Err }
 
 // successor checks next as the record that follows current, and gives it its
-// version. exists is false if there is no current one.
+// version. Without a current one its version is 0, and exists is false.
 func successor(current Record, exists bool, expect uint64, next Record) (Record, error) {
-	if exists != (expect != 0) || current.Version != expect {
+	if current.Version != expect {
 		return Record{}, &ConflictError{Expected: expect, Found: current.clone(), Exists: exists}
 	}
 	next = next.clone()
