@@ -184,7 +184,7 @@ func (l *leader) open(e *engine.Engine) {
 		Instance: [16]byte(id.InstanceID), Node: id.NodeID, URL: l.node.cfg.URL, Epoch: e.Epoch(),
 	}, replica.ServerDeps{
 		Log: l.node.deps.Log, WAL: e.Log(), Hub: l.hub, Now: l.node.deps.Clock.Now, Shipped: func() lsn.LSN { return 0 },
-		Checkpoint: l.checkpoint, PeerNode: l.peerNode, Fenced: l.fencedBy,
+		Admit: l.admit, Checkpoint: l.checkpoint, PeerNode: l.peerNode, Fenced: l.fencedBy,
 	})
 	var gate engine.Gate
 	if l.cfg.Sync > 0 {
@@ -349,6 +349,19 @@ func (l *leader) checkpoint(context.Context) (*replica.Checkpoint, error) {
 		return nil, err
 	}
 	return &replica.Checkpoint{FS: fs, Dir: dir, LSN: at.Pos.LSN, Remove: func() error { return fs.RemoveAll(dir) }}, nil
+}
+
+// admit takes a node out of the record that is named there and has lost what it
+// stands for. Until the epoch is confirmed that is all of the log as it was found.
+func (l *leader) admit(ctx context.Context, node string, last lsn.LSN) error {
+	if l.holder == nil {
+		return nil
+	}
+	rec := l.holder.Record()
+	if !rec.Confirmed() && slices.Contains(rec.Eligible, node) && last < l.engine.Boot().LSN {
+		return l.holder.Leave(ctx, node)
+	}
+	return l.hub.Readmit(ctx, node, last)
 }
 
 // peerNode is the node that the other side's certificate names.

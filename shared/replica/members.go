@@ -177,6 +177,20 @@ func (h *Hub) leave(p *peer) func(context.Context) error {
 	}
 }
 
+// Readmit takes a follower that comes back without all that was acknowledged out
+// of the record, before a byte is streamed to it: else it could pass for a
+// successor as soon as it has some of that again.
+func (h *Hub) Readmit(ctx context.Context, node string, durable lsn.LSN) error {
+	h.mu.Lock()
+	p := h.followers[node]
+	named := p != nil && (p.state == member || p.state == entering) && durable < h.acked
+	h.mu.Unlock()
+	if !named {
+		return nil
+	}
+	return h.leave(p)(ctx)
+}
+
 // outside puts a follower out of the set for a while. The caller holds mu.
 func (h *Hub) outside(p *peer) {
 	p.state, p.overdue = outside, false

@@ -40,6 +40,9 @@ type ServerDeps struct {
 	// PeerNode is the node that a stream's certificate names; "" where there is
 	// no certificate to hold a name against.
 	PeerNode func(ctx context.Context) (string, error)
+	// Admit is asked before a follower whose log ends at last is streamed to; it
+	// takes out of the record whoever is named there and lacks what it stands for.
+	Admit func(ctx context.Context, node string, last lsn.LSN) error
 	// Fenced is told that a follower has accepted a leader of a higher epoch.
 	Fenced func(lsn.Epoch)
 }
@@ -144,6 +147,9 @@ func (s *Server) lead(stream grpc.BidiStreamingServer[pb.FollowerMessage, pb.Lea
 	durable := lsn.LSN(hello.GetLastLsn())
 	if len(hello.GetLine()) == 0 {
 		durable = 0 // it is where its state stands; it has no log
+	}
+	if err := s.deps.Admit(stream.Context(), hello.GetNode(), durable); err != nil {
+		return status.Error(codes.Unavailable, err.Error())
 	}
 	session := s.deps.Hub.Connected(Peer{
 		Node: hello.GetNode(), URL: hello.GetUrl(), Promotable: hello.GetPromotable(),
