@@ -88,40 +88,6 @@ func Open(o Options) (*Dir, error) {
 	return d, nil
 }
 
-// OpenExisting locks a directory that holds data and changes nothing in it: a
-// place that is no data directory is refused, and does not become one. Every
-// server makes the lock's file before anything else and never takes it away, so
-// a directory without one is a copy that nobody has open; it is left without.
-func OpenExisting(fs vfs.FS, path string) (*Dir, error) {
-	d := &Dir{fs: fs, path: path, lock: unlocked{}}
-	if err := readJSON(fs, fs.PathJoin(path, instanceFile), &d.identity); errors.Is(err, errAbsent) {
-		return nil, fmt.Errorf("%w: %s has no %s; name the directory that a server was given as --data-dir", ErrForeign, path, instanceFile)
-	} else if err != nil {
-		return nil, err
-	}
-	if err := d.checkIdentity(Options{}); err != nil {
-		return nil, err
-	}
-	name := fs.PathJoin(path, lockFile)
-	if _, err := fs.Stat(name); errors.Is(err, iofs.ErrNotExist) {
-		return d, nil
-	} else if err != nil {
-		return nil, fmt.Errorf("read %s: %w", name, err)
-	}
-	lock, err := fs.Lock(name)
-	if err != nil {
-		return nil, lockFault(path, err)
-	}
-	d.lock = lock
-	return d, nil
-}
-
-// unlocked is the lock of a copy.
-type unlocked struct{}
-
-// Close implements io.Closer.
-func (unlocked) Close() error { return nil }
-
 // lockFault tells a lock that somebody holds from a lock file that could not be
 // made: a read-only disk is not another process.
 func lockFault(path string, err error) error {
@@ -193,6 +159,9 @@ func (d *Dir) fresh(name string) (bool, error) {
 
 func (d *Dir) checkIdentity(o Options) error {
 	id := d.identity
+	if id.Format < 1 || id.InstanceID.IsZero() || id.NodeID == "" {
+		return fmt.Errorf("%s in %s names no instance and node; the file is damaged: restore the directory from the archive, or put back the file", instanceFile, d.path)
+	}
 	if id.Format > formatVersion {
 		return fmt.Errorf("%w: %s has format %d, this server knows up to %d; start the newer server", ErrNewer, d.path, id.Format, formatVersion)
 	}
