@@ -103,7 +103,7 @@ func Open(o Options) (*Store, error) {
 	memtable := cmp.Or(o.MemtableBytes, defaultMemtableBytes)
 	pace := pacing.New(int64(memtable/2), hurryLevel0Tables)
 	opts := &pebble.Options{
-		FS: guardedFS{o.FS, g, pace}, ReadOnly: o.ReadOnly, Cache: cache, MaxOpenFiles: maxOpenFiles,
+		FS: guardedFS{o.FS, g, pace, o.ReadOnly}, ReadOnly: o.ReadOnly, Cache: cache, MaxOpenFiles: maxOpenFiles,
 		// The log is the only log: a second one would only be a second fsync.
 		DisableWAL:                  true,
 		FormatMajorVersion:          pebble.FormatValueSeparation,

@@ -2,6 +2,7 @@ package verification
 
 import (
 	"errors"
+	"io"
 	"os"
 	"syscall"
 	"testing"
@@ -36,5 +37,58 @@ func TestAnUnreadableSegmentIsNoFault(t *testing.T) {
 	r, err := Run(t.Context(), Options{FS: unreadable{vfs.Default, paths[len(paths)-1]}, DataDir: dir})
 	if !errors.Is(err, syscall.EIO) || r.OK || r.FoundFaults != 1 || !has(r, CheckLog) {
 		t.Errorf("error %v, ok %t, faults %+v", err, r.OK, r.Faults)
+	}
+}
+
+// mountedReadOnly refuses whatever would change the disk, as a mounted snapshot
+// does.
+type mountedReadOnly struct{ vfs.FS }
+
+func (mountedReadOnly) refuse(op, name string) error {
+	return &os.PathError{Op: op, Path: name, Err: syscall.EROFS}
+}
+
+func (m mountedReadOnly) Create(name string, _ vfs.DiskWriteCategory) (vfs.File, error) {
+	return nil, m.refuse("create", name)
+}
+
+func (m mountedReadOnly) Link(_, name string) error   { return m.refuse("link", name) }
+func (m mountedReadOnly) Remove(name string) error    { return m.refuse("remove", name) }
+func (m mountedReadOnly) RemoveAll(name string) error { return m.refuse("remove", name) }
+func (m mountedReadOnly) Rename(_, name string) error { return m.refuse("rename", name) }
+func (m mountedReadOnly) MkdirAll(name string, _ os.FileMode) error {
+	return m.refuse("mkdir", name)
+}
+
+func (m mountedReadOnly) OpenReadWrite(name string, _ vfs.DiskWriteCategory, _ ...vfs.OpenOption) (vfs.File, error) {
+	return nil, m.refuse("open", name)
+}
+
+func (m mountedReadOnly) ReuseForWrite(_, name string, _ vfs.DiskWriteCategory) (vfs.File, error) {
+	return nil, m.refuse("open", name)
+}
+
+func (m mountedReadOnly) Lock(name string) (io.Closer, error) {
+	return nil, m.refuse("open", name)
+}
+
+// A snapshot that is mounted for reading can be verified, and so can a copy that
+// has no locks; it gets none.
+func TestADirectoryNeedNotBeWritable(t *testing.T) {
+	dir := sound(t)
+	copied := damaged(t, dir)
+	for _, lock := range []string{"/LOCK", "/state/LOCK"} {
+		if err := os.Remove(copied + lock); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for what, at := range map[string]string{"mounted": dir, "a copy": copied} {
+		r, err := Run(t.Context(), Options{FS: mountedReadOnly{vfs.Default}, DataDir: at})
+		if err != nil || !r.OK {
+			t.Errorf("%s: %v, %+v", what, err, r.Faults)
+		}
+	}
+	if r := verifyDir(t, copied); !r.OK {
+		t.Errorf("%+v", r.Faults)
 	}
 }
