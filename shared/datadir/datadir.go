@@ -159,11 +159,11 @@ func (d *Dir) fresh(name string) (bool, error) {
 
 func (d *Dir) checkIdentity(o Options) error {
 	id := d.identity
-	if id.Format < 1 || id.InstanceID.IsZero() || id.NodeID == "" {
-		return fmt.Errorf("%s in %s names no instance and node; the file is damaged: restore the directory from the archive, or put back the file", instanceFile, d.path)
-	}
 	if id.Format > formatVersion {
 		return fmt.Errorf("%w: %s has format %d, this server knows up to %d; start the newer server", ErrNewer, d.path, id.Format, formatVersion)
+	}
+	if id.Format < 1 || id.InstanceID.IsZero() || id.NodeID == "" {
+		return fmt.Errorf("%s in %s names no instance and node; the file is damaged: restore the directory from the archive, or put back the file", instanceFile, d.path)
 	}
 	if o.InstanceID != "" {
 		want, err := ulid.ParseStrict(o.InstanceID)

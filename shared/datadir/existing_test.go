@@ -129,3 +129,14 @@ func TestAnIdentityMustNameSomebody(t *testing.T) {
 		}
 	}
 }
+
+// A newer server may say other things of itself: that is no damage.
+func TestANewerIdentityIsNoDamage(t *testing.T) {
+	dir := served(t)
+	if err := os.WriteFile(filepath.Join(dir, "instance.json"), []byte(`{"format":2,"cluster":"c"}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := datadir.OpenExisting(vfs.Default, dir); !errors.Is(err, datadir.ErrNewer) {
+		t.Error(err)
+	}
+}
