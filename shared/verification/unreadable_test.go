@@ -9,6 +9,7 @@ import (
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 
+	"originchain/shared/datadir"
 	"originchain/shared/wal"
 )
 
@@ -90,5 +91,28 @@ func TestADirectoryNeedNotBeWritable(t *testing.T) {
 	}
 	if r := verifyDir(t, copied); !r.OK {
 		t.Errorf("%+v", r.Faults)
+	}
+}
+
+// What a server was started on meanwhile has changed under the verification.
+func TestACopyThatAServerTakesUpIsNotCalledSound(t *testing.T) {
+	dir := damaged(t, sound(t))
+	if err := os.Remove(dir + "/LOCK"); err != nil {
+		t.Fatal(err)
+	}
+	r, err := Run(t.Context(), Options{FS: vfs.Default, DataDir: dir, Begin: func(name, _ string, _ int64) (func(int64), func()) {
+		if name == "tables" {
+			server, err := datadir.Open(datadir.Options{FS: vfs.Default, Path: dir})
+			if err == nil {
+				err = server.Close()
+			}
+			if err != nil {
+				t.Error(err)
+			}
+		}
+		return func(int64) {}, func() {}
+	}})
+	if !errors.Is(err, datadir.ErrLocked) || r.OK || r.Complete {
+		t.Errorf("%v, ok %t, complete %t", err, r.OK, r.Complete)
 	}
 }
