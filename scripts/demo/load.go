@@ -66,6 +66,7 @@ func fill[T any](ctx context.Context, d *demo, p *progress.Display, table, keyCo
 		return nil
 	}
 	task := p.Start(table, "rows durable", int64(len(missing)))
+	defer task.Abort() // unless it is done
 	for len(missing) > 0 {
 		n := min(rowsPerCall, len(missing))
 		lines, err := call.NDJSON(missing[:n])
@@ -73,12 +74,12 @@ func fill[T any](ctx context.Context, d *demo, p *progress.Display, table, keyCo
 			return err
 		}
 		if _, err := d.client.Batch(ctx, d.tenant, table, lines); err != nil {
-			task.Abort()
 			return fmt.Errorf("load %s: %w; run the demo again, it goes on where this one ended", table, err)
 		}
 		task.Add(int64(n))
 		missing = missing[n:]
 	}
+	task.Done()
 	return nil
 }
 

@@ -47,6 +47,9 @@ type Identity struct {
 	Format     int       `json:"format"`
 	InstanceID ulid.ULID `json:"instance_id"`
 	NodeID     string    `json:"node_id"`
+	// Unclaimed says that a follower made the directory and has not learned yet
+	// which instance it is of: there is nothing in it.
+	Unclaimed bool `json:"unclaimed,omitempty"`
 	// ParentID is the instance this one was restored from, if any.
 	ParentID *ulid.ULID `json:"parent_id,omitempty"`
 }
@@ -94,40 +97,6 @@ func Open(o Options) (*Dir, error) {
 	return d, nil
 }
 
-// OpenExisting locks a directory that holds data and changes nothing in it: a
-// place that is no data directory is refused, and does not become one. Every
-// server makes the lock's file before anything else and never takes it away, so
-// a directory without one is a copy that nobody has open; it is left without.
-func OpenExisting(fs vfs.FS, path string) (*Dir, error) {
-	d := &Dir{fs: fs, path: path, lock: unlocked{}}
-	if err := readJSON(fs, fs.PathJoin(path, instanceFile), &d.identity); errors.Is(err, errAbsent) {
-		return nil, fmt.Errorf("%w: %s has no %s; name the directory that a server was given as --data-dir", ErrForeign, path, instanceFile)
-	} else if err != nil {
-		return nil, err
-	}
-	if err := d.checkIdentity(Options{}); err != nil {
-		return nil, err
-	}
-	name := fs.PathJoin(path, lockFile)
-	if _, err := fs.Stat(name); errors.Is(err, iofs.ErrNotExist) {
-		return d, nil
-	} else if err != nil {
-		return nil, fmt.Errorf("read %s: %w", name, err)
-	}
-	lock, err := fs.Lock(name)
-	if err != nil {
-		return nil, lockFault(path, err)
-	}
-	d.lock = lock
-	return d, nil
-}
-
-// unlocked is the lock of a copy.
-type unlocked struct{}
-
-// Close implements io.Closer.
-func (unlocked) Close() error { return nil }
-
 // lockFault tells a lock that somebody holds from a lock file that could not be
 // made: a read-only disk is not another process.
 func lockFault(path string, err error) error {
@@ -164,10 +133,9 @@ func (d *Dir) identify(o Options, names []string) error {
 	err := readJSON(d.fs, d.fs.PathJoin(d.path, instanceFile), &d.identity)
 	switch {
 	case err == nil:
-		if err := d.checkIdentity(o); err != nil || o.Follower || d.identity.InstanceID != (ulid.ULID{}) {
+		if err := d.checkIdentity(o); err != nil || o.Follower || !d.identity.Unclaimed {
 			return err
 		}
-		// A follower made it and never reached its leader: there is nothing in it.
 		return d.Claim(ulid.MustNew(ulid.Now(), rand.Reader))
 	case !errors.Is(err, errAbsent):
 		return err
@@ -206,12 +174,15 @@ func (d *Dir) checkIdentity(o Options) error {
 	if id.Format > formatVersion {
 		return fmt.Errorf("%w: %s has format %d, this server knows up to %d; start the newer server", ErrNewer, d.path, id.Format, formatVersion)
 	}
+	if id.Format < 1 || id.InstanceID.IsZero() != id.Unclaimed || id.NodeID == "" {
+		return fmt.Errorf("%s in %s names no instance and node; the file is damaged: restore the directory from the archive, or put back the file", instanceFile, d.path)
+	}
 	if o.InstanceID != "" {
 		want, err := ulid.ParseStrict(o.InstanceID)
 		if err != nil {
 			return fmt.Errorf("instance id %q is not a ULID: %w", o.InstanceID, err)
 		}
-		if want != id.InstanceID && id.InstanceID != (ulid.ULID{}) {
+		if want != id.InstanceID && !id.Unclaimed {
 			return fmt.Errorf("%w: %s is of instance %s, not %s; check --data-dir and --instance-id", ErrForeign, d.path, id.InstanceID, want)
 		}
 	}
@@ -229,7 +200,9 @@ func (d *Dir) create(o Options) error {
 			return fmt.Errorf("instance id %q is not a ULID: %w", o.InstanceID, err)
 		}
 		id.InstanceID = parsed
-	} else if !o.Follower {
+	} else if o.Follower {
+		id.Unclaimed = true
+	} else {
 		id.InstanceID = ulid.MustNew(ulid.Now(), rand.Reader)
 	}
 	if id.NodeID == "" {
@@ -250,14 +223,14 @@ func (d *Dir) create(o Options) error {
 
 // Claim makes a directory that belongs to no instance yet one of instance.
 func (d *Dir) Claim(instance ulid.ULID) error {
-	if d.identity.InstanceID == instance {
-		return nil
-	}
-	if d.identity.InstanceID != (ulid.ULID{}) {
+	if !d.identity.Unclaimed {
+		if d.identity.InstanceID == instance {
+			return nil
+		}
 		return fmt.Errorf("%w: %s is of instance %s, not %s", ErrForeign, d.path, d.identity.InstanceID, instance)
 	}
 	id := d.identity
-	id.InstanceID = instance
+	id.InstanceID, id.Unclaimed = instance, false
 	if err := writeJSON(d.fs, d.path, instanceFile, id); err != nil {
 		return err
 	}

@@ -5,7 +5,10 @@ import (
 	"math/rand/v2"
 	"testing"
 
+	"github.com/oklog/ulid/v2"
+
 	"originchain/shared/datadir"
+	"originchain/shared/lsn"
 	"originchain/shared/simdisk"
 )
 
@@ -79,5 +82,69 @@ func TestAPartWithoutAnIdentityIsNotTakenOver(t *testing.T) {
 	}
 	if _, err := datadir.Open(datadir.Options{FS: d, Path: path}); !errors.Is(err, datadir.ErrForeign) {
 		t.Fatalf("a log without an identity: got %v", err)
+	}
+}
+
+// A directory that a follower made belongs to no instance until its leader says
+// which; a writer that is started on it makes it one of its own.
+func TestAFollowersDirectoryIsClaimed(t *testing.T) {
+	for _, role := range []string{"follower", "writer"} {
+		d := simdisk.New()
+		dir, err := datadir.Open(datadir.Options{FS: d, Path: "/data", Follower: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if id := dir.Identity(); !id.Unclaimed || !id.InstanceID.IsZero() || id.NodeID == "" {
+			t.Fatalf("%+v", id)
+		}
+		theirs := ulid.MustParse("01J0000000000000000000000Z")
+		if role == "follower" {
+			if err := errors.Join(dir.Claim(theirs), dir.Claim(theirs)); err != nil {
+				t.Fatal(err)
+			}
+			if err := dir.Claim(ulid.MustParse("01J0000000000000000000000Y")); !errors.Is(err, datadir.ErrForeign) {
+				t.Errorf("claimed by another: %v", err)
+			}
+		}
+		if err := dir.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if dir, err = datadir.Open(datadir.Options{FS: d, Path: "/data", Follower: role == "follower"}); err != nil {
+			t.Fatal(err)
+		}
+		if id := dir.Identity(); id.Unclaimed || id.InstanceID.IsZero() || (id.InstanceID == theirs) != (role == "follower") {
+			t.Errorf("%s: %+v", role, id)
+		}
+	}
+}
+
+// A leader of a lower epoch than one accepted, or allotted here, is stale, also
+// after a restart.
+func TestAStaleLeaderIsNotAccepted(t *testing.T) {
+	d := simdisk.New()
+	for _, step := range []struct {
+		epoch lsn.Epoch
+		stale bool
+	}{{5, false}, {5, false}, {4, true}, {7, false}, {6, true}} {
+		dir, err := datadir.Open(datadir.Options{FS: d, Path: "/data"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := dir.AcceptEpoch(step.epoch); errors.Is(err, datadir.ErrStaleLeader) != step.stale || (err != nil && !step.stale) {
+			t.Errorf("epoch %d: %v", step.epoch, err)
+		}
+		if err := dir.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	dir, err := datadir.Open(datadir.Options{FS: d, Path: "/data"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := dir.AllotEpoch(0); err != nil || got != 8 {
+		t.Errorf("the next own epoch is %d: %v", got, err)
+	}
+	if err := dir.AcceptEpoch(7); !errors.Is(err, datadir.ErrStaleLeader) {
+		t.Errorf("a leader below the own epoch: %v", err)
 	}
 }

@@ -176,7 +176,7 @@ func (e *Engine) openFiles() (err error) {
 	if why, err := e.dir.Unusable(); err != nil || why != "" {
 		return errors.Join(err, fmt.Errorf("%w: %s", ErrUnusable, why))
 	}
-	if e.dir.Identity().InstanceID == (ulid.ULID{}) {
+	if e.dir.Identity().Unclaimed {
 		return ErrUnclaimed
 	}
 	if err = e.openLog(); err != nil {

@@ -72,6 +72,18 @@ func (p *Pacer) SinceFlush() int64 { return p.sinceFlush.Load() }
 // Level0 is how many tables are on level 0, by what was told of them.
 func (p *Pacer) Level0() int64 { return p.level0.Load() }
 
+// Untold is how many tables are on level 0 that no event told of, of as many as
+// count says. A state begins to work before its opening ends: of the tables it
+// found some may be told of by then as gone.
+func (p *Pacer) Untold(count func() int64) int64 {
+	for {
+		told := p.level0.Load()
+		if n := count(); p.level0.Load() == told {
+			return n - told
+		}
+	}
+}
+
 // behind says that the work is urgent: it must end before the memory is full
 // again, or tables on level 0 pile up.
 func (p *Pacer) behind() bool {

@@ -5,6 +5,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
@@ -61,5 +62,28 @@ func TestBackgroundWorkRestsUnlessItIsBehind(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+// A compaction that ends while its tables are counted is counted once.
+func TestTablesThatGoMeanwhileAreNotTakenOffTwice(t *testing.T) {
+	var l pebble.EventListener
+	p := New(1, 1)
+	p.Listen(&l)
+	there := int64(12)
+	compact := func() {
+		l.CompactionEnd(pebble.CompactionInfo{Input: []pebble.LevelInfo{{Level: 0, Tables: make([]pebble.TableInfo, 4)}}, Output: pebble.LevelInfo{Level: 6}})
+		there -= 4
+	}
+	compact() // before the first count
+	counts := 0
+	p.Start(p.Untold(func() int64 {
+		if counts++; counts == 1 {
+			compact()
+		}
+		return there
+	}))
+	if got := p.Level0(); got != there {
+		t.Errorf("%d tables, want %d", got, there)
 	}
 }

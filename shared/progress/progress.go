@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/vbauerster/mpb/v8"
@@ -15,10 +16,14 @@ import (
 )
 
 // Display is where the tasks of one command are shown. Failures to write are
-// left alone: it is for the person in front of it, and the work goes on.
+// left alone: it is for the person in front of it, and the work goes on. Display
+// and Task may be used by several goroutines at once.
 type Display struct {
 	out  io.Writer
 	bars *mpb.Progress // nil without a terminal
+
+	mu    sync.Mutex // held while a line is written, and for tasks
+	tasks []*Task
 }
 
 // New shows progress on out.
@@ -39,16 +44,26 @@ func isTerminal(f *os.File) bool {
 
 // Note prints a line between bars.
 func (d *Display) Note(format string, args ...any) {
-	w := d.out
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	line := fmt.Appendf(nil, "  "+format+"\n", args...)
 	if d.bars != nil {
-		w = d.bars
+		if _, err := d.bars.Write(line); err == nil {
+			return
+		} // they are drawn to their end
 	}
-	_, _ = fmt.Fprintf(w, "  "+format+"\n", args...)
+	_, _ = d.out.Write(line)
 }
 
-// Close waits until the bars are drawn to their end; every task has to be done
-// or aborted before.
+// Close ends the display; the bars of tasks that were left stay where they are.
 func (d *Display) Close() {
+	d.mu.Lock()
+	tasks := d.tasks
+	d.tasks = nil
+	d.mu.Unlock()
+	for _, t := range tasks {
+		t.Abort()
+	}
 	if d.bars != nil {
 		d.bars.Wait()
 	}
@@ -56,32 +71,52 @@ func (d *Display) Close() {
 
 // Task is one piece of work, of a size that is known or estimated.
 type Task struct {
-	d           *Display
-	name, unit  string
-	bar         *mpb.Bar
+	d          *Display
+	name, unit string
+	bar        *mpb.Bar
+	started    time.Time
+
+	mu          sync.Mutex
 	total, done int64
-	started     time.Time
+	// ended says that it is done or aborted, told that the last line said so.
+	ended, told bool
 }
 
-// Start shows a task of total units, named in the plural.
+// Start shows a task of total units, named in the plural. It lasts until Done,
+// whatever has been added.
 func (d *Display) Start(name, unit string, total int64) *Task {
 	t := &Task{d: d, name: name, unit: unit, total: max(total, 1), started: time.Now()}
+	d.mu.Lock()
+	d.tasks = append(d.tasks, t)
+	d.mu.Unlock()
 	if d.bars == nil {
 		d.Note("%-14s 0 of %s %s", name, Thousands(total), unit)
 		return t
 	}
-	t.bar = d.bars.AddBar(t.total,
+	// A bar that is made with a total ends by itself when it comes to it, which
+	// an estimate may be far from the end.
+	t.bar = d.bars.AddBar(0,
 		mpb.PrependDecorators(decor.Name(fmt.Sprintf("  %-14s ", name)), decor.CountersNoUnit("%d / %d "+unit, decor.WC{W: 20})),
-		mpb.AppendDecorators(decor.Percentage(decor.WC{W: 5}), decor.OnComplete(decor.AverageSpeed(0, " %.0f/s"), " done")))
+		mpb.AppendDecorators(decor.OnComplete(decor.Percentage(decor.WC{W: 5}), "100 %"), decor.OnComplete(decor.AverageSpeed(0, " %.0f/s"), " done")))
+	t.bar.SetTotal(t.total, false)
 	return t
 }
 
 // Add counts units that are done.
 func (t *Task) Add(n int64) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.ended {
+		return
+	}
 	before := min(t.done, t.total) * 4 / t.total
 	t.done += n
+	t.told = false
 	if t.bar != nil {
 		t.bar.IncrInt64(n)
+		if t.done > t.total {
+			t.bar.SetTotal(t.done, false)
+		}
 		return
 	}
 	if quarter := min(t.done, t.total) * 4 / t.total; quarter > before {
@@ -89,23 +124,36 @@ func (t *Task) Add(n int64) {
 	}
 }
 
-// Done ends a task whose size was an estimate, which it may not have come to.
+// Done ends a task. Its size may have been an estimate, and is known now.
 func (t *Task) Done() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.ended {
+		return
+	}
+	t.ended = true
 	switch {
 	case t.bar != nil:
 		t.bar.SetTotal(t.done, true)
-	case t.done < t.total:
+	case !t.told:
 		t.line(t.done)
 	}
 }
 
 // line says how far the task is, of a size that is known by now.
 func (t *Task) line(total int64) {
+	t.told = t.done == total
 	t.d.Note("%-14s %s of %s %s after %s", t.name, Thousands(t.done), Thousands(total), t.unit, time.Since(t.started).Round(time.Millisecond))
 }
 
-// Abort leaves the bar where it is, so that Close does not wait for the rest.
+// Abort leaves a task where it is.
 func (t *Task) Abort() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.ended {
+		return
+	}
+	t.ended = true
 	if t.bar != nil {
 		t.bar.Abort(false)
 	}
@@ -114,7 +162,11 @@ func (t *Task) Abort() {
 // Thousands writes 20000 as 20,000.
 func Thousands(n int64) string {
 	s := strconv.FormatInt(n, 10)
-	for i := len(s) - 3; i > 0; i -= 3 {
+	first := 0
+	if n < 0 {
+		first = 1 // behind the sign
+	}
+	for i := len(s) - 3; i > first; i -= 3 {
 		s = s[:i] + "," + s[i:]
 	}
 	return s

@@ -3,7 +3,11 @@ package progress
 import (
 	"bytes"
 	"strings"
+	"sync"
 	"testing"
+	"time"
+
+	"github.com/vbauerster/mpb/v8"
 )
 
 // A log must hold lines, not a bar's control codes.
@@ -24,7 +28,7 @@ func TestProgressWithoutATerminalIsPlainText(t *testing.T) {
 }
 
 func TestThousands(t *testing.T) {
-	for n, want := range map[int64]string{0: "0", 999: "999", 1000: "1,000", 20000: "20,000", 1234567: "1,234,567"} {
+	for n, want := range map[int64]string{0: "0", 999: "999", 1000: "1,000", 20000: "20,000", 1234567: "1,234,567", -5: "-5", -123: "-123", -1234: "-1,234"} {
 		if got := Thousands(n); got != want {
 			t.Errorf("%d: %s", n, got)
 		}
@@ -45,4 +49,139 @@ func TestAnEstimateIsCorrectedAtTheEnd(t *testing.T) {
 			t.Errorf("of %d: %q", total, out.String())
 		}
 	}
+}
+
+// lastLine is what stands there at the end.
+func lastLine(out *bytes.Buffer) string {
+	lines := strings.Split(strings.TrimSpace(out.String()), "\n")
+	return strings.TrimSpace(lines[len(lines)-1])
+}
+
+// withBars is a Display as on a terminal.
+func withBars(out *bytes.Buffer) *Display {
+	return &Display{out: out, bars: mpb.New(mpb.WithOutput(out), mpb.WithWidth(48), mpb.WithAutoRefresh())}
+}
+
+// both runs a test without a terminal and as on one.
+func both(t *testing.T, f func(t *testing.T, bars bool, d *Display, out *bytes.Buffer)) {
+	t.Run("lines", func(t *testing.T) {
+		var out bytes.Buffer
+		f(t, false, New(&out), &out)
+	})
+	t.Run("bars", func(t *testing.T) {
+		var out bytes.Buffer
+		f(t, true, withBars(&out), &out)
+	})
+}
+
+// closes fails the test if Close waits for ever.
+func closes(t *testing.T, d *Display) {
+	t.Helper()
+	closed := make(chan struct{})
+	go func() {
+		defer close(closed)
+		d.Close()
+	}()
+	select {
+	case <-closed:
+	case <-time.After(10 * time.Second):
+		t.Fatal("Close waits for ever")
+	}
+}
+
+// An estimate that was too low is passed step by step: the task is not done
+// before it says so, and ends with what was counted.
+func TestATaskThatPassesItsEstimateGoesOn(t *testing.T) {
+	for _, total := range []int64{0, 10} {
+		both(t, func(t *testing.T, bars bool, d *Display, out *bytes.Buffer) {
+			task := d.Start("state", "keys", total)
+			for range 4 {
+				task.Add(10)
+			}
+			task.Done()
+			closes(t, d)
+			want := "state          40 of 40 keys after "
+			if bars {
+				want = "40 / 40 keys"
+			}
+			if got := lastLine(out); !strings.Contains(got, want) {
+				t.Errorf("of %d: %q, want %q", total, got, want)
+			}
+		})
+	}
+}
+
+// A task of nothing ends like any other.
+func TestATaskOfNothingEnds(t *testing.T) {
+	both(t, func(t *testing.T, bars bool, d *Display, out *bytes.Buffer) {
+		d.Start("log", "bytes", 0).Done()
+		closes(t, d)
+		want := "0 of 0 bytes after "
+		if bars {
+			want = "100 % done"
+		}
+		if got := lastLine(out); !strings.Contains(got, want) {
+			t.Errorf("%q, want %q", got, want)
+		}
+	})
+}
+
+// A command that fails in the middle of a task must not wait for its end.
+func TestCloseDoesNotWaitForATaskThatWasLeft(t *testing.T) {
+	both(t, func(t *testing.T, _ bool, d *Display, _ *bytes.Buffer) {
+		d.Start("log", "bytes", 100).Add(10)
+		closes(t, d)
+	})
+}
+
+func TestATaskEndsOnce(t *testing.T) {
+	both(t, func(t *testing.T, bars bool, d *Display, out *bytes.Buffer) {
+		task := d.Start("log", "bytes", 100)
+		task.Add(10)
+		task.Done()
+		task.Done()
+		task.Add(90)
+		task.Abort()
+		closes(t, d)
+		if !bars && strings.Count(out.String(), "\n") != 2 {
+			t.Errorf("want one line at the start and one at the end, got:\n%s", out)
+		}
+	})
+}
+
+func TestTasksAreCountedByManyAtOnce(t *testing.T) {
+	const workers, each = 8, 1000
+	both(t, func(t *testing.T, bars bool, d *Display, out *bytes.Buffer) {
+		task := d.Start("rows", "rows", 1)
+		var wg sync.WaitGroup
+		for range workers {
+			wg.Go(func() {
+				for range each {
+					task.Add(1)
+				}
+				d.Note("a worker is done")
+			})
+		}
+		wg.Wait()
+		task.Done()
+		closes(t, d)
+		want := "8,000 of 8,000 rows"
+		if bars {
+			want = "8000 / 8000 rows"
+		}
+		if got := lastLine(out); !strings.Contains(got, want) {
+			t.Errorf("%q, want %q", got, want)
+		}
+	})
+}
+
+// What is noted when all bars are drawn is not lost.
+func TestANoteAfterTheEndIsPrinted(t *testing.T) {
+	both(t, func(t *testing.T, _ bool, d *Display, out *bytes.Buffer) {
+		closes(t, d)
+		d.Note("all of it is there")
+		if got := lastLine(out); got != "all of it is there" {
+			t.Errorf("%q", got)
+		}
+	})
 }

@@ -16,9 +16,14 @@ import (
 
 func openMem(t *testing.T) *Store {
 	t.Helper()
+	return openMemOn(t, vfs.NewMem())
+}
+
+func openMemOn(t *testing.T, fs vfs.FS) *Store {
+	t.Helper()
 	log := logrus.New()
 	log.SetOutput(io.Discard)
-	s, err := Open(Options{FS: vfs.NewMem(), Dir: "state", Log: log})
+	s, err := Open(Options{FS: fs, Dir: "state", Log: log})
 	if err != nil {
 		t.Fatal(err)
 	}

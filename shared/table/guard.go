@@ -3,6 +3,7 @@ package table
 import (
 	"errors"
 	"fmt"
+	"io"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -138,8 +139,18 @@ func (g *guard) stop(err error) {
 // where Pebble would panic, and during the opening one whose write has failed.
 type guardedFS struct {
 	vfs.FS
-	g    *guard
-	pace *pacing.Pacer
+	g        *guard
+	pace     *pacing.Pacer
+	readOnly bool
+}
+
+// Lock implements vfs.FS. A state that is only read gets no lock file, and need
+// not be writable: whoever has the directory around it keeps writers out.
+func (fs guardedFS) Lock(name string) (io.Closer, error) {
+	if fs.readOnly {
+		return io.NopCloser(nil), nil
+	}
+	return fs.FS.Lock(name)
 }
 
 // opened stops the caller if a write failed while the state is being opened.

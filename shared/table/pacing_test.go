@@ -1,10 +1,13 @@
 package table
 
 import (
+	"io"
 	"testing"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/sirupsen/logrus"
 )
 
 // What the pacer believes of level 0 must be what Pebble has there.
@@ -35,11 +38,55 @@ func TestPacerFollowsLevel0(t *testing.T) {
 	if err := s.db.Compact(t.Context(), []byte{0}, []byte{0xff}, false); err != nil {
 		t.Fatal(err)
 	}
-	var m *pebble.Metrics
-	for m = s.db.Metrics(); m.Compact.NumInProgress > 0; m = s.db.Metrics() {
-		<-time.After(time.Millisecond)
-	}
-	if got, want := s.pace.Level0(), m.Levels[0].TablesCount; got != want {
+	settled(s)
+	if got, want := s.pace.Level0(), s.db.Metrics().Levels[0].TablesCount; got != want {
 		t.Errorf("the pacer counts %d tables on level 0, Pebble has %d", got, want)
+	}
+}
+
+// A compaction that an opening begins may end before the opening does: its
+// tables are then not on level 0 any more, nor are they to be taken off again.
+func TestPacerFollowsLevel0FromTheOpeningOn(t *testing.T) {
+	crowded := vfs.NewMem()
+	log := logrus.New()
+	log.SetOutput(io.Discard)
+	db, err := pebble.Open("state", &pebble.Options{
+		FS: crowded, DisableWAL: true, L0CompactionThreshold: 100, L0StopWritesThreshold: 100,
+		FormatMajorVersion: pebble.FormatValueSeparation, Logger: pebbleLog{log, newGuard(nil)},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for n := range 3 * l0CompactionThreshold {
+		for i := range 20 {
+			if err := db.Set([]byte{areaLogged, byte(i), byte(n)}, make([]byte, 100), pebble.NoSync); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := db.Flush(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for range 20 {
+		fs := vfs.NewMem()
+		if _, err := vfs.Clone(crowded, fs, "state", "state"); err != nil {
+			t.Fatal(err)
+		}
+		s := openMemOn(t, fs)
+		s.Pace()
+		settled(s)
+		if got, want := s.pace.Level0(), s.db.Metrics().Levels[0].TablesCount; got != want {
+			t.Fatalf("the pacer counts %d tables on level 0, Pebble has %d", got, want)
+		}
+	}
+}
+
+// settled waits until no compaction runs.
+func settled(s *Store) {
+	for s.db.Metrics().Compact.NumInProgress > 0 {
+		<-time.After(100 * time.Microsecond)
 	}
 }

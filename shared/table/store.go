@@ -87,7 +87,7 @@ type Store struct {
 	db *pebble.DB
 	*guard
 	pace *pacing.Pacer
-	// level0 is how many tables were on level 0 when it was opened.
+	// level0 is how many tables on level 0 the pacer was told nothing of.
 	level0 int64
 }
 
@@ -103,7 +103,7 @@ func Open(o Options) (*Store, error) {
 	memtable := cmp.Or(o.MemtableBytes, defaultMemtableBytes)
 	pace := pacing.New(int64(memtable/2), hurryLevel0Tables)
 	opts := &pebble.Options{
-		FS: guardedFS{o.FS, g, pace}, ReadOnly: o.ReadOnly, Cache: cache, MaxOpenFiles: maxOpenFiles,
+		FS: guardedFS{o.FS, g, pace, o.ReadOnly}, ReadOnly: o.ReadOnly, Cache: cache, MaxOpenFiles: maxOpenFiles,
 		// The log is the only log: a second one would only be a second fsync.
 		DisableWAL:                  true,
 		FormatMajorVersion:          pebble.FormatValueSeparation,
@@ -131,7 +131,7 @@ func Open(o Options) (*Store, error) {
 	}
 	g.opening.Store(false)
 	s := &Store{db: <-opened, guard: g, pace: pace}
-	s.level0 = s.db.Metrics().Levels[0].TablesCount
+	s.level0 = pace.Untold(func() int64 { return s.db.Metrics().Levels[0].TablesCount })
 	return s, nil
 }
 

@@ -23,14 +23,11 @@ func (r *run) verifyLog() (sound bool, err error) {
 		}
 		return r.ended()
 	})
-	if err != nil {
-		return false, err
-	}
 	for _, f := range found.Faults {
 		r.fault(Fault{Check: CheckLog, Problem: f.Error(), Do: doRestore})
 	}
 	r.sumUpLog(found.Segments)
-	return len(found.Faults) == 0, nil
+	return err == nil && len(found.Faults) == 0, err
 }
 
 // logBytes is the length of all segments.

@@ -118,7 +118,12 @@ func Run(ctx context.Context, o Options) (_ *Report, err error) {
 	if err != nil {
 		return r.report, err
 	}
-	defer func() { err = errors.Join(err, dir.Close()) }()
+	defer func() {
+		if closeErr := dir.Close(); closeErr != nil { // it was not left alone meanwhile
+			r.report.OK, r.report.Complete = false, false
+			err = errors.Join(err, closeErr)
+		}
+	}()
 	r.dir = dir
 	r.report.Instance, r.report.Node = dir.Identity().InstanceID.String(), dir.Identity().NodeID
 	err = r.verify()

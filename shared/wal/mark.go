@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
-	"io"
 
 	"originchain/shared/lsn"
 
@@ -68,13 +67,17 @@ func openMark(fs vfs.FS, path string) (*durableMark, error) {
 
 // readMark returns the newest good slot. A slot that is short or damaged
 // leaves the other; both bad is the same as no mark.
-func readMark(f io.ReaderAt) (sequence uint64, newest markValue, err error) {
+func readMark(f vfs.File) (sequence uint64, newest markValue, err error) {
+	info, err := f.Stat()
+	if err != nil {
+		return 0, markValue{}, err
+	}
 	for slot := range int64(2) {
 		var b [markSlotSize]byte
-		err := readFull(f, b[:], slot*markSlotStride)
-		if errors.Is(err, io.ErrUnexpectedEOF) {
+		if slot*markSlotStride+markSlotSize > info.Size() {
 			continue
-		} else if err != nil {
+		}
+		if err := readFull(f, b[:], slot*markSlotStride); err != nil {
 			return 0, markValue{}, err
 		}
 		if seq, v := decodeMark(b[:]); v.valid && seq >= sequence {

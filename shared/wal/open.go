@@ -153,7 +153,7 @@ func (l *Log) loadMark() (v markValue, err error) {
 		return v, err
 	}
 	if v.valid && v.instance != l.opts.Instance {
-		return v, foreign(path, v.instance, l.opts.Instance)
+		return v, &ForeignError{path, v.instance, l.opts.Instance}
 	}
 	return v, nil
 }

@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"io"
 
 	"originchain/shared/frame"
 	"originchain/shared/lsn"
@@ -228,10 +227,10 @@ func scanBehind(s *lastSegment, from int64, x lsn.LSN, dec *frame.Decoder) (witn
 // that hostile bytes cannot make every offset cost a frame's worth of it.
 func witnessAt(s *lastSegment, offset int64, x lsn.LSN, dec *frame.Decoder) (lsn.LSN, error) {
 	var head [frame.HeaderSize]byte
+	if offset+frame.HeaderSize > s.size {
+		return 0, nil
+	}
 	if err := readFull(s.file, head[:], offset); err != nil {
-		if errors.Is(err, io.ErrUnexpectedEOF) {
-			return 0, nil
-		}
 		return 0, fmt.Errorf("read %s at offset %d: %w", s.path, offset, err)
 	}
 	size, err := frame.Peek(head[:])

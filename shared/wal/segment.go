@@ -117,7 +117,7 @@ func readFooter(src io.ReaderAt, header *frame.SegmentHeader, size int64) (*fram
 func checkSegment(path string, first lsn.LSN, h *frame.SegmentHeader, instance [16]byte, prev *Tail) error {
 	switch {
 	case h.Instance != instance:
-		return foreign(path, h.Instance, instance)
+		return &ForeignError{path, h.Instance, instance}
 	case h.First != first:
 		return corruption(path, 0, "first LSN of the segment", fmt.Sprint(first), fmt.Sprint(h.First))
 	case prev == nil:
@@ -136,8 +136,14 @@ func checkSegment(path string, first lsn.LSN, h *frame.SegmentHeader, instance [
 	return nil
 }
 
-// foreign refuses a file of another instance: it is intact, but not ours.
-func foreign(path string, theirs, ours [16]byte) error {
-	return fmt.Errorf("%s belongs to instance %x, this server is instance %x: "+
-		"point --data-dir at this instance's directory, or restore into a fresh one", path, theirs, ours)
+// ForeignError refuses a file of another instance: it is intact, but not ours.
+type ForeignError struct {
+	Path         string
+	Theirs, Ours [16]byte
+}
+
+// Error implements error.
+func (e *ForeignError) Error() string {
+	return fmt.Sprintf("%s belongs to instance %x, this server is instance %x: "+
+		"point --data-dir at this instance's directory, or restore into a fresh one", e.Path, e.Theirs, e.Ours)
 }

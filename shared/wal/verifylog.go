@@ -1,8 +1,10 @@
 package wal
 
 import (
+	"errors"
 	"fmt"
 
+	"originchain/shared/fault"
 	"originchain/shared/frame"
 	"originchain/shared/lsn"
 
@@ -16,8 +18,9 @@ type LogReport struct {
 	Segments []SegmentReport
 	// Mark is the LSN that the durable mark vouches for.
 	Mark lsn.LSN
-	// Faults are what is wrong, one for a segment at most: behind a bad frame
-	// nothing can be told from garbage.
+	// Faults are what is wrong: each is a *fault.Corruption or a *ForeignError,
+	// one for a segment at most, since behind a bad frame nothing can be told
+	// from garbage.
 	Faults []error
 }
 
@@ -25,56 +28,73 @@ type LogReport struct {
 // name and instance, against the one before it, and the last one against the
 // durable mark. It changes nothing. Every good frame is handed to visit, valid
 // during the call; an error of visit ends the verification.
+//
+// An error is what kept a part from being verified: a disk that cannot be read,
+// a segment of a newer format. What the rest has to say is in the report.
 func VerifyLog(fs vfs.FS, dir string, instance [16]byte, visit func(*frame.Frame) error) (r LogReport, err error) {
-	if r.Mark, err = ReadMark(fs, dir); err != nil {
-		return r, err
-	}
 	names, err := fs.List(dir)
 	if err != nil {
 		return r, fmt.Errorf("list %s: %w", dir, err)
 	}
+	firsts := segmentsIn(names)
+	unverified := r.note(r.readMark(fs, dir, instance, len(firsts) == 0))
 	var stopped error
 	watched := func(f *frame.Frame) error {
 		stopped = visit(f)
 		return stopped
 	}
-	var prev *SegmentReport
-	for _, first := range segmentsIn(names) {
-		path := fs.PathJoin(dir, segmentName(first))
-		one, err := verifySegment(fs, path, watched)
+	var prev *SegmentReport // nil where the segment before says nothing about the next
+	for _, first := range firsts {
+		one, err := verifySegment(fs, fs.PathJoin(dir, segmentName(first)), watched)
 		if stopped != nil {
 			return r, stopped
 		}
 		if err == nil {
-			err = one.joins(first, instance, prev)
+			err = checkSegment(one.Path, first, &one.Header, instance, nil)
+		}
+		before := prev
+		if prev = &one; err != nil {
+			prev = nil
+		} else if before != nil {
+			err = one.Follows(before)
 		}
 		if one.Path != "" {
 			r.Segments = append(r.Segments, one)
 		}
-		if prev = &one; err != nil {
-			r.Faults = append(r.Faults, err)
-			prev = nil // what follows cannot be held against it
-		}
+		unverified = errors.Join(unverified, r.note(err))
 	}
-	switch {
-	case prev != nil:
-		if err := prev.Reaches(r.Mark); err != nil {
-			r.Faults = append(r.Faults, err)
-		}
-	case len(r.Faults) == 0 && r.Mark > 0:
-		r.Faults = append(r.Faults, corruption(dir, 0, "last LSN of the log", fmt.Sprintf("%d or later, which was durable", r.Mark), "no segment"))
+	if prev != nil {
+		unverified = errors.Join(unverified, r.note(prev.Reaches(r.Mark)))
 	}
-	return r, nil
+	return r, unverified
 }
 
-// joins holds a segment against its name, the instance and the one before it.
-func (r *SegmentReport) joins(first lsn.LSN, instance [16]byte, prev *SegmentReport) error {
-	if prev != nil {
-		if err := r.Follows(prev); err != nil {
-			return err
-		}
+// note adds err to the faults if it is one, and gives it back if not.
+func (r *LogReport) note(err error) error {
+	var damaged *fault.Corruption
+	var foreign *ForeignError
+	if errors.As(err, &damaged) || errors.As(err, &foreign) {
+		r.Faults = append(r.Faults, err)
+		return nil
 	}
-	return checkSegment(r.Path, first, &r.Header, instance, nil)
+	return err
+}
+
+// readMark reads the durable mark; a log without a segment must not have one
+// that vouches for a frame.
+func (r *LogReport) readMark(fs vfs.FS, dir string, instance [16]byte, empty bool) error {
+	path := fs.PathJoin(dir, markName)
+	v, err := readMarkFile(fs, path)
+	switch {
+	case err != nil:
+		return err
+	case v.valid && v.instance != instance:
+		return &ForeignError{path, v.instance, instance}
+	}
+	if r.Mark = v.durable; empty && r.Mark > 0 {
+		return corruption(dir, 0, "last LSN of the log", fmt.Sprintf("%d or later, which was durable", r.Mark), "no segment")
+	}
+	return nil
 }
 
 // Reaches holds the newest segment of a log against the durable mark.

@@ -5,7 +5,9 @@ import (
 
 	"originchain/shared/datadir"
 	"originchain/shared/fault"
+	"originchain/shared/frame"
 	"originchain/shared/recover"
+	"originchain/shared/wal"
 )
 
 // The exit codes. A supervisor may restart on ExitFailure and ExitDisk; the
@@ -55,6 +57,8 @@ func exitCode(err error) int {
 	var chosen *coded
 	var corrupt *fault.Corruption
 	var mismatch *recover.MismatchError
+	var foreign *wal.ForeignError
+	var newer *frame.NewerError
 	switch {
 	case err == nil:
 		return ExitOK
@@ -62,7 +66,8 @@ func exitCode(err error) int {
 		return chosen.code
 	case errors.Is(err, datadir.ErrLocked):
 		return ExitLocked
-	case errors.As(err, &corrupt), errors.As(err, &mismatch), errors.Is(err, datadir.ErrForeign), errors.Is(err, datadir.ErrNewer):
+	case errors.As(err, &corrupt), errors.As(err, &mismatch),
+		errors.Is(err, datadir.ErrForeign), errors.As(err, &foreign), errors.Is(err, datadir.ErrNewer), errors.As(err, &newer):
 		return ExitRefused
 	}
 	return ExitFailure

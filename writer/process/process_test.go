@@ -23,9 +23,11 @@ import (
 
 	"originchain/shared/datadir"
 	"originchain/shared/fault"
+	"originchain/shared/frame"
 	"originchain/shared/httpx"
 	"originchain/shared/recover"
 	"originchain/shared/tenant"
+	"originchain/shared/wal"
 	"originchain/writer/config"
 )
 
@@ -268,12 +270,14 @@ func TestANodeThatDoesNotOpen(t *testing.T) {
 		err  error
 		code int
 	}{
-		"corrupt":  {&fault.Corruption{File: "0001.log", What: "checksum", Remedy: "restore it"}, ExitRefused},
-		"mismatch": {&recover.MismatchError{What: "digest"}, ExitRefused},
-		"foreign":  {fmt.Errorf("%w: x", datadir.ErrForeign), ExitRefused},
-		"newer":    {fmt.Errorf("%w: x", datadir.ErrNewer), ExitRefused},
-		"locked":   {fmt.Errorf("%w: x", datadir.ErrLocked), ExitLocked},
-		"other":    {errors.New("read-only file system"), ExitFailure},
+		"corrupt":           {&fault.Corruption{File: "0001.log", What: "checksum", Remedy: "restore it"}, ExitRefused},
+		"mismatch":          {&recover.MismatchError{What: "digest"}, ExitRefused},
+		"foreign":           {fmt.Errorf("%w: x", datadir.ErrForeign), ExitRefused},
+		"newer":             {fmt.Errorf("%w: x", datadir.ErrNewer), ExitRefused},
+		"a foreign segment": {fmt.Errorf("x: %w", &wal.ForeignError{Path: "0001.log"}), ExitRefused},
+		"a newer segment":   {fmt.Errorf("x: %w", &frame.NewerError{What: "frame version"}), ExitRefused},
+		"locked":            {fmt.Errorf("%w: x", datadir.ErrLocked), ExitLocked},
+		"other":             {errors.New("read-only file system"), ExitFailure},
 	} {
 		f := newFake()
 		<-f.proceed
