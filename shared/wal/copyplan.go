@@ -123,7 +123,7 @@ func planHeader(c *Chunk, s *segment) (int64, error) {
 		return 0, badChunk(err)
 	}
 	if header.Instance != s.header.Instance {
-		return 0, badChunk(foreign(s.path, header.Instance, s.header.Instance))
+		return 0, badChunk(&ForeignError{s.path, header.Instance, s.header.Instance})
 	}
 	if header != s.header {
 		return 0, fmt.Errorf("the segment has another header: %w", ErrFork)
