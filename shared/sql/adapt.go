@@ -5,9 +5,11 @@ import (
 )
 
 // adapt changes a tree that is about to be bound where the planner would bind it
-// wrongly: it puts bitsName around the operands of the bit operators, and writes
-// out and marks the windows of window functions. It changes nothing where that was
-// done before: the trees of check constraints are bound by several goroutines.
+// wrongly: it puts bitsName around the operands of the bit operators, writes out
+// and marks the windows of window functions, tells apart aggregates that differ in
+// letter case, and puts the arguments of GROUP_CONCAT together. It changes nothing
+// where that was done before: the trees of check constraints are bound by several
+// goroutines.
 func adapt(nodes ...ast.SQLNode) {
 	a := &adapter{marker: windowMarker{windows: map[string]int{}}}
 	a.walk(nodes...)
@@ -44,6 +46,16 @@ func (a *adapter) visit(n ast.SQLNode) (bool, error) {
 		if n.With != nil {
 			a.walk(n.With)
 		}
+	case *ast.FuncExpr:
+		if n.IsAggregate() && n.Over == nil && len(n.Exprs) > 0 {
+			n.Exprs = casedArguments(n, n.Exprs)
+		}
+	case *ast.GroupConcatExpr:
+		// The planner takes the first of its arguments alone.
+		if len(n.Exprs) > 1 {
+			n.Exprs = ast.SelectExprs{&ast.AliasedExpr{Expr: &ast.FuncExpr{Name: ast.NewColIdent("concat"), Exprs: n.Exprs}}}
+		}
+		n.Exprs = casedArguments(n, n.Exprs)
 	case *ast.Select:
 		a.marker.mark(n)
 		for _, w := range n.Window {

@@ -60,6 +60,8 @@ func (p provider) Function(ctx *gms.Context, name string) (gms.Function, bool) {
 		return bitsFunction(), true
 	case termName:
 		return termFunction(), true
+	case casedName:
+		return casedFunction(), true
 	}
 	if statementOf(ctx).pure && !pureFunction(name) {
 		return refuse(name, "its result is not the same at every time and place; a check constraint uses deterministic functions alone"), true
