@@ -99,7 +99,6 @@ type Engine struct {
 	visible      atomic.Uint64 // LSN
 	handed       atomic.Int64  // groups that the publisher has and has not published
 	pendingBytes atomic.Int64
-	lag          fsyncLag
 	failure      atomic.Pointer[failure]
 	failed       chan struct{}
 	closing      sync.RWMutex // held by Commit while it hands over; Close takes it to stop new ones
