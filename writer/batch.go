@@ -217,7 +217,7 @@ func (b *batch) commitRuns(ctx context.Context, runs []*run, last bool) error {
 	began := time.Now()
 	next := b.progress
 	bad := next.accepted
-	out, err := b.s.engine.Commit(ctx, engine.Proposal{Tenant: b.c.Identity.Tenant, Build: func(bl *rows.Builder) error {
+	out, err := b.s.engine.Commit(ctx, engine.Proposal{Tenant: b.c.Identity.Tenant, Long: true, Build: func(bl *rows.Builder) error {
 		next = b.progress
 		next.chunks++
 		for _, r := range runs {

@@ -20,21 +20,13 @@ type entryQueue struct {
 	bytes   int       // of their bodies
 	// released says that the sequencer has nothing left to decide for now.
 	released bool
-	// overdue releases what is held back when the sequencer is at one decision for
-	// too long to do it; armed says that it is going to.
-	overdue *time.Timer
-	armed   bool
-	closed  bool
+	closed   bool
 	// lag is how long what is decided has waited to be durable, here and in the
 	// appender's hands.
 	lag fsyncLag
 }
 
-func (q *entryQueue) init() {
-	q.ready = sync.NewCond(&q.mu)
-	q.overdue = time.AfterFunc(time.Hour, q.releaseOverdue)
-	q.overdue.Stop()
-}
+func (q *entryQueue) init() { q.ready = sync.NewCond(&q.mu) }
 
 func (q *entryQueue) push(e *entryRef) {
 	q.mu.Lock()
@@ -54,41 +46,25 @@ func (q *entryQueue) push(e *entryRef) {
 	}
 }
 
-// maxHold bounds how long a decided frame waits for others to be decided.
+// maxHold bounds how long a decided frame waits for others to be decided; what
+// the sequencer has in hand when it is over is waited for, unless it is Long.
 const maxHold = 500 * time.Microsecond
 
 // aged says that the oldest frame was held back long enough. The caller holds mu.
 func (q *entryQueue) aged() bool { return len(q.entries) > 0 && time.Since(q.since) > maxHold }
 
-// hold releases what was held back long enough, however much there is still to
-// decide: proposals that end without a frame add nothing to a group. What is
-// younger is released in time even if the next decision takes long. That is the
-// only timer, and none is set for a commit that has nothing behind it.
-func (q *entryQueue) hold() {
+// releaseAged releases what was held back long enough, however much there is
+// still to decide: proposals that end without a frame add nothing to a group.
+func (q *entryQueue) releaseAged() {
 	q.mu.Lock()
-	held := !q.released && len(q.entries) > 0
-	due := held && q.aged()
+	due := !q.released && q.aged()
 	if due {
 		q.released = true
-	} else if held && !q.armed {
-		q.armed = true
-		q.overdue.Reset(maxHold - time.Since(q.since))
 	}
 	q.mu.Unlock()
 	if due {
 		q.ready.Signal()
 	}
-}
-
-// releaseOverdue is the timer's. It may come late, when other frames wait: to
-// release those early costs a group, no more.
-func (q *entryQueue) releaseOverdue() {
-	q.mu.Lock()
-	if q.armed {
-		q.armed, q.released = false, true
-	}
-	q.mu.Unlock()
-	q.ready.Signal()
 }
 
 // release lets the appender have what is there: no more is about to come.
@@ -129,10 +105,6 @@ func (q *entryQueue) take(into []*entryRef) (group []*entryRef, ok bool) {
 		n++
 	}
 	q.bytes -= bytes
-	if q.armed {
-		q.armed = false
-		q.overdue.Stop()
-	}
 	group = append(into[:0], q.entries[:n]...)
 	q.entries = slices.Delete(q.entries, 0, n)
 	q.since = time.Now() // of the rest, which is to go at once anyway

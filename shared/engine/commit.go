@@ -19,6 +19,9 @@ type Proposal struct {
 	// everything waits for: it must be short and must not block. An error, or
 	// no operation, means no frame.
 	Build func(b *rows.Builder) error
+	// Long says that Build may take longer than an fsync: what was decided before
+	// is not held back for it.
+	Long bool
 	// Idem, if set, answers a repeated request with the first answer.
 	Idem *Idempotency
 }

@@ -19,7 +19,7 @@ const indexFillRows = 1000
 
 // CreateTable registers a manifest; created is false when it was there.
 func (e *Engine) CreateTable(ctx context.Context, tenant ulid.ULID, manifest []byte) (created bool, pos lsn.Pos, err error) {
-	out, err := e.Commit(ctx, Proposal{Tenant: tenant, Build: func(b *rows.Builder) (err error) {
+	out, err := e.Commit(ctx, Proposal{Tenant: tenant, Long: true, Build: func(b *rows.Builder) (err error) {
 		_, created, err = b.CreateTable(tenant, manifest)
 		return err
 	}})
@@ -28,7 +28,7 @@ func (e *Engine) CreateTable(ctx context.Context, tenant ulid.ULID, manifest []b
 
 // DropTable removes a table, its rows and its indexes in one frame.
 func (e *Engine) DropTable(ctx context.Context, tenant ulid.ULID, name string) (lsn.Pos, error) {
-	out, err := e.Commit(ctx, Proposal{Tenant: tenant, Build: func(b *rows.Builder) error {
+	out, err := e.Commit(ctx, Proposal{Tenant: tenant, Long: true, Build: func(b *rows.Builder) error {
 		return b.DropTable(tenant, name)
 	}})
 	return out.Pos, err
@@ -36,7 +36,7 @@ func (e *Engine) DropTable(ctx context.Context, tenant ulid.ULID, name string) (
 
 // DropIndex removes an index that CreateIndex made.
 func (e *Engine) DropIndex(ctx context.Context, tenant ulid.ULID, name, index string) (lsn.Pos, error) {
-	out, err := e.Commit(ctx, Proposal{Tenant: tenant, Build: func(b *rows.Builder) error {
+	out, err := e.Commit(ctx, Proposal{Tenant: tenant, Long: true, Build: func(b *rows.Builder) error {
 		return b.DropIndex(tenant, name, index)
 	}})
 	return out.Pos, err
@@ -49,7 +49,7 @@ func (e *Engine) CreateIndex(ctx context.Context, tenant ulid.ULID, name string,
 	var t *table.Table
 	// Not the caller's context: of an announcement whose caller left nobody
 	// would know, and writers would maintain the index for ever.
-	_, err = e.Commit(context.WithoutCancel(ctx), Proposal{Tenant: tenant, Build: func(b *rows.Builder) (err error) {
+	_, err = e.Commit(context.WithoutCancel(ctx), Proposal{Tenant: tenant, Long: true, Build: func(b *rows.Builder) (err error) {
 		t, err = b.CreateIndex(tenant, name, ix)
 		return err
 	}})
@@ -68,12 +68,12 @@ func (e *Engine) buildIndex(ctx context.Context, t *table.Table, ix schema.Index
 	rowsIndexed, err = e.fillIndex(ctx, t, ix)
 	if err == nil {
 		var out Outcome
-		out, err = e.Commit(ctx, Proposal{Tenant: t.Tenant, Build: func(b *rows.Builder) error { return b.FinishIndex(t, ix.Name) }})
+		out, err = e.Commit(ctx, Proposal{Tenant: t.Tenant, Long: true, Build: func(b *rows.Builder) error { return b.FinishIndex(t, ix.Name) }})
 		pos = out.Pos
 	}
 	if err != nil {
 		half := unfinishedIndex{t, ix}
-		_, derr := e.Commit(context.WithoutCancel(ctx), Proposal{Tenant: t.Tenant, Build: half.drop})
+		_, derr := e.Commit(context.WithoutCancel(ctx), Proposal{Tenant: t.Tenant, Long: true, Build: half.drop})
 		return 0, lsn.Pos{}, errors.Join(err, derr)
 	}
 	return rowsIndexed, pos, nil
@@ -114,7 +114,7 @@ func nextKeys(scan *table.RowScan) [][]byte {
 }
 
 func (e *Engine) fillRows(ctx context.Context, t *table.Table, ix schema.Index, keys [][]byte) error {
-	_, err := e.Commit(ctx, Proposal{Tenant: t.Tenant, Build: func(b *rows.Builder) error {
+	_, err := e.Commit(ctx, Proposal{Tenant: t.Tenant, Long: true, Build: func(b *rows.Builder) error {
 		return b.FillIndex(t, ix, keys)
 	}})
 	return err
@@ -154,7 +154,7 @@ func (e *Engine) unfinishedIndexes() (found []unfinishedIndex, err error) {
 func (e *Engine) dropIndexes(ctx context.Context, unfinished []unfinishedIndex) {
 	for _, u := range unfinished {
 		log := e.deps.Log.WithField("tenant", u.table.Tenant.String()).WithField("table", u.table.Table.ID).WithField("index", u.index.Name)
-		_, err := e.Commit(ctx, Proposal{Tenant: u.table.Tenant, Build: u.drop})
+		_, err := e.Commit(ctx, Proposal{Tenant: u.table.Tenant, Long: true, Build: u.drop})
 		switch {
 		case err == nil:
 			log.Warn("dropped an index whose build did not finish")

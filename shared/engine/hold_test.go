@@ -18,8 +18,8 @@ import (
 func TestQueueHoldsNothingBackForLong(t *testing.T) {
 	for name, next := range map[string]func(*entryQueue){
 		"a frame follows":    func(q *entryQueue) { q.push(&entryRef{Entry: wal.Entry{Body: []byte{1}}}) },
-		"no frame follows":   (*entryQueue).hold,
-		"it is released too": func(q *entryQueue) { q.hold(); q.release() },
+		"no frame follows":   (*entryQueue).releaseAged,
+		"it is released too": func(q *entryQueue) { q.releaseAged(); q.release() },
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			var q entryQueue
@@ -43,33 +43,6 @@ func TestQueueHoldsNothingBackForLong(t *testing.T) {
 			q.close()
 		})
 	}
-}
-
-// One decision that takes long holds nothing back either: what was decided
-// before it goes in time.
-func TestQueueReleasesWhatOneLongDecisionHolds(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		var q entryQueue
-		q.init()
-		took := make(chan int, 1)
-		go func() {
-			group, _ := q.take(nil)
-			took <- len(group)
-		}()
-		q.push(&entryRef{Entry: wal.Entry{Body: []byte{1}}})
-		q.hold()
-		<-time.After(maxHold - time.Microsecond)
-		synctest.Wait()
-		if len(took) > 0 {
-			t.Error("a young frame went")
-		}
-		<-time.After(2 * time.Microsecond)
-		synctest.Wait()
-		if len(took) == 0 {
-			t.Error("an old frame waits for a decision")
-		}
-		q.close()
-	})
 }
 
 // The lag of the log counts from the decision of the oldest frame, held back or
@@ -151,5 +124,47 @@ func TestACommitIsAnsweredWhileTheSequencerIsBusy(t *testing.T) {
 	if got := <-first; got == busy {
 		t.Errorf("the commit was answered after all %d proposals behind it", busy)
 	}
+	others.Wait()
+}
+
+// One decision that takes long, and says so, holds nothing up: what was decided
+// before it is answered meanwhile.
+func TestACommitIsAnsweredWhileALongOneIsDecided(t *testing.T) {
+	n := start(t, simdisk.New())
+	defer n.mustClose()
+	n.create()
+	row := n.prepare(1, "first")
+	deciding, queued, answered := make(chan struct{}), make(chan struct{}), make(chan struct{})
+	var others sync.WaitGroup
+	others.Go(func() {
+		defer close(answered)
+		_, err := n.Commit(t.Context(), Proposal{Tenant: tenant, Build: func(b *rows.Builder) error {
+			close(deciding)
+			<-queued
+			_, err := b.Put(row, rows.Absent())
+			return err
+		}})
+		if err != nil {
+			t.Error(err)
+		}
+	})
+	<-deciding
+	others.Go(func() {
+		_, err := n.Commit(t.Context(), Proposal{Tenant: tenant, Long: true, Build: func(*rows.Builder) error {
+			select {
+			case <-answered:
+			case <-time.After(10 * time.Second):
+				t.Error("the commit before it waits for the long one")
+			}
+			return nil
+		}})
+		if err != nil {
+			t.Error(err)
+		}
+	})
+	for len(n.proposals) < 1 {
+		runtime.Gosched()
+	}
+	close(queued)
 	others.Wait()
 }

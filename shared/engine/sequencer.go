@@ -89,9 +89,12 @@ func (s *sequencer) init(e *Engine, tail wal.Tail) (err error) {
 func (e *Engine) sequence() {
 	defer e.queue.close()
 	for w := range e.proposals {
+		if w.Long {
+			e.queue.release()
+		}
 		e.seq.decide(w)
 		if len(e.proposals) > 0 {
-			e.queue.hold()
+			e.queue.releaseAged()
 			continue
 		}
 		runtime.Gosched()

@@ -33,6 +33,10 @@ type Tx struct {
 	closed  bool
 }
 
+// manyRows is from how many rows on a proposal counts as Long: they take about as
+// much time as an fsync.
+const manyRows = 64
+
 // step is one row change, to be repeated against the newest state at commit.
 type step struct {
 	put    *rows.Prepared // nil: a delete of key from table
@@ -191,7 +195,7 @@ func (t *Tx) Commit(ctx context.Context, idem *Idempotency) (lsn.Pos, error) {
 	if idem != nil {
 		ctx = context.WithoutCancel(ctx)
 	}
-	out, err := t.e.Commit(ctx, Proposal{Tenant: t.tenant, Build: t.replay, Idem: idem})
+	out, err := t.e.Commit(ctx, Proposal{Tenant: t.tenant, Build: t.replay, Long: len(t.steps)+len(t.touched) > manyRows, Idem: idem})
 	return out.Pos, err
 }
 

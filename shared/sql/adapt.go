@@ -5,16 +5,24 @@ import (
 )
 
 // adapt changes a tree that is about to be bound where the planner would bind it
-// wrongly: it puts bitsName around the operands of the bit operators, and gives
-// windows without any clause one that says the same. It changes nothing where
-// that was done before: the trees of check constraints are bound by several
+// wrongly: it puts bitsName around the operands of the bit operators, writes out
+// and marks the windows of window functions, tells apart aggregates that differ in
+// letter case, and puts the arguments of GROUP_CONCAT together. It changes nothing
+// where that was done before: the trees of check constraints are bound by several
 // goroutines.
 func adapt(nodes ...ast.SQLNode) {
-	// The visitor returns no error, so neither does the walk.
-	_ = ast.Walk(visitToAdapt, nodes...)
+	a := &adapter{marker: windowMarker{windows: map[string]int{}}}
+	a.walk(nodes...)
 }
 
-func visitToAdapt(n ast.SQLNode) (bool, error) {
+type adapter struct{ marker windowMarker }
+
+func (a *adapter) walk(nodes ...ast.SQLNode) {
+	// The visitor returns no error, so neither does the walk.
+	_ = ast.Walk(a.visit, nodes...)
+}
+
+func (a *adapter) visit(n ast.SQLNode) (bool, error) {
 	switch n := n.(type) {
 	case *ast.BinaryExpr:
 		switch n.Operator {
@@ -34,32 +42,25 @@ func visitToAdapt(n ast.SQLNode) (bool, error) {
 		}
 	case *ast.SetOp:
 		// The parser's walk passes these by.
-		adapt(n.OrderBy, n.Limit)
+		a.walk(n.OrderBy, n.Limit)
 		if n.With != nil {
-			adapt(n.With)
-		}
-	case *ast.Select:
-		for _, w := range n.Window {
-			adaptWindow(w)
-			adapt(w)
+			a.walk(n.With)
 		}
 	case *ast.FuncExpr:
-		if n.Over != nil {
-			adaptWindow((*ast.WindowDef)(n.Over))
+		if n.IsAggregate() && n.Over == nil && len(n.Exprs) > 0 {
+			n.Exprs = casedArguments(n, n.Exprs)
+		}
+	case *ast.GroupConcatExpr:
+		// The planner takes the first of its arguments alone.
+		if len(n.Exprs) > 1 {
+			n.Exprs = ast.SelectExprs{&ast.AliasedExpr{Expr: &ast.FuncExpr{Name: ast.NewColIdent("concat"), Exprs: n.Exprs}}}
+		}
+		n.Exprs = casedArguments(n, n.Exprs)
+	case *ast.Select:
+		a.marker.mark(n)
+		for _, w := range n.Window {
+			a.walk(w)
 		}
 	}
 	return true, nil
-}
-
-// adaptWindow makes OVER () a window over one partition by a constant: the
-// planner's LAG, LEAD, FIRST_VALUE and LAST_VALUE fail over a window of nothing.
-// It names one that refers to another, which the planner would otherwise keep
-// under no name, and take for what every OVER () behind it refers to.
-func adaptWindow(w *ast.WindowDef) {
-	switch {
-	case !w.NameRef.IsEmpty() && w.Name.IsEmpty():
-		w.Name = ast.NewColIdent("=over")
-	case w.NameRef.IsEmpty() && len(w.PartitionBy) == 0 && len(w.OrderBy) == 0:
-		w.PartitionBy = ast.Exprs{ast.NewIntVal([]byte("1"))}
-	}
 }

@@ -81,3 +81,28 @@ func TestSQLiteAgreesOnBytes(t *testing.T) {
 		o.compare(q, false)
 	}
 }
+
+// TestLetterCaseTellsAggregatesApart: two that differ in it alone are two.
+func TestLetterCaseTellsAggregatesApart(t *testing.T) {
+	f := newFixture(t, `CREATE TABLE t.c (id BIGINT PRIMARY KEY, k BIGINT, s TEXT)`, `INSERT INTO t.c VALUES (1,1,'A'),(2,1,'a'),(3,2,'a'),(4,2,NULL)`)
+	for _, c := range []struct {
+		sql    string
+		params []any
+		want   string
+	}{
+		{sql: `SELECT SUM(s = 'A') AS a, SUM(s = 'a') AS b, SUM(s = 'A') + 10 AS c FROM t.c`, want: `[{"a":1,"b":2,"c":11}]`},
+		{sql: `SELECT SUM(s = ?) AS a, SUM(s = ?) AS b FROM t.c`, params: []any{"A", "a"}, want: `[{"a":1,"b":2}]`},
+		{sql: `SELECT k, COUNT(CASE s WHEN 'A' THEN 1 END) AS a, COUNT(CASE s WHEN 'a' THEN 1 END) AS b FROM t.c GROUP BY k ORDER BY k`, want: `[{"k":1,"a":1,"b":1},{"k":2,"a":0,"b":1}]`},
+		{sql: `SELECT k FROM t.c GROUP BY k HAVING SUM(s = 'a') > 0 AND SUM(s = 'A') = 0`, want: `[{"k":2}]`},
+		{sql: `SELECT k, SUM(s = 'A') AS n FROM t.c GROUP BY k HAVING SUM(s = 'A') < 1 ORDER BY SUM(s = 'A'), SUM(s = 'a')`, want: `[{"k":2,"n":0}]`},
+		{sql: `SELECT GROUP_CONCAT(s SEPARATOR 'X') AS a, GROUP_CONCAT(s SEPARATOR 'x') AS b, GROUP_CONCAT(DISTINCT s ORDER BY s = 'A', id) AS c, GROUP_CONCAT(DISTINCT s ORDER BY s = 'a', id) AS d FROM t.c`,
+			want: `[{"a":"AXaXa","b":"Axaxa","c":"a,A","d":"A,a"}]`},
+		{sql: `SELECT MIN(CONCAT(s, 'Z')), min(CONCAT(s, 'z')) FROM t.c`, want: `[{"MIN(CONCAT(s, 'Z'))":"AZ","min(CONCAT(s, 'z'))":"Az"}]`},
+		{sql: `SELECT COUNT(DISTINCT CONCAT(s, 'Q'), k) AS a, JSON_OBJECTAGG(CONCAT(id, 'K'), k) AS b FROM t.c WHERE id < 3`, want: `[{"a":2,"b":{"1K":1,"2K":1}}]`},
+		{sql: `SELECT GROUP_CONCAT(id, '=', s ORDER BY id) AS a, GROUP_CONCAT(DISTINCT k, k) AS b FROM t.c`, want: `[{"a":"1=A,2=a,3=a","b":"11,22"}]`},
+	} {
+		if got := f.rows(c.sql, c.params...); got != c.want {
+			t.Errorf("%s\n got %s\nwant %s", c.sql, got, c.want)
+		}
+	}
+}

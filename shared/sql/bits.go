@@ -19,10 +19,7 @@ import (
 // That is decided when a statement is bound, hence before that, in its tree.
 const bitsName = "=bits"
 
-func isBits(e ast.Expr) bool {
-	f, ok := e.(*ast.FuncExpr)
-	return ok && f.Name.String() == bitsName
-}
+func isBits(e ast.Expr) bool { return isCall(e, bitsName) }
 
 func bitsOf(e ast.Expr) ast.Expr {
 	return &ast.FuncExpr{Name: ast.NewColIdent(bitsName), Exprs: ast.SelectExprs{&ast.AliasedExpr{Expr: e}}}

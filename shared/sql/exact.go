@@ -34,7 +34,8 @@ func exactIntegers(e gms.Expression) (gms.Expression, transform.TreeIdentity, er
 }
 
 // exactSum makes SUM of whole numbers add them as decimals: the planner adds
-// doubles, which are not exact above 2^53. Sums over a window stay doubles.
+// doubles, which are not exact above 2^53. Those over a window have terms that are
+// decimals.
 func exactSum(e gms.Expression) (gms.Expression, transform.TreeIdentity, error) {
 	sum, ok := e.(*aggregation.Sum)
 	if !ok || sum.Window() != nil || !whole(sum.Child) {
@@ -94,6 +95,23 @@ func (b *wholeSumBuffer) Eval(ctx *gms.Context) (any, error) {
 		return n.Int64(), nil
 	}
 	return sum, nil
+}
+
+// termName is the function around the argument of SUM over a window, which has the
+// type of its argument: as the sum of booleans would have one digit.
+const termName = "=term"
+
+// termFunction makes whole numbers decimals, and what is no number a double.
+func termFunction() gms.Function {
+	return gms.Function1{Name: termName, Fn: func(e gms.Expression) gms.Expression {
+		switch {
+		case whole(e):
+			return expression.NewConvertWithLengthAndScale(e, expression.ConvertToDecimal, types.DecimalTypeMaxPrecision, 0)
+		case !types.IsNumber(e.Type()):
+			return expression.NewConvert(e, expression.ConvertToDouble)
+		}
+		return e
+	}}
 }
 
 func whole(e gms.Expression) bool {

@@ -26,9 +26,6 @@ func (x *executor) Build(ctx *gms.Context, n gms.Node, row gms.Row) (gms.RowIter
 		st.building = nil
 		return nil, nil
 	}
-	if g, ok := n.(*givenRows); ok {
-		return g.iter, nil
-	}
 	if !isPointer(n) {
 		return nil, nil
 	}

@@ -55,14 +55,22 @@ func pureFunction(name string) bool {
 // looks at its own functions, wherever in a statement the call stands.
 func (p provider) Function(ctx *gms.Context, name string) (gms.Function, bool) {
 	name = strings.ToLower(name)
-	if name == bitsName {
+	switch name {
+	case bitsName:
 		return bitsFunction(), true
+	case termName:
+		return termFunction(), true
+	case casedName:
+		return casedFunction(), true
 	}
 	if statementOf(ctx).pure && !pureFunction(name) {
 		return refuse(name, "its result is not the same at every time and place; a check constraint uses deterministic functions alone"), true
 	}
 	if why, refused := refusedFunction(name); refused {
 		return refuse(name, why), true
+	}
+	if f, ok := placedFunction(name); ok {
+		return f, true
 	}
 	return boundedFunction(p.builtIn, name)
 }

@@ -11,8 +11,6 @@ import (
 
 	gms "github.com/dolthub/go-mysql-server/sql"
 	"github.com/dolthub/go-mysql-server/sql/expression"
-	"github.com/dolthub/go-mysql-server/sql/expression/function/aggregation"
-	"github.com/dolthub/go-mysql-server/sql/transform"
 	"github.com/dolthub/go-mysql-server/sql/types"
 	"github.com/oklog/ulid/v2"
 
@@ -92,6 +90,19 @@ func (c *counted) Children() []gms.Expression { return nil }
 
 func (c *counted) WithChildren(...gms.Expression) (gms.Expression, error) { return c, nil }
 
+// countedBuffer counts the rows that an aggregate is given.
+type countedBuffer struct {
+	gms.AggregationBuffer
+	n *int
+}
+
+func (c countedBuffer) Update(*gms.Context, gms.Row) error {
+	*c.n++
+	return nil
+}
+
+func (countedBuffer) Dispose() {}
+
 // TestWindowFunctionsStop: those that look at a whole frame for every row, and
 // the comparisons of a sort, give up soon after the context has ended.
 func TestWindowFunctionsStop(t *testing.T) {
@@ -100,25 +111,23 @@ func TestWindowFunctionsStop(t *testing.T) {
 	gctx := gms.NewContext(ctx)
 	n := 0
 	arg := &counted{expression.NewGetField(0, types.Int64, "x", true), &n}
-	rows := make(gms.WindowBuffer, 100*stopEvery)
-	for i := range rows {
-		rows[i] = gms.Row{int64(i)}
+	var rows []gms.Row
+	for i := range 100 * stopEvery {
+		rows = append(rows, gms.Row{int64(i)})
 	}
-	for _, e := range []gms.Expression{aggregation.NewMax(arg), aggregation.NewMin(arg), aggregation.NewBitAnd(arg), aggregation.NewBitOr(arg), aggregation.NewBitXor(arg), aggregation.NewJsonArray(arg)} {
-		made, _, err := transform.Expr(e.(gms.WindowAdaptableExpression).WithWindow(&gms.WindowDefinition{}), stoppableWindow)
-		if err != nil {
-			t.Fatal(err)
-		}
-		f, err := made.(gms.WindowAggregation).NewWindowFunction()
-		if err != nil {
-			t.Fatal(err)
-		}
-		n = 0
-		f.Compute(gctx, gms.WindowInterval{Start: 0, End: len(rows)}, rows)
-		f.Compute(gctx, gms.WindowInterval{Start: 0, End: len(rows)}, rows)
-		if n == 0 || n > 2*stopEvery {
-			t.Errorf("%s: %d evaluations after the end of the context", e, n)
-		}
+	w := &windowRows{rows: rows, st: &statement{budget: 1 << 30}}
+	if _, err := w.values(gctx, arg); !errors.Is(err, context.Canceled) || n > 2*stopEvery {
+		t.Errorf("arguments: %d evaluations, %v", n, err)
+	}
+	n = 0
+	r := &running{w: w, values: make([]any, len(rows)), rows: make([]int, len(rows)), begin: func() (gms.AggregationBuffer, error) { return countedBuffer{n: &n}, nil }}
+	if _, err := r.over(gctx, places{0, len(rows)}); !errors.Is(err, context.Canceled) || n > 2*stopEvery {
+		t.Errorf("a frame: %d rows, %v", n, err)
+	}
+	order := &windowOrder{w: w, ctx: gctx, keys: []windowKey{{values: make([]any, len(rows)), typ: types.Int64}}}
+	order.runs(make([]int, len(rows)), places{0, len(rows)}, 0, 1)
+	if !errors.Is(order.err, context.Canceled) || w.turned > 6*stopEvery {
+		t.Errorf("an order: %d comparisons, %v", w.turned, order.err)
 	}
 	n = 0
 	s := sortHeap{}

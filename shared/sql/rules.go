@@ -24,6 +24,7 @@ func addRules(a *analyzer.Analyzer) error {
 		{"applyDefaultSelectLimit", onExpressions(exactIntegers, false)},
 		{"applyDefaultSelectLimit", onExpressions(exactSum, false)},
 		{"applyDefaultSelectLimit", onExpressions(ownDistinct, false)},
+		{"applyDefaultSelectLimit", onNodes(exactSets)},
 		{"replaceCountStar", onExpressions(countOfNull, false)},
 		{"simplifyFilters", onExpressions(wholeLike, true)},
 		{"unnestExistsSubqueries", onExpressions(keepNotExists, true)},
@@ -72,6 +73,13 @@ func setOrdered(ordered bool) analyzer.RuleFunc {
 	return func(ctx *gms.Context, _ *analyzer.Analyzer, n gms.Node, _ *plan.Scope, _ analyzer.RuleSelector, _ *gms.QueryFlags) (gms.Node, transform.TreeIdentity, error) {
 		statementOf(ctx).ordered = ordered
 		return n, transform.SameTree, nil
+	}
+}
+
+// onNodes applies a change to every node of a plan.
+func onNodes(apply transform.NodeFunc) analyzer.RuleFunc {
+	return func(_ *gms.Context, _ *analyzer.Analyzer, n gms.Node, _ *plan.Scope, _ analyzer.RuleSelector, _ *gms.QueryFlags) (gms.Node, transform.TreeIdentity, error) {
+		return transform.NodeWithOpaque(n, apply)
 	}
 }
 

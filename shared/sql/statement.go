@@ -123,13 +123,25 @@ type checker struct {
 func (c *checker) visit(n ast.SQLNode) (bool, error) {
 	switch n := n.(type) {
 	case *ast.Select:
-		return true, checkSelect(n)
+		if err := checkSelect(n); err != nil {
+			return false, err
+		}
+		// The parser's walk passes these by.
+		for _, w := range n.Window {
+			if err := ast.Walk(c.visit, w); err != nil {
+				return false, err
+			}
+		}
+		return true, nil
 	case *ast.SetOp:
 		if n.Into != nil {
 			return false, errInto()
 		}
 		// The parser's walk passes these by.
 		if err := ast.Walk(c.visit, n.OrderBy, n.Limit); err != nil {
+			return false, err
+		}
+		if err := inSelect(misplacedWindow, n.OrderBy, n.Limit); err != nil {
 			return false, err
 		}
 		if n.With != nil {
@@ -144,6 +156,9 @@ func (c *checker) visit(n ast.SQLNode) (bool, error) {
 	case *ast.FuncExpr:
 		if n.Distinct && n.Over != nil {
 			return false, fault.New(fault.Unsupported, "DISTINCT is not available in window function %s; take the distinct rows in a subquery first", strings.ToUpper(n.Name.String()))
+		}
+		if err := checkStar(n); err != nil {
+			return false, err
 		}
 		if !n.Qualifier.IsEmpty() {
 			return false, fault.New(fault.Unsupported, "function %s.%s does not exist; there are no stored functions", n.Qualifier.String(), n.Name.String())
@@ -170,7 +185,7 @@ func checkSelect(s *ast.Select) error {
 	if s.QueryOpts.SQLCalcFoundRows {
 		return fault.New(fault.Unsupported, "SQL_CALC_FOUND_ROWS is not available; send a second SELECT COUNT(*)")
 	}
-	return windowsApart(s)
+	return checkWindows(s)
 }
 
 func (c *checker) tableExpr(e *ast.AliasedTableExpr) error {
@@ -211,6 +226,19 @@ func checkNamespace(name ast.TableName) error {
 	}
 	if !name.SchemaQualifier.IsEmpty() {
 		return fault.New(fault.UnknownTable, "table %s has too many parts; write namespace.table", ast.String(name))
+	}
+	return nil
+}
+
+// checkStar refuses aggregates of * that the planner takes and cannot compute.
+func checkStar(f *ast.FuncExpr) error {
+	if !f.IsAggregate() || f.Name.EqualString("count") && !f.Distinct {
+		return nil
+	}
+	for _, e := range f.Exprs {
+		if _, star := e.(*ast.StarExpr); star {
+			return fault.New(fault.ValidationFailed, "%s takes an expression here, and not *", strings.ToUpper(f.Name.String()))
+		}
 	}
 	return nil
 }
