@@ -153,8 +153,9 @@ func TestSessionsAreNotResumed(t *testing.T) {
 	client := id.ClientTLS()
 	client.ServerName = "n" // by which sessions are kept
 	client.ClientSessionCache = tls.NewLRUClientSessionCache(4)
+	server := id.ServerTLS() // which has the keys of sessions
 	for range 3 {
-		m := meet(t, id.ServerTLS(), client)
+		m := meet(t, server, client)
 		if m.serverErr != nil || m.clientErr != nil || m.server.DidResume {
 			t.Errorf("server: %v, client: %v, resumed: %v", m.serverErr, m.clientErr, m.server.DidResume)
 		}
