@@ -216,6 +216,7 @@ func (f *faults) chain(roots *x509.CertPool, chain []*x509.Certificate, now time
 	var invalid x509.CertificateInvalidError
 	switch {
 	case err == nil:
+		f.usages(roots, chain, now)
 	case errors.As(err, &unknown):
 		f.add(CertFile, "is not signed by an authority in %s; put the authority's certificate there, or issue %s by one that is", CAFile, CertFile)
 	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
@@ -226,5 +227,18 @@ func (f *faults) chain(roots *x509.CertPool, chain []*x509.Certificate, now time
 		f.add(file, "the authority %q was not valid at %s, only from %s to %s; renew it", invalid.Cert.Subject, stamp(now), stamp(invalid.Cert.NotBefore), stamp(invalid.Cert.NotAfter))
 	default:
 		f.add(CertFile, "does not verify with %s: %w; issue it anew", CAFile, err)
+	}
+}
+
+// usages checks that the authorities allow what the node's certificate says that
+// it is for; what it does not say is leaf's to report.
+func (f *faults) usages(roots *x509.CertPool, chain []*x509.Certificate, now time.Time) {
+	for usage, name := range usages {
+		if !slices.Contains(chain[0].ExtKeyUsage, usage) {
+			continue
+		}
+		if _, err := chain[0].Verify(options(roots, chain, usage, now)); err != nil {
+			f.add(CertFile, "the authorities that signed it do not allow %s: %w; issue it by others", name, err)
+		}
 	}
 }

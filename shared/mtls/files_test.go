@@ -72,10 +72,11 @@ func TestEveryFaultIsNamed(t *testing.T) {
 		"from tomorrow":             {issue(func(c *x509.Certificate) { c.NotBefore = time.Now().Add(24 * time.Hour) }), CertFile, "not valid before"},
 		"the authority has expired": {func(t *testing.T, dir string) { put(t, dir, ended, ended.issue(t, "n", nil)) }, CAFile, `"CN=test authority" was not valid`},
 		"a link has expired": {func(t *testing.T, dir string) {
-			pair := between.issue(t, "n", nil)
-			pair.Certificate = append(pair.Certificate, between.cert.Raw)
-			put(t, dir, sound, pair)
+			put(t, dir, sound, between.below(t, "n"))
 		}, CertFile, `"CN=between" was not valid`},
+		"a link for clients alone": {func(t *testing.T, dir string) {
+			put(t, dir, sound, sound.intermediate(t, time.Now().Add(time.Hour), x509.ExtKeyUsageClientAuth).below(t, "n"))
+		}, CertFile, "do not allow serverAuth"},
 		"a link is missing": {func(t *testing.T, dir string) { put(t, dir, sound, between.issue(t, "n", nil)) }, CertFile, "not signed by"},
 		"an authority's": {func(t *testing.T, dir string) {
 			put(t, dir, sound, sound.issue(t, "n", func(c *x509.Certificate) { c.IsCA, c.BasicConstraintsValid = true, true }))
@@ -158,9 +159,7 @@ func TestSoundDirectories(t *testing.T) {
 			write(t, filepath.Join(dir, CAFile), encode(other.cert.Raw, sound.cert.Raw), 0o644)
 		},
 		"with a link between": func(t *testing.T, dir string) {
-			pair := between.issue(t, "n", nil)
-			pair.Certificate = append(pair.Certificate, between.cert.Raw)
-			put(t, dir, sound, pair)
+			put(t, dir, sound, between.below(t, "n"))
 		},
 		"EC key": func(t *testing.T, dir string) {
 			pair := sound.issue(t, "n", nil)

@@ -49,6 +49,7 @@ func flaws(t *testing.T, a *authority) map[string]tls.Certificate {
 		"another authority's":   other.issue(t, "peer", nil),
 		"its own authority":     {Certificate: [][]byte{other.cert.Raw}, PrivateKey: other.key},
 		"a link is missing":     a.intermediate(t, time.Now().Add(time.Hour)).issue(t, "peer", nil),
+		"a link for other uses": a.intermediate(t, time.Now().Add(time.Hour), x509.ExtKeyUsageCodeSigning).below(t, "peer"),
 		"expired":               issue(func(c *x509.Certificate) { c.NotAfter = time.Now().Add(-time.Minute) }),
 		"not valid yet":         issue(func(c *x509.Certificate) { c.NotBefore = time.Now().Add(time.Hour) }),
 		"no usage":              issue(func(c *x509.Certificate) { c.ExtKeyUsage = nil }),
@@ -150,9 +151,11 @@ func TestSessionsAreNotResumed(t *testing.T) {
 	a := newAuthority(t, nil)
 	id, _, _ := identity(t, a, a.issue(t, "n", nil))
 	client := id.ClientTLS()
+	client.ServerName = "n" // by which sessions are kept
 	client.ClientSessionCache = tls.NewLRUClientSessionCache(4)
+	server := id.ServerTLS() // which has the keys of sessions
 	for range 3 {
-		m := meet(t, id.ServerTLS(), client)
+		m := meet(t, server, client)
 		if m.serverErr != nil || m.clientErr != nil || m.server.DidResume {
 			t.Errorf("server: %v, client: %v, resumed: %v", m.serverErr, m.clientErr, m.server.DidResume)
 		}

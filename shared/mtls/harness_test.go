@@ -70,11 +70,11 @@ func newAuthority(t *testing.T, change func(*x509.Certificate)) *authority {
 }
 
 // intermediate is an authority that a signed.
-func (a *authority) intermediate(t *testing.T, notAfter time.Time) *authority {
+func (a *authority) intermediate(t *testing.T, notAfter time.Time, usages ...x509.ExtKeyUsage) *authority {
 	t.Helper()
 	key := newKey(t)
 	template := &x509.Certificate{SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: "between"}, NotBefore: time.Now().Add(-2 * time.Hour), NotAfter: notAfter,
-		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign}
+		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign, ExtKeyUsage: usages}
 	return &authority{cert: sign(t, template, a.cert, &key.PublicKey, a.key), key: key}
 }
 
@@ -101,6 +101,14 @@ func (a *authority) issue(t *testing.T, node string, change func(*x509.Certifica
 	}
 	leaf := sign(t, template, a.cert, &key.PublicKey, a.key)
 	return tls.Certificate{Certificate: [][]byte{leaf.Raw}, PrivateKey: key, Leaf: leaf}
+}
+
+// below is a certificate that comes with the link to its authority.
+func (a *authority) below(t *testing.T, node string) tls.Certificate {
+	t.Helper()
+	pair := a.issue(t, node, nil)
+	pair.Certificate = append(pair.Certificate, a.cert.Raw)
+	return pair
 }
 
 func encode(certs ...[]byte) []byte {
