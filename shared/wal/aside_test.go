@@ -339,3 +339,43 @@ func runAside(o Options, fork lsn.LSN) (made int, set []Divergent, err error) {
 	set, err = l.SetAside(fork, asideDir)
 	return made, set, errors.Join(err, l.Close())
 }
+
+// TestSetAsideLowersBothSlots: the mark's older slot must not say more than the
+// log has left, for the day the newer one is damaged.
+func TestSetAsideLowersBothSlots(t *testing.T) {
+	d, _ := divergedDisk(t)
+	_, _, err := runAside(simOptions(d), 5)
+	must(t, err)
+	for slot := range int64(2) {
+		damaged := d.KillClone()
+		must(t, damaged.FlipBit(simDir+"/"+markName, slot*markSlotStride+markLSN))
+		l := mustOpen(t, simOptions(damaged))
+		if l.Tail().Pos.LSN != 5 {
+			t.Errorf("slot %d damaged: the log ends at %s", slot, l.Tail())
+		}
+		must(t, l.Close())
+	}
+}
+
+// TestSetAsideUnsynced: frames that wait for a sync are set aside like others.
+func TestSetAsideUnsynced(t *testing.T) {
+	leader := leaderLog(t, testOptions(simdisk.New(), "/l"), newSource(93), 1)
+	d, _ := newDisk(t)
+	l := mustOpen(t, copyOptions(d))
+	last := lsn.LSN(0)
+	for _, c := range chunksOf(t, leader, 1, 1000)[:2] {
+		must(t, l.Copy(c))
+		last = c.Last
+	}
+	if l.Durable() == last {
+		t.Fatal("synced by itself")
+	}
+	set, err := l.SetAside(1, asideDir)
+	must(t, err)
+	if got := heldIn(t, d, set); len(got) != int(last-1) || l.Durable() != 1 {
+		t.Fatalf("%d frames set aside of %d, durable %d", len(got), last-1, l.Durable())
+	}
+	follow(t, l, leader, 1000)
+	equalLogs(t, leader, l)
+	must(t, errors.Join(l.Close(), leader.Close()))
+}
