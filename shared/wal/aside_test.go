@@ -170,8 +170,8 @@ func TestSetAsideAll(t *testing.T) {
 	if _, err := l.SetAside(first-2, asideDir); !errors.Is(err, ErrRemoved) {
 		t.Fatalf("a fork below the log: %v", err)
 	}
-	if _, err := l.SetAside(l.Tail().Pos.LSN+1, asideDir); err == nil {
-		t.Fatal("a fork above the log")
+	if _, err := l.SetAside(l.Tail().Pos.LSN+1, asideDir); err == nil || !strings.Contains(err.Error(), "the log ends at LSN") {
+		t.Fatalf("a fork above the log: %v", err)
 	}
 	set, err := l.SetAside(first-1, asideDir)
 	must(t, err)
@@ -242,6 +242,11 @@ func TestSetAsideKeepsWhatIsThere(t *testing.T) {
 	aside(d, 3)
 	if raw, err := d.ReadFile(asideDir + "/" + divergentName(2, 4)); err != nil || string(raw) != asideFiles(t, whole)[divergentName(2, 4)] {
 		t.Errorf("more frames were replaced by fewer: %v", err)
+	}
+	for seed := range uint64(20) {
+		if c := d.CrashClone(rand.New(rand.NewPCG(seed, 1))); asideFiles(t, c)[divergentName(2, 4)] != asideFiles(t, whole)[divergentName(2, 4)] {
+			t.Fatalf("seed %d: the file that was kept is not durable", seed)
+		}
 	}
 	d = base.KillClone()
 	other := simdisk.New()
@@ -338,4 +343,85 @@ func runAside(o Options, fork lsn.LSN) (made int, set []Divergent, err error) {
 	made = o.FS.(*simdisk.Disk).CallCount()
 	set, err = l.SetAside(fork, asideDir)
 	return made, set, errors.Join(err, l.Close())
+}
+
+// TestSetAsideLowersBothSlots: the mark's older slot must not say more than the
+// log has left, for the day the newer one is damaged.
+func TestSetAsideLowersBothSlots(t *testing.T) {
+	d, _ := divergedDisk(t)
+	_, _, err := runAside(simOptions(d), 5)
+	must(t, err)
+	for slot := range int64(2) {
+		damaged := d.KillClone()
+		must(t, damaged.FlipBit(simDir+"/"+markName, slot*markSlotStride+markLSN))
+		l := mustOpen(t, simOptions(damaged))
+		if l.Tail().Pos.LSN != 5 {
+			t.Errorf("slot %d damaged: the log ends at %s", slot, l.Tail())
+		}
+		must(t, l.Close())
+	}
+}
+
+// TestSetAsideAfterAFailedName: a directory whose fsync failed once may look
+// clean to the next one, so the file gets its name anew.
+func TestSetAsideAfterAFailedName(t *testing.T) {
+	d, src := divergedDisk(t)
+	l := mustOpen(t, simOptions(d))
+	d.Inject(simdisk.Fault{Ops: simdisk.OpSyncDir, Path: path.Base(asideDir), Err: syscall.EIO})
+	if _, err := l.SetAside(3, asideDir); !errors.Is(err, syscall.EIO) || l.Err() != nil {
+		t.Fatalf("%v, the log's failure is %v", err, l.Err())
+	}
+	expect(t, l, src.frames)
+	set, err := l.SetAside(3, asideDir)
+	must(t, err)
+	for seed := range uint64(20) {
+		if got := heldIn(t, d.CrashClone(rand.New(rand.NewPCG(seed, 1))), set); !same(got, src.frames[3:]) {
+			t.Fatalf("seed %d: %d frames", seed, len(got))
+		}
+	}
+	must(t, l.Close())
+}
+
+// TestSetAsideListsItsOwn: files of another history in the directory are not
+// said to have been set aside from this one.
+func TestSetAsideListsItsOwn(t *testing.T) {
+	d, src := divergedDisk(t)
+	o := simOptions(d)
+	o.Dir = "/data/other"
+	l := mustOpen(t, o)
+	must(t, l.BeginEpoch(3))
+	commit(t, l, newSource(92).group(6, 100))
+	must(t, l.Close())
+	l = mustOpen(t, o)
+	_, err := l.SetAside(3, asideDir)
+	must(t, err)
+	must(t, l.Close())
+	_, set, err := runAside(simOptions(d), 3)
+	must(t, err)
+	if got := heldIn(t, d, set); !same(got, src.frames[3:]) {
+		t.Fatalf("%+v", set)
+	}
+}
+
+// TestSetAsideUnsynced: frames that wait for a sync are set aside like others.
+func TestSetAsideUnsynced(t *testing.T) {
+	leader := leaderLog(t, testOptions(simdisk.New(), "/l"), newSource(93), 1)
+	d, _ := newDisk(t)
+	l := mustOpen(t, copyOptions(d))
+	last := lsn.LSN(0)
+	for _, c := range chunksOf(t, leader, 1, 1000)[:2] {
+		must(t, l.Copy(c))
+		last = c.Last
+	}
+	if l.Durable() == last {
+		t.Fatal("synced by itself")
+	}
+	set, err := l.SetAside(1, asideDir)
+	must(t, err)
+	if got := heldIn(t, d, set); len(got) != int(last-1) || l.Durable() != 1 {
+		t.Fatalf("%d frames set aside of %d, durable %d", len(got), last-1, l.Durable())
+	}
+	follow(t, l, leader, 1000)
+	equalLogs(t, leader, l)
+	must(t, errors.Join(l.Close(), leader.Close()))
 }

@@ -69,12 +69,8 @@ func (l *Log) NewChunkReader(from lsn.LSN) (*ChunkReader, error) {
 	if durable := l.Durable(); from > durable+1 {
 		return nil, fmt.Errorf("read from LSN %d: the log is durable up to %d", from, durable)
 	}
-	first := l.FirstLSN()
-	if from < first {
-		return nil, l.removed(from)
-	}
 	r := &ChunkReader{log: l, next: from}
-	if first == 0 || from == first {
+	if first := l.FirstLSN(); first == 0 || from == first {
 		return r, nil // Next begins with a header, and knows if it has gone
 	}
 	s, durable, ok := l.locate(from - 1)

@@ -186,8 +186,8 @@ func TestChunksFromEveryLSN(t *testing.T) {
 		}
 		must(t, r.Close())
 	}
-	if _, err := l.NewChunkReader(l.Durable() + 2); err == nil {
-		t.Error("reads from beyond the end")
+	if _, err := l.NewChunkReader(l.Durable() + 2); err == nil || !strings.Contains(err.Error(), "is durable up to") {
+		t.Errorf("reads from beyond the end: %v", err)
 	}
 	if _, err := l.NewChunkReader(0); err == nil {
 		t.Error("reads from LSN 0")
@@ -440,11 +440,11 @@ func TestChainAtAndEpochs(t *testing.T) {
 	if got := l.Epochs(); len(got) != 3 || got[0] != want[0] || got[1] != want[1] || got[2] != want[2] {
 		t.Fatalf("epochs %+v", got)
 	}
-	if _, _, err := l.ChainAt(61); err == nil {
-		t.Error("the chain of a frame that is not there")
-	}
 	must(t, l.BeginEpoch(9))
 	must(t, l.Append(src.group(1, 10)))
+	if _, _, err := l.ChainAt(61); err == nil || !strings.Contains(err.Error(), "is durable up to 60") {
+		t.Errorf("the chain of a frame that is not durable: %v", err)
+	}
 	if got := l.Epochs(); len(got) != 3 {
 		t.Errorf("an epoch without a durable frame is on the line: %+v", got)
 	}
@@ -465,5 +465,51 @@ func TestChainAtAndEpochs(t *testing.T) {
 	if got := l.Epochs(); got[0] != (EpochStart{5, 0, first, chains[first-2]}) || len(got) != 3 {
 		t.Fatalf("epochs %+v", got)
 	}
+	must(t, l.Close())
+}
+
+// readCounter counts the reads of the files it opens for reading.
+type readCounter struct {
+	vfs.FS
+	reads int
+}
+
+type countedFile struct {
+	vfs.File
+	fs *readCounter
+}
+
+func (c *readCounter) Open(name string, opts ...vfs.OpenOption) (vfs.File, error) {
+	f, err := c.FS.Open(name, opts...)
+	return countedFile{f, c}, err
+}
+
+func (f countedFile) ReadAt(p []byte, off int64) (int, error) {
+	f.fs.reads++
+	return f.File.ReadAt(p, off)
+}
+
+// TestAChunkIsOneRead: a chunk costs one pread, two where a frame is longer than
+// the limit; and nothing is read to begin at the end of the log.
+func TestAChunkIsOneRead(t *testing.T) {
+	disk := &readCounter{FS: vfs.Default}
+	l := leaderLog(t, testOptions(disk, t.TempDir()), newSource(59), 1)
+	disk.reads = 0
+	long := 0
+	chunks := chunksOf(t, l, 1, 2000)
+	for _, c := range chunks {
+		if len(c.Bytes) > 2000 {
+			long++
+		}
+	}
+	if long == 0 || disk.reads != len(chunks)+long {
+		t.Errorf("%d reads for %d chunks, %d of them longer than the limit", disk.reads, len(chunks), long)
+	}
+	disk.reads = 0
+	r := mustChunks(t, l, l.Durable()+1)
+	if _, ok, err := r.Next(2000); ok || err != nil || disk.reads != 0 {
+		t.Errorf("%d reads at the end: %t, %v", disk.reads, ok, err)
+	}
+	must(t, r.Close())
 	must(t, l.Close())
 }

@@ -194,7 +194,19 @@ func TestCopyFromTheMiddle(t *testing.T) {
 	must(t, l.RemoveBefore(l.Segments()[2].First))
 	o := followerOptions(vfs.Default, t.TempDir())
 	f := mustOpen(t, o)
-	for _, c := range chunksOf(t, l, l.FirstLSN(), 900) {
+	chunks := chunksOf(t, l, l.FirstLSN(), 900)
+	misnamed, foreign := keepBytes(chunks[0]), keepBytes(chunks[0])
+	misnamed.Segment++
+	h, err := frame.DecodeSegmentHeader(foreign.Bytes)
+	must(t, err)
+	h.Instance[0]++
+	copy(foreign.Bytes, h.Append(nil))
+	for what, c := range map[string]Chunk{"of another name": misnamed, "of another instance": foreign} {
+		if err := f.Copy(c); !errors.Is(err, ErrBadChunk) || len(f.Segments()) != 0 {
+			t.Fatalf("a segment %s begins the log: %v", what, err)
+		}
+	}
+	for _, c := range chunks {
 		must(t, f.Copy(c))
 	}
 	must(t, f.Sync())
@@ -223,33 +235,37 @@ func TestCopySealsBehindAHeader(t *testing.T) {
 }
 
 // TestCopyReopensASeal: an opening as writer that never wrote has sealed the
-// segment early; the leader's goes on.
+// segment early; the leader's goes on, and may have ended by now.
 func TestCopyReopensASeal(t *testing.T) {
-	src := newSource(66)
-	l := mustOpen(t, testOptions(vfs.Default, t.TempDir()))
-	must(t, l.BeginEpoch(1))
-	commit(t, l, src.group(2, 100))
-	o := followerOptions(vfs.Default, t.TempDir())
-	f := mustOpen(t, o)
-	follow(t, f, l, 1)
-	must(t, f.BeginEpoch(2))
-	if err := f.Copy(chunksOf(t, l, 1, 1)[0]); err == nil {
-		t.Fatal("a writer's log takes copies")
+	for _, ended := range []bool{false, true} {
+		src := newSource(66)
+		l := mustOpen(t, testOptions(vfs.Default, t.TempDir()))
+		must(t, l.BeginEpoch(1))
+		commit(t, l, src.group(2, 100))
+		o := followerOptions(vfs.Default, t.TempDir())
+		f := mustOpen(t, o)
+		follow(t, f, l, 1)
+		must(t, f.BeginEpoch(2))
+		if err := f.Copy(chunksOf(t, l, 1, 1)[0]); err == nil {
+			t.Fatal("a writer's log takes copies")
+		}
+		must(t, f.Close())
+		f = mustOpen(t, o)
+		if !f.Segments()[0].Sealed {
+			t.Fatal("not sealed")
+		}
+		commit(t, l, src.group(2, 100))
+		if !ended {
+			follow(t, f, l, 1)
+			equalLogs(t, l, f)
+		}
+		_, err := l.RollIfAged(time.UnixMicro(src.tail.Timestamp).Add(time.Hour))
+		must(t, err)
+		follow(t, f, l, 1<<20)
+		equalLogs(t, l, f)
+		must(t, l.Close())
+		must(t, f.Close())
 	}
-	must(t, f.Close())
-	f = mustOpen(t, o)
-	if !f.Segments()[0].Sealed {
-		t.Fatal("not sealed")
-	}
-	commit(t, l, src.group(2, 100))
-	follow(t, f, l, 1)
-	equalLogs(t, l, f)
-	_, err := l.RollIfAged(time.UnixMicro(src.tail.Timestamp).Add(time.Hour))
-	must(t, err)
-	follow(t, f, l, 1)
-	equalLogs(t, l, f)
-	must(t, l.Close())
-	must(t, f.Close())
 }
 
 // TestPromotedCopy: a copy becomes a writer, in the same process, and goes on.
@@ -328,13 +344,15 @@ func TestCopyRefuses(t *testing.T) {
 		chunk Chunk
 		want  error
 	}{
-		"a flipped bit":                {changed(all[n], len(all[n].Bytes)-9), ErrBadChunk},
-		"a flipped bit in the first":   {changed(all[n], 130), ErrBadChunk},
-		"half a frame":                 {with(all[n], func(c *Chunk) { c.Bytes = c.Bytes[:len(c.Bytes)-8] }), ErrBadChunk},
-		"zeros behind":                 {with(all[n], func(c *Chunk) { c.Bytes = append(c.Bytes, make([]byte, 16)...) }), ErrBadChunk},
-		"an odd offset":                {with(all[n], func(c *Chunk) { c.Offset++ }), ErrBadChunk},
-		"an offset in the header":      {with(all[n], func(c *Chunk) { c.Offset = 8 }), ErrBadChunk},
-		"a negative offset":            {with(all[n], func(c *Chunk) { c.Offset = -8 }), ErrBadChunk},
+		"a flipped bit":              {changed(all[n], len(all[n].Bytes)-9), ErrBadChunk},
+		"a flipped bit in the first": {changed(all[n], 130), ErrBadChunk},
+		"half a frame":               {with(all[n], func(c *Chunk) { c.Bytes = c.Bytes[:len(c.Bytes)-8] }), ErrBadChunk},
+		"zeros behind":               {with(all[n], func(c *Chunk) { c.Bytes = append(c.Bytes, make([]byte, 16)...) }), ErrBadChunk},
+		"an odd offset":              {with(all[n], func(c *Chunk) { c.Offset++ }), ErrBadChunk},
+		"an offset in the header":    {with(all[0], func(c *Chunk) { c.Offset, c.Bytes = 8, c.Bytes[8:] }), ErrBadChunk},
+		"a negative offset": {with(all[0], func(c *Chunk) {
+			c.Offset, c.Bytes = -8, slices.Insert(c.Bytes, frame.SegmentHeaderSize, make([]byte, 8)...)
+		}), ErrBadChunk},
 		"a gap in the segment":         {all[n+1], ErrGap},
 		"a gap of segments":            {all[newer], ErrGap},
 		"another segment's frames":     {with(all[n], func(c *Chunk) { c.Bytes = all[n+1].Bytes }), ErrBadChunk},
@@ -406,6 +424,9 @@ func TestCopyRefusesANextSegment(t *testing.T) {
 	if err := f.Copy(alone); !errors.Is(err, ErrBadChunk) {
 		t.Errorf("a header alone: %v", err)
 	}
+	if err := f.Copy(all[n+1]); all[n+1].Segment != all[n].Segment || !errors.Is(err, ErrGap) {
+		t.Errorf("frames without the header before them: %v", err)
+	}
 	must(t, f.Copy(all[n]))
 	must(t, f.RemoveBefore(all[n].Segment))
 	if err := f.Copy(all[0]); !errors.Is(err, ErrRemoved) {
@@ -413,65 +434,4 @@ func TestCopyRefusesANextSegment(t *testing.T) {
 	}
 	must(t, l.Close())
 	must(t, f.Close())
-}
-
-// twins are two logs with one history up to a fork, in which they differ; seeds
-// and headers are the same, so that only frames tell them apart.
-func twins(t testing.TB, same, more int) (a, b *Log) {
-	t.Helper()
-	logs := [2]*Log{}
-	for i := range logs {
-		l := mustOpen(t, testOptions(vfs.Default, t.TempDir()))
-		must(t, l.BeginEpoch(1))
-		src := newSource(70)
-		for n := range same + more {
-			g := src.group(1, 100)
-			if n >= same {
-				g[0].Wall += int64(i)
-			}
-			commit(t, l, g)
-		}
-		logs[i] = l
-	}
-	return logs[0], logs[1]
-}
-
-func TestCopyFindsAFork(t *testing.T) {
-	for what, c := range map[string]struct{ same, ours, theirs int }{
-		"the last frame differs":        {3, 1, 1},
-		"several differ":                {3, 3, 5},
-		"what is new follows another":   {3, 2, 2},
-		"the fork is in an old segment": {3, 60, 60},
-	} {
-		a, b := twins(t, c.same, max(c.ours, c.theirs))
-		dir := t.TempDir()
-		f := mustOpen(t, followerOptions(vfs.Default, dir))
-		have := lsn.LSN(c.same + c.ours)
-		for _, c := range chunksOf(t, a, 1, 1) {
-			if c.Last <= have {
-				must(t, f.Copy(c))
-			}
-		}
-		must(t, f.Sync())
-		before := files(t, dir)
-		from := lsn.LSN(1)
-		if what == "what is new follows another" {
-			f2, b2 := twins(t, c.same, c.ours+1)
-			must(t, errors.Join(a.Close(), b.Close()))
-			a, b, from = f2, b2, have+1
-		}
-		var err error
-		for _, c := range chunksOf(t, b, from, 1) {
-			if err = f.Copy(c); err != nil {
-				if c.First != lsn.LSN(3)+1 && from == 1 {
-					t.Errorf("%s: found at LSN %d", what, c.First)
-				}
-				break
-			}
-		}
-		if !errors.Is(err, ErrFork) || !maps.EqualFunc(before, files(t, dir), bytes.Equal) {
-			t.Errorf("%s: %v", what, err)
-		}
-		must(t, errors.Join(a.Close(), b.Close(), f.Close()))
-	}
 }
