@@ -345,12 +345,32 @@ func runAside(o Options, fork lsn.LSN) (made int, set []Divergent, err error) {
 	return made, set, errors.Join(err, l.Close())
 }
 
+// divergedCut is a disk on which SetAside has returned and nothing was closed.
+func divergedCut(t testing.TB) *simdisk.Disk {
+	t.Helper()
+	d, _ := divergedDisk(t)
+	l := mustOpen(t, simOptions(d))
+	_, err := l.SetAside(5, asideDir)
+	must(t, err)
+	c := d.KillClone()
+	must(t, l.Close())
+	return c
+}
+
 // TestSetAsideLowersBothSlots: the mark's older slot must not say more than the
 // log has left, for the day the newer one is damaged.
 func TestSetAsideLowersBothSlots(t *testing.T) {
 	d, _ := divergedDisk(t)
 	_, _, err := runAside(simOptions(d), 5)
 	must(t, err)
+	cut := divergedCut(t)
+	for seed := range uint64(20) {
+		l := mustOpen(t, simOptions(cut.CrashClone(rand.New(rand.NewPCG(seed, 1)))))
+		if l.Tail().Pos.LSN != 5 {
+			t.Fatalf("seed %d: the cut is not durable, the log ends at %s", seed, l.Tail())
+		}
+		must(t, l.Close())
+	}
 	for slot := range int64(2) {
 		damaged := d.KillClone()
 		must(t, damaged.FlipBit(simDir+"/"+markName, slot*markSlotStride+markLSN))

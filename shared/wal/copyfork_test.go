@@ -106,17 +106,20 @@ func TestCopyAfterOwnWrites(t *testing.T) {
 // log.
 func TestCopyFindsALongerFrame(t *testing.T) {
 	logs := [2]*Log{}
-	for i, size := range []int{100, 900} {
+	for i, size := range []int{20, 4000} {
 		l := mustOpen(t, testOptions(vfs.Default, t.TempDir()))
 		must(t, l.BeginEpoch(1))
-		src := newSource(71)
-		commit(t, l, src.group(3, 100))
+		src := newSource(72)
 		commit(t, l, src.group(1, size))
 		logs[i] = l
 	}
 	f := mustOpen(t, followerOptions(vfs.Default, t.TempDir()))
 	follow(t, f, logs[0], 1000)
-	if err := f.Copy(chunksOf(t, logs[1], 4, 1<<20)[0]); !errors.Is(err, ErrFork) {
+	ours, theirs := chunksOf(t, logs[0], 1, 1<<20)[0], chunksOf(t, logs[1], 1, 1<<20)[0]
+	if theirs.Segment != ours.Segment || len(theirs.Bytes) <= len(ours.Bytes) {
+		t.Fatalf("LSN 1 has %d bytes and %d", len(ours.Bytes), len(theirs.Bytes))
+	}
+	if err := f.Copy(theirs); !errors.Is(err, ErrFork) {
 		t.Fatal(err)
 	}
 	equalLogs(t, logs[0], f)
