@@ -58,7 +58,7 @@ func (f *Follower) ask(ctx context.Context, hello *pb.Hello) (_ *pb.Welcome, err
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, conn.Close()) }()
-	s, err := replica.Open(ctx, conn, hello)
+	s, err := conn.Open(ctx, hello)
 	if err != nil {
 		return nil, err
 	}

@@ -8,16 +8,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
+	"net"
 	"sync/atomic"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/sirupsen/logrus"
 	"golang.org/x/sync/errgroup"
-	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials"
-	"google.golang.org/grpc/credentials/insecure"
 
 	"originchain/shared/datadir"
 	"originchain/shared/engine"
@@ -47,6 +44,8 @@ type Deps struct {
 	Control lease.Store
 	// TLS is what both sides show each other; nil is plain.
 	TLS *mtls.Identity
+	// Dial connects to a leader; nil takes the machine's network.
+	Dial func(ctx context.Context, address string) (net.Conn, error)
 }
 
 // Follower is one node in the follower role.
@@ -234,7 +233,7 @@ func (f *Follower) hello(ctx context.Context, e *engine.Engine) (_ *replica.Stre
 	if err != nil {
 		return nil, err
 	}
-	s, err := replica.Open(ctx, conn, hello)
+	s, err := conn.Open(ctx, hello)
 	if err != nil {
 		return nil, err
 	}
@@ -293,7 +292,7 @@ func (f *Follower) helloOf(e *engine.Engine) (*pb.Hello, error) {
 
 // dial connects to where the record says that the leader is, or to the address
 // that was given.
-func (f *Follower) dial(ctx context.Context) (*grpc.ClientConn, error) {
+func (f *Follower) dial(ctx context.Context) (*replica.Conn, error) {
 	address := f.cfg.Leader
 	if f.deps.Control != nil {
 		rec, ok, err := f.deps.Control.Load(ctx)
@@ -307,15 +306,5 @@ func (f *Follower) dial(ctx context.Context) (*grpc.ClientConn, error) {
 	if address == "" {
 		return nil, errors.New("nobody says where the leader is: give --leader-addr, or --control with a record")
 	}
-	options := slices.Clone(replica.ClientOptions())
-	if f.deps.TLS != nil {
-		options = append(options, grpc.WithTransportCredentials(credentials.NewTLS(f.deps.TLS.ClientTLS())))
-	} else {
-		options = append(options, grpc.WithTransportCredentials(insecure.NewCredentials()))
-	}
-	conn, err := grpc.NewClient("passthrough:///"+address, options...)
-	if err != nil {
-		return nil, fmt.Errorf("reach the leader at %s: %w", address, err)
-	}
-	return conn, nil
+	return replica.Dial(address, f.deps.TLS, f.deps.Dial)
 }

@@ -11,9 +11,6 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
-	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials"
-	"google.golang.org/grpc/peer"
 
 	"originchain/shared/api"
 	"originchain/shared/datadir"
@@ -32,6 +29,8 @@ type Replication struct {
 	Advertised string
 	// TLS is what both sides show each other; nil is plain, which is for loopback.
 	TLS *mtls.Identity
+	// Net makes the listener; nil takes the machine's network.
+	Net func(ctx context.Context, address string) (net.Listener, error)
 	// Control keeps the record of who writes; nil leaves that to the data directory.
 	Control lease.Store
 	// Sync, Timeout and Strict say whom an acknowledgement waits for; see
@@ -90,8 +89,14 @@ func newLeader(ctx context.Context, node *Shell, cfg Replication) (*leader, erro
 	if cfg.Listen == "" {
 		return l, nil
 	}
+	open := cfg.Net
+	if open == nil {
+		open = func(ctx context.Context, address string) (net.Listener, error) {
+			return new(net.ListenConfig).Listen(ctx, "tcp", address)
+		}
+	}
 	var err error
-	if l.listen, err = new(net.ListenConfig).Listen(ctx, "tcp", cfg.Listen); err != nil {
+	if l.listen, err = open(ctx, cfg.Listen); err != nil {
 		return nil, fmt.Errorf("listen for followers at %s: %w; free the address or choose another with --replication-listen", cfg.Listen, err)
 	}
 	return l, nil
@@ -184,7 +189,7 @@ func (l *leader) open(e *engine.Engine) {
 		Instance: [16]byte(id.InstanceID), Node: id.NodeID, URL: l.node.cfg.URL, Epoch: e.Epoch(),
 	}, replica.ServerDeps{
 		Log: l.node.deps.Log, WAL: e.Log(), Hub: l.hub, Now: l.node.deps.Clock.Now, Shipped: func() lsn.LSN { return 0 },
-		Admit: l.admit, Checkpoint: l.checkpoint, PeerNode: l.peerNode, Fenced: l.fencedBy,
+		Admit: l.admit, Checkpoint: l.checkpoint, Fenced: l.fencedBy,
 	})
 	var gate engine.Gate
 	if l.cfg.Sync > 0 {
@@ -212,22 +217,10 @@ func (l *leader) close() error {
 
 // serve answers followers until the streams end.
 func (l *leader) serve() error {
-	options := replica.ServerOptions()
-	if l.cfg.TLS != nil {
-		options = append(options, grpc.Creds(credentials.NewTLS(l.cfg.TLS.ServerTLS())))
-	}
-	g := grpc.NewServer(options...)
-	l.server.Register(g)
-	stop := context.AfterFunc(l.streams, func() {
-		l.server.Stop()
-		g.Stop()
-	})
+	stop := context.AfterFunc(l.streams, l.server.Stop)
 	defer stop()
 	l.node.deps.Log.WithField("address", l.listen.Addr().String()).WithField("tls", l.cfg.TLS != nil).Info("serving followers")
-	if err := g.Serve(l.listen); err != nil && l.streams.Err() == nil {
-		return fmt.Errorf("serve followers at %s: %w", l.listen.Addr(), err)
-	}
-	return l.server.Close()
+	return l.server.Serve(l.listen, l.cfg.TLS)
 }
 
 // confirm is the second step of the epoch: the followers that may have more than
@@ -362,26 +355,6 @@ func (l *leader) admit(ctx context.Context, node string, last lsn.LSN) error {
 		return l.holder.Leave(ctx, node)
 	}
 	return l.hub.Readmit(ctx, node, last)
-}
-
-// peerNode is the node that the other side's certificate names.
-func (l *leader) peerNode(ctx context.Context) (string, error) {
-	if l.cfg.TLS == nil {
-		return "", nil
-	}
-	p, ok := peer.FromContext(ctx)
-	if !ok {
-		return "", errors.New("the connection has no peer")
-	}
-	info, ok := p.AuthInfo.(credentials.TLSInfo)
-	if !ok {
-		return "", errors.New("the connection has no certificate")
-	}
-	who, err := mtls.PeerOf(info.State)
-	if err != nil {
-		return "", err
-	}
-	return who.Node, nil
 }
 
 // record is the in-sync set in the record of who writes.

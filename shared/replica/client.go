@@ -13,14 +13,6 @@ import (
 	"originchain/shared/wal"
 )
 
-// ClientOptions are the limits that a gRPC client of replication needs.
-func ClientOptions() []grpc.DialOption {
-	return []grpc.DialOption{
-		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxMessage), grpc.MaxCallSendMsgSize(maxMessage)),
-		grpc.WithInitialWindowSize(windowBytes), grpc.WithInitialConnWindowSize(windowBytes),
-	}
-}
-
 // Follower is the node that follows: what a stream needs of its engine. Copy and
 // SyncLog are called by one goroutine.
 type Follower interface {
@@ -49,7 +41,7 @@ type Stream struct {
 var errSilent = fmt.Errorf("the leader said nothing for %s", silentAfter)
 
 // Open says Hello and waits for the leader's Welcome.
-func Open(ctx context.Context, conn grpc.ClientConnInterface, hello *pb.Hello) (_ *Stream, err error) {
+func (c *Conn) Open(ctx context.Context, hello *pb.Hello) (_ *Stream, err error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer func() {
 		if err != nil {
@@ -58,7 +50,7 @@ func Open(ctx context.Context, conn grpc.ClientConnInterface, hello *pb.Hello) (
 	}()
 	timer := time.AfterFunc(silentAfter, func() { cancel(errSilent) })
 	defer timer.Stop()
-	stream, err := pb.NewReplicationClient(conn).Follow(ctx)
+	stream, err := pb.NewReplicationClient(c.cc).Follow(ctx)
 	if err != nil {
 		return nil, err
 	}

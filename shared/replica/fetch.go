@@ -21,7 +21,7 @@ import (
 
 // Fetch takes a checkpoint from a leader.
 type Fetch struct {
-	Conn grpc.ClientConnInterface
+	Conn *Conn
 	FS   vfs.FS
 	// Dir is where the files go. What an earlier Fetch left there is used as far as
 	// its contents are right.
@@ -79,7 +79,7 @@ func (f *Fetch) Run(ctx context.Context) (*Fetched, error) {
 		r.have[h.GetName()] = h
 		req.Held = append(req.Held, h)
 	}
-	stream, err := pb.NewReplicationClient(f.Conn).Bootstrap(ctx, req)
+	stream, err := pb.NewReplicationClient(f.Conn.cc).Bootstrap(ctx, req)
 	if err != nil {
 		return nil, err
 	}

@@ -37,9 +37,6 @@ type ServerDeps struct {
 	Shipped func() lsn.LSN
 	// Checkpoint makes a checkpoint of the state in a directory of its own.
 	Checkpoint func(ctx context.Context) (*Checkpoint, error)
-	// PeerNode is the node that a stream's certificate names; "" where there is
-	// no certificate to hold a name against.
-	PeerNode func(ctx context.Context) (string, error)
 	// Admit is asked before a follower whose log ends at last is streamed to; it
 	// takes out of the record whoever is named there and lacks what it stands for.
 	Admit func(ctx context.Context, node string, last lsn.LSN) error
@@ -54,35 +51,24 @@ type Server struct {
 	deps ServerDeps
 	// checkpoints has the copy that a follower takes.
 	checkpoints checkpoints
+	certified   bool // callers show certificates
 	// stopped ends all streams.
 	stopped context.Context
 	stop    context.CancelFunc
 }
 
-// NewServer makes a Server; Register hands it to gRPC.
+// NewServer makes a Server.
 func NewServer(cfg ServerConfig, deps ServerDeps) *Server {
 	s := &Server{cfg: cfg, deps: deps}
 	s.stopped, s.stop = context.WithCancel(context.Background())
 	return s
 }
 
-// ServerOptions are the limits that a gRPC server of replication needs.
-func ServerOptions() []grpc.ServerOption {
-	return []grpc.ServerOption{
-		grpc.MaxRecvMsgSize(maxMessage), grpc.MaxSendMsgSize(maxMessage),
-		grpc.InitialWindowSize(windowBytes), grpc.InitialConnWindowSize(windowBytes),
-	}
-}
-
 // Register serves replication on g.
 func (s *Server) Register(g grpc.ServiceRegistrar) { pb.RegisterReplicationServer(g, s) }
 
-// Stop ends all streams; followers look for a leader again. Close when gRPC has
-// stopped too.
+// Stop ends all streams, and Serve; followers look for a leader again.
 func (s *Server) Stop() { s.stop() }
-
-// Close takes away what was made for followers.
-func (s *Server) Close() error { return s.checkpoints.close() }
 
 // Follow implements the service.
 func (s *Server) Follow(stream grpc.BidiStreamingServer[pb.FollowerMessage, pb.LeaderMessage]) error {
@@ -127,7 +113,7 @@ func (s *Server) check(ctx context.Context, instance []byte, node string) error 
 	if node == "" || node == s.cfg.Node {
 		return status.Errorf(codes.InvalidArgument, "the node id %q is empty or the leader's own; give each node its own --node-id", node)
 	}
-	shown, err := s.deps.PeerNode(ctx)
+	shown, err := s.shown(ctx)
 	if err != nil {
 		return status.Error(codes.Unauthenticated, err.Error())
 	}

@@ -1,0 +1,81 @@
+package replica
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/credentials/insecure"
+	grpcpeer "google.golang.org/grpc/peer"
+
+	"originchain/shared/mtls"
+)
+
+// Serve answers followers at l until Stop. Its own identity is shown to them, and
+// theirs asked for; nil is plain, which is for loopback.
+func (s *Server) Serve(l net.Listener, own *mtls.Identity) error {
+	options := []grpc.ServerOption{
+		grpc.MaxRecvMsgSize(maxMessage), grpc.MaxSendMsgSize(maxMessage),
+		grpc.InitialWindowSize(windowBytes), grpc.InitialConnWindowSize(windowBytes),
+	}
+	if own != nil {
+		options = append(options, grpc.Creds(credentials.NewTLS(own.ServerTLS())))
+	}
+	s.certified = own != nil
+	g := grpc.NewServer(options...)
+	s.Register(g)
+	end := context.AfterFunc(s.stopped, g.Stop)
+	defer end()
+	if err := g.Serve(l); err != nil && s.stopped.Err() == nil {
+		return fmt.Errorf("serve followers at %s: %w", l.Addr(), err)
+	}
+	return s.checkpoints.close()
+}
+
+// shown is the node that a caller's certificate names; "" where none is asked for.
+func (s *Server) shown(ctx context.Context) (string, error) {
+	if !s.certified {
+		return "", nil
+	}
+	p, ok := grpcpeer.FromContext(ctx)
+	if !ok {
+		return "", errors.New("the connection has no peer")
+	}
+	info, ok := p.AuthInfo.(credentials.TLSInfo)
+	if !ok {
+		return "", errors.New("the connection has no certificate")
+	}
+	who, err := mtls.PeerOf(info.State)
+	return who.Node, err
+}
+
+// Conn is a connection to a leader.
+type Conn struct{ cc *grpc.ClientConn }
+
+// Dial makes a connection, which is opened when it is first used. own is what the
+// two sides show each other; nil is plain. dial is nil for the machine's network.
+func Dial(address string, own *mtls.Identity, dial func(context.Context, string) (net.Conn, error)) (*Conn, error) {
+	options := []grpc.DialOption{
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxMessage), grpc.MaxCallSendMsgSize(maxMessage)),
+		grpc.WithInitialWindowSize(windowBytes), grpc.WithInitialConnWindowSize(windowBytes),
+	}
+	if own != nil {
+		options = append(options, grpc.WithTransportCredentials(credentials.NewTLS(own.ClientTLS())))
+	} else {
+		options = append(options, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	}
+	if dial != nil {
+		options = append(options, grpc.WithContextDialer(dial))
+	}
+	cc, err := grpc.NewClient("passthrough:///"+address, options...)
+	if err != nil {
+		return nil, fmt.Errorf("reach the leader at %s: %w", address, err)
+	}
+	return &Conn{cc}, nil
+}
+
+// Close ends the connection and every stream on it.
+func (c *Conn) Close() error { return c.cc.Close() }

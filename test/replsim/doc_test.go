@@ -1,0 +1,2 @@
+// Package replsim simulates an instance of several nodes in one process.
+package replsim
