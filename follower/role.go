@@ -55,6 +55,12 @@ type role struct{ *Follower }
 // Mode implements writer.Role.
 func (role) Mode() string { return writer.RoleFollower }
 
+// Standing implements writer.Role: how far behind the leader this one is.
+func (r role) Standing() writer.Standing {
+	applied := uint64(r.shell.Visible().LSN)
+	return writer.Standing{AppliedLag: max(r.status.durable.Load(), applied) - applied}
+}
+
 // Leader implements writer.Role.
 func (r role) Leader() string { return r.leaderURL() }
 

@@ -1,6 +1,7 @@
 package writer
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -162,6 +163,48 @@ func (s *service) tenantOf(c *httpx.Call) (ulid.ULID, error) {
 		err = fault.New(fault.NotFound, "there is no tenant %s; GET /v1/admin/tenants lists those there are", id)
 	}
 	return id, err
+}
+
+// getConfig tells how a tenant is replicated.
+func (s *service) getConfig(c *httpx.Call) (out api.TenantConfig, err error) {
+	id, err := s.tenantOf(c)
+	if err != nil {
+		return out, err
+	}
+	r, _, err := s.records.Tenant(id)
+	return configOf(r), err
+}
+
+func configOf(r tenant.TenantRecord) api.TenantConfig {
+	return api.TenantConfig{ReplicationMode: cmp.Or(r.ReplicationMode, tenant.ActivePassive), Installed: r.ReplicationMode != ""}
+}
+
+// setConfig sets how a tenant is replicated.
+func (s *service) setConfig(c *httpx.Call, in api.SetTenantConfigRequest) (out api.TenantConfig, err error) {
+	id, err := s.tenantOf(c)
+	if err != nil {
+		return out, err
+	}
+	c.SetObject("tenant/" + id.String())
+	err = s.administer(c, func(b *rows.Builder) error {
+		raw, ok, err := b.Get(table.RecordKey(table.System, table.SpaceTenants, id[:]))
+		if err != nil || !ok {
+			return errors.Join(err, fmt.Errorf("tenant %s has no record", id))
+		}
+		record, err := tenant.DecodeTenant(raw)
+		if err != nil {
+			return err
+		}
+		if err := record.SetReplicationMode(in.ReplicationMode); err != nil {
+			return err
+		}
+		out = configOf(record)
+		if raw, err = record.Encode(); err != nil {
+			return err
+		}
+		return b.PutRecord(table.SpaceTenants, id[:], raw, false)
+	})
+	return out, err
 }
 
 func (s *service) listTenants(*httpx.Call) (api.Tenants, error) {

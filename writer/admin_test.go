@@ -78,7 +78,7 @@ func testTokens(n *node) {
 	n.admin("POST", "/tenants/01HQZX3V5N8M2K7P4R6T9W1YZZ/tokens", `{}`).refused(404, "not_found")
 	n.admin("GET", "/tenants/01HQZX3V5N8M2K7P4R6T9W1YZZ/tokens", "").refused(404, "not_found")
 	n.admin("POST", "/tenants/"+id+"/tokens", `{"kind":"gold"}`).refused(400, "validation_failed")
-	n.admin("GET", "/tenants/"+id+"/config", "").refused(404, "not_found")
+	n.admin("GET", "/tenants/"+id+"/nothing", "").refused(404, "not_found")
 }
 
 // testAdminKeys: a repeated key is refused, since the answer it would repeat is
@@ -193,3 +193,45 @@ func (v *gatedView) Get(key []byte) ([]byte, bool, error) {
 }
 
 func (v *gatedView) Iter([]byte, []byte, bool) (table.Iterator, error) { return nil, nil }
+
+// How a tenant is replicated has one value so far; what is not there yet is
+// refused and changes nothing.
+func TestTenantConfig(t *testing.T) {
+	n := start(t)
+	path := "/v1/admin/tenants/" + n.tenant + "/config"
+	get := func(want string) {
+		t.Helper()
+		if a := n.do(t.Context(), adminText, "GET", path, nil); a.status != 200 || strings.TrimSpace(a.body) != want {
+			t.Errorf("%d %s, want %s", a.status, a.body, want)
+		}
+	}
+	set := func(body string, status int, code string) {
+		t.Helper()
+		a := n.do(t.Context(), adminText, "POST", path, strings.NewReader(body))
+		if a.status != status || (code != "" && !strings.Contains(a.body, `"`+code+`"`)) {
+			t.Errorf("%s: %d %s", body, a.status, a.body)
+		}
+	}
+	get(`{"replication_mode":"active_passive"}`)
+	set(`{"replication_mode":"raft_quorum"}`, 400, "unsupported")
+	set(`{"replication_mode":"both"}`, 400, "validation_failed")
+	set(`{}`, 422, "validation_failed")
+	get(`{"replication_mode":"active_passive"}`)
+	set(`{"replication_mode":"active_passive"}`, 200, "")
+	get(`{"replication_mode":"active_passive","installed":true}`)
+	if a := n.do(t.Context(), n.token, "GET", path, nil); a.status != 401 && a.status != 403 {
+		t.Errorf("a tenant's token: %d", a.status)
+	}
+	if a := n.do(t.Context(), adminText, "GET", "/v1/admin/tenants/01J0000000000000000000000Z/config", nil); a.status != 404 {
+		t.Errorf("an unknown tenant: %d", a.status)
+	}
+}
+
+// A writer alone is all of the topology there is.
+func TestTopologyOfOne(t *testing.T) {
+	n := start(t, func(c *Config, _ *Deps) { c.URL = "https://db.example.com" })
+	a := n.do(t.Context(), n.token, "GET", "/v1/topology", nil)
+	if want := `{"epoch":1,"writer":"https://db.example.com","followers":[]}`; a.status != 200 || strings.TrimSpace(a.body) != want {
+		t.Errorf("%d %s", a.status, a.body)
+	}
+}

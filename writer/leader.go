@@ -387,6 +387,25 @@ func (l *leader) Leader() string { return "" }
 // Degraded implements Role.
 func (l *leader) Degraded(at lsn.LSN) bool { return l.hub != nil && l.hub.Degraded(at) }
 
+// Standing implements Role.
+func (l *leader) Standing() (s Standing) {
+	if l.hub == nil {
+		return s
+	}
+	visible := l.engine.Visible().LSN
+	for _, f := range l.hub.Followers() {
+		if f.InSync {
+			s.InSync++
+		}
+		if f.Connected {
+			s.Connected++
+			s.AppliedLag = max(s.AppliedLag, uint64(visible-min(visible, f.Applied)))
+		}
+	}
+	s.Degraded = l.hub.DegradedFrames()
+	return s
+}
+
 // Checks implements Role.
 func (l *leader) Checks(into map[string]api.Check) {
 	if l.holder != nil {

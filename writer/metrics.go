@@ -55,6 +55,12 @@ func newMetrics(r *telemetry.Metrics, w *Shell) *metrics {
 		return float64(n)
 	})
 	gauge("oc_state_bytes", "Bytes of the key-value state on disk.", func(e *engine.Engine) float64 { return float64(e.StateBytes()) })
+	r.GaugeFunc("oc_replication_applied_lag_lsn", "Frames by which the slowest connected follower, or on a follower this one, shows less than the writer.",
+		func() float64 { return float64(w.now().Standing().AppliedLag) })
+	r.GaugeFunc("oc_replication_followers", "Followers that are connected to this writer.", func() float64 { return float64(w.now().Standing().Connected) })
+	r.GaugeFunc("oc_replication_in_sync", "Followers that the record names as in sync with this writer.", func() float64 { return float64(w.now().Standing().InSync) })
+	r.GaugeFunc("oc_replication_degraded_frames", "Frames of this opening that were acknowledged by fewer followers than asked for.",
+		func() float64 { return float64(w.now().Standing().Degraded) })
 	r.GaugeFunc("oc_healthy", "1 while /health answers 200, else 0.", func() float64 {
 		if w.health.reason(time.Now()) == "" {
 			return 1

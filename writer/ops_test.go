@@ -145,9 +145,10 @@ func TestStuckDisk(t *testing.T) {
 }
 
 // metricRow is a row of docs/METRICS.md.
-var metricRow = regexp.MustCompile("(?m)^\\| `(oc_[a-z_]+)`")
+var metricRow = regexp.MustCompile("(?m)^\\| `(oc_[a-z_]+)` \\|[^|]*\\|[^|]*\\| (.*)")
 
-// TestMetricsAreDocumented: docs/METRICS.md lists what a node registers.
+// TestMetricsAreDocumented: docs/METRICS.md lists what a node registers. Those of a
+// follower alone are held to it where they are registered.
 func TestMetricsAreDocumented(t *testing.T) {
 	n := start(t)
 	doc, err := os.ReadFile("../docs/METRICS.md")
@@ -156,7 +157,9 @@ func TestMetricsAreDocumented(t *testing.T) {
 	}
 	var documented []string
 	for _, m := range metricRow.FindAllStringSubmatch(string(doc), -1) {
-		documented = append(documented, m[1])
+		if !strings.HasPrefix(m[2], "on a follower:") {
+			documented = append(documented, m[1])
+		}
 	}
 	slices.Sort(documented)
 	if registered := n.metrics.Names(); !slices.Equal(documented, registered) {

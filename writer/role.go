@@ -25,9 +25,22 @@ type Role interface {
 	// Degraded says whether the write at an LSN was acknowledged by fewer followers
 	// than asked for.
 	Degraded(at lsn.LSN) bool
+	// Standing is how the nodes stand to each other, for the metrics.
+	Standing() Standing
 	// Leader is where clients reach the writer; "" on the writer itself, and where
 	// nobody knows.
 	Leader() string
+}
+
+// Standing is how the nodes of an instance stand to each other.
+type Standing struct {
+	// AppliedLag is by how many frames the slowest connected follower, or this one,
+	// shows less than the writer.
+	AppliedLag uint64
+	// Connected and InSync count followers, as a writer knows; Degraded counts
+	// frames that fewer than asked for had when they were acknowledged.
+	Connected, InSync int
+	Degraded          uint64
 }
 
 // alone is a writer without followers.
@@ -38,4 +51,5 @@ func (alone) Checks(map[string]api.Check)  {}
 func (alone) Replication(*api.Replication) {}
 func (a alone) Topology() api.Topology     { return api.Topology{Writer: a.url} }
 func (alone) Degraded(lsn.LSN) bool        { return false }
+func (alone) Standing() Standing           { return Standing{} }
 func (alone) Leader() string               { return "" }

@@ -54,6 +54,8 @@ func routes(w *Shell, s *service) []httpx.Route {
 		{Method: http.MethodGet, Pattern: "/v1/admin/tenants/{t}/tokens", Name: "listTokens", Scope: httpx.Admin, Summary: "A tenant's tokens, without their secrets", Handler: httpx.Reply(http.StatusOK, s.listTokens)},
 		{Method: http.MethodPost, Pattern: "/v1/admin/tenants/{t}/tokens", Name: "mintToken", Scope: httpx.Admin, Summary: "Mint a token, shown this once", Audit: "token.mint", MaxBody: adminBodyBytes, Handler: httpx.Typed(http.StatusCreated, s.mintToken)},
 		{Method: http.MethodDelete, Pattern: "/v1/admin/tenants/{t}/tokens/{id}", Name: "revokeToken", Scope: httpx.Admin, Summary: "Revoke a token, at once", Audit: "token.revoke", Handler: httpx.Reply(http.StatusOK, s.revokeToken)},
+		{Method: http.MethodGet, Pattern: "/v1/admin/tenants/{t}/config", Name: "getTenantConfig", Scope: httpx.Admin, Summary: "How a tenant is replicated", Handler: httpx.Reply(http.StatusOK, s.getConfig)},
+		{Method: http.MethodPost, Pattern: "/v1/admin/tenants/{t}/config", Name: "setTenantConfig", Scope: httpx.Admin, Summary: "Set how a tenant is replicated", Audit: "tenant.config", MaxBody: adminBodyBytes, Handler: httpx.Typed(http.StatusOK, s.setConfig)},
 		{Method: http.MethodGet, Pattern: "/v1/admin/replication", Name: "getReplication", Scope: httpx.Admin, Summary: "Role, epoch and positions of this node", Handler: httpx.Reply(http.StatusOK, s.getReplication)},
 	}
 }

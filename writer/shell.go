@@ -18,6 +18,7 @@ import (
 	"originchain/shared/engine"
 	"originchain/shared/fault"
 	"originchain/shared/httpx"
+	"originchain/shared/lsn"
 	"originchain/shared/telemetry"
 	"originchain/shared/tenant"
 )
@@ -219,6 +220,14 @@ func (n *Shell) EngineDeps() engine.Deps {
 	return engine.Deps{
 		FS: n.deps.FS, Log: n.deps.Log, Clock: n.deps.Clock, ObserveSync: n.metrics.observeSync, NoPreallocate: n.deps.NoPreallocate,
 	}
+}
+
+// Visible is the last frame that reads of this node see.
+func (n *Shell) Visible() (p lsn.Pos) {
+	if e := n.engine.Load(); e != nil {
+		p = e.Visible()
+	}
+	return p
 }
 
 // Config is the configuration, with its defaults.

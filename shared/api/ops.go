@@ -229,6 +229,18 @@ type Replication struct {
 	Followers []FollowerInfo `json:"followers"`
 }
 
+// TenantConfig is GET and POST /v1/admin/tenants/:t/config.
+type TenantConfig struct {
+	ReplicationMode string `json:"replication_mode"`
+	// Installed says that an operator has set the mode; left out while it is the default.
+	Installed bool `json:"installed,omitempty"`
+}
+
+// SetTenantConfigRequest is the body of POST /v1/admin/tenants/:t/config.
+type SetTenantConfigRequest struct {
+	ReplicationMode string `json:"replication_mode"`
+}
+
 // Topology is GET /v1/topology. Of two answers the one with the higher epoch is
 // right.
 type Topology struct {

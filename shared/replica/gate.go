@@ -89,6 +89,7 @@ func (h *Hub) pass(at lsn.LSN, late bool) (changed <-chan struct{}, done bool, e
 		}
 		if at > h.acked {
 			h.degraded.add(h.acked+1, at)
+			h.degradedFrames += uint64(at - h.acked)
 		}
 	}
 	h.acked = max(h.acked, at)
@@ -125,6 +126,14 @@ func (h *Hub) tooSlow(p *peer) {
 		p.overdue = true
 		h.notify() // the keeper acts on it
 	}
+}
+
+// DegradedFrames counts the frames that were acknowledged by fewer followers than
+// asked for.
+func (h *Hub) DegradedFrames() uint64 {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.degradedFrames
 }
 
 // Degraded says whether the frame at was acknowledged by fewer followers than

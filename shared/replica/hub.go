@@ -61,6 +61,8 @@ type Hub struct {
 	acked     lsn.LSN // everything up to here may be acknowledged
 	awaited   lsn.LSN // up to here acknowledgements wait
 	degraded  ranges
+
+	degradedFrames uint64
 	fatal     error // the record is another's
 }
 

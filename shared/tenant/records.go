@@ -45,6 +45,25 @@ type TenantRecord struct {
 	Tier         string       `json:"tier,omitempty"`
 	Subscription Subscription `json:"subscription"`
 	Created      time.Time    `json:"created"`
+	// ReplicationMode is what an operator has set; "" is ActivePassive, unset.
+	ReplicationMode string `json:"replication_mode,omitempty"`
+}
+
+// ActivePassive is the one mode of replication: a writer, and followers of it.
+const ActivePassive = "active_passive"
+
+// SetReplicationMode checks and sets the mode.
+func (r *TenantRecord) SetReplicationMode(mode string) error {
+	switch mode {
+	case ActivePassive:
+		r.ReplicationMode = mode
+		return nil
+	case "":
+		return fault.New(fault.InvalidEnvelope, "name the replication_mode; it is %q", ActivePassive).With("field", "replication_mode")
+	case "raft_quorum":
+		return fault.New(fault.Unsupported, "replication_mode raft_quorum does not exist yet; nothing was changed, use %q", ActivePassive)
+	}
+	return fault.New(fault.ValidationFailed, "replication_mode %q is not known; use %q", mode, ActivePassive).With("field", "replication_mode")
 }
 
 // TokenRecord is a token as it is stored: everything but the token.

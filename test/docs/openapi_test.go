@@ -178,6 +178,7 @@ var wire = []any{
 	api.RegisteredSchema{}, api.WrittenRow{}, api.DeletedRow{}, api.Batch{}, api.SQLRequest{}, api.SelectResult{}, api.ExplainResult{}, api.InsertResult{},
 	api.UpdateResult{}, api.DeleteResult{}, api.TxResult{}, api.DDLResult{}, api.CreateTenantRequest{}, api.CreatedTenant{}, api.Tenants{}, api.Tenant{},
 	api.Tokens{}, api.Token{}, api.MintTokenRequest{}, api.MintedToken{}, api.RevokedToken{}, api.Replication{}, api.FollowerInfo{},
+	api.TenantConfig{}, api.SetTenantConfigRequest{}, api.Topology{},
 }
 
 // field is a member of an object on the wire.

@@ -148,7 +148,7 @@ func TestCommandsExist(t *testing.T) {
 // that the tree makes.
 func exists(p string) bool {
 	if name, ok := strings.CutPrefix(p, "bin/"); ok {
-		for _, dir := range []string{"writer/cmd", "scripts"} {
+		for _, dir := range []string{"writer/cmd", "follower/cmd", "scripts"} {
 			if _, err := os.Stat(path.Join(repository, dir, name, "main.go")); err == nil {
 				return true
 			}
@@ -238,7 +238,7 @@ func metricNames(t *testing.T) (names []string) {
 	t.Helper()
 	register := regexp.MustCompile(`(?:Gauge|Counter|Histogram|GaugeVec|CounterVec|GaugeFunc|gauge)\(\s*"(oc_[a-z_]+)"`)
 	tree := os.DirFS(repository)
-	for _, dir := range []string{"shared", "writer"} {
+	for _, dir := range []string{"shared", "writer", "follower"} {
 		err := fs.WalkDir(tree, dir, func(p string, _ fs.DirEntry, err error) error {
 			if err != nil || path.Ext(p) != ".go" || strings.HasSuffix(p, "_test.go") {
 				return err
