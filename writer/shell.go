@@ -303,6 +303,7 @@ func (n *Shell) Serve(ctx context.Context, s *Served, interrupt bool, run func(c
 	n.swap(nil)
 	if interrupt {
 		requests.requests.Wait()
+		n.engine.Store(nil)
 	}
 	return err
 }

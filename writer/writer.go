@@ -21,6 +21,7 @@ type Writer struct {
 	*Shell
 	replication Replication
 	leader      *leader
+	own         *engine.Engine // what Close closes
 }
 
 // New makes a Writer without followers. It starts nothing and touches no file.
@@ -57,7 +58,7 @@ func (w *Writer) Run(ctx context.Context) (err error) {
 		return w.OpenFailed(ctx, err)
 	}
 	w.engine.Store(e)
-	w.leader = l
+	w.leader, w.own = l, e
 	l.open(e)
 	w.SetRole(l)
 	if err := l.confirm(ctx); err != nil {
@@ -75,10 +76,12 @@ func (w *Writer) Run(ctx context.Context) (err error) {
 // record that the node has stopped. Call it when Run has returned and no handler
 // runs any more.
 func (w *Writer) Close() error {
-	e := w.engine.Swap(nil)
+	e := w.own
 	if e == nil {
 		return nil
 	}
+	w.own = nil
+	w.engine.CompareAndSwap(e, nil)
 	failed := e.Failure() != nil
 	err := e.Close()
 	if !failed && err == nil {

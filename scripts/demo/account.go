@@ -37,7 +37,7 @@ func (d *demo) enter(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	d.client = &call.Client{URL: d.server.URL(), Token: token}
+	d.client = &call.Client{URL: d.pair.writer.URL(), Token: token}
 	if token != "" && d.client.Get(ctx, "/v1/tenants/"+d.tenant+"/usage", nil) == nil {
 		d.sayf("Going on with tenant %s.\n", d.tenant)
 		return nil
@@ -76,7 +76,7 @@ func (d *demo) newToken(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	admin := &call.Client{URL: d.server.URL(), Token: adminToken}
+	admin := &call.Client{URL: d.pair.writer.URL(), Token: adminToken}
 	var made api.CreatedTenant
 	err = admin.JSON(ctx, http.MethodPost, "/v1/admin/tenants", api.CreateTenantRequest{Tenant: d.tenant, Name: "demo"}, &made)
 	if err == nil {

@@ -16,10 +16,11 @@ func command() *cobra.Command {
 	var o options
 	c := &cobra.Command{
 		Use:   "demo",
-		Short: "Start a writer with real data and show what it can do",
-		Long: `Starts oc-server on a loopback port, creates a tenant, registers two tables,
-loads 3,376 airports and 20,000 flights, and asks three questions of them. Then
-it stays up until Ctrl-C. Run again, it goes on with the data that is there.
+		Short: "Start a writer and a follower with real data and show what they can do",
+		Long: `Starts oc-server on a loopback port and another one that follows it, creates a
+tenant, registers two tables, loads 3,376 airports and 20,000 flights, asks three
+questions of them, and shows how far the follower is behind. Then it stays up
+until Ctrl-C. Run again, it goes on with the data that is there.
 
 Exit codes: 0 stopped in order; 1 something failed, and the message says what to do.`,
 		Example:       "  make demo\n  go run ./scripts/demo --dir /tmp/oc-demo --once",

@@ -31,6 +31,7 @@ type options struct {
 // paths are the files of one demo.
 type paths struct {
 	data, adminToken, serverLog, record, token, env string
+	followerData, followerLog, control              string
 }
 
 func layout(dir string) paths {
@@ -39,6 +40,7 @@ func layout(dir string) paths {
 		data: data, adminToken: filepath.Join(data, "admin.token"),
 		serverLog: filepath.Join(dir, "server.log"), record: filepath.Join(dir, "demo.json"),
 		token: filepath.Join(dir, "tenant.token"), env: filepath.Join(dir, "env"),
+		followerData: filepath.Join(dir, "follower"), followerLog: filepath.Join(dir, "follower.log"), control: filepath.Join(dir, "control"),
 	}
 }
 
@@ -47,20 +49,15 @@ type demo struct {
 	options
 	paths
 	out    io.Writer
-	server *child.Server
+	pair   *pair
 	tenant string
 	client *call.Client // with the tenant's token
 }
 
-// run does the whole demo. Whatever happens, the server has ended when it returns.
+// run does the whole demo. Whatever happens, the servers have ended when it returns.
 func run(ctx context.Context, o options, out io.Writer) (err error) {
 	d := &demo{options: o, paths: layout(o.dir), out: out}
-	serverLog, err := d.prepare()
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, serverLog.Close()) }()
-	if d.server, err = child.Start(child.Options{Binary: o.binary, DataDir: d.data, Listen: d.listen, Output: serverLog}); err != nil {
+	if err := d.prepare(); err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, d.stop()) }()
@@ -70,8 +67,10 @@ func run(ctx context.Context, o options, out io.Writer) (err error) {
 	select {
 	case <-ctx.Done():
 		return nil
-	case <-d.server.Exited():
-		return fmt.Errorf("the server ended by itself; run `make demo` again to go on, %s has its log: %w", d.serverLog, d.ended())
+	case <-d.pair.writer.Exited():
+		return ended(d.pair.writer, d.serverLog)
+	case <-d.pair.follower.Exited():
+		return ended(d.pair.follower, d.followerLog)
 	}
 }
 
@@ -83,22 +82,15 @@ func interrupted(ctx context.Context, err error) error {
 	return err
 }
 
-// prepare makes the directory, chooses the address and opens the server's log file.
-func (d *demo) prepare() (*os.File, error) {
+// prepare makes the directory and chooses the address.
+func (d *demo) prepare() error {
 	if _, err := os.Stat(d.binary); err != nil {
-		return nil, fmt.Errorf("%w; run `make build` first (`make demo` does), in the root of the repository", err)
+		return fmt.Errorf("%w; run `make build` first (`make demo` does), in the root of the repository", err)
 	}
 	if err := os.MkdirAll(d.dir, 0o700); err != nil {
-		return nil, fmt.Errorf("create the demo's directory: %w; choose another with --dir", err)
+		return fmt.Errorf("create the demo's directory: %w; choose another with --dir", err)
 	}
-	if err := d.chooseAddress(); err != nil {
-		return nil, err
-	}
-	f, err := os.OpenFile(d.serverLog, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
-	if err != nil {
-		return nil, fmt.Errorf("open the server's log file: %w; choose another directory with --dir", err)
-	}
-	return f, nil
+	return d.chooseAddress()
 }
 
 func (d *demo) chooseAddress() error {
@@ -118,15 +110,10 @@ func (d *demo) chooseAddress() error {
 }
 
 func (d *demo) show(ctx context.Context) error {
-	d.sayf("Starting %s on http://%s …", d.binary, d.listen)
-	started := time.Now()
-	ready, cancel := context.WithTimeoutCause(ctx, readyWithin, fmt.Errorf("not within %s", readyWithin))
-	defer cancel()
-	if err := d.server.WaitReady(ready); err != nil {
-		return fmt.Errorf("%w\nthe whole log is in %s", err, d.serverLog)
+	if err := d.startPair(ctx); err != nil {
+		return err
 	}
-	d.sayf(" ready after %s.\n", time.Since(started).Round(time.Millisecond))
-	for _, step := range []func(context.Context) error{d.enter, d.load, d.tour} {
+	for _, step := range []func(context.Context) error{d.enter, d.load, d.tour, d.compare} {
 		if err := step(ctx); err != nil {
 			return err
 		}
@@ -134,25 +121,8 @@ func (d *demo) show(ctx context.Context) error {
 	return d.guide()
 }
 
-// stop ends the server in order and says so.
-func (d *demo) stop() error {
-	select {
-	case <-d.server.Exited():
-		return nil // said already
-	default:
-	}
-	d.sayf("\nStopping the server …")
-	ctx, cancel := context.WithTimeoutCause(context.Background(), stopWithin, fmt.Errorf("not within %s; it was killed, and loses nothing by it", stopWithin))
-	defer cancel()
-	if err := d.server.Stop(ctx); err != nil {
-		return fmt.Errorf("stop the server: %w", err)
-	}
-	d.sayf(" stopped; the data stays in %s.\n", d.dir)
-	return nil
-}
-
-func (d *demo) ended() error {
-	return &child.ExitError{Code: d.server.ExitCode(), Output: d.server.Output()}
+func ended(s *child.Server, log string) error {
+	return fmt.Errorf("a server ended by itself; run `make demo` again to go on, %s has its log: %w", log, &child.ExitError{Code: s.ExitCode(), Output: s.Output()})
 }
 
 // sayf prints for the person in front of the terminal. A closed stdout must not

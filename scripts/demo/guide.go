@@ -12,14 +12,15 @@ func (d *demo) guide() error {
 		return err
 	}
 	d.sayf(`
-The server is up.
+The servers are up.
 
   endpoint      %s
+  follower      %s  (reads; a write there names the writer)
   tenant        %s
   tenant token  %s
   admin token   %s
-  server log    %s
-`, d.server.URL(), d.tenant, d.token, d.adminToken, d.serverLog)
+  server logs   %s, %s
+`, d.pair.writer.URL(), d.pair.follower.URL(), d.tenant, d.token, d.adminToken, d.serverLog, d.followerLog)
 	if d.once {
 		return nil
 	}
@@ -31,6 +32,7 @@ Go on in another terminal:
   curl -sS "$OC_URL/v1/tenants/$OC_TENANT/sql" -H "Authorization: Bearer $OC_TOKEN" \
     -d '{"sql": "SELECT COUNT(*) AS late FROM demo.flights WHERE delay > ?", "params": [60]}'
   curl -sS "$OC_URL/v1/tenants/$OC_TENANT/usage" -H "Authorization: Bearer $OC_TOKEN"
+  curl -sS "$OC_URL/v1/admin/replication" -H "Authorization: Bearer $OC_ADMIN_TOKEN"
 
 Press Ctrl-C to stop. The data stays; run the demo again to go on with it.
 `, d.env)
@@ -50,10 +52,11 @@ func (d *demo) writeEnv() error {
 	}
 	return writeFile(d.env, fmt.Sprintf(`# Written by the demo. Load it into a shell with: . %s
 export OC_URL=%s
+export OC_FOLLOWER_URL=%s
 export OC_TENANT=%s
 export OC_TOKEN="$(cat %s)"
 export OC_ADMIN_TOKEN="$(cat %s)"
-`, d.env, quote(d.server.URL()), quote(d.tenant), quote(token), quote(admin)))
+`, d.env, quote(d.pair.writer.URL()), quote(d.pair.follower.URL()), quote(d.tenant), quote(token), quote(admin)))
 }
 
 // quote makes a text one word of a POSIX shell.

@@ -219,7 +219,7 @@ func (s *Session) End() {
 	}
 	p.session = nil
 	if p.state == joining {
-		h.outside(p)
+		p.state = outside // and no time is held against it: it may be back at once
 	}
 	h.notify()
 }

@@ -96,9 +96,10 @@ func (h *Hub) next() (changed <-chan struct{}, step func(context.Context) error,
 		}
 	}
 	if p, in := h.candidate(now); p != nil {
+		changed := h.changed
 		p.state = joining
 		h.notify()
-		return h.changed, nil, 0
+		return changed, nil, 0 // and looked at again at once
 	} else if in > 0 {
 		return h.changed, nil, in
 	}
