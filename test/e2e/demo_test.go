@@ -49,7 +49,7 @@ func TestDemoOnce(t *testing.T) {
 	if code != 0 {
 		t.Fatalf("exit code %d:\n%s", code, out)
 	}
-	says(t, out, "3,376 of 3,376 rows durable", "20,000 of 20,000 rows durable", "Dallas-Fort Worth International", "2001/03", "IndexedTableAccess(flights)", "stopped; the data stays in "+dir)
+	says(t, out, "3,376 of 3,376 rows durable", "20,000 of 20,000 rows durable", "Dallas-Fort Worth International", "2001/03", "IndexedTableAccess(flights)", "lag 0 frames; in sync: true", "was read from the follower", "stopped; the data stays in "+dir)
 	if conn, err := net.Dial("tcp", address); err == nil {
 		t.Errorf("something still listens on %s: %v", address, conn.Close())
 	}
@@ -62,7 +62,7 @@ func TestDemoOnce(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range []string{"env", "demo.json", "server.log"} {
+	for _, name := range []string{"env", "demo.json", "server.log", "follower.log"} {
 		text, err := os.ReadFile(filepath.Join(dir, name))
 		if err != nil || strings.Contains(string(text), strings.TrimSpace(string(token))) {
 			t.Errorf("%s shows the token, or cannot be read: %v", name, err)
