@@ -282,7 +282,7 @@ func (d *Dir) AllotEpoch(atLeast lsn.Epoch) (lsn.Epoch, error) {
 	return r.Epoch, writeJSON(d.fs, d.path, epochFile, r)
 }
 
-// ErrStaleLeader: a leader of a higher epoch was accepted before.
+// ErrStaleLeader says that a leader of a higher epoch was accepted before.
 var ErrStaleLeader = errors.New("the leader is of an epoch that has ended")
 
 // AcceptedEpoch is the highest epoch of a leader that this node has accepted, or
