@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"sync/atomic"
 	"time"
 
@@ -135,6 +136,13 @@ func (f *Follower) tenure(ctx context.Context) error {
 // node wrote itself as a writer, or has not got yet, is shown only when a leader
 // has said that it is part of its history.
 func (f *Follower) follow(ctx context.Context, e *engine.Engine, served *atomic.Pointer[writer.Served]) error {
+	if own, id := f.deps.TLS, e.Identity(); own != nil && !own.Self().Is(id.InstanceID.String(), id.NodeID) {
+		return fmt.Errorf("the certificate in --replication-tls-dir is of %s, and this is node %s of instance %s; give the node its own", own.Self(), id.NodeID, id.InstanceID)
+	}
+	// The rest of a checkpoint that turned out not to be needed.
+	if err := f.deps.FS.RemoveAll(e.Dir().NextState()); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
 	var first *replica.Stream
 	if e.Log().Writer() != 0 || e.Visible().LSN == 0 {
 		var err error

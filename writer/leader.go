@@ -175,8 +175,16 @@ const leaseExpiry = 6 * time.Second
 
 // open makes the hub and begins to serve followers, so that those of the epoch
 // before can come back.
-func (l *leader) open(e *engine.Engine) {
+func (l *leader) open(e *engine.Engine) error {
 	l.engine = e
+	id := e.Identity()
+	if own := l.cfg.TLS; own != nil && !own.Self().Is(id.InstanceID.String(), id.NodeID) {
+		return fmt.Errorf("the certificate in --replication-tls-dir is of %s, and this is node %s of instance %s; give the node its own", own.Self(), id.NodeID, id.InstanceID)
+	}
+	// What a stop in the middle of a follower's checkpoint left.
+	if err := l.node.deps.FS.RemoveAll(l.node.deps.FS.PathJoin(l.node.cfg.Engine.DataDir, bootstrapDir)); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
 	acked := lsn.LSN(0)
 	if l.holder != nil {
 		acked = l.holder.Record().CommitLSN
@@ -184,7 +192,6 @@ func (l *leader) open(e *engine.Engine) {
 	l.hub = replica.NewHub(replica.HubConfig{
 		Epoch: e.Epoch(), Sync: l.cfg.Sync, Timeout: l.cfg.Timeout, Strict: l.cfg.Strict, RetainBytes: l.cfg.RetainBytes, RetainFor: retainFor,
 	}, replica.HubDeps{Log: l.node.deps.Log, Record: record{l}, Durable: e.Durable, Retained: l.retained}, acked)
-	id := e.Identity()
 	l.server = replica.NewServer(replica.ServerConfig{
 		Instance: [16]byte(id.InstanceID), Node: id.NodeID, URL: l.node.cfg.URL, Epoch: e.Epoch(),
 	}, replica.ServerDeps{
@@ -201,11 +208,12 @@ func (l *leader) open(e *engine.Engine) {
 	} else {
 		l.broken <- nil
 	}
+	return nil
 }
 
 // close ends the streams and waits for that.
 func (l *leader) close() error {
-	if l.engine == nil {
+	if l.server == nil {
 		if l.listen == nil {
 			return nil
 		}
@@ -236,7 +244,11 @@ func (l *leader) confirm(ctx context.Context) error {
 			slices.Sort(members)
 			members = members[:min(len(members), l.cfg.Sync)]
 		}
-		if err := l.holder.Confirm(ctx, l.engine.Boot(), members); err != nil {
+		err := l.holder.Confirm(ctx, l.engine.Boot(), members)
+		var fenced *lease.FencedError
+		if errors.As(err, &fenced) {
+			return &MustFollowError{Reason: err.Error()}
+		} else if err != nil {
 			return fmt.Errorf("confirm epoch %d in the record: %w", l.engine.Epoch(), err)
 		}
 		l.renewed.Store(time.Now().UnixNano())
@@ -253,7 +265,11 @@ func (l *leader) run(ctx context.Context, pipeline func(context.Context) error) 
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error {
 		defer end()
-		return pipeline(ctx)
+		err := pipeline(ctx)
+		if errors.Is(err, replica.ErrFenced) {
+			return &Ended{&MustFollowError{Reason: err.Error()}}
+		}
+		return err
 	})
 	if l.cfg.Sync > 0 {
 		g.Go(func() error { l.hub.Run(beside); return nil })
@@ -272,7 +288,9 @@ func (l *leader) run(ctx context.Context, pipeline func(context.Context) error) 
 			}
 			return err
 		case <-l.lost:
-			return &Ended{&MustFollowError{Reason: fmt.Sprintf("epoch %d has begun, this node's was %d", l.fenced.Load(), l.engine.Epoch())}}
+			err := &MustFollowError{Reason: fmt.Sprintf("epoch %d has begun, this node's was %d", l.fenced.Load(), l.engine.Epoch())}
+			l.hub.Fence(err) // whoever waits for an acknowledgement is told so at once
+			return &Ended{err}
 		}
 	})
 	return g.Wait()
@@ -294,6 +312,7 @@ func (l *leader) renew(ctx context.Context) error {
 		case err == nil:
 			l.renewed.Store(time.Now().UnixNano())
 		case errors.As(err, &fenced):
+			l.hub.Fence(err)
 			return &Ended{&MustFollowError{Reason: err.Error()}}
 		case ctx.Err() == nil:
 			l.node.deps.Log.WithError(err).Error("the record of who writes could not be renewed")

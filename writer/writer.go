@@ -59,7 +59,9 @@ func (w *Writer) Run(ctx context.Context) (err error) {
 	}
 	w.engine.Store(e)
 	w.leader, w.own = l, e
-	l.open(e)
+	if err := l.open(e); err != nil {
+		return err
+	}
 	w.SetRole(l)
 	if err := l.confirm(ctx); err != nil {
 		return err

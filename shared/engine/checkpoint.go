@@ -17,9 +17,18 @@ const keptCheckpoints = 2
 const checkpointTemp = ".tmp"
 
 // maintain makes a local checkpoint at each roll and lets go of log segments
-// that nothing needs any more. It runs beside the pipeline and never in it.
-func (e *Engine) maintain() {
-	for range e.rolled {
+// that nothing needs any more, until rolled is closed or stop is. It runs beside
+// the pipeline and never in it.
+func (e *Engine) maintain(stop <-chan struct{}) {
+	for {
+		select {
+		case <-stop:
+			return
+		case _, more := <-e.rolled:
+			if !more {
+				return
+			}
+		}
 		if e.failure.Load() != nil {
 			continue
 		}

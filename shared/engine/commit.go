@@ -191,18 +191,15 @@ func (q *answerQueue) release(e *Engine, visible lsn.LSN) {
 	q.queue = append(q.queue[:0], q.queue[n:]...)
 }
 
-// expire answers everyone who waits for a frame up to at with err; the frames
-// stay on their way.
-func (q *answerQueue) expire(at lsn.LSN, err error) {
+// expire answers everyone who waits now with err; the frames stay on their way.
+func (q *answerQueue) expire(err error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	n := 0
-	for n < len(q.queue) && q.queue[n].lsn <= at {
-		q.queue[n].w.answer(lsn.Pos{}, err)
-		q.queue[n].w, q.queue[n].err = nil, nil
-		n++
+	for i := range q.queue {
+		q.queue[i].w.answer(lsn.Pos{}, err)
+		q.queue[i].w, q.queue[i].err = nil, nil
 	}
-	q.queue = append(q.queue[:0], q.queue[n:]...)
+	q.queue = q.queue[:0]
 }
 
 // abandon answers everyone that is left, and all who come later, with err.

@@ -141,7 +141,9 @@ func (e *Engine) Advance(commit lsn.LSN, stamp int64) {
 func (e *Engine) RunFollower(ctx context.Context) error {
 	e.store.Pace()
 	var stages sync.WaitGroup
-	stages.Go(e.maintain)
+	maintaining, done := context.WithCancel(context.Background())
+	// Not by closing rolled: the stream may roll until the last moment.
+	stages.Go(func() { e.maintain(maintaining.Done()) })
 	for ctx.Err() == nil && e.failure.Load() == nil {
 		wait, err := e.applyCommitted()
 		if err != nil {
@@ -151,7 +153,7 @@ func (e *Engine) RunFollower(ctx context.Context) error {
 		e.rest(ctx, wait)
 	}
 	e.store.StopPacing()
-	close(e.rolled)
+	done()
 	stages.Wait()
 	if r := e.follow.reader; r != nil {
 		e.follow.reader, e.follow.held = nil, nil

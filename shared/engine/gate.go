@@ -14,8 +14,8 @@ type Gate interface {
 	Admit() error
 	// Await returns nil once every frame up to at may be acknowledged. Its only
 	// caller is the publisher, in log order. An *Expired says that whoever waits
-	// for these frames is to be told its error now; the frames are asked for
-	// again. Any other error ends the engine. When stop is closed it returns at
+	// for frames is to be told its error now, since those behind wait for the same;
+	// the frames are asked for again. Any other error ends the engine. When stop is closed it returns at
 	// once, with ErrStopped.
 	Await(at lsn.LSN, stop <-chan struct{}) error
 }
@@ -46,7 +46,7 @@ func (e *Engine) admitted(g group) bool {
 		case err == nil:
 			return e.failure.Load() == nil
 		case errors.As(err, &expired):
-			e.answers.expire(last, expired.Err)
+			e.answers.expire(expired.Err)
 		case errors.Is(err, ErrStopped):
 			return false
 		default:

@@ -10,6 +10,7 @@ import (
 	"io"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"google.golang.org/grpc"
@@ -58,14 +59,20 @@ func disk(err error) error {
 	return &DiskError{err}
 }
 
+// planWithin is how long a leader may take to make a checkpoint: it flushes its
+// state for it.
+const planWithin = 2 * time.Minute
+
+var errSilentPlan = errors.New("the leader stopped sending its checkpoint")
+
 // partSuffix marks a file that is not whole.
 const partSuffix = ".part"
 
 // Run streams the checkpoint. When it breaks off it can be run again, and takes
 // what is missing.
 func (f *Fetch) Run(ctx context.Context) (*Fetched, error) {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
 	if err := f.FS.MkdirAll(f.Dir, 0o700); err != nil {
 		return nil, disk(err)
 	}
@@ -83,8 +90,10 @@ func (f *Fetch) Run(ctx context.Context) (*Fetched, error) {
 	if err != nil {
 		return nil, err
 	}
+	r.silent = time.AfterFunc(planWithin, func() { cancel(errSilentPlan) })
+	defer r.silent.Stop()
 	if err := r.receive(stream); err != nil {
-		return nil, errors.Join(err, r.abandon())
+		return nil, errors.Join(reason(ctx, err), r.abandon())
 	}
 	return &r.out, nil
 }
@@ -130,6 +139,8 @@ type fetching struct {
 	total uint64
 	want  []*pb.BootstrapFile // still to come, in order
 	have  map[string]*pb.HeldFile
+	// silent ends the stream if the leader says nothing for too long.
+	silent *time.Timer
 
 	file vfs.File // of want[0]
 	sum  hash.Hash
@@ -151,6 +162,7 @@ func (r *fetching) receive(stream grpc.ServerStreamingClient[pb.BootstrapChunk])
 	r.want, r.total = plan.GetFiles(), plan.GetTotalBytes()
 	for {
 		m, err := stream.Recv()
+		r.silent.Reset(silentAfter)
 		if err != nil {
 			return fmt.Errorf("the checkpoint broke off after %d of %d bytes: %w", r.out.Bytes, r.total, err)
 		}

@@ -113,6 +113,9 @@ func (s *Server) check(ctx context.Context, instance []byte, node string) error 
 	if node == "" || node == s.cfg.Node {
 		return status.Errorf(codes.InvalidArgument, "the node id %q is empty or the leader's own; give each node its own --node-id", node)
 	}
+	if !s.deps.Hub.Room(node) {
+		return status.Errorf(codes.ResourceExhausted, "there are %d followers already", maxFollowers)
+	}
 	shown, err := s.shown(ctx)
 	if err != nil {
 		return status.Error(codes.Unauthenticated, err.Error())

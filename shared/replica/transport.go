@@ -40,6 +40,11 @@ func (s *Server) shown(ctx context.Context) (string, error) {
 	if !s.certified {
 		return "", nil
 	}
+	return certificateOf(ctx)
+}
+
+// certificateOf is the node that the other side's certificate names.
+func certificateOf(ctx context.Context) (string, error) {
 	p, ok := grpcpeer.FromContext(ctx)
 	if !ok {
 		return "", errors.New("the connection has no peer")
@@ -53,7 +58,24 @@ func (s *Server) shown(ctx context.Context) (string, error) {
 }
 
 // Conn is a connection to a leader.
-type Conn struct{ cc *grpc.ClientConn }
+type Conn struct {
+	cc *grpc.ClientConn
+	// certified says that the leader shows a certificate.
+	certified bool
+}
+
+// shows fails unless the certificate that the leader showed is of the node that it
+// says to be. It is asked when the leader has answered.
+func (c *Conn) shows(ctx context.Context, node string) error {
+	if !c.certified {
+		return nil
+	}
+	who, err := certificateOf(ctx)
+	if err == nil && who != node {
+		err = fmt.Errorf("the leader's certificate is of node %q, and it says to be %q; give the node its own certificate", who, node)
+	}
+	return err
+}
 
 // Dial makes a connection, which is opened when it is first used. own is what the
 // two sides show each other; nil is plain. dial is nil for the machine's network.
@@ -74,7 +96,7 @@ func Dial(address string, own *mtls.Identity, dial func(context.Context, string)
 	if err != nil {
 		return nil, fmt.Errorf("reach the leader at %s: %w", address, err)
 	}
-	return &Conn{cc}, nil
+	return &Conn{cc: cc, certified: own != nil}, nil
 }
 
 // Close ends the connection and every stream on it.
