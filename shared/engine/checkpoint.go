@@ -20,12 +20,29 @@ const checkpointTemp = ".tmp"
 // that nothing needs any more. It runs beside the pipeline and never in it.
 func (e *Engine) maintain() {
 	for range e.rolled {
-		if e.failure.Load() != nil {
-			continue
+		e.afterRoll()
+	}
+}
+
+// maintainUntil is maintain for a follower, whose log may still grow when the
+// engine's run has ended: who copies is another's goroutine.
+func (e *Engine) maintainUntil(stop <-chan struct{}) {
+	for {
+		select {
+		case <-e.rolled:
+			e.afterRoll()
+		case <-stop:
+			return
 		}
-		if err := e.checkpoint(); err != nil {
-			e.deps.Log.WithError(err).Error("local checkpoint failed; log segments are kept until one succeeds")
-		}
+	}
+}
+
+func (e *Engine) afterRoll() {
+	if e.failure.Load() != nil {
+		return
+	}
+	if err := e.checkpoint(); err != nil {
+		e.deps.Log.WithError(err).Error("local checkpoint failed; log segments are kept until one succeeds")
 	}
 }
 

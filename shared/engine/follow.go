@@ -141,7 +141,8 @@ func (e *Engine) Advance(commit lsn.LSN, stamp int64) {
 func (e *Engine) RunFollower(ctx context.Context) error {
 	e.store.Pace()
 	var stages sync.WaitGroup
-	stages.Go(e.maintain)
+	ended := make(chan struct{})
+	stages.Go(func() { e.maintainUntil(ended) })
 	for ctx.Err() == nil && e.failure.Load() == nil {
 		wait, err := e.applyCommitted()
 		if err != nil {
@@ -151,7 +152,7 @@ func (e *Engine) RunFollower(ctx context.Context) error {
 		e.rest(ctx, wait)
 	}
 	e.store.StopPacing()
-	close(e.rolled)
+	close(ended)
 	stages.Wait()
 	if r := e.follow.reader; r != nil {
 		e.follow.reader, e.follow.held = nil, nil

@@ -669,3 +669,32 @@ func TestRanges(t *testing.T) {
 		}
 	}
 }
+
+// And the other way round: the entry was decided, and waits behind the leave.
+func TestWhoLostFramesDoesNotEnterByAnOlderDecision(t *testing.T) {
+	bubble(t, HubConfig{Sync: 2}, func(t *testing.T, r *rig) {
+		r.durable.Store(5)
+		r.Begin(5, []string{"c"})
+		r.rec.do(func(f *fakeRecord) { f.set["c"] = true })
+		hold := make(chan struct{})
+		r.rec.do(func(f *fakeRecord) { f.hold = hold })
+		b := r.Connected(follower("b"), 4)
+		readmitted := make(chan error, 2)
+		for _, node := range []string{"c", "b"} {
+			go func() { readmitted <- r.Readmit(t.Context(), node, 3) }()
+			synctest.Wait()
+		}
+		b.Acknowledge(5, 0)
+		synctest.Wait()
+		r.rec.do(func(f *fakeRecord) { f.hold = nil })
+		close(hold)
+		for range 2 {
+			if err := <-readmitted; err != nil {
+				t.Fatal(err)
+			}
+		}
+		r.Connected(follower("b"), 3)
+		pass(time.Minute)
+		r.record("both lack two frames", "")
+	})
+}
