@@ -223,7 +223,7 @@ func (e *Engine) Run(ctx context.Context) error {
 		e.fail("look for unfinished indexes", err)
 	}
 	var stages, tidying sync.WaitGroup
-	for _, stage := range []func(){e.sequence, e.append, e.publish, func() { e.maintain(nil) }} {
+	for _, stage := range []func(){e.sequence, e.append, e.publish, e.maintain} {
 		stages.Go(stage)
 	}
 	running, stop := context.WithCancel(ctx)
