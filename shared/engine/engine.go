@@ -103,6 +103,7 @@ type Engine struct {
 	store *table.Store
 	epoch lsn.Epoch
 
+	pendings  sync.Pool // of *pending; the engine's own, since channels belong to one simulation
 	proposals chan *pending
 	queue     entryQueue
 	durable   chan group
@@ -156,6 +157,7 @@ func newEngine(cfg Config, deps Deps) *Engine {
 		failed:    make(chan struct{}),
 		givenUp:   make(chan struct{}),
 	}
+	e.pendings.New = newPending
 	e.queue.init()
 	e.follow.init()
 	return e
