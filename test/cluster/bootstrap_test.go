@@ -56,6 +56,8 @@ func TestBootstrapInterrupted(t *testing.T) {
 	}
 	c.inSync("b")
 	load.finish()
+	a.fillLog("behind", 400, 1000) // segments that both have
+	a.fillLog("it", 400, 1000)
 	c.settle(load)
 	b.shows("fill3-00007")
 	if s := b.segments(); slices.Contains(s, first) {
@@ -76,6 +78,8 @@ func TestBootstrapInterrupted(t *testing.T) {
 	})
 	b.start(asFollower...)
 	b.shows("late7-00399")
+	a.fillLog("and", 400, 1000)
+	a.fillLog("on", 400, 1000)
 	c.settle(load)
 }
 

@@ -205,10 +205,10 @@ func TestStaleLeaderIsRefused(t *testing.T) {
 	if err := run("", "cp", "-a", c.controlDir(), c.controlDir()+".old"); err != nil {
 		t.Fatal(err)
 	}
-	for range 2 {
+	for _, row := range []string{"of the newer", "of the newest"} {
 		a.start(asWriter...)
-		a.mustPut("of the newest")
-		f.shows("of the newest")
+		a.mustPut(row)
+		f.shows(row)
 		a.kill()
 	}
 	accepted := f.mustStand()
