@@ -17,24 +17,32 @@ const keptCheckpoints = 2
 const checkpointTemp = ".tmp"
 
 // maintain makes a local checkpoint at each roll and lets go of log segments
-// that nothing needs any more, until rolled is closed or stop is. It runs beside
-// the pipeline and never in it.
-func (e *Engine) maintain(stop <-chan struct{}) {
+// that nothing needs any more. It runs beside the pipeline and never in it.
+func (e *Engine) maintain() {
+	for range e.rolled {
+		e.afterRoll()
+	}
+}
+
+// maintainUntil is maintain for a follower, whose log may still grow when the
+// engine's run has ended: who copies is another's goroutine.
+func (e *Engine) maintainUntil(stop <-chan struct{}) {
 	for {
 		select {
+		case <-e.rolled:
+			e.afterRoll()
 		case <-stop:
 			return
-		case _, more := <-e.rolled:
-			if !more {
-				return
-			}
 		}
-		if e.failure.Load() != nil {
-			continue
-		}
-		if err := e.checkpoint(); err != nil {
-			e.deps.Log.WithError(err).Error("local checkpoint failed; log segments are kept until one succeeds")
-		}
+	}
+}
+
+func (e *Engine) afterRoll() {
+	if e.failure.Load() != nil {
+		return
+	}
+	if err := e.checkpoint(); err != nil {
+		e.deps.Log.WithError(err).Error("local checkpoint failed; log segments are kept until one succeeds")
 	}
 }
 

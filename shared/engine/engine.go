@@ -103,6 +103,7 @@ type Engine struct {
 	store *table.Store
 	epoch lsn.Epoch
 
+	pendings  sync.Pool // of *pending; the engine's own, since channels belong to one simulation
 	proposals chan *pending
 	queue     entryQueue
 	durable   chan group
@@ -156,6 +157,7 @@ func newEngine(cfg Config, deps Deps) *Engine {
 		failed:    make(chan struct{}),
 		givenUp:   make(chan struct{}),
 	}
+	e.pendings.New = newPending
 	e.queue.init()
 	e.follow.init()
 	return e
@@ -223,7 +225,7 @@ func (e *Engine) Run(ctx context.Context) error {
 		e.fail("look for unfinished indexes", err)
 	}
 	var stages, tidying sync.WaitGroup
-	for _, stage := range []func(){e.sequence, e.append, e.publish, func() { e.maintain(nil) }} {
+	for _, stage := range []func(){e.sequence, e.append, e.publish, e.maintain} {
 		stages.Go(stage)
 	}
 	running, stop := context.WithCancel(ctx)

@@ -141,9 +141,8 @@ func (e *Engine) Advance(commit lsn.LSN, stamp int64) {
 func (e *Engine) RunFollower(ctx context.Context) error {
 	e.store.Pace()
 	var stages sync.WaitGroup
-	maintaining, done := context.WithCancel(context.Background())
-	// Not by closing rolled: the stream may roll until the last moment.
-	stages.Go(func() { e.maintain(maintaining.Done()) })
+	ended := make(chan struct{})
+	stages.Go(func() { e.maintainUntil(ended) })
 	for ctx.Err() == nil && e.failure.Load() == nil {
 		wait, err := e.applyCommitted()
 		if err != nil {
@@ -153,7 +152,7 @@ func (e *Engine) RunFollower(ctx context.Context) error {
 		e.rest(ctx, wait)
 	}
 	e.store.StopPacing()
-	done()
+	close(ended)
 	stages.Wait()
 	if r := e.follow.reader; r != nil {
 		e.follow.reader, e.follow.held = nil, nil

@@ -54,6 +54,8 @@ type Hub struct {
 	cfg  HubConfig
 	deps HubDeps
 
+	recording chan struct{} // has room for the one who changes the record; taken before mu
+
 	mu        sync.Mutex
 	changed   chan struct{} // closed and replaced at each change of what follows
 	followers map[string]*peer
@@ -87,7 +89,7 @@ const (
 	outside membership = iota
 	// joining: the record does not name it, so it can be given up at once.
 	joining
-	// entering: the record may name it already, so only the record can let it go.
+	// entering: the record may name it or not, so only the record can let it go.
 	entering
 	// member: the record names it.
 	member
@@ -96,7 +98,7 @@ const (
 // NewHub makes a hub of a leader whose epoch is not confirmed yet: nothing beyond
 // what the epoch before acknowledged, up to acked, is committed until Begin.
 func NewHub(cfg HubConfig, deps HubDeps, acked lsn.LSN) *Hub {
-	return &Hub{cfg: cfg, deps: deps, changed: make(chan struct{}), followers: map[string]*peer{}, acked: acked}
+	return &Hub{cfg: cfg, deps: deps, changed: make(chan struct{}), recording: make(chan struct{}, 1), followers: map[string]*peer{}, acked: acked}
 }
 
 // Begin says that the epoch is confirmed in the record, with these members, and
@@ -171,6 +173,7 @@ func (h *Hub) Connected(who Peer, durable lsn.LSN) *Session {
 	}
 	s := &Session{hub: h, peer: p}
 	p.Peer, p.session, p.durable, p.applied, p.seen = who, s, durable, 0, time.Now()
+	h.caughtUp(p)
 	h.notify()
 	return s
 }
@@ -203,10 +206,16 @@ func (s *Session) Acknowledge(durable, applied lsn.LSN) {
 		return
 	}
 	p.durable, p.applied = max(p.durable, durable), max(p.applied, applied)
-	if p.overdue && p.durable >= h.awaited {
+	h.caughtUp(p)
+	h.notify()
+}
+
+// caughtUp lets a follower off that has everything that is waited for. The caller
+// holds mu.
+func (h *Hub) caughtUp(p *peer) {
+	if p.durable >= h.awaited {
 		p.overdue = false
 	}
-	h.notify()
 }
 
 // End says that the stream has ended.

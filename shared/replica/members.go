@@ -10,7 +10,7 @@ import (
 )
 
 // Record is the in-sync set where a successor will find it. A change is durable
-// there when the call returns nil. Calls come from one goroutine.
+// there when the call returns nil. Calls come one after the other.
 type Record interface {
 	Enter(ctx context.Context, node string) error
 	// Leave takes node out of the set.
@@ -42,7 +42,9 @@ func (h *Hub) Run(ctx context.Context) {
 			if err == nil {
 				continue
 			}
-			h.trouble(err)
+			if h.trouble(err) {
+				return
+			}
 			wait = recordRetry
 			changed = nil // whatever changes, the record is not tried again before
 		}
@@ -66,44 +68,44 @@ func await(ctx context.Context, changed <-chan struct{}, wait time.Duration) {
 }
 
 // trouble ends everything if the record is another's; other failures pass.
-func (h *Hub) trouble(err error) {
+func (h *Hub) trouble(err error) (ended bool) {
 	h.deps.Log.WithError(err).Error("the in-sync set could not be changed; acknowledgements that need it wait")
 	if !errors.Is(err, ErrFenced) {
-		return
+		return false
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.fatal = err
 	h.notify()
+	return true
 }
 
 // next is what is to be done about the set now: a change of the record, or to
-// wait, at most for wait unless it is 0.
+// wait for a change of what follows, at most for wait unless it is 0.
 func (h *Hub) next() (changed <-chan struct{}, step func(context.Context) error, wait time.Duration) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	now := time.Now()
+	if !h.begun {
+		return h.changed, nil, 0
+	}
+	p, wait := h.candidate(time.Now())
+	if p != nil {
+		p.state = joining
+		h.notify() // acknowledgements wait for it from here on
+	}
 	for _, p := range h.followers {
 		named := p.state == member || p.state == entering
 		switch {
 		case named && p.overdue && h.mayLeave():
-			return h.changed, h.leave(p), 0
+			return nil, h.leave(p), 0
 		case p.state == entering:
-			return h.changed, h.enter(p), 0
+			return nil, h.enter(p), 0
 		case p.state == joining && p.durable >= h.acked:
 			p.state = entering
-			return h.changed, h.enter(p), 0
+			return nil, h.enter(p), 0
 		}
 	}
-	if p, in := h.candidate(now); p != nil {
-		changed := h.changed
-		p.state = joining
-		h.notify()
-		return changed, nil, 0 // and looked at again at once
-	} else if in > 0 {
-		return h.changed, nil, in
-	}
-	return h.changed, nil, 0
+	return h.changed, nil, wait
 }
 
 // mayLeave: under Strict a member has every acknowledged frame, as none is
@@ -136,7 +138,9 @@ func (h *Hub) candidate(now time.Time) (p *peer, in time.Duration) {
 			inside++
 		case !h.ready(p):
 		case p.retryAt.After(now):
-			in = p.retryAt.Sub(now)
+			if wait := p.retryAt.Sub(now); in == 0 || wait < in {
+				in = wait
+			}
 		case best == nil || cmp.Or(-cmp.Compare(p.durable, best.durable), cmp.Compare(p.Node, best.Node)) < 0:
 			best = p
 		}
@@ -147,9 +151,18 @@ func (h *Hub) candidate(now time.Time) (p *peer, in time.Duration) {
 	return best, in
 }
 
-// enter records a follower that has every acknowledged frame.
+// enter records a follower that has every acknowledged frame, unless it came back
+// without them meanwhile.
 func (h *Hub) enter(p *peer) func(context.Context) error {
 	return func(ctx context.Context) error {
+		done, err := h.record(ctx)
+		if err != nil {
+			return err
+		}
+		defer done()
+		if !h.is(p, entering) {
+			return nil
+		}
 		if err := h.deps.Record.Enter(ctx, p.Node); err != nil {
 			return err
 		}
@@ -162,34 +175,81 @@ func (h *Hub) enter(p *peer) func(context.Context) error {
 	}
 }
 
-// leave takes a follower out of the record, and only then out of the set.
-func (h *Hub) leave(p *peer) func(context.Context) error {
-	return func(ctx context.Context) error {
-		if err := h.deps.Record.Leave(ctx, p.Node); err != nil {
-			return err
-		}
-		h.mu.Lock()
-		defer h.mu.Unlock()
-		h.outside(p)
-		h.deps.Log.WithField("node", p.Node).WithField("durable_lsn", uint64(p.durable)).WithField("acked_lsn", uint64(h.acked)).
-			Warn("follower is no longer in sync: it did not acknowledge in time")
-		h.notify()
-		return nil
+// record waits until nobody else changes the record.
+func (h *Hub) record(ctx context.Context) (done func(), err error) {
+	select {
+	case h.recording <- struct{}{}:
+		return func() { <-h.recording }, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
 	}
 }
 
-// Readmit takes a follower that comes back without all that was acknowledged out
-// of the record, before a byte is streamed to it: else it could pass for a
-// successor as soon as it has some of that again.
-func (h *Hub) Readmit(ctx context.Context, node string, durable lsn.LSN) error {
+func (h *Hub) is(p *peer, state membership) bool {
 	h.mu.Lock()
-	p := h.followers[node]
-	named := p != nil && (p.state == member || p.state == entering) && durable < h.acked
-	h.mu.Unlock()
+	defer h.mu.Unlock()
+	return p.state == state
+}
+
+// leave takes a follower out of the record, and only then out of the set.
+func (h *Hub) leave(p *peer) func(context.Context) error {
+	return func(ctx context.Context) error {
+		done, err := h.record(ctx)
+		if err != nil {
+			return err
+		}
+		defer done()
+		return h.strike(ctx, p)
+	}
+}
+
+// strike is leave for whoever has recording.
+func (h *Hub) strike(ctx context.Context, p *peer) error {
+	err := h.deps.Record.Leave(ctx, p.Node)
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if err != nil {
+		p.state = entering // the record may name it or not, until another change says
+		return err
+	}
+	h.outside(p)
+	h.deps.Log.WithField("node", p.Node).WithField("durable_lsn", uint64(p.durable)).WithField("acked_lsn", uint64(h.acked)).
+		Warn("follower is no longer in sync: it did not acknowledge in time")
+	h.notify()
+	return nil
+}
+
+// Readmit is told where the log of a follower ends that says Hello. One that lacks
+// something that was acknowledged is taken out of the record, before a byte is
+// streamed to it: else it could pass for a successor as soon as it has some of that
+// again. What older streams of it said counts no more.
+func (h *Hub) Readmit(ctx context.Context, node string, durable lsn.LSN) error {
+	done, err := h.record(ctx)
+	if err != nil {
+		return err
+	}
+	defer done()
+	p, named := h.returned(node, durable)
 	if !named {
 		return nil
 	}
-	return h.leave(p)(ctx)
+	return h.strike(ctx, p)
+}
+
+// returned takes note of where a follower stands that says Hello, and whether the
+// record names it wrongly.
+func (h *Hub) returned(node string, durable lsn.LSN) (p *peer, wrongly bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if p = h.followers[node]; p == nil {
+		return nil, false
+	}
+	p.session, p.durable = nil, durable
+	if p.state == joining {
+		p.state = outside // it is asked again when it is connected
+	}
+	h.notify()
+	return p, (p.state == member || p.state == entering) && durable < h.acked
 }
 
 // outside puts a follower out of the set for a while. The caller holds mu.
