@@ -233,6 +233,9 @@ func (f *Follower) hello(ctx context.Context, e *engine.Engine) (_ *replica.Stre
 		return nil, err
 	}
 	s, err := conn.Open(ctx, hello)
+	if errors.Is(err, replica.ErrStaleLeader) {
+		f.metrics.stale.Inc()
+	}
 	if err != nil {
 		return nil, err
 	}

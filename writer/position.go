@@ -48,13 +48,27 @@ func (s *service) awaitVisible(c *httpx.Call, least lsn.LSN) error {
 				return nil
 			}
 		case <-deadline.C:
-			applied := s.engine.Visible().LSN
-			return fault.New(fault.LSNNotReached, "this node shows frames up to LSN %d and the read asks for %d; retry, or read where the write was answered", applied, least).
-				With("applied_lsn", uint64(applied)).WithRetry()
+			return notReached(s.engine.Visible().LSN, least)
 		case <-c.Context().Done():
 			return c.Context().Err()
 		}
 	}
+}
+
+// behind says that this node does not show yet what X-OC-Min-LSN names: a token
+// that it does not know may have been made by then. It does not wait for that:
+// whoever has no token must not hold a request open.
+func (s *service) behind(c *httpx.Call) error {
+	least, _, err := minimum(c)
+	if err != nil || s.engine.Visible().LSN >= least {
+		return nil
+	}
+	return notReached(s.engine.Visible().LSN, least)
+}
+
+func notReached(applied, least lsn.LSN) error {
+	return fault.New(fault.LSNNotReached, "this node shows frames up to LSN %d and the read asks for %d; retry, or read where the write was answered", applied, least).
+		With("applied_lsn", uint64(applied)).WithRetry()
 }
 
 // minimum reads the two headers; zero means not given.

@@ -41,6 +41,11 @@ func (n *Shell) checks(now time.Time) map[string]api.Check {
 	default:
 		checks[checkLog] = api.Check{Detail: "the log is being read; the state is not at its end yet"}
 		checks[checkLease] = api.Check{Detail: "the data directory is not open yet"}
+		if role := n.now(); role.Mode() == RoleFollower {
+			// What it waits for may be its leader and not its disk.
+			role.Checks(checks)
+			checks[checkLog] = api.Check{Detail: "nothing is shown before the leader has said what of the log is committed"}
+		}
 		return checks
 	}
 	e := n.engine.Load()

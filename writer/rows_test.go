@@ -239,6 +239,11 @@ func testTypes(n *node) {
 	n.call("GET", "/rows/lab.types/1", "").want(200).is(`{"k":1,"i":null,"f":null,"b":null,"raw":null,"s":"none"}`)
 }
 
+// unknownToken is a token of another id.
+func unknownToken(known string) string {
+	return strings.Replace(known, "oc_live_0", "oc_live_1", 1)
+}
+
 func testPositions(n *node) {
 	at := n.call("POST", "/rows/shop.orders", `{"id":"pos"}`).want(200).header.Get(api.HeaderLSN)
 	read := func(headers ...string) *answer { return n.call("GET", "/rows/shop.orders/pos", "", headers...) }
@@ -257,6 +262,9 @@ func testPositions(n *node) {
 	n.call("GET", "/schemas", "", api.HeaderMinLSN, "999999").refused(503, "lsn_not_reached")
 	n.call("GET", "/usage", "", api.HeaderMinLSN, "999999").refused(503, "lsn_not_reached")
 	n.sqlRefused("SELECT 1", 503, "lsn_not_reached", api.HeaderMinLSN, "999999")
+	// A token may be younger than what this node shows.
+	n.call("GET", "/usage", "", "Authorization", "Bearer "+unknownToken(n.token), api.HeaderMinLSN, "999999").refused(503, "lsn_not_reached")
+	n.call("GET", "/usage", "", "Authorization", "Bearer "+unknownToken(n.token), api.HeaderMinLSN, at).refused(401, "unauthorized")
 }
 
 // TestHistoryOfRestart: an epoch that ended with a restart is part of the

@@ -177,14 +177,17 @@ func (n *Shell) Handler() http.Handler {
 		}
 		defer s.requests.Done()
 		if s.ended != nil {
-			ctx, cancel := context.WithCancel(r.Context())
-			defer cancel()
-			defer context.AfterFunc(s.ended, cancel)()
+			ctx, cancel := context.WithCancelCause(r.Context())
+			defer cancel(nil)
+			defer context.AfterFunc(s.ended, func() { cancel(errInterrupted) })()
 			r = r.WithContext(ctx)
 		}
 		s.server.ServeHTTP(rw, r)
 	})
 }
+
+// errInterrupted is why a request was ended that its client did not end.
+var errInterrupted = fault.New(fault.NotReady, "the node is being stopped, or prepares its data to follow again; retry, here when GET /ready says that it is ready, or elsewhere").WithRetry()
 
 // enter counts a request of the engine that is served.
 func (n *Shell) enter() *serving {
@@ -267,7 +270,9 @@ func (n *Shell) Prepare(e *engine.Engine) (*Served, error) {
 	if !n.cfg.SeparateOps {
 		scopes = append(scopes, httpx.Public)
 	}
-	server, err := httpx.New(n.cfg.HTTP, n.httpDeps(s.auth), httpx.InScope(routes(n, s), scopes...))
+	deps := n.httpDeps(s.auth)
+	deps.Unknown = s.behind
+	server, err := httpx.New(n.cfg.HTTP, deps, httpx.InScope(routes(n, s), scopes...))
 	return &Served{engine: e, service: s, server: server}, err
 }
 

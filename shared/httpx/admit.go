@@ -54,6 +54,11 @@ func (s *Server) admitTenant(c *Call, token string) error {
 		if fault.CodeOf(err) == fault.Unauthorized && s.deps.Admin.Matches(token) {
 			return fault.New(fault.Forbidden, "the admin token opens /v1/admin only; use a token of the tenant")
 		}
+		if fault.CodeOf(err) == fault.Unauthorized && s.deps.Unknown != nil {
+			if unknown := s.deps.Unknown(c); unknown != nil {
+				return unknown
+			}
+		}
 		return err
 	}
 	c.Identity = id

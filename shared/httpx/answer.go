@@ -1,7 +1,9 @@
 package httpx
 
 import (
+	"context"
 	"encoding/json"
+	"errors"
 	"math"
 	"net/http"
 	"slices"
@@ -20,6 +22,12 @@ const defaultRetryAfter = time.Second
 // an answer, and where its cause is logged.
 func (c *Call) fail(err error) {
 	f := fault.From(err)
+	// A request that the node ended is not one that its client ended: the context's
+	// cause says why, if it says anything.
+	var cause *fault.Error
+	if f.Code == fault.Cancelled && errors.As(context.Cause(c.Context()), &cause) {
+		f = cause.Wrap(err)
+	}
 	status := fault.Status(f.Code)
 	if status >= http.StatusInternalServerError {
 		c.server.logFailure(c, f)

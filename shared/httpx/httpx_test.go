@@ -393,6 +393,34 @@ func TestErrorEnvelope(t *testing.T) {
 	envelope(t, r.do("GET", "/a", "", nil), 400, "validation_failed")
 }
 
+// TestRequestThatTheNodeEnds: a client that did not cancel is not told that it did.
+func TestRequestThatTheNodeEnds(t *testing.T) {
+	r := newRig(t, Config{}, newRoute("GET", "/a", Public, func(c *Call) error { return c.Context().Err() }))
+	ctx, cancel := context.WithCancelCause(t.Context())
+	cancel(fault.New(fault.NotReady, "another time").WithRetry())
+	w := httptest.NewRecorder()
+	r.ServeHTTP(w, httptest.NewRequestWithContext(ctx, "GET", "/a", nil))
+	if e := envelope(t, w, 503, "not_ready"); e["retry"] != true {
+		t.Errorf("%v", e)
+	}
+}
+
+// TestTokenThatMayBeKnownLater: the node can answer for a token that it does not
+// know, and for no other refusal.
+func TestTokenThatMayBeKnownLater(t *testing.T) {
+	r := newRig(t, Config{}, newRoute("GET", "/v1/tenants/{tenant}/a", Tenant, ok))
+	path := "/v1/tenants/" + owner.String() + "/a"
+	var unknown error
+	r.deps.Unknown = func(*Call) error { return unknown }
+	envelope(t, r.do("GET", path, "oc_live_other", nil), 401, "unauthorized")
+	unknown = fault.New(fault.LSNNotReached, "later").WithRetry()
+	envelope(t, r.do("GET", path, "oc_live_other", nil), 503, "lsn_not_reached")
+	envelope(t, r.do("GET", path, adminToken, nil), 403, "forbidden")
+	if w := r.do("GET", path, tenantToken, nil); w.Code != 200 {
+		t.Errorf("a token that is known: %d %s", w.Code, w.Body)
+	}
+}
+
 func TestTraceIDIsTheCallers(t *testing.T) {
 	r := newRig(t, Config{}, newRoute("GET", "/a", Public, func(*Call) error { return errors.New("x") }))
 	const id = "4bf92f3577b34da6a3ce929d0e0e4736"

@@ -67,6 +67,9 @@ type Deps struct {
 	Log     *logrus.Logger
 	Metrics *Metrics
 	Auth    Authenticator
+	// Unknown is asked when a tenant's token is not valid: an error says why the
+	// node cannot know yet, and is answered in its place. May be nil.
+	Unknown func(*Call) error
 	Admin   *tenant.AdminToken
 	Audit   *telemetry.Audit
 }

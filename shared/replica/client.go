@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	"originchain/shared/lsn"
 	pb "originchain/shared/replica/replicapb"
@@ -37,6 +39,10 @@ type Stream struct {
 	said    time.Time
 }
 
+// ErrStaleLeader is in the chain of an Open's error when the leader itself says that
+// its epoch is below one that this node has accepted.
+var ErrStaleLeader = errors.New("the leader is no longer the writer")
+
 // errSilent is why a stream is ended whose leader says nothing.
 var errSilent = fmt.Errorf("the leader said nothing for %s", silentAfter)
 
@@ -58,7 +64,9 @@ func (c *Conn) Open(ctx context.Context, hello *pb.Hello) (_ *Stream, err error)
 		return nil, reason(ctx, err)
 	}
 	m, err := stream.Recv()
-	if err != nil {
+	if status.Code(err) == codes.FailedPrecondition {
+		return nil, fmt.Errorf("%w: %w", ErrStaleLeader, err)
+	} else if err != nil {
 		return nil, reason(ctx, err)
 	}
 	w := m.GetWelcome()
