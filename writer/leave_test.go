@@ -2,6 +2,8 @@ package writer
 
 import (
 	"context"
+	"net/http"
+	"net/http/httptest"
 	"runtime"
 	"strings"
 	"testing"
@@ -42,4 +44,18 @@ func TestABatchIsResumedBehindWhatIsOnItsWay(t *testing.T) {
 	close(gate)
 	(<-second).want(200).counts(2, 0)
 	<-first
+}
+
+// TestReadyWithoutAnEngine: a node that had served, and has its directory closed,
+// is not ready, and says so.
+func TestReadyWithoutAnEngine(t *testing.T) {
+	n := start(t)
+	if err := n.stop(); err != nil {
+		t.Fatal(err)
+	}
+	w := httptest.NewRecorder()
+	n.w.OpsHandler().ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/ready", nil))
+	if w.Code != http.StatusServiceUnavailable || !strings.Contains(w.Body.String(), checkLog) {
+		t.Errorf("/ready of a node that is closed: %d %s", w.Code, w.Body)
+	}
 }

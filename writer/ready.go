@@ -36,9 +36,13 @@ func (n *Shell) checks(now time.Time) map[string]api.Check {
 	if reason := n.health.reason(now); reason != "" {
 		checks[checkDisk] = api.Check{Detail: reason}
 	}
+	e := n.engine.Load()
 	select {
 	case <-n.opened:
 	default:
+		e = nil
+	}
+	if e == nil { // not yet, or not while a follower prepares its data again
 		checks[checkLog] = api.Check{Detail: "the log is being read; the state is not at its end yet"}
 		checks[checkLease] = api.Check{Detail: "the data directory is not open yet"}
 		if role := n.now(); role.Mode() == RoleFollower {
@@ -48,7 +52,6 @@ func (n *Shell) checks(now time.Time) map[string]api.Check {
 		}
 		return checks
 	}
-	e := n.engine.Load()
 	checks[checkLog] = logCheck(e)
 	checks[checkLease] = api.Check{OK: true, Detail: fmt.Sprintf("the data directory is locked by this process; epoch %d", e.Epoch())}
 	checks[checkPipeline] = pipelineCheck(e)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
@@ -13,6 +14,9 @@ import (
 
 	"originchain/shared/mtls"
 )
+
+// stopWithin is how long Stop waits for streams to say their last word.
+const stopWithin = time.Second
 
 // Serve answers followers at l until Stop. Its own identity is shown to them, and
 // theirs asked for; nil is plain, which is for loopback.
@@ -27,7 +31,13 @@ func (s *Server) Serve(l net.Listener, own *mtls.Identity) error {
 	s.certified = own != nil
 	g := grpc.NewServer(options...)
 	s.Register(g)
-	end := context.AfterFunc(s.stopped, g.Stop)
+	end := context.AfterFunc(s.stopped, func() {
+		// Whoever is refused is told why before the connections go: a follower that
+		// makes its leader stop must learn that this one was stale.
+		late := time.AfterFunc(stopWithin, g.Stop)
+		defer late.Stop()
+		g.GracefulStop()
+	})
 	defer end()
 	if err := g.Serve(l); err != nil && s.stopped.Err() == nil {
 		return fmt.Errorf("serve followers at %s: %w", l.Addr(), err)

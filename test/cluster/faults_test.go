@@ -61,8 +61,12 @@ func runStorm(t *testing.T, seed uint64) {
 		}); err != nil {
 			t.Fatalf("seed %d: after %s: %v", seed, f.name, err)
 		}
+		if s.r.IntN(2) == 0 { // else the next fault comes on top of what this one left
+			c.inSync(s.follower.name)
+		}
 		pause(t.Context(), s.between(100, 500))
 	}
+	c.inSync(s.follower.name)
 	load.finish()
 	c.settle(load)
 }
