@@ -66,7 +66,7 @@ func TestMain(m *testing.M) {
 }
 
 // exit ends this process with the code of the one that ran the tests.
-var exit = os.Exit
+var exit = os.Exit //nolint:forbidigo // this is the main of the tests
 
 // outside builds the binaries, which needs the network, and runs the tests.
 func outside() (code int, err error) {
