@@ -63,7 +63,7 @@ type Hub struct {
 	degraded  ranges
 
 	degradedFrames uint64
-	fatal     error // the record is another's
+	fatal          error // the record is another's
 }
 
 // peer is one follower.
