@@ -110,7 +110,7 @@ func (n *node) refusesAnonymous() {
 	n.c.t.Helper()
 	dialer := tls.Dialer{NetDialer: &net.Dialer{Timeout: within}, Config: &tls.Config{
 		MinVersion: tls.VersionTLS13, NextProtos: []string{"h2"},
-		InsecureSkipVerify: true, // it does not care whom it talks to
+		InsecureSkipVerify: true, // this stranger does not care whom it talks to
 	}}
 	conn, err := dialer.DialContext(n.c.t.Context(), "tcp", n.replication())
 	if err != nil {

@@ -164,8 +164,8 @@ func (s *storm) freeze(n *node) error {
 	return n.thaw()
 }
 
-// hinder drops a share of the packets, for pairs of who hears less and of whom. A
-// fault that hit nothing is none, and an error.
+// hinder drops a share of the packets, for pairs of who hears less and of whom, for
+// a time and until the fault has hit something.
 func (s *storm) hinder(percent int, pairs ...*node) error {
 	for i := 0; i < len(pairs); i += 2 {
 		if err := pairs[i].hinder(pairs[i+1].host, percent); err != nil {
@@ -173,18 +173,24 @@ func (s *storm) hinder(percent int, pairs ...*node) error {
 		}
 	}
 	pause(s.t.Context(), s.between(500, 3000))
-	dropped := 0
-	for i := 0; i < len(pairs); i += 2 {
-		n, err := pairs[i].heal()
-		if err != nil {
-			return err
+	err := becomes(s.t.Context(), func() error {
+		hits := 0
+		for i := 0; i < len(pairs); i += 2 {
+			n, err := pairs[i].dropped()
+			if err != nil {
+				return err
+			}
+			hits += n
 		}
-		dropped += n
+		if hits == 0 {
+			return errors.New("no packet was dropped")
+		}
+		return nil
+	})
+	for i := 0; i < len(pairs); i += 2 {
+		err = errors.Join(err, pairs[i].heal())
 	}
-	if dropped == 0 {
-		return errors.New("no packet was dropped")
-	}
-	return nil
+	return err
 }
 
 // delay makes a node's replication take a detour that is slow.

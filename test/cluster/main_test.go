@@ -36,25 +36,21 @@ var (
 	errSetup                           error
 )
 
-// insideEnv names the directory of the binaries to the process that runs the
-// tests: the same one, started again in namespaces of its own. All network
-// devices, names and mounts of the tests are in there, and gone with it, however
-// it ends; nothing of the machine's own network is touched.
+// insideEnv names the directory of the binaries to the process when it has begun
+// anew, in namespaces of its own. All network devices, names and mounts of the
+// tests are in there, and gone with it, however it ends; nothing of the
+// machine's own network is touched.
 const insideEnv = "CLUSTER_TEST_BINARIES"
 
 func TestMain(m *testing.M) {
 	flag.Parse()
 	bin := os.Getenv(insideEnv)
 	if bin == "" {
-		code, err := outside()
-		if err == nil {
-			exit(code)
-			return
-		}
-		errSetup = err
+		errSetup = enter()
 		m.Run()
 		return
 	}
+	defer func() { _ = os.RemoveAll(bin) }() // no test can speak up any more
 	serverBin, followerBin, waldumpBin = filepath.Join(bin, "oc-server"), filepath.Join(bin, "oc-follower"), filepath.Join(bin, "waldump")
 	given := false
 	flag.Visit(func(f *flag.Flag) { given = given || f.Name == "test.parallel" })
@@ -65,43 +61,39 @@ func TestMain(m *testing.M) {
 	m.Run()
 }
 
-// exit ends this process with the code of the one that ran the tests.
-var exit = os.Exit //nolint:forbidigo // this is the main of the tests
-
-// outside builds the binaries, which needs the network, and runs the tests.
-func outside() (code int, err error) {
-	for _, tool := range []struct{ name, pkg string }{{"ip", "iproute2"}, {"nft", "nftables"}, {"nsenter", "util-linux"}} {
+// enter builds the binaries, which may need the network, and begins the tests anew
+// in the namespaces. It returns only if that fails.
+func enter() error {
+	for _, tool := range []struct{ name, pkg string }{{"ip", "iproute2"}, {"nft", "nftables"}, {"nsenter", "util-linux"}, {"unshare", "util-linux"}} {
 		if _, err := exec.LookPath(tool.name); err != nil {
-			return 0, fmt.Errorf("these tests fail networks on purpose and need %s (package %s): %w", tool.name, tool.pkg, err)
+			return fmt.Errorf("these tests fail networks on purpose and need %s (package %s): %w", tool.name, tool.pkg, err)
 		}
 	}
 	dir, err := os.MkdirTemp("", "oc-cluster-bin-")
 	if err != nil {
-		return 0, err
+		return err
 	}
-	defer func() { _ = os.RemoveAll(dir) }() // no test can speak up any more
 	build := exec.Command("go", "build", "-o", dir+"/", "originchain/writer/cmd/oc-server", "originchain/follower/cmd/oc-follower", "originchain/scripts/waldump")
 	if out, err := build.CombinedOutput(); err != nil {
-		return 0, fmt.Errorf("build the binaries: %w\n%s", err, out)
+		return errors.Join(fmt.Errorf("build the binaries: %w\n%s", err, out), os.RemoveAll(dir))
 	}
 	self, err := os.Executable()
 	if err != nil {
-		return 0, err
+		return err
 	}
-	cmd := exec.Command(self, os.Args[1:]...)
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
-	cmd.Env = append(os.Environ(), insideEnv+"="+dir)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNET | syscall.CLONE_NEWNS}
+	command := []string{"unshare", "--net", "--mount"}
 	if os.Geteuid() != 0 {
-		cmd.SysProcAttr.Cloneflags = syscall.CLONE_NEWUSER
-		cmd.SysProcAttr.UidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Geteuid(), Size: 1}}
-		cmd.SysProcAttr.GidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getegid(), Size: 1}}
+		command = append(command, "--user", "--map-root-user")
 	}
-	err = cmd.Run()
-	if cmd.ProcessState == nil {
-		return 0, fmt.Errorf("these tests run in namespaces of their own, which root may make, or a user who may have user namespaces: %w", err)
+	if err := run("", command[0], append(command[1:], "true")...); err != nil {
+		return errors.Join(fmt.Errorf("these tests run in namespaces of their own, which root may make, or a user who may have user namespaces: %w", err), os.RemoveAll(dir))
 	}
-	return max(cmd.ProcessState.ExitCode(), -1) & 0xff, nil
+	path, err := exec.LookPath(command[0])
+	if err != nil {
+		return err
+	}
+	// The process stays the same: go test reads its output and its exit code.
+	return syscall.Exec(path, append(append(command, self), os.Args[1:]...), append(os.Environ(), insideEnv+"="+dir))
 }
 
 // inside prepares the namespaces: names of network namespaces are ours alone.

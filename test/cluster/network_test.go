@@ -104,19 +104,23 @@ func (h *host) hinder(from *host, percent int) error {
 
 var packetCount = regexp.MustCompile(`packets (\d+)`)
 
-// heal takes the fault away, and returns how many packets it dropped.
-func (h *host) heal() (packets int, err error) {
+// dropped is how many packets the fault has dropped.
+func (h *host) dropped() (packets int, err error) {
 	out, err := h.nft("", "list", "counter", "inet", "faults", "dropped")
 	if err != nil {
 		return 0, err
 	}
-	if m := packetCount.FindStringSubmatch(out); m != nil {
-		if packets, err = strconv.Atoi(m[1]); err != nil {
-			return 0, err
-		}
+	m := packetCount.FindStringSubmatch(out)
+	if m == nil {
+		return 0, fmt.Errorf("no packets in %q", out)
 	}
-	_, err = h.nft("", "delete", "table", "inet", "faults")
-	return packets, err
+	return strconv.Atoi(m[1])
+}
+
+// heal takes the fault away.
+func (h *host) heal() error {
+	_, err := h.nft("", "delete", "table", "inet", "faults")
+	return err
 }
 
 // detour is a toxiproxy in the way from one host to the replication of another.
