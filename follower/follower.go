@@ -132,9 +132,10 @@ func (f *Follower) tenure(ctx context.Context) error {
 	return errors.Join(err, e.Close())
 }
 
-// follow serves an open engine and keeps it in step with the leader. What this
-// node wrote itself as a writer, or has not got yet, is shown only when a leader
-// has said that it is part of its history.
+// follow keeps an open engine in step with the leader, and serves it once a leader
+// has said how much of it is committed and that is visible: a read never goes back
+// behind what the node showed before it was started again, and never sees what the
+// node wrote itself as a writer and its successor does not have.
 func (f *Follower) follow(ctx context.Context, e *engine.Engine, served *atomic.Pointer[writer.Served]) error {
 	if own, id := f.deps.TLS, e.Identity(); own != nil && !own.Self().Is(id.InstanceID.String(), id.NodeID) {
 		return fmt.Errorf("the certificate in --replication-tls-dir is of %s, and this is node %s of instance %s; give the node its own", own.Self(), id.NodeID, id.InstanceID)
@@ -143,41 +144,31 @@ func (f *Follower) follow(ctx context.Context, e *engine.Engine, served *atomic.
 	if err := f.deps.FS.RemoveAll(e.Dir().NextState()); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
-	var first *replica.Stream
-	if e.Log().Writer() != 0 || e.Visible().LSN == 0 {
-		var err error
-		if first, err = f.connect(ctx, e); err != nil || first == nil {
-			return err
-		}
-	}
 	s, err := f.shell.Prepare(e)
 	if err != nil {
 		return err
 	}
 	served.Store(s)
-	f.deps.Log.WithField("lsn", uint64(e.Visible().LSN)).WithField("durable_lsn", uint64(e.Durable())).Info("follower serves")
-	return f.shell.Serve(ctx, s, true, func(ctx context.Context) error {
+	f.deps.Log.WithField("lsn", uint64(e.Visible().LSN)).WithField("durable_lsn", uint64(e.Durable())).Info("looking for the leader")
+	return f.shell.Serve(ctx, s, e.CaughtUp(), true, func(ctx context.Context) error {
 		g, ctx := errgroup.WithContext(ctx)
 		g.Go(func() error { return e.RunFollower(ctx) })
-		g.Go(func() error { return f.stream(ctx, e, first) })
+		g.Go(func() error { return f.stream(ctx, e) })
 		return g.Wait()
 	})
 }
 
 // stream follows one stream after the other.
-func (f *Follower) stream(ctx context.Context, e *engine.Engine, s *replica.Stream) error {
+func (f *Follower) stream(ctx context.Context, e *engine.Engine) error {
 	for ctx.Err() == nil {
-		if s == nil {
-			var err error
-			if s, err = f.connect(ctx, e); err != nil || s == nil {
-				return err
-			}
+		s, err := f.connect(ctx, e)
+		if err != nil || s == nil {
+			return err
 		}
 		f.connected(s.Welcome)
 		s.Observe = f.observe
 		began := time.Now()
-		err := s.Run(e)
-		s = nil
+		err = s.Run(e)
 		if e.Failure() != nil || ctx.Err() != nil {
 			return nil // RunFollower says it
 		}

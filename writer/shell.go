@@ -280,11 +280,11 @@ func (n *Shell) Prepare(e *engine.Engine) (*Served, error) {
 // a request to this node.
 func (s *Served) RecordsChanged() { s.service.cache.forget() }
 
-// Serve answers requests over an engine that run keeps going, until ctx ends or
-// run does. An error of run is the log's: /health says so before Serve returns.
+// Serve answers requests over an engine that run keeps going, from when ready is
+// closed (nil: at once) until ctx ends or run does. An error of run is the log's: /health says so before Serve returns.
 // With interrupt, requests in flight are ended at the end; without, the listeners
 // have drained by then.
-func (n *Shell) Serve(ctx context.Context, s *Served, interrupt bool, run func(context.Context) error) error {
+func (n *Shell) Serve(ctx context.Context, s *Served, ready <-chan struct{}, interrupt bool, run func(context.Context) error) error {
 	n.engine.Store(s.engine)
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error {
@@ -302,8 +302,22 @@ func (n *Shell) Serve(ctx context.Context, s *Served, interrupt bool, run func(c
 	if interrupt {
 		requests.ended = ctx
 	}
-	n.swap(requests)
-	n.once.Do(func() { close(n.opened) })
+	serve := func() {
+		n.swap(requests)
+		n.once.Do(func() { close(n.opened) })
+	}
+	if ready == nil {
+		serve()
+	} else {
+		g.Go(func() error {
+			select {
+			case <-ready:
+				serve()
+			case <-ctx.Done():
+			}
+			return nil
+		})
+	}
 	err := g.Wait()
 	n.swap(nil)
 	if interrupt {

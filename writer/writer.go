@@ -71,7 +71,7 @@ func (w *Writer) Run(ctx context.Context) (err error) {
 		return err
 	}
 	w.deps.Log.WithField("epoch", uint64(e.Epoch())).WithField("lsn", uint64(e.Visible().LSN)).Info("writer serves")
-	return w.Serve(ctx, s, false, func(ctx context.Context) error { return l.run(ctx, e.Run) })
+	return w.Serve(ctx, s, nil, false, func(ctx context.Context) error { return l.run(ctx, e.Run) })
 }
 
 // Close writes the state to disk, releases the data directory, and says in the

@@ -23,6 +23,9 @@ type following struct {
 	// visible is where reads of a follower stand; nil: the engine is a writer.
 	visible atomic.Pointer[lsn.Pos]
 	wake    chan struct{} // more is durable or committed; holds one
+	// caughtUp is closed when all is visible that a leader has said may be, of what
+	// is here: reads then see no less than before a restart.
+	caughtUp chan struct{}
 
 	mu     sync.Mutex
 	commit lsn.LSN
@@ -36,7 +39,22 @@ type following struct {
 	held   *frame.Frame // read and not applied yet; valid until the reader's next call
 }
 
-func (f *following) init() { f.wake = make(chan struct{}, 1) }
+func (f *following) init() { f.wake, f.caughtUp = make(chan struct{}, 1), make(chan struct{}) }
+
+// caught notes that there is nothing to apply now, if a leader was heard.
+func (f *following) caught() {
+	f.mu.Lock()
+	heard := !f.heard.IsZero()
+	f.mu.Unlock()
+	if !heard {
+		return
+	}
+	select {
+	case <-f.caughtUp:
+	default:
+		close(f.caughtUp)
+	}
+}
 
 func (f *following) signal() {
 	select {
@@ -115,6 +133,10 @@ func (e *Engine) SyncLog() error {
 	return err
 }
 
+// CaughtUp is closed once a follower shows all that a leader has said is committed,
+// as far as its own log had it then.
+func (e *Engine) CaughtUp() <-chan struct{} { return e.follow.caughtUp }
+
 // failLog stops the engine when the log has failed, and returns err.
 func (e *Engine) failLog(doing string, err error) error {
 	if errors.Is(err, wal.ErrFailed) {
@@ -188,6 +210,7 @@ func (e *Engine) applyCommitted() (wait time.Duration, err error) {
 	for {
 		limit := min(e.Durable(), e.follow.committed())
 		if e.applied.Pos.LSN >= limit {
+			e.follow.caught()
 			return 0, nil
 		}
 		b := newFollowed(e)
@@ -195,6 +218,7 @@ func (e *Engine) applyCommitted() (wait time.Duration, err error) {
 			return 0, errors.Join(err, b.Close())
 		}
 		if b.At() == e.applied {
+			e.follow.caught()
 			return wait, b.Close()
 		}
 		if err = b.commit(); err != nil {

@@ -13,14 +13,16 @@ import (
 type Holder struct {
 	store Store
 	by    Claim
+	// changing has room for the one change under way, however long the store takes.
+	changing chan struct{}
 
-	mu  sync.Mutex
-	rec Record
+	mu  sync.Mutex // never held while the store is asked
+	rec Record     // written by who is in changing
 }
 
 // NewHolder makes the Holder of a record that was just taken.
 func NewHolder(store Store, rec Record) *Holder {
-	return &Holder{store: store, by: Claim{Node: rec.Holder, Epoch: rec.Epoch}, rec: rec}
+	return &Holder{store: store, by: Claim{Node: rec.Holder, Epoch: rec.Epoch}, changing: make(chan struct{}, 1), rec: rec}
 }
 
 // Record is the record as last seen.
@@ -62,22 +64,27 @@ func (h *Holder) Release(ctx context.Context) error {
 // can tell whether a write happened, the record is read first. A write that takes
 // effect late finds another version, or is the one that was wanted.
 func (h *Holder) change(ctx context.Context, rule func(Record) (Record, error)) error {
-	h.mu.Lock()
-	defer h.mu.Unlock()
+	select {
+	case h.changing <- struct{}{}:
+		defer func() { <-h.changing }()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 	for {
-		next, err := rule(h.rec)
+		now := h.Record()
+		next, err := rule(now)
 		if err != nil {
 			return err
 		}
-		stored, err := h.store.CompareAndSet(ctx, h.rec.Version, next)
+		stored, err := h.store.CompareAndSet(ctx, now.Version, next)
 		var conflict *ConflictError
 		var unknown *OutcomeUnknownError
 		switch {
 		case err == nil:
-			h.rec = stored
+			h.saw(stored)
 			return nil
 		case errors.As(err, &conflict):
-			h.rec = conflict.Found
+			h.saw(conflict.Found)
 		case errors.As(err, &unknown):
 			if err := h.reload(ctx); err != nil {
 				return errors.Join(unknown, err)
@@ -95,7 +102,13 @@ func (h *Holder) change(ctx context.Context, rule func(Record) (Record, error)) 
 func (h *Holder) reload(ctx context.Context) error {
 	rec, _, err := h.store.Load(ctx)
 	if err == nil {
-		h.rec = rec
+		h.saw(rec)
 	}
 	return err
+}
+
+func (h *Holder) saw(rec Record) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.rec = rec
 }

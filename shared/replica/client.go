@@ -34,9 +34,10 @@ type Stream struct {
 	// Observe is told of each position of the leader; may be nil.
 	Observe func(*pb.Position)
 
-	onEnd   func()
-	applied lsn.LSN // as acknowledged last
-	said    time.Time
+	onEnd func()
+	// durable, applied are as acknowledged last, at said.
+	durable, applied lsn.LSN
+	said             time.Time
 }
 
 // ErrStaleLeader is in the chain of an Open's error when the leader itself says that
@@ -144,6 +145,11 @@ func (s *Stream) follow(ctx context.Context, f Follower, messages <-chan *pb.Lea
 			if err := s.group(f, m, messages); err != nil {
 				return err
 			}
+			// A position alone makes nothing durable: what it shows is told with what
+			// comes next, or by the clock.
+			if f.Durable() == s.durable {
+				continue
+			}
 		case <-look.C:
 			if min(f.Visible().LSN, f.Durable()) == s.applied && time.Since(s.said) < heartbeat {
 				continue
@@ -209,7 +215,7 @@ func (s *Stream) take(f Follower, m *pb.LeaderMessage) (*pb.Position, error) {
 func (s *Stream) acknowledge(f Follower) error {
 	// A state that came as a checkpoint may be ahead of the log, for a while.
 	durable := f.Durable()
-	s.applied, s.said = min(f.Visible().LSN, durable), time.Now()
+	s.durable, s.applied, s.said = durable, min(f.Visible().LSN, durable), time.Now()
 	return s.stream.Send(&pb.FollowerMessage{Kind: &pb.FollowerMessage_Ack{Ack: &pb.Ack{
 		Epoch: s.Welcome.GetEpoch(), DurableLsn: uint64(durable), AppliedLsn: uint64(s.applied),
 	}}})

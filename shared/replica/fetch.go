@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
+	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
 
 	"originchain/shared/datadir"
@@ -92,7 +93,13 @@ func (f *Fetch) Run(ctx context.Context) (*Fetched, error) {
 	}
 	r.silent = time.AfterFunc(planWithin, func() { cancel(errSilentPlan) })
 	defer r.silent.Stop()
-	if err := r.receive(stream); err != nil {
+	r.syncing.SetLimit(syncingFiles)
+	err = r.receive(stream, func() { cancel(nil) })
+	// What is whole keeps its name even if the rest did not come.
+	if err = errors.Join(err, disk(r.syncing.Wait())); err == nil {
+		err = r.finish()
+	}
+	if err != nil {
 		return nil, errors.Join(reason(ctx, err), r.abandon())
 	}
 	return &r.out, nil
@@ -139,19 +146,34 @@ type fetching struct {
 	total uint64
 	want  []*pb.BootstrapFile // still to come, in order
 	have  map[string]*pb.HeldFile
+	end   *pb.BootstrapEnd
 	// silent ends the stream if the leader says nothing for too long.
 	silent *time.Timer
 
 	file vfs.File // of want[0]
 	sum  hash.Hash
 	at   uint64
+
+	// syncing makes files durable while the next ones come.
+	syncing errgroup.Group
 }
 
-func (r *fetching) receive(stream grpc.ServerStreamingClient[pb.BootstrapChunk]) error {
+const (
+	// syncingFiles is how many files are made durable at the same time.
+	syncingFiles = 4
+	// writeBackBytes is how much of a file is written before the disk is told to
+	// begin with it, so that little is left when the file ends.
+	writeBackBytes = 1 << 20
+	// receivedAhead bounds the messages that have come and are not written yet.
+	receivedAhead = 4
+)
+
+func (r *fetching) receive(stream grpc.ServerStreamingClient[pb.BootstrapChunk], cancel context.CancelFunc) error {
 	first, err := stream.Recv()
 	if err != nil {
 		return err
 	}
+	r.silent.Stop()
 	plan := first.GetPlan()
 	if plan == nil || len(plan.GetInstance()) != len(r.out.Instance) {
 		return errors.New("the leader's checkpoint does not begin with a plan")
@@ -160,22 +182,61 @@ func (r *fetching) receive(stream grpc.ServerStreamingClient[pb.BootstrapChunk])
 	copy(r.out.Instance[:], plan.GetInstance())
 	r.Checkpoint = r.out.LSN
 	r.want, r.total = plan.GetFiles(), plan.GetTotalBytes()
-	for {
-		m, err := stream.Recv()
-		r.silent.Reset(silentAfter)
-		if err != nil {
-			return fmt.Errorf("the checkpoint broke off after %d of %d bytes: %w", r.out.Bytes, r.total, err)
+	messages := r.ahead(stream)
+	if err = r.write(stream.Context(), messages); err != nil {
+		cancel()
+	}
+	for range messages { // until its goroutine has ended
+	}
+	return err
+}
+
+// received is what came of a stream next.
+type received struct {
+	m   *pb.BootstrapChunk
+	err error
+}
+
+// ahead receives while what came before is written. The channel is closed when
+// its goroutine ends: with the stream, at the latest when the stream's context does.
+func (r *fetching) ahead(stream grpc.ServerStreamingClient[pb.BootstrapChunk]) <-chan received {
+	out := make(chan received, receivedAhead)
+	go func() {
+		defer close(out)
+		for {
+			r.silent.Reset(silentAfter) // while it is waited for, and not while the own disk is
+			m, err := stream.Recv()
+			r.silent.Stop()
+			select {
+			case out <- received{m, err}:
+			case <-stream.Context().Done():
+				return
+			}
+			if err != nil || m.GetEnd() != nil {
+				return
+			}
 		}
-		if end := m.GetEnd(); end != nil {
-			return r.finish(end)
+	}()
+	return out
+}
+
+// write writes what comes, up to the end of the checkpoint.
+func (r *fetching) write(ctx context.Context, messages <-chan received) error {
+	for got := range messages {
+		if got.err != nil {
+			return fmt.Errorf("the checkpoint broke off after %d of %d bytes: %w", r.out.Bytes, r.total, got.err)
 		}
-		if err := r.data(m.GetData()); err != nil {
+		if r.end = got.m.GetEnd(); r.end != nil {
+			return nil
+		}
+		if err := r.data(got.m.GetData()); err != nil {
 			return err
 		}
 		if r.Progress != nil {
 			r.Progress(r.out.Bytes, r.total)
 		}
 	}
+	return context.Cause(ctx)
 }
 
 // data writes one piece of the file that is due.
@@ -191,7 +252,7 @@ func (r *fetching) data(d *pb.BootstrapData) error {
 		if err != nil {
 			return disk(err)
 		}
-		r.file, r.sum = f, sha256.New()
+		r.file, r.sum = vfs.NewSyncingFile(f, vfs.SyncingFileOptions{BytesPerSync: writeBackBytes}), sha256.New()
 	}
 	if _, err := r.file.Write(d.GetBytes()); err != nil {
 		return disk(err)
@@ -202,36 +263,29 @@ func (r *fetching) data(d *pb.BootstrapData) error {
 	if r.at < r.want[0].GetBytes() {
 		return nil
 	}
-	return disk(r.whole())
-}
-
-// whole gives a file that is durable its name.
-func (r *fetching) whole() error {
-	f := r.file
-	r.file = nil
-	if err := f.Sync(); err != nil {
-		return errors.Join(err, f.Close())
-	}
-	if err := f.Close(); err != nil {
-		return err
-	}
-	w := r.want[0]
-	path := r.FS.PathJoin(r.Dir, w.GetName())
-	if err := r.FS.Rename(path+partSuffix, path); err != nil {
-		return err
-	}
+	w, f := r.want[0], r.file
 	r.have[w.GetName()] = &pb.HeldFile{Name: w.GetName(), Bytes: w.GetBytes(), Sha256: r.sum.Sum(nil)}
-	r.want, r.at = r.want[1:], 0
+	r.want, r.at, r.file = r.want[1:], 0, nil
+	r.syncing.Go(func() error { return r.whole(f, w.GetName()) })
 	return nil
 }
 
-// finish holds every file against the leader's sums. A file that is none of the
-// checkpoint's is taken away.
-func (r *fetching) finish(end *pb.BootstrapEnd) error {
+// whole makes a file durable and gives it its name.
+func (r *fetching) whole(f vfs.File, name string) error {
+	if err := errors.Join(f.Sync(), f.Close()); err != nil {
+		return err
+	}
+	path := r.FS.PathJoin(r.Dir, name)
+	return r.FS.Rename(path+partSuffix, path)
+}
+
+// finish holds every file against the leader's sums, once all are durable. A file
+// that is none of the checkpoint's is taken away.
+func (r *fetching) finish() error {
 	if len(r.want) > 0 {
 		return fmt.Errorf("the checkpoint ended before %s", r.want[0].GetName())
 	}
-	for _, is := range end.GetFiles() {
+	for _, is := range r.end.GetFiles() {
 		got := r.have[is.GetName()]
 		if got == nil || got.GetBytes() != is.GetBytes() || !bytes.Equal(got.GetSha256(), is.GetSha256()) {
 			return fmt.Errorf("%s of the checkpoint did not arrive as it was sent; fetch it again", is.GetName())

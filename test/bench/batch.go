@@ -43,7 +43,9 @@ func benchBatch(ctx context.Context, b *bench) (err error) {
 	g, gctx := errgroup.WithContext(ctx)
 	for i := range batchStreams {
 		part := total / batchStreams
-		g.Go(func() error { return n.stream(gctx, &lineReader{lines: lines, id: int64(i * part), left: part}, part) })
+		g.Go(func() error {
+			return n.stream(gctx, tableID, &lineReader{lines: lines, id: int64(i * part), left: part}, part)
+		})
 	}
 	if err := g.Wait(); err != nil {
 		return err
@@ -60,8 +62,8 @@ func benchBatch(ctx context.Context, b *bench) (err error) {
 }
 
 // stream sends rows in one request of unknown length.
-func (n *node) stream(ctx context.Context, body io.Reader, rows int) (err error) {
-	path := n.client.URL + "/v1/tenants/" + n.tenant + "/rows/" + tableID + "/_batch"
+func (n *node) stream(ctx context.Context, table string, body io.Reader, rows int) (err error) {
+	path := n.client.URL + "/v1/tenants/" + n.tenant + "/rows/" + table + "/_batch"
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, path, body)
 	if err != nil {
 		return err

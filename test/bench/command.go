@@ -22,8 +22,9 @@ func command() *cobra.Command {
 		Short: "Measure the server against its targets",
 		Long: `Runs every benchmark and prints, for each figure, its target, what was measured,
 and how long an fsync took on this disk in the same run. The client of the HTTP
-benchmarks is a process of its own on the same cores. One of the figures is
-compared with PostgreSQL, run in a directory of its own with its defaults.
+benchmarks is a process of its own on the same cores, and so are a writer and
+its follower. Some figures are compared with PostgreSQL, run in a directory of
+its own with its defaults.
 
 Exit codes: 0 every figure was produced (whether or not it met its target);
 1 a figure could not be produced, or one missed its target under --strict.`,
@@ -35,7 +36,7 @@ Exit codes: 0 every figure was produced (whether or not it met its target);
 		RunE:          func(c *cobra.Command, _ []string) error { return measure(c.Context(), o, c.OutOrStdout()) },
 	}
 	f := c.Flags()
-	f.StringVar(&o.only, "only", "", "run only these, separated by commas: "+strings.Join(names, ", "))
+	f.StringVar(&o.only, "only", "", "run only these, separated by commas: "+strings.Join(names, ", ")+"; replication is all three of it")
 	f.StringVar(&o.json, "json", "", "write the figures to this file as JSON")
 	f.StringVar(&o.binary, "server", "bin/oc-server", "the server to measure; `make build` makes it")
 	f.StringVar(&o.dir, "dir", "var", "directory on the disk to measure; a temporary one is made in it and removed")
@@ -58,7 +59,8 @@ type options struct {
 	quick, strict                   bool
 }
 
-// chosen returns the groups that --only names; all without it.
+// chosen returns the groups that --only names, or whose names begin so; all
+// without it.
 func (o *options) chosen() ([]group, error) {
 	if o.only == "" {
 		return groups(), nil
@@ -67,7 +69,7 @@ func (o *options) chosen() ([]group, error) {
 	for _, name := range strings.Split(o.only, ",") {
 		found := false
 		for _, g := range groups() {
-			if g.name == strings.TrimSpace(name) {
+			if name = strings.TrimSpace(name); g.name == name || strings.HasPrefix(g.name, name+"-") {
 				out, found = append(out, g), true
 			}
 		}

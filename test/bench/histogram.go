@@ -35,6 +35,21 @@ func (n *node) fsyncHistogram(ctx context.Context) (*histogram, error) {
 	return parseHistogram(resp.Body, fsyncMetric)
 }
 
+// metric is a metric without labels.
+func (n *node) metric(ctx context.Context, name string) (float64, error) {
+	ops := call.Client{URL: n.client.URL}
+	resp, err := ops.Do(ctx, call.Request{Method: http.MethodGet, Path: "/metrics"})
+	if err != nil {
+		return 0, err
+	}
+	for line := range strings.Lines(string(resp.Body)) {
+		if value, ok := strings.CutPrefix(line, name+" "); ok {
+			return strconv.ParseFloat(strings.TrimSpace(value), 64)
+		}
+	}
+	return 0, fmt.Errorf("the server's /metrics has no %s", name)
+}
+
 // parseHistogram reads one histogram without labels out of a Prometheus text.
 func parseHistogram(text []byte, name string) (*histogram, error) {
 	h := &histogram{}

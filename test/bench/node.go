@@ -32,13 +32,16 @@ type node struct {
 	server  *child.Server
 	client  *call.Client
 	dir     string
+	args    []string // further ones
 	address string
 	tenant  string
+	admin   string // token
+	nextID  int64  // of fillDocuments
 }
 
 // serve starts a server on an empty directory and makes a tenant.
-func (b *bench) serve(ctx context.Context, name string) (*node, error) {
-	n := &node{bench: b, dir: filepath.Join(b.work, name)}
+func (b *bench) serve(ctx context.Context, name string, args ...string) (*node, error) {
+	n := &node{bench: b, dir: filepath.Join(b.work, name), args: args}
 	if err := n.start(ctx); err != nil {
 		return nil, errors.Join(err, n.close())
 	}
@@ -46,7 +49,8 @@ func (b *bench) serve(ctx context.Context, name string) (*node, error) {
 	if err != nil {
 		return nil, errors.Join(err, n.close())
 	}
-	admin := call.Client{URL: n.server.URL(), Token: strings.TrimSpace(string(token))}
+	n.admin = strings.TrimSpace(string(token))
+	admin := call.Client{URL: n.server.URL(), Token: n.admin}
 	var made api.CreatedTenant
 	if err := admin.JSON(ctx, http.MethodPost, "/v1/admin/tenants", api.CreateTenantRequest{Name: "bench"}, &made); err != nil {
 		return nil, errors.Join(err, n.close())
@@ -63,7 +67,7 @@ func (n *node) start(ctx context.Context) (err error) {
 			return err
 		}
 	}
-	n.server, err = child.Start(child.Options{Binary: n.bench.binary, DataDir: n.dir, Listen: n.address, Args: []string{"--log-level", "warning"}})
+	n.server, err = child.Start(child.Options{Binary: n.bench.binary, DataDir: n.dir, Listen: n.address, Args: append([]string{"--log-level", "warning", "--advertise", "http://" + n.address}, n.args...)})
 	if err != nil {
 		return err
 	}

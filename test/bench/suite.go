@@ -25,6 +25,9 @@ func groups() []group {
 		{"batch", benchBatch},
 		{"recovery", benchRecovery},
 		{"reads", benchReads},
+		{"replication-lag", benchLag},
+		{"replication-sync", benchSync},
+		{"replication-copy", benchCopy},
 	}
 }
 
@@ -105,17 +108,17 @@ func (b *bench) runGroup(ctx context.Context, g group) error {
 	if err := b.probe(); err != nil {
 		return err
 	}
-	b.sayf("%-9s running (fsync here: p50 %s, p99 %s) …\n", g.name, b.fsync.P50, b.fsync.P99)
+	b.sayf("%-16s running (fsync here: p50 %s, p99 %s) …\n", g.name, b.fsync.P50, b.fsync.P99)
 	err := g.run(ctx, b)
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
 	if err != nil {
-		b.sayf("%-9s FAILED: %v\n", g.name, err)
+		b.sayf("%-16s FAILED: %v\n", g.name, err)
 		b.add(figure{Name: g.name, What: "could not be measured", Verdict: failed, Note: err.Error()})
 		return nil
 	}
-	b.sayf("%-9s done in %s\n", g.name, time.Since(began).Round(100*time.Millisecond))
+	b.sayf("%-16s done in %s\n", g.name, time.Since(began).Round(100*time.Millisecond))
 	return nil
 }
 

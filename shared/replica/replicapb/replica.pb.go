@@ -187,7 +187,9 @@ type Hello struct {
 	Node string `protobuf:"bytes,2,opt,name=node,proto3" json:"node,omitempty"`
 	// Where clients reach the follower: scheme, host and port. Empty: nowhere.
 	Url string `protobuf:"bytes,3,opt,name=url,proto3" json:"url,omitempty"`
-	// Last frame in the follower's log that is durable; 0: the log is empty.
+	// Last frame in the follower's log that is durable; 0: it has nothing. With an
+	// empty line it is where the state stands that came as a checkpoint, and there
+	// is no log: chunks then begin with the segment that holds the frame after it.
 	LastLsn uint64 `protobuf:"varint,4,opt,name=last_lsn,json=lastLsn,proto3" json:"last_lsn,omitempty"`
 	// Epoch of that frame; 0 exactly when last_lsn is.
 	LastEpoch uint64 `protobuf:"varint,5,opt,name=last_epoch,json=lastEpoch,proto3" json:"last_epoch,omitempty"`
@@ -540,6 +542,8 @@ type Welcome struct {
 	Way   Welcome_Way `protobuf:"varint,5,opt,name=way,proto3,enum=originchain.replica.v1.Welcome_Way" json:"way,omitempty"`
 	// FORK: LSN of the last frame that both have; below Hello.last_lsn. 0: none,
 	// which is possible only while the leader's log begins at LSN 1.
+	// BOOTSTRAP: Hello.last_lsn if the follower's log is known to be a beginning of
+	// the leader's, else 0.
 	ForkLsn uint64 `protobuf:"varint,6,opt,name=fork_lsn,json=forkLsn,proto3" json:"fork_lsn,omitempty"`
 	// FORK: chain value of that frame, 32 bytes, for the follower to compare with
 	// its own; empty when fork_lsn is 0.
@@ -753,8 +757,8 @@ type Position struct {
 	// All frames up to here are in the archive: followers keep all log above it.
 	// 0: nothing is, or there is no archive.
 	ShippedLsn uint64 `protobuf:"varint,4,opt,name=shipped_lsn,json=shippedLsn,proto3" json:"shipped_lsn,omitempty"`
-	// Wall clock of the leader when it sent this, microseconds since 1970 UTC, to
-	// show lag in time. Nothing is decided by it.
+	// The leader's clock of stamps when it sent this, microseconds since 1970 UTC:
+	// what a follower with a delay counts from.
 	TimestampMicros int64 `protobuf:"varint,5,opt,name=timestamp_micros,json=timestampMicros,proto3" json:"timestamp_micros,omitempty"`
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache

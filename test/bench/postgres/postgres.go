@@ -195,9 +195,7 @@ var tpsLine = regexp.MustCompile(`(?m)^tps = ([0-9.]+) `)
 func (c *Cluster) Inserts(ctx context.Context, clients int, period time.Duration) (perSecond float64, err error) {
 	ctx, cancel := context.WithTimeout(ctx, period+benchGrace)
 	defer cancel()
-	seconds := max(1, int(period.Round(time.Second).Seconds()))
-	out, err := c.run(ctx, "pgbench", "--no-vacuum", "--protocol", "prepared", "--client", strconv.Itoa(clients), "--jobs", "2",
-		"--time", strconv.Itoa(seconds), "--file", filepath.Join(c.dir, "insert.sql"), "--host", c.dir, "--username", superuser, "postgres")
+	out, err := c.bench(ctx, period, "--client", strconv.Itoa(clients), "--jobs", "2")
 	if err != nil {
 		return 0, err
 	}
@@ -208,11 +206,21 @@ func (c *Cluster) Inserts(ctx context.Context, clients int, period time.Duration
 	return strconv.ParseFloat(m[1], 64)
 }
 
+// bench runs pgbench with the script.
+func (c *Cluster) bench(ctx context.Context, period time.Duration, args ...string) (string, error) {
+	seconds := max(1, int(period.Round(time.Second).Seconds()))
+	return c.run(ctx, "pgbench", append([]string{"--no-vacuum", "--protocol", "prepared", "--time", strconv.Itoa(seconds),
+		"--file", filepath.Join(c.dir, "insert.sql"), "--host", c.dir, "--username", superuser, "postgres"}, args...)...)
+}
+
 // Stop ends the cluster and removes its directory.
 func (c *Cluster) Stop() error {
 	var err error
-	if _, running := os.Stat(filepath.Join(c.data(), "postmaster.pid")); running == nil {
-		_, err = c.run(context.Background(), "pg_ctl", "--pgdata", c.data(), "--mode", "immediate", "--wait", "stop")
+	for _, data := range []string{c.standbyData(), c.data()} {
+		if _, running := os.Stat(filepath.Join(data, "postmaster.pid")); running == nil {
+			_, stopped := c.run(context.Background(), "pg_ctl", "--pgdata", data, "--mode", "immediate", "--wait", "stop")
+			err = errors.Join(err, stopped)
+		}
 	}
 	return errors.Join(err, os.RemoveAll(c.dir))
 }
