@@ -58,7 +58,7 @@ type pending struct {
 	left     bool // the caller has gone: Build is not called any more
 }
 
-var pendings = sync.Pool{New: func() any { return &pending{done: make(chan struct{}, 1)} }}
+func newPending() any { return &pending{done: make(chan struct{}, 1)} }
 
 // Commit decides a proposal, makes it durable and visible, and returns. When ctx
 // ends before it was decided nothing is written; when it ends later the outcome
@@ -68,18 +68,18 @@ func (e *Engine) Commit(ctx context.Context, p Proposal) (Outcome, error) {
 	if err := ctx.Err(); err != nil {
 		return Outcome{}, errUndecided(err)
 	}
-	w := pendings.Get().(*pending)
+	w := e.pendings.Get().(*pending)
 	w.Proposal, w.out, w.err = p, Outcome{}, nil
 	w.decided, w.left = false, false
 	if err := e.propose(w); err != nil {
-		pendings.Put(w)
+		e.pendings.Put(w)
 		return Outcome{}, err
 	}
 	select {
 	case <-w.done:
 		out, err := w.out, w.err
 		w.Proposal = Proposal{}
-		pendings.Put(w)
+		e.pendings.Put(w)
 		return out, err
 	case <-ctx.Done():
 		// w is left to the collector: the pipeline still holds it.

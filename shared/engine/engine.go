@@ -104,6 +104,7 @@ type Engine struct {
 	epoch lsn.Epoch
 
 	proposals chan *pending
+	pendings  sync.Pool // of an engine's own: its channels belong to who uses them
 	queue     entryQueue
 	durable   chan group
 	rolled    chan struct{}
@@ -156,6 +157,7 @@ func newEngine(cfg Config, deps Deps) *Engine {
 		failed:    make(chan struct{}),
 		givenUp:   make(chan struct{}),
 	}
+	e.pendings.New = newPending
 	e.queue.init()
 	e.follow.init()
 	return e

@@ -76,7 +76,9 @@ func (m *model) run(seed uint64) {
 	m.heal(answers)
 }
 
-func (m *model) say(format string, args ...any) { m.trace = append(m.trace, fmt.Sprintf(format, args...)) }
+func (m *model) say(format string, args ...any) {
+	m.trace = append(m.trace, fmt.Sprintf(format, args...))
+}
 
 func (m *model) step(answers chan error) {
 	n := m.nodes[m.rng.IntN(len(m.nodes))]
