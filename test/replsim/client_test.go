@@ -148,6 +148,8 @@ func (c *client) write(r int, cas bool) {
 			c.record(in, output{}, began)
 		}
 		c.version[r] = ""
+	case a.status == 401 && !c.s.leads(p): // a follower that has not got the tenant yet
+		c.other()
 	case a.status == 503 && field(a.body, "outcome") == "" && (a.code == "read_only" || a.code == "not_ready" || a.code == "overloaded" || a.code == "fenced"):
 		c.other()
 	case a.status == 503 || a.status == 499:
