@@ -90,6 +90,7 @@ var reserved = []struct {
 	{module: "google.golang.org/protobuf", code: []string{"shared/replica", "scripts/protogen"}, why: "only shared/replica knows how nodes talk"},
 	{module: "github.com/bufbuild/protocompile", code: []string{"scripts/protogen"}, why: "code is generated when it changes, not when it runs"},
 	{module: "modernc.org/sqlite", code: []string{"test"}, tests: []string{"shared"}, why: "it is the oracle of tests, not a store"},
+	{module: "github.com/anishathalye/porcupine", tests: []string{"test"}, why: "it checks histories that tests make"},
 	{module: "go.uber.org/goleak", tests: []string{"shared", "writer", "follower", "scripts", "test"}, why: "it is for tests"},
 	{module: "testing", code: []string{"shared/leasetest"}, tests: []string{"shared", "writer", "follower", "scripts", "test"}, why: "it is for tests"},
 }
