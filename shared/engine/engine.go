@@ -105,7 +105,6 @@ type Engine struct {
 
 	pendings  sync.Pool // of *pending; the engine's own, since channels belong to one simulation
 	proposals chan *pending
-	pendings  sync.Pool // of an engine's own: its channels belong to who uses them
 	queue     entryQueue
 	durable   chan group
 	rolled    chan struct{}
