@@ -179,6 +179,8 @@ func (c *client) read(r int, node string, newest bool) {
 	case a.status == 200, a.status == 404:
 	case a.status == 503 || a.status == 499 || a.status == 401 || (a.status == 409 && !leads):
 		return // 401: a follower that has not got the tenant yet
+	case a.code == "unknown_table" && !leads && (newest || asked.LSN == 0):
+		return // nor the table, and nothing newer was asked for
 	default:
 		c.s.fail("%s answered a read with %d: %s (asked for %s)", node, a.status, a.body, asked)
 		return
