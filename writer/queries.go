@@ -42,6 +42,17 @@ func (q *queries) begin(c *httpx.Call) (ctx context.Context, done func(), err er
 	return ctx, func() { q.end(owner, id); cancel() }, nil
 }
 
+// cancelAll ends every statement: the engine below is about to be closed.
+func (q *queries) cancelAll() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for _, of := range q.tenants {
+		for _, one := range of {
+			one.cancel()
+		}
+	}
+}
+
 func (q *queries) add(owner, id ulid.ULID, one *query, tier *tenant.Tier) error {
 	q.mu.Lock()
 	defer q.mu.Unlock()

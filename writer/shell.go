@@ -320,7 +320,10 @@ func (n *Shell) Serve(ctx context.Context, s *Served, ready <-chan struct{}, int
 	}
 	err := g.Wait()
 	n.swap(nil)
-	if interrupt {
+	var ended *Ended
+	if interrupt || errors.As(err, &ended) {
+		// The engine is closed next, and nobody may read it then.
+		s.service.queries.cancelAll()
 		requests.requests.Wait()
 		n.engine.Store(nil)
 	}

@@ -115,6 +115,9 @@ func (s *Server) Bootstrap(req *pb.BootstrapRequest, stream grpc.ServerStreaming
 	if err := s.check(stream.Context(), req.GetInstance(), req.GetNode()); err != nil {
 		return err
 	}
+	if !s.deps.Hub.Begun() {
+		return status.Error(codes.Unavailable, "the leader's epoch is not confirmed, and until then its state is not for others: ask again")
+	}
 	log := s.deps.Log.WithField("node", req.GetNode())
 	cp, err := s.checkpoints.lease(stream.Context(), lsn.LSN(req.GetCheckpointLsn()), s.deps.Checkpoint)
 	if err != nil {

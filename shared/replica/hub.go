@@ -74,6 +74,7 @@ type peer struct {
 	session          *Session // the stream that counts; nil: not connected
 	durable, applied lsn.LSN
 	seen             time.Time // when it was last heard of
+	needs            lsn.LSN   // from where on it will ask for the log; 0: behind durable
 
 	state   membership
 	overdue bool      // an acknowledgement has waited for it for too long
@@ -124,6 +125,13 @@ func (h *Hub) notify() {
 	h.changed = make(chan struct{})
 }
 
+// Begun says whether the epoch is confirmed.
+func (h *Hub) Begun() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.begun
+}
+
 // Changed is closed at the next change of what the hub knows.
 func (h *Hub) Changed() <-chan struct{} {
 	h.mu.Lock()
@@ -172,7 +180,7 @@ func (h *Hub) Connected(who Peer, durable lsn.LSN) *Session {
 		h.followers[who.Node] = p
 	}
 	s := &Session{hub: h, peer: p}
-	p.Peer, p.session, p.durable, p.applied, p.seen = who, s, durable, 0, time.Now()
+	p.Peer, p.session, p.durable, p.applied, p.needs, p.seen = who, s, durable, 0, 0, time.Now()
 	h.caughtUp(p)
 	h.notify()
 	return s
@@ -188,9 +196,8 @@ func (h *Hub) Expect(node string, at lsn.LSN) {
 		p = &peer{Peer: Peer{Node: node}}
 		h.followers[node] = p
 	}
-	if p.session == nil {
-		p.durable, p.applied, p.seen = at, 0, time.Now()
-	}
+	// It is not durable there: what it has of that counts when its log has it.
+	p.needs, p.seen = at+1, time.Now()
 }
 
 // Acknowledge takes note of how far the follower is.
@@ -266,7 +273,7 @@ func (h *Hub) RetainFrom() lsn.LSN {
 	from := ^lsn.LSN(0)
 	now := time.Now()
 	for _, p := range h.followers {
-		need := p.durable + 1
+		need := max(p.durable+1, p.needs)
 		switch {
 		case p.session == nil && now.Sub(p.seen) > h.cfg.RetainFor:
 		case h.deps.Retained(need) > h.cfg.RetainBytes:

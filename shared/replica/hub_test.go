@@ -698,3 +698,19 @@ func TestWhoLostFramesDoesNotEnterByAnOlderDecision(t *testing.T) {
 		r.record("both lack two frames", "")
 	})
 }
+
+// A member whose state comes as a checkpoint has nothing on its disk that an
+// acknowledgement could rest on, until its own log has it.
+func TestACheckpointUnderWayAcknowledgesNothing(t *testing.T) {
+	bubble(t, HubConfig{Sync: 1}, func(t *testing.T, r *rig) {
+		r.durable.Store(100)
+		r.Begin(100, []string{"b"})
+		r.Expect("b", 200)
+		answer := r.write(150)
+		r.pending("while it takes a checkpoint", answer)
+		b := r.Connected(follower("b"), 149)
+		r.pending("while its log is behind", answer)
+		b.Acknowledge(150, 0)
+		r.answered("when its log has it", answer)
+	})
+}

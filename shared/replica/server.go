@@ -92,6 +92,12 @@ func (s *Server) Follow(stream grpc.BidiStreamingServer[pb.FollowerMessage, pb.L
 		return err
 	}
 	log := s.deps.Log.WithField("node", hello.GetNode()).WithField("lsn", hello.GetLastLsn()).WithField("epoch", hello.GetLastEpoch())
+	if meeting.welcome.GetWay() != pb.Welcome_TAIL {
+		// It has of this history no more than the fork, whatever its record says.
+		if err := s.deps.Admit(stream.Context(), hello.GetNode(), lsn.LSN(meeting.welcome.GetForkLsn())); err != nil {
+			return status.Error(codes.Unavailable, err.Error())
+		}
+	}
 	if err := stream.Send(&pb.LeaderMessage{Kind: &pb.LeaderMessage_Welcome{Welcome: meeting.welcome}}); err != nil {
 		return err
 	}

@@ -10,6 +10,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/keepalive"
 	grpcpeer "google.golang.org/grpc/peer"
 
 	"originchain/shared/mtls"
@@ -24,6 +25,8 @@ func (s *Server) Serve(l net.Listener, own *mtls.Identity) error {
 	options := []grpc.ServerOption{
 		grpc.MaxRecvMsgSize(maxMessage), grpc.MaxSendMsgSize(maxMessage),
 		grpc.InitialWindowSize(windowBytes), grpc.InitialConnWindowSize(windowBytes),
+		// A peer that is gone is noticed even while a send to it waits.
+		grpc.KeepaliveParams(keepalive.ServerParameters{Time: silentAfter, Timeout: silentAfter}),
 	}
 	if own != nil {
 		options = append(options, grpc.Creds(credentials.NewTLS(own.ServerTLS())))
