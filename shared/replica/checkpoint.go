@@ -2,7 +2,6 @@ package replica
 
 import (
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -194,7 +193,7 @@ func (b *sending) plan(req *pb.BootstrapRequest) (files []*pb.BootstrapFile, err
 			if err != nil {
 				return nil, err
 			}
-			if string(sum) == string(h.GetSha256()) {
+			if string(sum) == string(h.GetChecksum()) {
 				b.sums = append(b.sums, h)
 				continue
 			}
@@ -211,11 +210,11 @@ func (b *sending) sum(path string) (_ []byte, err error) {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
-	h := sha256.New()
+	h := newChecksum()
 	if _, err := io.Copy(h, f); err != nil {
 		return nil, err
 	}
-	return h.Sum(nil), nil
+	return h.bytes(), nil
 }
 
 // file sends one file and keeps its sum for the end.
@@ -225,7 +224,7 @@ func (b *sending) file(f *pb.BootstrapFile, buf []byte) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, in.Close()) }()
-	sum := sha256.New()
+	sum := newChecksum()
 	for at := uint64(0); at < f.GetBytes() || at == 0; {
 		n := min(uint64(len(buf)), f.GetBytes()-at)
 		if _, err := io.ReadFull(in, buf[:n]); err != nil {
@@ -239,6 +238,6 @@ func (b *sending) file(f *pb.BootstrapFile, buf []byte) (err error) {
 			break
 		}
 	}
-	b.sums = append(b.sums, &pb.HeldFile{Name: f.GetName(), Bytes: f.GetBytes(), Sha256: sum.Sum(nil)})
+	b.sums = append(b.sums, &pb.HeldFile{Name: f.GetName(), Bytes: f.GetBytes(), Checksum: sum.bytes()})
 	return nil
 }

@@ -3,10 +3,8 @@ package replica
 import (
 	"bytes"
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
-	"hash"
 	"io"
 	"path/filepath"
 	"strings"
@@ -134,9 +132,9 @@ func (f *Fetch) sumOf(name string) (_ *pb.HeldFile, err error) {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, in.Close()) }()
-	sum := sha256.New()
+	sum := newChecksum()
 	n, err := io.Copy(sum, in)
-	return &pb.HeldFile{Name: name, Bytes: uint64(n), Sha256: sum.Sum(nil)}, err
+	return &pb.HeldFile{Name: name, Bytes: uint64(n), Checksum: sum.bytes()}, err
 }
 
 // fetching is one stream of a checkpoint.
@@ -151,7 +149,7 @@ type fetching struct {
 	silent *time.Timer
 
 	file vfs.File // of want[0]
-	sum  hash.Hash
+	sum  checksum
 	at   uint64
 
 	// syncing makes files durable while the next ones come.
@@ -252,7 +250,7 @@ func (r *fetching) data(d *pb.BootstrapData) error {
 		if err != nil {
 			return disk(err)
 		}
-		r.file, r.sum = vfs.NewSyncingFile(f, vfs.SyncingFileOptions{BytesPerSync: writeBackBytes}), sha256.New()
+		r.file, r.sum = vfs.NewSyncingFile(f, vfs.SyncingFileOptions{BytesPerSync: writeBackBytes}), newChecksum()
 	}
 	if _, err := r.file.Write(d.GetBytes()); err != nil {
 		return disk(err)
@@ -264,7 +262,7 @@ func (r *fetching) data(d *pb.BootstrapData) error {
 		return nil
 	}
 	w, f := r.want[0], r.file
-	r.have[w.GetName()] = &pb.HeldFile{Name: w.GetName(), Bytes: w.GetBytes(), Sha256: r.sum.Sum(nil)}
+	r.have[w.GetName()] = &pb.HeldFile{Name: w.GetName(), Bytes: w.GetBytes(), Checksum: r.sum.bytes()}
 	r.want, r.at, r.file = r.want[1:], 0, nil
 	r.syncing.Go(func() error { return r.whole(f, w.GetName()) })
 	return nil
@@ -287,7 +285,7 @@ func (r *fetching) finish() error {
 	}
 	for _, is := range r.end.GetFiles() {
 		got := r.have[is.GetName()]
-		if got == nil || got.GetBytes() != is.GetBytes() || !bytes.Equal(got.GetSha256(), is.GetSha256()) {
+		if got == nil || got.GetBytes() != is.GetBytes() || !bytes.Equal(got.GetChecksum(), is.GetChecksum()) {
 			return fmt.Errorf("%s of the checkpoint did not arrive as it was sent; fetch it again", is.GetName())
 		}
 		delete(r.have, is.GetName())

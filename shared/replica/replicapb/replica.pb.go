@@ -837,7 +837,7 @@ type BootstrapRequest struct {
 	Node     string `protobuf:"bytes,2,opt,name=node,proto3" json:"node,omitempty"`
 	// The checkpoint to go on with; 0: the one that the leader chooses. If the
 	// leader no longer has it, its plan names another, and held counts as far as
-	// name, length and SHA-256 agree.
+	// name, length and checksum agree.
 	CheckpointLsn uint64 `protobuf:"varint,3,opt,name=checkpoint_lsn,json=checkpointLsn,proto3" json:"checkpoint_lsn,omitempty"`
 	// Files that the follower has whole: they are not sent again.
 	Held          []*HeldFile `protobuf:"bytes,4,rep,name=held,proto3" json:"held,omitempty"`
@@ -910,8 +910,9 @@ type HeldFile struct {
 	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	// Length in bytes.
 	Bytes uint64 `protobuf:"varint,2,opt,name=bytes,proto3" json:"bytes,omitempty"`
-	// SHA-256 of the contents, 32 bytes.
-	Sha256        []byte `protobuf:"bytes,3,opt,name=sha256,proto3" json:"sha256,omitempty"`
+	// XXH3-128 of the contents, 16 bytes. It tells damage and a torn file; that
+	// nobody else wrote them is what the connection's certificates are for.
+	Checksum      []byte `protobuf:"bytes,3,opt,name=checksum,proto3" json:"checksum,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -960,9 +961,9 @@ func (x *HeldFile) GetBytes() uint64 {
 	return 0
 }
 
-func (x *HeldFile) GetSha256() []byte {
+func (x *HeldFile) GetChecksum() []byte {
 	if x != nil {
-		return x.Sha256
+		return x.Checksum
 	}
 	return nil
 }
@@ -1390,11 +1391,11 @@ const file_shared_replica_replicapb_replica_proto_rawDesc = "" +
 	"\binstance\x18\x01 \x01(\fR\binstance\x12\x12\n" +
 	"\x04node\x18\x02 \x01(\tR\x04node\x12%\n" +
 	"\x0echeckpoint_lsn\x18\x03 \x01(\x04R\rcheckpointLsn\x124\n" +
-	"\x04held\x18\x04 \x03(\v2 .originchain.replica.v1.HeldFileR\x04held\"L\n" +
+	"\x04held\x18\x04 \x03(\v2 .originchain.replica.v1.HeldFileR\x04held\"P\n" +
 	"\bHeldFile\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
-	"\x05bytes\x18\x02 \x01(\x04R\x05bytes\x12\x16\n" +
-	"\x06sha256\x18\x03 \x01(\fR\x06sha256\"\xcc\x01\n" +
+	"\x05bytes\x18\x02 \x01(\x04R\x05bytes\x12\x1a\n" +
+	"\bchecksum\x18\x03 \x01(\fR\bchecksum\"\xcc\x01\n" +
 	"\x0eBootstrapChunk\x12;\n" +
 	"\x04plan\x18\x01 \x01(\v2%.originchain.replica.v1.BootstrapPlanH\x00R\x04plan\x12;\n" +
 	"\x04data\x18\x02 \x01(\v2%.originchain.replica.v1.BootstrapDataH\x00R\x04data\x128\n" +
