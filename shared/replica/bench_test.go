@@ -84,6 +84,7 @@ func serveCheckpoint(tb testing.TB, dir string) *Conn {
 	quiet := logrus.New()
 	quiet.SetOutput(io.Discard)
 	hub := NewHub(HubConfig{}, HubDeps{Log: quiet}, 0)
+	hub.Begin(0, nil)
 	s := NewServer(ServerConfig{Node: "leader"}, ServerDeps{Log: quiet, Hub: hub, Checkpoint: func(context.Context) (*Checkpoint, error) {
 		return &Checkpoint{FS: vfs.Default, Dir: dir, LSN: lsn.LSN(1), Remove: func() error { return nil }}, nil
 	}})
