@@ -23,8 +23,8 @@ type following struct {
 	// visible is where reads of a follower stand; nil: the engine is a writer.
 	visible atomic.Pointer[lsn.Pos]
 	wake    chan struct{} // more is durable or committed; holds one
-	// caughtUp is closed when all is visible that a leader has said may be, of what
-	// is here: reads then see no less than before a restart.
+	// caughtUp is closed when reads see no less than before a restart: all that was
+	// in the log then, as far as a leader says that it is committed.
 	caughtUp chan struct{}
 
 	mu     sync.Mutex
@@ -33,6 +33,8 @@ type following struct {
 	// from it, since no wall clock of another machine is compared with ours.
 	stamp int64
 	heard time.Time
+	// target is what must be visible before anything is read.
+	target lsn.LSN
 
 	// The rest is the apply goroutine's.
 	reader *wal.Reader
@@ -41,12 +43,13 @@ type following struct {
 
 func (f *following) init() { f.wake, f.caughtUp = make(chan struct{}, 1), make(chan struct{}) }
 
-// caught notes that there is nothing to apply now, if a leader was heard.
-func (f *following) caught() {
+// caught notes that enough is visible to be read: applied, or all that is not held
+// back by intent.
+func (f *following) caught(applied lsn.LSN, delayed bool) {
 	f.mu.Lock()
-	heard := !f.heard.IsZero()
+	enough := !f.heard.IsZero() && (applied >= f.target || delayed)
 	f.mu.Unlock()
-	if !heard {
+	if !enough {
 		return
 	}
 	select {
@@ -133,8 +136,9 @@ func (e *Engine) SyncLog() error {
 	return err
 }
 
-// CaughtUp is closed once a follower shows all that a leader has said is committed,
-// as far as its own log had it then.
+// CaughtUp is closed once a follower shows all that was in its log when it was
+// opened, as far as a leader says that it is committed; one that had nothing, once
+// it shows what was committed when it first heard of a leader.
 func (e *Engine) CaughtUp() <-chan struct{} { return e.follow.caughtUp }
 
 // failLog stops the engine when the log has failed, and returns err.
@@ -150,6 +154,12 @@ func (e *Engine) failLog(doing string, err error) error {
 func (e *Engine) Advance(commit lsn.LSN, stamp int64) {
 	f := &e.follow
 	f.mu.Lock()
+	if f.heard.IsZero() {
+		f.target = commit
+		if e.boot.LSN > 0 {
+			f.target = min(e.boot.LSN, commit)
+		}
+	}
 	f.commit = max(f.commit, commit)
 	if stamp > f.stamp {
 		f.stamp, f.heard = stamp, time.Now()
@@ -209,8 +219,8 @@ const applyBytes = 1 << 20
 func (e *Engine) applyCommitted() (wait time.Duration, err error) {
 	for {
 		limit := min(e.Durable(), e.follow.committed())
+		e.follow.caught(e.applied.Pos.LSN, false)
 		if e.applied.Pos.LSN >= limit {
-			e.follow.caught()
 			return 0, nil
 		}
 		b := newFollowed(e)
@@ -218,7 +228,7 @@ func (e *Engine) applyCommitted() (wait time.Duration, err error) {
 			return 0, errors.Join(err, b.Close())
 		}
 		if b.At() == e.applied {
-			e.follow.caught()
+			e.follow.caught(0, true)
 			return wait, b.Close()
 		}
 		if err = b.commit(); err != nil {
