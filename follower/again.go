@@ -13,6 +13,7 @@ import (
 	"originchain/shared/lsn"
 	"originchain/shared/replica"
 	pb "originchain/shared/replica/replicapb"
+	"originchain/shared/wal"
 )
 
 // prepareAgain makes the closed directory one whose log continues into the
@@ -21,6 +22,11 @@ func (f *Follower) prepareAgain(ctx context.Context, why error) error {
 	f.deps.Log.WithError(why).Warn("the data directory is prepared to follow again")
 	if errors.Is(why, engine.ErrUnclaimed) {
 		return f.claim(ctx)
+	}
+	if errors.Is(why, engine.ErrUnusable) {
+		if err := f.finishRewind(); err != nil {
+			return err
+		}
 	}
 	var p *parted
 	if errors.As(why, &p) && p.last > 0 {
@@ -74,6 +80,23 @@ func (f *Follower) openDir() (*datadir.Dir, error) {
 	return datadir.Open(datadir.Options{FS: f.deps.FS, Path: cfg.DataDir, InstanceID: cfg.InstanceID, NodeID: cfg.NodeID, Follower: true})
 }
 
+// finishRewind makes sure that nothing of a log that is about to go is only there.
+func (f *Follower) finishRewind() error {
+	cfg := f.shell.Config().Engine
+	cfg.Follower = true
+	aside, err := engine.FinishRewind(cfg, f.shell.EngineDeps())
+	f.keptAside(aside)
+	return err
+}
+
+func (f *Follower) keptAside(aside []wal.Divergent) {
+	for _, a := range aside {
+		f.deps.Log.WithField("file", a.Path).WithField("epoch", uint64(a.Epoch)).WithField("first_lsn", uint64(a.First)).WithField("last_lsn", uint64(a.Last)).
+			Error("frames that the leader's history does not have were set aside; waldump prints them")
+	}
+	f.metrics.setAside(aside)
+}
+
 // rewind sets aside what the leader's history does not have. It reports whether
 // the state could go back as well.
 func (f *Follower) rewind(p *parted) (whole bool, err error) {
@@ -84,11 +107,7 @@ func (f *Follower) rewind(p *parted) (whole bool, err error) {
 	if err != nil && !missing {
 		return false, err
 	}
-	for _, a := range out.Aside {
-		f.deps.Log.WithField("file", a.Path).WithField("epoch", uint64(a.Epoch)).WithField("first_lsn", uint64(a.First)).WithField("last_lsn", uint64(a.Last)).
-			Error("frames that the leader's history does not have were set aside; waldump prints them")
-	}
-	f.metrics.setAside(out.Aside)
+	f.keptAside(out.Aside)
 	f.deps.Log.WithField("fork_lsn", p.welcome.GetForkLsn()).WithField("state_lsn", uint64(out.State)).Warn("the log was taken back to the fork")
 	return !missing, nil
 }

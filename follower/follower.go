@@ -165,6 +165,7 @@ func (f *Follower) stream(ctx context.Context, e *engine.Engine) error {
 		if err != nil || s == nil {
 			return err
 		}
+		e.NewLeader()
 		f.connected(s.Welcome)
 		s.Observe = f.observe
 		began := time.Now()
@@ -272,6 +273,8 @@ func (f *Follower) helloOf(e *engine.Engine) (*pb.Hello, error) {
 	if err != nil {
 		return nil, err
 	}
+	// A log that this node wrote itself speaks for its epoch too.
+	accepted = max(accepted, e.Log().Tail().Pos.Epoch)
 	h := &pb.Hello{Instance: id.InstanceID[:], Node: id.NodeID, Url: f.shell.Config().URL, AcceptedEpoch: uint64(accepted), Promotable: f.cfg.Promotable}
 	last := e.Log().Tail()
 	pos, chain := last.Pos, last.Chain

@@ -12,7 +12,6 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
-	"originchain/shared/api"
 	"originchain/shared/datadir"
 	"originchain/shared/engine"
 	"originchain/shared/lease"
@@ -61,6 +60,7 @@ type leader struct {
 	// higher epoch that was heard of.
 	renewed atomic.Int64
 	fenced  atomic.Uint64
+	opened  time.Time
 	lost    chan struct{} // closed when the node is no longer the writer
 	// The streams outlive the pipeline, which waits for them at a stop.
 	streams context.Context
@@ -173,10 +173,13 @@ func (l *leader) vacant(ctx context.Context, node string, last lsn.Pos) (lease.R
 // may take it.
 const leaseExpiry = 6 * time.Second
 
+// selfFence is how long a writer whose record cannot be renewed counts as ready.
+const selfFence = 4 * time.Second
+
 // open makes the hub and begins to serve followers, so that those of the epoch
 // before can come back.
 func (l *leader) open(e *engine.Engine) error {
-	l.engine = e
+	l.engine, l.opened = e, time.Now()
 	id := e.Identity()
 	if own := l.cfg.TLS; own != nil && !own.Self().Is(id.InstanceID.String(), id.NodeID) {
 		return fmt.Errorf("the certificate in --replication-tls-dir is of %s, and this is node %s of instance %s; give the node its own", own.Self(), id.NodeID, id.InstanceID)
@@ -202,7 +205,7 @@ func (l *leader) open(e *engine.Engine) error {
 	if l.cfg.Sync > 0 {
 		gate = l.hub
 	}
-	e.Lead(gate, l.hub.RetainFrom)
+	e.Lead(gate, l.retainFrom)
 	if l.listen != nil {
 		go func() { l.broken <- l.serve() }()
 	} else {
@@ -289,7 +292,7 @@ func (l *leader) run(ctx context.Context, pipeline func(context.Context) error) 
 			return err
 		case <-l.lost:
 			err := &MustFollowError{Reason: fmt.Sprintf("epoch %d has begun, this node's was %d", l.fenced.Load(), l.engine.Epoch())}
-			l.hub.Fence(err) // whoever waits for an acknowledgement is told so at once
+			l.fence(err)
 			return &Ended{err}
 		}
 	})
@@ -312,7 +315,7 @@ func (l *leader) renew(ctx context.Context) error {
 		case err == nil:
 			l.renewed.Store(time.Now().UnixNano())
 		case errors.As(err, &fenced):
-			l.hub.Fence(err)
+			l.fence(err)
 			return &Ended{&MustFollowError{Reason: err.Error()}}
 		case ctx.Err() == nil:
 			l.node.deps.Log.WithError(err).Error("the record of who writes could not be renewed")
@@ -331,10 +334,47 @@ func (l *leader) release(ctx context.Context) {
 }
 
 func (l *leader) fencedBy(epoch lsn.Epoch) {
+	if l.holder != nil && l.stillHolds() {
+		l.node.deps.Log.WithField("epoch", uint64(epoch)).Error("a follower says that it has accepted a leader of a higher epoch, and the record knows none; that follower is refused")
+		return
+	}
 	if l.fenced.Swap(uint64(epoch)) == 0 {
 		l.node.deps.Log.WithField("epoch", uint64(epoch)).Error("a follower has accepted a leader of a higher epoch; this node is no longer the writer")
 		close(l.lost)
 	}
+}
+
+// stillHolds says that the record, read now, names this node for its epoch.
+func (l *leader) stillHolds() bool {
+	ctx, cancel := context.WithTimeout(l.streams, recordEvery)
+	defer cancel()
+	rec, ok, err := l.cfg.Control.Load(ctx)
+	return err == nil && ok && rec.Holder == l.engine.Identity().NodeID && rec.Epoch == l.engine.Epoch()
+}
+
+// fence ends the writer's work for good: nothing more is acknowledged.
+func (l *leader) fence(reason error) {
+	l.hub.Fence(reason)
+	l.engine.Fence(fmt.Errorf("%w: %w", replica.ErrFenced, reason))
+}
+
+// retainFrom is the lowest LSN of the log that others need. For as long as a
+// follower that is away keeps its log, so does whoever has not been seen since this
+// opening, within the bounds.
+func (l *leader) retainFrom() lsn.LSN {
+	from := l.hub.RetainFrom()
+	if time.Since(l.opened) > retainFor {
+		return from
+	}
+	var kept int64
+	segments := l.engine.Log().Segments()
+	for i := len(segments) - 1; i >= 0; i-- {
+		if kept += segments[i].Bytes; kept > l.cfg.RetainBytes {
+			break
+		}
+		from = min(from, segments[i].First)
+	}
+	return from
 }
 
 // retained is how many bytes of log stand from an LSN to the end, whole segments.
@@ -395,82 +435,4 @@ func (record) fenced(err error) error {
 		return fmt.Errorf("%w: %w", replica.ErrFenced, err)
 	}
 	return err
-}
-
-// Mode implements Role.
-func (l *leader) Mode() string { return RoleWriter }
-
-// Leader implements Role.
-func (l *leader) Leader() string { return "" }
-
-// Degraded implements Role.
-func (l *leader) Degraded(at lsn.LSN) bool { return l.hub != nil && l.hub.Degraded(at) }
-
-// Standing implements Role.
-func (l *leader) Standing() (s Standing) {
-	if l.hub == nil {
-		return s
-	}
-	visible := l.engine.Visible().LSN
-	for _, f := range l.hub.Followers() {
-		if f.InSync {
-			s.InSync++
-		}
-		if f.Connected {
-			s.Connected++
-			s.AppliedLag = max(s.AppliedLag, uint64(visible-min(visible, f.Applied)))
-		}
-	}
-	s.Degraded = l.hub.DegradedFrames()
-	return s
-}
-
-// Checks implements Role.
-func (l *leader) Checks(into map[string]api.Check) {
-	if l.holder != nil {
-		age := time.Since(time.Unix(0, l.renewed.Load())).Truncate(time.Millisecond)
-		rec := l.holder.Record()
-		into[checkLease] = api.Check{OK: rec.Confirmed() && !rec.Released, Degraded: age > leaseExpiry/2,
-			Detail: fmt.Sprintf("the record names this node for epoch %d; renewed %s ago", rec.Epoch, age)}
-	}
-	if l.hub == nil {
-		return
-	}
-	have, want := l.hub.Short()
-	if want > 0 {
-		into["in_sync"] = api.Check{OK: have >= want, Degraded: have < want && !l.cfg.Strict,
-			Detail: fmt.Sprintf("%d of %d followers are in sync and answer", have, want)}
-	}
-	for _, f := range l.hub.Followers() {
-		into["follower "+f.Node] = api.Check{OK: f.Connected, Degraded: !f.Connected,
-			Detail: fmt.Sprintf("durable to LSN %d, applied to %d, in sync: %t", f.Durable, f.Applied, f.InSync)}
-	}
-}
-
-// Replication implements Role.
-func (l *leader) Replication(into *api.Replication) {
-	if l.hub == nil {
-		return
-	}
-	into.InSync = l.hub.InSync()
-	for _, f := range l.hub.Followers() {
-		into.Followers = append(into.Followers, api.FollowerInfo{
-			Node: f.Node, Address: f.URL, Connected: f.Connected, Sync: f.InSync,
-			DurableLSN: uint64(f.Durable), AppliedLSN: uint64(f.Applied), LagLSN: into.LSN - min(into.LSN, uint64(f.Applied)),
-		})
-	}
-}
-
-// Topology implements Role.
-func (l *leader) Topology() api.Topology {
-	out := api.Topology{Writer: l.node.cfg.URL}
-	if l.hub == nil {
-		return out
-	}
-	for _, f := range l.hub.Followers() {
-		if f.Connected && f.URL != "" {
-			out.Followers = append(out.Followers, f.URL)
-		}
-	}
-	return out
 }

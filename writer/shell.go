@@ -324,10 +324,33 @@ func (n *Shell) Serve(ctx context.Context, s *Served, ready <-chan struct{}, int
 	if interrupt || errors.As(err, &ended) {
 		// The engine is closed next, and nobody may read it then.
 		s.service.queries.cancelAll()
-		requests.requests.Wait()
+		if !requests.over(requestGrace) {
+			// No Ended: the data cannot be opened again in this process.
+			return fmt.Errorf("%s; and requests were still under way after %s: start the node again", err.Error(), requestGrace)
+		}
 		n.engine.Store(nil)
 	}
 	return err
+}
+
+// requestGrace is how long requests of an engine may take to end when it has.
+const requestGrace = 15 * time.Second
+
+// over waits for the requests to end, and reports whether they have in time.
+func (s *serving) over(grace time.Duration) bool {
+	done := make(chan struct{})
+	go func() {
+		s.requests.Wait()
+		close(done)
+	}()
+	t := time.NewTimer(grace)
+	defer t.Stop()
+	select {
+	case <-done:
+		return true
+	case <-t.C:
+		return false
+	}
 }
 
 // Ended is an error of a run that is no failure: the role ends, the process goes on.

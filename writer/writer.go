@@ -13,7 +13,9 @@ import (
 	"context"
 	"errors"
 
+	"originchain/shared/datadir"
 	"originchain/shared/engine"
+	"originchain/shared/lsn"
 )
 
 // Writer is one node in the writer role.
@@ -49,11 +51,17 @@ func (w *Writer) Run(ctx context.Context) (err error) {
 	deps := w.EngineDeps()
 	if l.cfg.Control != nil {
 		deps.TakeEpoch = l.takeEpoch
+		deps.MayOpen = func(ctx context.Context, who datadir.Identity, last lsn.Pos) error {
+			_, err := l.vacant(ctx, who.NodeID, last)
+			return err
+		}
 	}
 	e, err := engine.Open(ctx, w.cfg.Engine, deps)
 	var other *MustFollowError
 	if errors.As(err, &other) {
 		return err
+	} else if errors.Is(err, engine.ErrUnusable) {
+		return &MustFollowError{Reason: err.Error()}
 	} else if err != nil {
 		return w.OpenFailed(ctx, err)
 	}

@@ -285,11 +285,11 @@ func (d *Dir) AllotEpoch(atLeast lsn.Epoch) (lsn.Epoch, error) {
 // ErrStaleLeader says that a leader of a higher epoch was accepted before.
 var ErrStaleLeader = errors.New("the leader is of an epoch that has ended")
 
-// AcceptedEpoch is the highest epoch of a leader that this node has accepted, or
-// allotted itself.
+// AcceptedEpoch is the highest epoch of a leader that this node has accepted. One
+// that it allotted itself may have come to nothing, and says nothing of others.
 func (d *Dir) AcceptedEpoch() (lsn.Epoch, error) {
 	r, err := d.epochs()
-	return max(r.Accepted, r.Epoch), err
+	return r.Accepted, err
 }
 
 // AcceptEpoch takes note of a leader's epoch before a byte of it is taken. A lower
@@ -299,10 +299,9 @@ func (d *Dir) AcceptEpoch(epoch lsn.Epoch) error {
 	if err != nil {
 		return err
 	}
-	highest := max(r.Accepted, r.Epoch)
 	switch {
-	case epoch < highest:
-		return fmt.Errorf("%w: epoch %d, and epoch %d was accepted before", ErrStaleLeader, epoch, highest)
+	case epoch < r.Accepted:
+		return fmt.Errorf("%w: epoch %d, and epoch %d was accepted before", ErrStaleLeader, epoch, r.Accepted)
 	case epoch == r.Accepted:
 		return nil
 	}

@@ -118,7 +118,7 @@ func TestAFollowersDirectoryIsClaimed(t *testing.T) {
 	}
 }
 
-// A leader of a lower epoch than one accepted, or allotted here, is stale, also
+// A leader of a lower epoch than one accepted is stale, also
 // after a restart.
 func TestAStaleLeaderIsNotAccepted(t *testing.T) {
 	d := simdisk.New()
@@ -144,7 +144,8 @@ func TestAStaleLeaderIsNotAccepted(t *testing.T) {
 	if got, err := dir.AllotEpoch(0); err != nil || got != 8 {
 		t.Errorf("the next own epoch is %d: %v", got, err)
 	}
-	if err := dir.AcceptEpoch(7); !errors.Is(err, datadir.ErrStaleLeader) {
-		t.Errorf("a leader below the own epoch: %v", err)
+	// It may have come to nothing: the leader of before is none the worse for it.
+	if err := dir.AcceptEpoch(7); err != nil {
+		t.Errorf("the leader of before: %v", err)
 	}
 }

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	iofs "io/fs"
+
+	"originchain/shared/lsn"
 )
 
 // Names of a replacement under way.
@@ -15,25 +17,28 @@ const (
 	unusableFile = "unusable.json"
 )
 
-// unusable says why the state cannot be opened with the log any more.
-type unusable struct {
+// Unusable says why the state cannot be opened with the log any more.
+type Unusable struct {
 	Reason string `json:"reason"`
+	// Fork is where the log's history parts from the leader's: frames above it are
+	// to be set aside before the log may go.
+	Fork lsn.LSN `json:"fork_lsn"`
 }
 
 // MarkUnusable takes note, durably, that the state does not go with the log any
 // more and that the node needs a whole new one. Replace with dropLog ends that.
-func (d *Dir) MarkUnusable(reason string) error {
-	return writeJSON(d.fs, d.path, unusableFile, unusable{Reason: reason})
+func (d *Dir) MarkUnusable(u Unusable) error {
+	return writeJSON(d.fs, d.path, unusableFile, u)
 }
 
-// Unusable is why the node needs a whole new state; "" if it does not.
-func (d *Dir) Unusable() (reason string, err error) {
-	var u unusable
-	err = readJSON(d.fs, d.fs.PathJoin(d.path, unusableFile), &u)
+// Unusable is why the node needs a whole new state; nil if it does not.
+func (d *Dir) Unusable() (*Unusable, error) {
+	var u Unusable
+	err := readJSON(d.fs, d.fs.PathJoin(d.path, unusableFile), &u)
 	if errors.Is(err, errAbsent) {
-		return "", nil
+		return nil, nil
 	}
-	return u.Reason, err
+	return &u, err
 }
 
 // replacement is the decision to put state.next in the place of the state. From

@@ -82,6 +82,9 @@ type Deps struct {
 	ObserveSync func(time.Duration)
 	// NoPreallocate is for simulated disks; see package wal.
 	NoPreallocate bool
+	// MayOpen is asked whether a node whose log ends at last may be a writer, before
+	// it replays its log. Nil lets it.
+	MayOpen func(ctx context.Context, who datadir.Identity, last lsn.Pos) error
 	// TakeEpoch takes the epoch of a writer whose log ends at last; allot takes one
 	// above atLeast in the data directory, durably. Nil lets the directory decide alone.
 	TakeEpoch func(ctx context.Context, who datadir.Identity, last lsn.Pos, allot func(atLeast lsn.Epoch) (lsn.Epoch, error)) (lsn.Epoch, error)
@@ -138,6 +141,12 @@ func Open(ctx context.Context, cfg Config, deps Deps) (_ *Engine, err error) {
 	if err = e.openFiles(); err != nil {
 		return nil, err
 	}
+	// Before a frame is replayed that another history may not have.
+	if deps.MayOpen != nil {
+		if err = deps.MayOpen(ctx, e.dir.Identity(), e.log.Tail().Pos); err != nil {
+			return nil, err
+		}
+	}
 	if err = e.recover(ctx); err != nil {
 		return nil, err
 	}
@@ -175,8 +184,10 @@ func (e *Engine) openFiles() (err error) {
 	if e.dir, err = datadir.Open(e.dirOptions()); err != nil {
 		return err
 	}
-	if why, err := e.dir.Unusable(); err != nil || why != "" {
-		return errors.Join(err, fmt.Errorf("%w: %s", ErrUnusable, why))
+	if u, err := e.dir.Unusable(); err != nil {
+		return err
+	} else if u != nil {
+		return fmt.Errorf("%w: %s", ErrUnusable, u.Reason)
 	}
 	if e.dir.Identity().Unclaimed {
 		return ErrUnclaimed
@@ -305,6 +316,10 @@ func (e *Engine) fail(doing string, err error) {
 		close(e.failed)
 	}
 }
+
+// Fence ends the engine because another node is the writer: what is not
+// acknowledged yet never is by this one.
+func (e *Engine) Fence(err error) { e.fail("go on as the writer", err) }
 
 // Failure says why the engine has stopped; nil while it runs.
 func (e *Engine) Failure() error {

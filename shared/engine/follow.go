@@ -168,6 +168,17 @@ func (e *Engine) Advance(commit lsn.LSN, stamp int64) {
 	f.signal()
 }
 
+// NewLeader says that another leader, or the same one anew, is heard from now on:
+// what the one before said of commits may be of frames that this one does not have.
+func (e *Engine) NewLeader() {
+	f := &e.follow
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.commit = e.visibleLSN()
+}
+
+func (e *Engine) visibleLSN() lsn.LSN { return lsn.LSN(e.visible.Load()) }
+
 // RunFollower applies what is durable here and committed, until ctx ends or the
 // engine fails. It returns nil after a clean stop.
 func (e *Engine) RunFollower(ctx context.Context) error {

@@ -462,3 +462,57 @@ func checkRewound(t *testing.T, n int, disk *simdisk.Disk, shared *told, fork, l
 		}
 	}
 }
+
+// A rewind that finds no state old enough leaves a directory that waits for a
+// checkpoint. Wherever it is cut, a start finds what is left to do, and no frame is
+// lost when the log goes.
+func TestARewindWithoutACheckpointLosesNoFrame(t *testing.T) {
+	disk := simdisk.New()
+	old := lead(t, disk)
+	old.create()
+	old.work(0, 5)
+	fork := old.Durable()
+	shared := listen(t, old.Log(), 1, 1<<20)
+	old.work(5, 9)
+	last := old.Durable()
+	old.mustClose() // the state is flushed above the fork, and there is no checkpoint
+	chain := shared.chain[fork]
+	waiting := 0
+	for n := 0; ; n++ {
+		cut := disk.KillClone()
+		cut.CrashAfter(n + 1)
+		_, err := Rewind(followerConfig(), testDeps(cut), fork, chain[:])
+		done := errors.Is(err, ErrNoCheckpoint) && !cut.Crashed()
+		after := cut.CrashClone(rand.New(rand.NewPCG(uint64(n), 7)))
+		e, err := OpenFollower(followerConfig(), testDeps(after))
+		switch {
+		case errors.Is(err, ErrUnusable):
+			waiting++
+			aside, err := FinishRewind(followerConfig(), testDeps(after))
+			if err != nil {
+				t.Fatalf("cut %d: %v", n, err)
+			}
+			kept := lsn.LSN(0)
+			for _, a := range aside {
+				kept += a.Last - a.First + 1
+			}
+			if kept != last-fork {
+				t.Fatalf("cut %d: %d frames above LSN %d are kept, want %d", n, kept, fork, last-fork)
+			}
+		case err != nil:
+			t.Fatalf("cut %d: %v", n, err)
+		case done:
+			t.Fatalf("cut %d: the directory opens", n)
+		default:
+			if err := e.Close(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if done {
+			break
+		}
+	}
+	if waiting < 3 {
+		t.Errorf("only %d cuts left a directory that waits", waiting)
+	}
+}

@@ -49,7 +49,7 @@ func Rewind(cfg Config, deps Deps, fork lsn.LSN, chain []byte) (out Rewound, err
 	}
 	var missing error
 	if out.State, err = e.rewindState(fork); errors.Is(err, ErrNoCheckpoint) {
-		missing, err = err, e.dir.MarkUnusable(err.Error())
+		missing, err = err, e.dir.MarkUnusable(datadir.Unusable{Reason: err.Error(), Fork: fork})
 	}
 	if err != nil {
 		return out, err
@@ -59,6 +59,24 @@ func Rewind(cfg Config, deps Deps, fork lsn.LSN, chain []byte) (out Rewound, err
 		return out, fmt.Errorf("set the frames above LSN %d aside: %w", fork, err)
 	}
 	return out, missing
+}
+
+// FinishRewind sets aside what a crash kept Rewind from setting aside in a
+// directory that waits for a checkpoint.
+func FinishRewind(cfg Config, deps Deps) (aside []wal.Divergent, err error) {
+	e := newEngine(cfg, deps)
+	defer func() { err = errors.Join(err, e.release()) }()
+	if e.dir, err = datadir.Open(e.dirOptions()); err != nil {
+		return nil, err
+	}
+	u, err := e.dir.Unusable()
+	if err != nil || u == nil {
+		return nil, err
+	}
+	if err = e.openLog(); err != nil {
+		return nil, err
+	}
+	return e.log.SetAside(u.Fork, e.dir.Path())
 }
 
 // forkWithin is the fork as far as this log can tell.

@@ -168,12 +168,16 @@ func (s *Stream) follow(ctx context.Context, f Follower, messages <-chan *pb.Lea
 // group writes a message and those that have come meanwhile, then syncs once.
 func (s *Stream) group(f Follower, m *pb.LeaderMessage, messages <-chan *pb.LeaderMessage) error {
 	var position *pb.Position
+	taken := 0
 	for more := true; more; {
 		p, err := s.take(f, m)
 		if err != nil {
 			return err
 		}
 		position = p
+		if taken += len(m.GetChunk().GetBytes()); taken >= groupBytes {
+			break // so that the leader hears of it, however much more there is
+		}
 		select {
 		case m = <-messages:
 		default:

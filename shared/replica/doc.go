@@ -18,6 +18,8 @@ const (
 	// chunkBytes is how much of the log goes into one message; a frame that is
 	// longer goes alone.
 	chunkBytes = 1 << 20
+	// groupBytes is about how much a follower writes before it syncs.
+	groupBytes = 8 << 20
 	// maxMessage bounds a message: the longest frame, a segment header, and what
 	// stands around them.
 	maxMessage = 20 << 20

@@ -1,6 +1,9 @@
 package replica
 
-import "fmt"
+import (
+	"fmt"
+	"time"
+)
 
 // Fence ends acknowledgements for ever: another node is the writer now.
 func (h *Hub) Fence(reason error) {
@@ -19,5 +22,10 @@ const maxFollowers = 64
 func (h *Hub) Room(node string) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	for name, p := range h.followers {
+		if p.session == nil && p.state == outside && time.Since(p.seen) > h.cfg.RetainFor {
+			delete(h.followers, name)
+		}
+	}
 	return h.followers[node] != nil || len(h.followers) < maxFollowers
 }

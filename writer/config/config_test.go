@@ -115,10 +115,16 @@ func TestValidateAtTheBoundary(t *testing.T) {
 		"plain beyond loopback": {func(c *Config) { c.ReplicationListen = "10.0.0.1:1" }, "--replication-listen 10.0.0.1:1"},
 		"with certificates":     {func(c *Config) { c.ReplicationListen, c.ReplicationTLSDir = "10.0.0.1:1", "/t" }, ""},
 		"sync without a record": {func(c *Config) { c.ReplicationListen, c.SyncReplicas = "127.0.0.1:1", 1 }, "--sync-replicas 1 needs --control"},
-		"sync without listener": {func(c *Config) { c.Control, c.SyncReplicas = "file:///c", 1 }, "--sync-replicas 1 needs --replication-listen"},
-		"sync":                  {func(c *Config) { c.Control, c.SyncReplicas, c.ReplicationListen = "file:///c", 1, "[::1]:1" }, ""},
+		"sync without listener": {func(c *Config) { c.Control, c.SyncReplicas, c.Advertise = "file:///c", 1, "http://a" }, "--sync-replicas 1 needs --replication-listen"},
+		"sync": {func(c *Config) {
+			c.Control, c.SyncReplicas, c.ReplicationListen, c.Advertise = "file:///c", 1, "[::1]:1", "http://a"
+		}, ""},
+		"control, no URL": {func(c *Config) { c.Control = "file:///c" }, "--control needs --advertise"},
+		"control, any address": {func(c *Config) {
+			c.Control, c.Advertise, c.ReplicationListen, c.ReplicationTLSDir = "file:///c", "http://a", "0.0.0.0:1", "/t"
+		}, "--replication-listen 0.0.0.0:1: with --control"},
 		"strict about nobody":   {func(c *Config) { c.SyncStrict = true }, "--sync-strict"},
-		"relative control":      {func(c *Config) { c.Control = "file://c/d" }, "--control"},
+		"relative control":      {func(c *Config) { c.Control, c.Advertise = "file://c/d", "http://a" }, "--control"},
 		"another mode":          {func(c *Config) { c.Mode = "both" }, "--mode \"both\""},
 		"lower-case ULID":       {func(c *Config) { c.InstanceID = "01j8zq4t6w8y0a2c4e6g8j0m2p" }, ""},
 		"longest node id":       {func(c *Config) { c.NodeID = strings.Repeat("n", maxIDBytes) }, ""},

@@ -27,6 +27,12 @@ func (c *Config) validateReplication() (faults []string) {
 	if _, err := c.ControlDir(); err != nil {
 		fault("--control %q: %v", c.Control, err)
 	}
+	if c.Control != "" && c.Advertise == "" {
+		fault("--control needs --advertise: the record says where clients reach the writer")
+	}
+	if host, _, err := net.SplitHostPort(c.ReplicationListen); err == nil && c.Control != "" && c.ReplicationTLSDir != "" && (host == "" || net.ParseIP(host).IsUnspecified()) {
+		fault("--replication-listen %s: with --control it names one address, since the record tells the followers to stream from it", c.ReplicationListen)
+	}
 	if c.Mode == ModeFollower && c.LeaderAddr == "" && c.Control == "" {
 		fault("--mode follower: say where the leader is, with --leader-addr or with --control")
 	}
