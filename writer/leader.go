@@ -334,22 +334,10 @@ func (l *leader) release(ctx context.Context) {
 }
 
 func (l *leader) fencedBy(epoch lsn.Epoch) {
-	if l.holder != nil && l.stillHolds() {
-		l.node.deps.Log.WithField("epoch", uint64(epoch)).Error("a follower says that it has accepted a leader of a higher epoch, and the record knows none; that follower is refused")
-		return
-	}
 	if l.fenced.Swap(uint64(epoch)) == 0 {
 		l.node.deps.Log.WithField("epoch", uint64(epoch)).Error("a follower has accepted a leader of a higher epoch; this node is no longer the writer")
 		close(l.lost)
 	}
-}
-
-// stillHolds says that the record, read now, names this node for its epoch.
-func (l *leader) stillHolds() bool {
-	ctx, cancel := context.WithTimeout(l.streams, recordEvery)
-	defer cancel()
-	rec, ok, err := l.cfg.Control.Load(ctx)
-	return err == nil && ok && rec.Holder == l.engine.Identity().NodeID && rec.Epoch == l.engine.Epoch()
 }
 
 // fence ends the writer's work for good: nothing more is acknowledged.

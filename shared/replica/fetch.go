@@ -255,7 +255,7 @@ func (r *fetching) data(d *pb.BootstrapData) error {
 	if _, err := r.file.Write(d.GetBytes()); err != nil {
 		return disk(err)
 	}
-	r.sum.Write(d.GetBytes()) // a hash's Write never fails
+	_, _ = r.sum.Write(d.GetBytes()) // a hash's Write never fails
 	r.at += uint64(len(d.GetBytes()))
 	r.out.Bytes += uint64(len(d.GetBytes()))
 	if r.at < r.want[0].GetBytes() {

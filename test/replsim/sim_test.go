@@ -283,7 +283,7 @@ func (s *sim) setUp() {
 // trouble does one thing to the instance.
 func (s *sim) trouble() {
 	name, other := s.names[s.pick(3)], s.names[s.pick(3)]
-	switch s.pick(14) {
+	switch s.pick(15) {
 	case 0, 1:
 		s.say("cut %s to %s", name, other)
 		s.counts.Cuts++
@@ -324,9 +324,53 @@ func (s *sim) trouble() {
 		s.mu.Lock()
 		s.storeCut[name] = true
 		s.mu.Unlock()
+	case 12:
+		s.maroon()
 	default:
 		s.storeAway.Store(false)
 		s.storeUnsure.Store(s.chance(2))
+	}
+}
+
+// maroon cuts the writer off with what it is writing, kills it, and lets the others
+// begin anew without it: what it has and they do not is to be found when it is back.
+func (s *sim) maroon() {
+	writer := ""
+	for _, n := range s.names {
+		if p := s.procs[n]; p != nil && s.leads(p) {
+			writer = n
+		}
+	}
+	if writer == "" {
+		return
+	}
+	s.say("maroon %s", writer)
+	s.cutOff(writer, true)
+	<-time.After(50*time.Millisecond + s.draw(300))
+	s.counts.Kills++
+	s.kill(writer, false, rand.New(rand.NewPCG(s.seed, uint64(s.counts.Kills))))
+	s.cutOff(writer, false)
+	s.storeAway.Store(false)
+	for _, n := range s.names {
+		if n == writer {
+			continue
+		}
+		if s.procs[n] != nil {
+			s.counts.Kills++
+			s.kill(n, false, rand.New(rand.NewPCG(s.seed, uint64(s.counts.Kills))))
+		}
+		s.start(n)
+	}
+	<-time.After(9 * time.Second) // longer than a lease stands
+}
+
+// cutOff cuts a node from all others, or lets it back.
+func (s *sim) cutOff(name string, cut bool) {
+	for _, other := range s.names {
+		if other != name {
+			s.net.set(name, other, cut)
+			s.net.set(other, name, cut)
+		}
 	}
 }
 

@@ -24,15 +24,7 @@ func (c *Config) validateReplication() (faults []string) {
 			fault("--%s %s is not on this machine's loopback: replication beyond it needs --replication-tls-dir; `oc-server cert dev` makes one to try out", a.name, a.address)
 		}
 	}
-	if _, err := c.ControlDir(); err != nil {
-		fault("--control %q: %v", c.Control, err)
-	}
-	if c.Control != "" && c.Advertise == "" {
-		fault("--control needs --advertise: the record says where clients reach the writer")
-	}
-	if host, _, err := net.SplitHostPort(c.ReplicationListen); err == nil && c.Control != "" && c.ReplicationTLSDir != "" && (host == "" || net.ParseIP(host).IsUnspecified()) {
-		fault("--replication-listen %s: with --control it names one address, since the record tells the followers to stream from it", c.ReplicationListen)
-	}
+	faults = append(faults, c.validateControl()...)
 	if c.Mode == ModeFollower && c.LeaderAddr == "" && c.Control == "" {
 		fault("--mode follower: say where the leader is, with --leader-addr or with --control")
 	}
@@ -57,6 +49,21 @@ func (c *Config) validateReplication() (faults []string) {
 	}
 	if c.ApplyDelay < 0 {
 		fault("--apply-delay %s: it cannot be negative", c.ApplyDelay)
+	}
+	return faults
+}
+
+// validateControl checks what the record of who writes needs.
+func (c *Config) validateControl() (faults []string) {
+	fault := func(format string, args ...any) { faults = append(faults, fmt.Sprintf(format, args...)) }
+	if _, err := c.ControlDir(); err != nil {
+		fault("--control %q: %v", c.Control, err)
+	}
+	if c.Control != "" && c.Advertise == "" {
+		fault("--control needs --advertise: the record says where clients reach the writer")
+	}
+	if host, _, err := net.SplitHostPort(c.ReplicationListen); err == nil && c.Control != "" && c.ReplicationTLSDir != "" && (host == "" || net.ParseIP(host).IsUnspecified()) {
+		fault("--replication-listen %s: with --control it names one address, since the record tells the followers to stream from it", c.ReplicationListen)
 	}
 	return faults
 }
