@@ -61,7 +61,10 @@ type leader struct {
 	renewed atomic.Int64
 	fenced  atomic.Uint64
 	opened  time.Time
-	lost    chan struct{} // closed when the node is no longer the writer
+	// stood is the version of the record that was seen to stand for longer than a
+	// lease: it is not waited for twice, before the replay and before the epoch.
+	stood uint64
+	lost  chan struct{} // closed when the node is no longer the writer
 	// The streams outlive the pipeline, which waits for them at a stop.
 	streams context.Context
 	end     context.CancelFunc
@@ -155,7 +158,8 @@ func (l *leader) vacant(ctx context.Context, node string, last lsn.Pos) (lease.R
 			return rec, &MustFollowError{Address: v.ReplicationAddress, Reason: v.Detail}
 		case v.Decision != lease.Open:
 			return rec, &lease.RefusedError{Verdict: v}
-		case rec.Epoch == 0, rec.Holder == node, rec.Released, time.Since(seen) > leaseExpiry:
+		case rec.Epoch == 0, rec.Holder == node, rec.Released, rec.Version == l.stood, time.Since(seen) > leaseExpiry:
+			l.stood = rec.Version
 			return rec, nil
 		}
 		wait(ctx, recordEvery/2)

@@ -158,7 +158,7 @@ func (h *Hub) Committed() lsn.LSN {
 
 // Peer says who a follower is.
 type Peer struct {
-	Node, URL, Address string
+	Node, URL string
 	// Promotable followers may be in sync; others are never waited for.
 	Promotable bool
 }
