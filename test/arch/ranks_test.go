@@ -14,6 +14,7 @@ var ranks = map[string]int{
 	"shared/certfile": 1,
 	"shared/clock":    1,
 	"shared/frame":    1,
+	"shared/object":   1,
 	"shared/schema":   1,
 	"shared/pacing":   1,
 	"shared/simdisk":  1,
