@@ -55,6 +55,9 @@ type role struct{ *Follower }
 // Mode implements writer.Role.
 func (role) Mode() string { return writer.RoleFollower }
 
+// MayAnswer implements writer.Role: a follower's reads are as old as they say.
+func (role) MayAnswer() error { return nil }
+
 // Standing implements writer.Role: how far behind the leader this one is.
 func (r role) Standing() writer.Standing {
 	applied := uint64(r.shell.Visible().LSN)

@@ -6,6 +6,7 @@ import (
 
 	"originchain/shared/api"
 	"originchain/shared/lsn"
+	"originchain/shared/replica"
 )
 
 // Mode implements Role.
@@ -16,6 +17,14 @@ func (l *leader) Leader() string { return "" }
 
 // Degraded implements Role.
 func (l *leader) Degraded(at lsn.LSN) bool { return l.hub != nil && l.hub.Degraded(at) }
+
+// MayAnswer implements Role.
+func (l *leader) MayAnswer() error {
+	if l.term == nil || l.term.Held() {
+		return nil
+	}
+	return replica.LeaseLost()
+}
 
 // Standing implements Role.
 func (l *leader) Standing() (s Standing) {
@@ -33,16 +42,18 @@ func (l *leader) Standing() (s Standing) {
 		}
 	}
 	s.Degraded = l.hub.DegradedFrames()
+	if l.term != nil {
+		s.LeaseRemaining = max(0, l.term.Remaining())
+	}
 	return s
 }
 
 // Checks implements Role.
 func (l *leader) Checks(into map[string]api.Check) {
 	if l.holder != nil {
-		age := time.Since(time.Unix(0, l.renewed.Load())).Truncate(time.Millisecond)
 		rec := l.holder.Record()
-		into[checkLease] = api.Check{OK: rec.Confirmed() && !rec.Released && age <= selfFence,
-			Detail: fmt.Sprintf("the record names this node for epoch %d; renewed %s ago", rec.Epoch, age)}
+		into[checkLease] = api.Check{OK: rec.Confirmed() && !rec.Released && l.term.Held(),
+			Detail: fmt.Sprintf("the record names this node for epoch %d; renewed %s ago", rec.Epoch, l.term.Age().Truncate(time.Millisecond))}
 	}
 	if l.hub == nil {
 		return

@@ -5,6 +5,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"originchain/shared/datadir"
 	"originchain/shared/engine"
 	"originchain/shared/httpx"
 	"originchain/shared/telemetry"
@@ -14,6 +15,7 @@ import (
 // lists all; a test compares the two.
 type metrics struct {
 	registry *telemetry.Metrics
+	info     *prometheus.GaugeVec
 	fsync    prometheus.Observer
 	commit   prometheus.Observer
 	batch    prometheus.Counter
@@ -24,6 +26,8 @@ type metrics struct {
 func newMetrics(r *telemetry.Metrics, w *Shell) *metrics {
 	m := &metrics{
 		registry: r,
+		info: r.GaugeVec("oc_node_info", "Always 1; the labels say which node this is. It is there once the log is open.",
+			"instance", "node", "mode", "region", "advertise"),
 		fsync: r.Histogram("oc_wal_fsync_seconds", "Time of one fdatasync of the commit path; one serves a whole group of commits.",
 			prometheus.ExponentialBucketsRange(0.000_05, 5, 41)).WithLabelValues(),
 		commit: r.Histogram("oc_commit_seconds", "Time from handing a row write to the pipeline until it is durable and visible.",
@@ -57,6 +61,8 @@ func newMetrics(r *telemetry.Metrics, w *Shell) *metrics {
 	gauge("oc_state_bytes", "Bytes of the key-value state on disk.", func(e *engine.Engine) float64 { return float64(e.StateBytes()) })
 	r.GaugeFunc("oc_replication_applied_lag_lsn", "Frames by which the slowest connected follower, or on a follower this one, shows less than the writer.",
 		func() float64 { return float64(w.now().Standing().AppliedLag) })
+	r.GaugeFunc("oc_lease_remaining_ms", "How long this writer may go on answering without another renewal of its lease; 0 when it may not, and on nodes without one.",
+		func() float64 { return float64(w.now().Standing().LeaseRemaining) / float64(time.Millisecond) })
 	r.GaugeFunc("oc_replication_followers", "Followers that are connected to this writer.", func() float64 { return float64(w.now().Standing().Connected) })
 	r.GaugeFunc("oc_replication_in_sync", "Followers that the record names as in sync with this writer.", func() float64 { return float64(w.now().Standing().InSync) })
 	r.GaugeFunc("oc_replication_degraded_frames", "Frames of this opening that were acknowledged by fewer followers than asked for.",
@@ -68,6 +74,12 @@ func newMetrics(r *telemetry.Metrics, w *Shell) *metrics {
 		return 0
 	})
 	return m
+}
+
+// identify says whose engine is served, and in which role.
+func (m *metrics) identify(id datadir.Identity, mode string, cfg Config) {
+	m.info.Reset()
+	m.info.WithLabelValues(id.InstanceID.String(), id.NodeID, mode, cfg.Region, cfg.URL).Set(1)
 }
 
 func (m *metrics) observeSync(took time.Duration) { m.fsync.Observe(took.Seconds()) }

@@ -135,7 +135,9 @@ func (s *service) setCommitted(c *httpx.Call, p lsn.Pos) {
 	s.markDegraded(c, p.LSN)
 }
 
+// markDegraded is told of every commit that is answered.
 func (s *service) markDegraded(c *httpx.Call, at lsn.LSN) {
+	c.Decided()
 	if s.node.now().Degraded(at) {
 		c.ResponseHeader().Set(api.HeaderReplication, api.ReplicationDegraded)
 	}

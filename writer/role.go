@@ -1,6 +1,8 @@
 package writer
 
 import (
+	"time"
+
 	"originchain/shared/api"
 	"originchain/shared/lsn"
 )
@@ -25,6 +27,9 @@ type Role interface {
 	// Degraded says whether the write at an LSN was acknowledged by fewer followers
 	// than asked for.
 	Degraded(at lsn.LSN) bool
+	// MayAnswer is asked when an answer to a read is about to be given: an error says
+	// why what was read may not be the newest any more.
+	MayAnswer() error
 	// Standing is how the nodes stand to each other, for the metrics.
 	Standing() Standing
 	// Leader is where clients reach the writer; "" on the writer itself, and where
@@ -41,6 +46,8 @@ type Standing struct {
 	// frames that fewer than asked for had when they were acknowledged.
 	Connected, InSync int
 	Degraded          uint64
+	// LeaseRemaining is how long a writer may go on without another renewal.
+	LeaseRemaining time.Duration
 }
 
 // alone is a writer without followers.
@@ -51,5 +58,6 @@ func (alone) Checks(map[string]api.Check)  {}
 func (alone) Replication(*api.Replication) {}
 func (a alone) Topology() api.Topology     { return api.Topology{Writer: a.url} }
 func (alone) Degraded(lsn.LSN) bool        { return false }
+func (alone) MayAnswer() error             { return nil }
 func (alone) Standing() Standing           { return Standing{} }
 func (alone) Leader() string               { return "" }

@@ -29,6 +29,8 @@ type Config struct {
 	Engine engine.Config
 	// URL is where clients reach this node; "" where it was not told.
 	URL string
+	// Region is where the node runs, for oc_node_info.
+	Region string
 	// HTTP bounds what requests may hold.
 	HTTP httpx.Config
 	// SeparateOps takes the public routes (/health, /ready, /metrics) off
@@ -272,6 +274,7 @@ func (n *Shell) Prepare(e *engine.Engine) (*Served, error) {
 	}
 	deps := n.httpDeps(s.auth)
 	deps.Unknown = s.behind
+	deps.MayAnswer = func() error { return n.now().MayAnswer() }
 	server, err := httpx.New(n.cfg.HTTP, deps, httpx.InScope(routes(n, s), scopes...))
 	return &Served{engine: e, service: s, server: server}, err
 }
@@ -286,6 +289,7 @@ func (s *Served) RecordsChanged() { s.service.cache.forget() }
 // have drained by then.
 func (n *Shell) Serve(ctx context.Context, s *Served, ready <-chan struct{}, interrupt bool, run func(context.Context) error) error {
 	n.engine.Store(s.engine)
+	n.metrics.identify(s.engine.Identity(), n.now().Mode(), n.cfg)
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error {
 		err := run(ctx)

@@ -15,6 +15,7 @@ import (
 
 	"originchain/shared/datadir"
 	"originchain/shared/engine"
+	"originchain/shared/lease"
 	"originchain/shared/lsn"
 )
 
@@ -50,6 +51,7 @@ func (w *Writer) Run(ctx context.Context) (err error) {
 	defer func() { err = errors.Join(err, l.close()) }()
 	deps := w.EngineDeps()
 	if l.cfg.Control != nil {
+		l.term = lease.NewTerm(l.clock())
 		deps.TakeEpoch = l.takeEpoch
 		deps.MayOpen = func(ctx context.Context, who datadir.Identity, last lsn.Pos) error {
 			_, err := l.vacant(ctx, who.NodeID, last)

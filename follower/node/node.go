@@ -54,6 +54,7 @@ func New(cfg config.Config, deps process.Deps, promotable bool) (*Node, error) {
 		Listen: cfg.ReplicationListen, TLS: n.identity, Control: control,
 		Sync: cfg.SyncReplicas, Timeout: time.Duration(cfg.SyncTimeoutMS) * time.Millisecond, Strict: cfg.SyncStrict,
 		RetainBytes: cfg.FollowerRetainBytes,
+		Place:       func() (string, error) { return lease.PlaceOf(cfg.DataDir) },
 	})
 	n.follower = follower.New(n.shell, follower.Config{Leader: cfg.LeaderAddr, Promotable: promotable}, follower.Deps{
 		FS: vfs.Default, Log: deps.Log, Metrics: deps.Metrics, Control: control, TLS: n.identity,
@@ -72,6 +73,7 @@ func shellConfig(cfg config.Config) writer.Config {
 			ApplyDelay:    cfg.ApplyDelay,
 		},
 		URL:              cfg.Advertise,
+		Region:           cfg.Region,
 		HTTP:             httpx.Config{MaxInFlight: cfg.MaxInFlight, SlowRequest: cfg.SlowRequest},
 		SeparateOps:      cfg.OpsListen != "",
 		StatementTimeout: cfg.StatementTimeout,

@@ -238,6 +238,19 @@ func (d *Dir) Claim(instance ulid.ULID) error {
 	return nil
 }
 
+// Disclaim makes a directory in which there is no frame one that belongs to no
+// instance: it was made for a new one, and there is one already. Without frames,
+// the id stands for nothing.
+func (d *Dir) Disclaim() error {
+	id := d.identity
+	id.InstanceID, id.Unclaimed = ulid.ULID{}, true
+	if err := writeJSON(d.fs, d.path, instanceFile, id); err != nil {
+		return err
+	}
+	d.identity = id
+	return nil
+}
+
 // Identity is whose directory this is.
 func (d *Dir) Identity() Identity { return d.identity }
 

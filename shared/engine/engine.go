@@ -141,11 +141,8 @@ func Open(ctx context.Context, cfg Config, deps Deps) (_ *Engine, err error) {
 	if err = e.openFiles(); err != nil {
 		return nil, err
 	}
-	// Before a frame is replayed that another history may not have.
-	if deps.MayOpen != nil {
-		if err = deps.MayOpen(ctx, e.dir.Identity(), e.log.Tail().Pos); err != nil {
-			return nil, err
-		}
+	if err = e.mayOpen(ctx); err != nil {
+		return nil, err
 	}
 	if err = e.recover(ctx); err != nil {
 		return nil, err
@@ -155,6 +152,25 @@ func Open(ctx context.Context, cfg Config, deps Deps) (_ *Engine, err error) {
 	}
 	// The state works in the background from here on, and may have failed there.
 	return e, e.Failure()
+}
+
+// mayOpen asks before a frame is replayed that another history may not have. A
+// directory that is refused and has no history is of no instance: it was made for a
+// new one, and there is one already.
+func (e *Engine) mayOpen(ctx context.Context) error {
+	if e.deps.MayOpen == nil {
+		return nil
+	}
+	last := e.log.Tail().Pos
+	err := e.deps.MayOpen(ctx, e.dir.Identity(), last)
+	if err == nil || last.LSN != 0 || e.cfg.InstanceID != "" {
+		return err
+	}
+	at, stateErr := e.store.Applied()
+	if stateErr != nil || at.Pos.LSN != 0 {
+		return errors.Join(err, stateErr)
+	}
+	return errors.Join(err, e.dir.Disclaim())
 }
 
 func newEngine(cfg Config, deps Deps) *Engine {

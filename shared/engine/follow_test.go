@@ -385,9 +385,9 @@ func TestRewindCutAnywhereIsRunAgain(t *testing.T) {
 			old.work(0, 100)
 			fork := old.Durable()
 			shared := listen(t, old.Log(), 1, 1<<20)
-			old.work(100, 100+more) // few: a checkpoint below the fork is still kept
-			old.mustClose()
+			old.mustClose() // and every checkpoint that a roll asked for is made, below the fork
 			old = lead(t, disk)
+			old.work(100, 100+more) // few: no roll, and no checkpoint above it
 			last := old.Durable()
 			old.mustClose()
 			chain := shared.chain[fork]

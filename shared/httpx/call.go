@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -14,6 +15,7 @@ import (
 	"github.com/oklog/ulid/v2"
 
 	"originchain/shared/api"
+	"originchain/shared/fault"
 	"originchain/shared/lsn"
 	"originchain/shared/telemetry"
 	"originchain/shared/tenant"
@@ -40,6 +42,8 @@ type Call struct {
 	charged int64
 	// object is what a privileged action was done to, for the audit line.
 	object string
+	// decided says that the answer stands, whatever happens to the node meanwhile.
+	decided bool
 	// held is the answer of an audited route, kept until its audit line is durable.
 	held *heldAnswer
 }
@@ -87,6 +91,26 @@ func (c *Call) SetPosition(p lsn.Pos) {
 	h[canonicalEpoch] = []string{strconv.FormatUint(uint64(p.Epoch), 10)}
 }
 
+// Decided says that the answer was decided while the node could: it is of a commit
+// that was acknowledged.
+func (c *Call) Decided() { c.decided = true }
+
+// mayAnswer asks whether what was read may be given out as the newest. Refusals
+// are answers too: a 404 and a 409 say what is not there. What a node answers of
+// itself (5xx) is not asked about.
+func (c *Call) mayAnswer(status int) error {
+	may := c.server.deps.MayAnswer
+	if may == nil || c.decided || status >= http.StatusInternalServerError || c.route == nil || c.route.Scope != Tenant {
+		return nil
+	}
+	err := may()
+	var f *fault.Error
+	if errors.As(err, &f) && c.Request.Method != http.MethodGet && status < http.StatusBadRequest {
+		return f.With("outcome", "unknown") // it may have changed something all the same
+	}
+	return err
+}
+
 // SetQueryID names the query in the answer's header, before its body, and in logs.
 func (c *Call) SetQueryID(id ulid.ULID) {
 	c.Info.QueryID = id.String()
@@ -127,6 +151,9 @@ func (c *Call) Send(status int, contentType string, body []byte) error {
 	if c.route != nil && c.route.Audit != "" {
 		c.held = &heldAnswer{status: status, contentType: contentType, body: bytes.Clone(body)}
 		return nil
+	}
+	if err := c.mayAnswer(status); err != nil {
+		return err
 	}
 	c.send(status, contentType, body)
 	return nil

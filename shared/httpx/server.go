@@ -70,8 +70,11 @@ type Deps struct {
 	// Unknown is asked when a tenant's token is not valid: an error says why the
 	// node cannot know yet, and is answered in its place. May be nil.
 	Unknown func(*Call) error
-	Admin   *tenant.AdminToken
-	Audit   *telemetry.Audit
+	// MayAnswer is asked before a tenant is answered with success, unless the call
+	// was Decided: an error is answered in its place. May be nil.
+	MayAnswer func() error
+	Admin     *tenant.AdminToken
+	Audit     *telemetry.Audit
 }
 
 // Server serves a list of routes. It is an http.Handler; connections are Serve's.
@@ -222,7 +225,11 @@ func (s *Server) serve(c *Call) {
 		err = c.checkLength()
 	}
 	if err == nil {
-		err = c.route.Handler(c)
+		if err = c.route.Handler(c); err != nil {
+			if lost := c.mayAnswer(fault.Status(fault.From(err).Code)); lost != nil {
+				err = lost
+			}
+		}
 	}
 	if c.route.Audit != "" {
 		err = s.audit(c, err)

@@ -55,8 +55,8 @@ func (h *Holder) Renew(ctx context.Context, commit lsn.LSN) error {
 }
 
 // Release is Record.Release, stored.
-func (h *Holder) Release(ctx context.Context) error {
-	return h.change(ctx, func(r Record) (Record, error) { return r.Release(h.by) })
+func (h *Holder) Release(ctx context.Context, commit lsn.LSN) error {
+	return h.change(ctx, func(r Record) (Record, error) { return r.Release(h.by, commit) })
 }
 
 // change applies a rule to the record as it is. When somebody else has changed it,

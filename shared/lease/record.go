@@ -76,6 +76,9 @@ type Record struct {
 	// holder serves no followers; URL is where clients reach the holder.
 	ReplicationAddress string `json:"replication_address"`
 	URL                string `json:"url"`
+	// Place is where the holder's data directory is (PlaceOf), empty if that is not
+	// known. A node of the same id at another place waits like anybody.
+	Place string `json:"place,omitempty"`
 	// Released: the holder has stopped, and says so or its supervisor does. Nobody
 	// waits for its lease to run out.
 	Released bool `json:"released"`
@@ -130,6 +133,7 @@ func (r Record) Validate() error {
 	fault(!validNode(r.Holder), "holder %q is not a node id: 1 to %d printable bytes without spaces", r.Holder, MaxNodeBytes)
 	fault(r.ConfirmedEpoch > r.Epoch, "confirmed_epoch %d is above epoch %d", r.ConfirmedEpoch, r.Epoch)
 	fault(r.ReplicationAddress != "" && !validHostPort(r.ReplicationAddress), "replication_address %q is not host:port", r.ReplicationAddress)
+	fault(len(r.Place) > maxPlaceBytes || strings.ContainsFunc(r.Place, func(c rune) bool { return c <= ' ' || c > '~' }), "place is not up to %d printable bytes without spaces", maxPlaceBytes)
 	fault(!validURL(r.URL), "url %q is not http://host or https://host", r.URL)
 	faults = append(faults, setFaults("in_sync", r.InSync, MaxMembers)...)
 	faults = append(faults, setFaults("eligible", r.Eligible, MaxMembers+1)...)

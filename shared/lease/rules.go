@@ -66,6 +66,8 @@ type Candidate struct {
 	// ReplicationAddress and URL are where it will serve, as in Record.
 	ReplicationAddress string
 	URL                string
+	// Place is where its data directory is, as in Record.
+	Place string
 	// Last is where its durable log ends; zero for an empty log. When another
 	// process takes the record on the node's behalf it may end later by the time
 	// the node opens, which Confirm puts right.
@@ -107,7 +109,7 @@ func (r Record) Take(c Candidate) (Record, error) {
 		next.Eligible, next.InSync = set(append(next.InSync, r.Holder)), nil
 	}
 	next.Epoch = max(r.Epoch, c.AtLeast, c.Last.Epoch) + 1
-	next.Holder, next.ReplicationAddress, next.URL, next.Released = c.Node, c.ReplicationAddress, c.URL, false
+	next.Holder, next.ReplicationAddress, next.URL, next.Place, next.Released = c.Node, c.ReplicationAddress, c.URL, c.Place, false
 	next.Line = append(next.Line, Opening{Epoch: next.Epoch, FirstLSN: c.Last.LSN + 1, Parent: c.Last.Epoch})
 	if len(next.Line) > MaxLine {
 		oldest := 0
@@ -235,14 +237,18 @@ func (r Record) Renew(by Claim, commit lsn.LSN) (Record, error) {
 
 // Release says that the epoch's holder has stopped: after its last answer was
 // decided, or by the supervisor that has seen its process end and keeps it from
-// starting. Releasing twice is no error. It fails with FencedError.
-func (r Record) Release(by Claim) (Record, error) {
+// starting. commit is what it had acknowledged by then, 0 if that is not known.
+// Releasing twice is no error. It fails with FencedError.
+func (r Record) Release(by Claim, commit lsn.LSN) (Record, error) {
 	next := r.clone()
 	next.Released = false
 	if err := next.fence(by); err != nil {
 		return Record{}, err
 	}
 	next.Released = true
+	if next.Confirmed() {
+		next.CommitLSN = max(next.CommitLSN, commit)
+	}
 	return next, nil
 }
 

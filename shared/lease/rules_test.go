@@ -349,11 +349,11 @@ func TestRenew(t *testing.T) {
 
 func TestRelease(t *testing.T) {
 	a := Claim{"a", 2}
-	r, err := confirmed().Release(a)
+	r, err := confirmed().Release(a, 0)
 	if want := with(confirmed(), func(r *Record) { r.Released = true }); err != nil || !cmp.Equal(want, r) {
 		t.Fatalf("got %+v, %v", r, err)
 	}
-	if again, err := r.Release(a); err != nil || !cmp.Equal(r, again) {
+	if again, err := r.Release(a, 0); err != nil || !cmp.Equal(r, again) {
 		t.Errorf("again: %+v, %v", again, err)
 	}
 	var fenced *FencedError
@@ -369,7 +369,7 @@ func TestEveryChangeIsFenced(t *testing.T) {
 		"enter":   func(r Record, by Claim) (Record, error) { return r.Enter(by, "d") },
 		"leave":   func(r Record, by Claim) (Record, error) { return r.Leave(by, "c") },
 		"renew":   func(r Record, by Claim) (Record, error) { return r.Renew(by, r.CommitLSN) },
-		"release": func(r Record, by Claim) (Record, error) { return r.Release(by) },
+		"release": func(r Record, by Claim) (Record, error) { return r.Release(by, 0) },
 	} {
 		released := with(taken(), func(r *Record) { r.Released = true })
 		for _, c := range []struct {

@@ -10,9 +10,33 @@ import (
 
 var _ engine.Gate = (*Hub)(nil)
 
-// Admit implements engine.Gate: under Strict nothing is appended while too few
-// followers could acknowledge it.
+// Lease says how long the leader may decide answers. *lease.Term implements it.
+type Lease interface {
+	Held() bool
+	// Remaining is how long it is held without a renewal.
+	Remaining() time.Duration
+	// Renewals is closed at the next renewal.
+	Renewals() <-chan struct{}
+}
+
+// untilRenewed is how often whoever waits for acknowledgements is told that the
+// lease is lost, while it is.
+const untilRenewed = time.Second
+
+// LeaseLost is the answer of a leader whose lease has run out: another node may be
+// the writer by now.
+func LeaseLost() *fault.Error {
+	return fault.New(fault.LeaseLost, "this node has not renewed its lease, and another one may be the writer: retry here when GET /ready says that it is ready, or at the writer that GET /v1/topology names elsewhere").WithRetry()
+}
+
+func (h *Hub) held() bool { return h.deps.Lease == nil || h.deps.Lease.Held() }
+
+// Admit implements engine.Gate: nothing is appended without the lease, and under
+// Strict nothing while too few followers could acknowledge it.
 func (h *Hub) Admit() error {
+	if !h.held() {
+		return LeaseLost()
+	}
 	if !h.cfg.Strict || h.cfg.Sync == 0 {
 		return nil
 	}
@@ -36,18 +60,25 @@ func (h *Hub) responsive() (n int) {
 
 // Await implements engine.Gate. It waits for every member, and for whoever is
 // about to be one; who exceeds the time-out leaves the recorded set before the
-// acknowledgement, which waits for as long as that takes.
+// acknowledgement, which waits for as long as that takes. Without the lease nothing
+// passes, and whoever waits is told so; once it is renewed, it goes on.
 func (h *Hub) Await(at lsn.LSN, stop <-chan struct{}) error {
 	deadline := time.NewTimer(h.cfg.Timeout)
 	defer deadline.Stop()
 	late := false
 	for {
+		renewed := h.renewals() // before it is looked whether the lease is held
 		changed, done, err := h.pass(at, late)
 		if done || err != nil {
 			return err
 		}
 		select {
 		case <-changed:
+		case <-renewed:
+		case <-h.lapse():
+			if !h.held() {
+				return &engine.Expired{Err: LeaseLost().With("outcome", "unknown")}
+			}
 		case <-deadline.C:
 			late = true
 			if err := h.expire(at); err != nil {
@@ -59,6 +90,25 @@ func (h *Hub) Await(at lsn.LSN, stop <-chan struct{}) error {
 	}
 }
 
+// lapse is when to look at the lease again, at the latest.
+func (h *Hub) lapse() <-chan time.Time {
+	if h.deps.Lease == nil {
+		return nil
+	}
+	left := h.deps.Lease.Remaining()
+	if left <= 0 {
+		left = untilRenewed
+	}
+	return time.After(left)
+}
+
+func (h *Hub) renewals() <-chan struct{} {
+	if h.deps.Lease == nil {
+		return nil
+	}
+	return h.deps.Lease.Renewals()
+}
+
 // pass lets everything up to at through if it may be.
 func (h *Hub) pass(at lsn.LSN, late bool) (changed <-chan struct{}, done bool, err error) {
 	h.mu.Lock()
@@ -68,6 +118,9 @@ func (h *Hub) pass(at lsn.LSN, late bool) (changed <-chan struct{}, done bool, e
 	}
 	h.awaited = max(h.awaited, at)
 	changed = h.changed // as of now: what is changed below is looked at again
+	if !h.held() {
+		return changed, false, nil
+	}
 	have := 0
 	for _, p := range h.followers {
 		if p.state == outside {

@@ -22,6 +22,9 @@ type HubConfig struct {
 	Timeout time.Duration
 	// Strict refuses writes that fewer than Sync followers have.
 	Strict bool
+	// Boot is where the log ended when the leader opened it. A node that comes back
+	// before Begin with less is no successor.
+	Boot lsn.LSN
 	// RetainBytes bounds the log that is kept for followers that are behind.
 	RetainBytes int64
 	// RetainFor is how long a follower that was not seen keeps its log here.
@@ -33,6 +36,8 @@ type HubDeps struct {
 	Log logrus.FieldLogger
 	// Record keeps the in-sync set; nil where Sync is 0.
 	Record Record
+	// Lease is asked before anything is acknowledged; nil where nobody else can write.
+	Lease Lease
 	// Durable is the leader's own durable LSN.
 	Durable func() lsn.LSN
 	// Retained says how many bytes of log stand between an LSN and the end.
@@ -150,8 +155,8 @@ func (h *Hub) Acked() lsn.LSN {
 func (h *Hub) Committed() lsn.LSN {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.begun && h.cfg.Sync == 0 {
-		return h.deps.Durable()
+	if h.begun && h.cfg.Sync == 0 && h.deps.Lease == nil {
+		return h.deps.Durable() // the engine asks nobody before it acknowledges
 	}
 	return h.acked
 }

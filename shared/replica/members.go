@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"originchain/shared/lsn"
@@ -230,7 +231,11 @@ func (h *Hub) Readmit(ctx context.Context, node string, durable lsn.LSN) error {
 	}
 	defer done()
 	p, named := h.returned(node, durable)
-	if !named {
+	switch {
+	case !h.Begun() && durable < h.cfg.Boot:
+		// Any of the log may have been acknowledged by the epoch before.
+		return h.deps.Record.Leave(ctx, node)
+	case !named:
 		return nil
 	}
 	return h.strike(ctx, p)
@@ -278,33 +283,71 @@ func (h *Hub) Short() (have, want int) {
 }
 
 // AwaitMembers waits until the nodes named have everything up to at, at most for
-// the time-out of acknowledgements, and returns those that do. It is how a new
-// writer gives the followers of the one before it the time to come back.
-func (h *Hub) AwaitMembers(ctx context.Context, nodes []string, at lsn.LSN) []string {
+// the time-out of acknowledgements. It is how a new writer gives the followers of
+// the one before it the time to come back.
+func (h *Hub) AwaitMembers(ctx context.Context, nodes []string, at lsn.LSN) {
 	deadline := time.NewTimer(h.cfg.Timeout)
 	defer deadline.Stop()
+	h.await(ctx, deadline.C, func() bool { return len(h.having(at, nodes)) == len(nodes) })
+}
+
+// AwaitAny waits until as many followers as acknowledgements wait for have
+// everything up to at, however long that takes. It returns ctx's error, or why the
+// hub was fenced.
+func (h *Hub) AwaitAny(ctx context.Context, at lsn.LSN) error {
+	h.await(ctx, nil, func() bool { return h.fenced() != nil || len(h.having(at, nil)) >= h.cfg.Sync })
+	return errors.Join(h.fenced(), ctx.Err())
+}
+
+func (h *Hub) fenced() error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.fatal
+}
+
+// await waits for done, asked at each change.
+func (h *Hub) await(ctx context.Context, deadline <-chan time.Time, done func() bool) {
 	for {
-		changed, have := h.having(nodes, at)
-		if len(have) == len(nodes) {
-			return have
+		changed := h.Changed()
+		if done() {
+			return
 		}
 		select {
 		case <-changed:
-		case <-deadline.C:
-			return have
+		case <-deadline:
+			return
 		case <-ctx.Done():
-			return have
+			return
 		}
 	}
 }
 
-func (h *Hub) having(nodes []string, at lsn.LSN) (changed <-chan struct{}, have []string) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	for _, n := range nodes {
-		if p := h.followers[n]; p != nil && p.session != nil && p.durable >= at {
-			have = append(have, n)
+// Settle begins the epoch: confirm names in the record, of the followers that have
+// everything up to at, as many as acknowledgements are to wait for. Nobody says
+// Hello meanwhile: a follower that comes back with less after it was counted would
+// be named wrongly.
+func (h *Hub) Settle(ctx context.Context, at lsn.LSN, confirm func(members []string) error) error {
+	done, err := h.record(ctx)
+	if err != nil {
+		return err
+	}
+	defer done()
+	members := h.having(at, nil)
+	members = members[:min(len(members), h.cfg.Sync)]
+	if err := confirm(members); err != nil {
+		return err
+	}
+	h.Begin(at, members)
+	return nil
+}
+
+// having are the promotable followers that are connected and have everything up to
+// at, by name; with nodes, only those of them.
+func (h *Hub) having(at lsn.LSN, nodes []string) (have []string) {
+	for _, f := range h.Followers() {
+		if f.Promotable && f.Connected && f.Durable >= at && (nodes == nil || slices.Contains(nodes, f.Node)) {
+			have = append(have, f.Node)
 		}
 	}
-	return h.changed, have
+	return have
 }

@@ -1,6 +1,7 @@
 package replsim
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -11,6 +12,7 @@ import (
 	"github.com/sirupsen/logrus"
 
 	"originchain/shared/clock"
+	"originchain/shared/datadir"
 	"originchain/shared/engine"
 	"originchain/shared/lsn"
 	recovery "originchain/shared/recover"
@@ -37,8 +39,22 @@ func (s *sim) remember(name string) {
 func openLog(disk *simdisk.Disk) (*wal.Log, error) {
 	log := logrus.New()
 	log.SetOutput(io.Discard)
-	e, err := wal.Open(wal.Options{FS: disk, Dir: dataDir + "/log", Instance: [16]byte(ulid.MustParse(instance)), SegmentBytes: 24 << 10, Log: log, NoPreallocate: true})
-	return e, err
+	id, err := instanceOf(disk)
+	if err != nil {
+		return nil, err
+	}
+	return wal.Open(wal.Options{FS: disk, Dir: dataDir + "/log", Instance: [16]byte(id), SegmentBytes: 24 << 10, Log: log, NoPreallocate: true})
+}
+
+// instanceOf is whose data directory a disk has; zero where it is nobody's yet.
+func instanceOf(disk *simdisk.Disk) (ulid.ULID, error) {
+	f, err := disk.Open(dataDir + "/instance.json")
+	if err != nil {
+		return ulid.ULID{}, err
+	}
+	var id datadir.Identity
+	err = json.NewDecoder(f).Decode(&id)
+	return id.InstanceID, errors.Join(err, f.Close())
 }
 
 // framesOf are the frames of a log; of one that is just being replaced, none.

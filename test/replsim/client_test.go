@@ -150,7 +150,7 @@ func (c *client) write(r int, cas bool) {
 		c.version[r] = ""
 	case a.status == 401 && !c.s.leads(p): // a follower that has not got the tenant yet
 		c.other()
-	case a.status == 503 && field(a.body, "outcome") == "" && (a.code == "read_only" || a.code == "not_ready" || a.code == "overloaded" || a.code == "fenced"):
+	case a.status == 503 && field(a.body, "outcome") == "" && (a.code == "read_only" || a.code == "not_ready" || a.code == "overloaded" || a.code == "fenced" || a.code == "lease_lost"):
 		c.other()
 	case a.status == 503 || a.status == 499:
 		c.record(in, output{unknown: true}, began)
@@ -204,13 +204,13 @@ func (c *client) read(r int, node string, newest bool) {
 		asked = lsn.Pos{}
 	}
 	c.s.saw(sight{r, asked, lsn.LSN(version), value})
-	if mode := c.s.roleOf(p); mode == "writer" && leads && newest {
+	if leads && newest {
 		c.record(input{register: r, kind: "read"}, output{value: value}, began)
 		c.version[r], c.value[r] = strings.Trim(a.header("ETag"), `"`), value
 		if value == "" {
 			c.version[r] = ""
 		}
-	} else if mode != "writer" && newest {
+	} else if newest {
 		c.other()
 	}
 }

@@ -25,7 +25,6 @@ import (
 
 const (
 	adminText = "oc_admin_0123456789ABCDEFGHJKMNPQRSTV"
-	instance  = "01JADE00000000000000000001"
 	dataDir   = "/data"
 )
 
@@ -50,10 +49,16 @@ type process struct {
 
 func engineConfig(name string) engine.Config {
 	return engine.Config{
-		DataDir: dataDir, InstanceID: instance, NodeID: name,
+		DataDir: dataDir, NodeID: name,
 		SegmentBytes: 24 << 10, MemtableBytes: 32 << 10, CacheBytes: 256 << 10,
 	}
 }
+
+// fakeClock runs with the simulation: a machine that is never suspended.
+type fakeClock struct{}
+
+func (fakeClock) Now() time.Time           { return time.Now() }
+func (fakeClock) SinceBoot() time.Duration { return time.Duration(time.Now().UnixNano()) }
 
 // start begins a run of a node on its disk.
 func (s *sim) start(name string) *process {
@@ -79,6 +84,7 @@ func (s *sim) start(name string) *process {
 	control := &control{p: p}
 	p.writer = writer.NewWriter(p.shell, writer.Replication{
 		Listen: name + ":1", Control: control, Sync: 1, Timeout: time.Second, Strict: s.strict, RetainBytes: s.retain,
+		Clock: fakeClock{}, Place: func() (string, error) { return name, nil },
 		Net: func(context.Context, string) (net.Listener, error) { return s.net.listen(name), nil },
 	})
 	p.follow = follower.New(p.shell, follower.Config{Promotable: true}, follower.Deps{

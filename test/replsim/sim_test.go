@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -24,6 +25,7 @@ import (
 	"originchain/shared/lsn"
 	"originchain/shared/simdisk"
 	"originchain/shared/telemetry"
+	"originchain/writer"
 )
 
 var (
@@ -174,22 +176,16 @@ func (s *sim) pause(ctx context.Context, d time.Duration) {
 	}
 }
 
-// leads says whether the record still names this run's node as the writer: until
-// the lease is checked at reads, a writer that lost it may answer old values.
+// leads says whether a run is the writer by its own word. In one run a writer may
+// become a follower, and never the other way round: whoever is the writer after an
+// answer was it before. It answers only while it has the lease, so its word is good.
 func (s *sim) leads(p *process) bool {
-	rec, _, err := s.store.Load(context.Background())
-	return err == nil && p != nil && rec.Holder == p.name
-}
-
-func (s *sim) roleOf(p *process) string {
 	if p == nil {
-		return ""
+		return false
 	}
-	_, a := s.do(p.name, s.token, "GET", "/health", "")
-	if a == nil {
-		return ""
-	}
-	return field(a.body, "mode")
+	w := httptest.NewRecorder()
+	p.shell.Handler().ServeHTTP(w, httptest.NewRequest("GET", "/health", nil))
+	return field(w.Body.String(), "mode") == writer.RoleWriter
 }
 
 // wrote notes a write that was answered: one LSN has one.
@@ -335,24 +331,24 @@ func (s *sim) trouble() {
 // maroon cuts the writer off with what it is writing, kills it, and lets the others
 // begin anew without it: what it has and they do not is to be found when it is back.
 func (s *sim) maroon() {
-	writer := ""
+	held := ""
 	for _, n := range s.names {
-		if p := s.procs[n]; p != nil && s.leads(p) {
-			writer = n
+		if rec, _, err := s.store.Load(context.Background()); err == nil && s.procs[n] != nil && rec.Holder == n {
+			held = n
 		}
 	}
-	if writer == "" {
+	if held == "" {
 		return
 	}
-	s.say("maroon %s", writer)
-	s.cutOff(writer, true)
+	s.say("maroon %s", held)
+	s.cutOff(held, true)
 	<-time.After(50*time.Millisecond + s.draw(300))
 	s.counts.Kills++
-	s.kill(writer, false, rand.New(rand.NewPCG(s.seed, uint64(s.counts.Kills))))
-	s.cutOff(writer, false)
+	s.kill(held, false, rand.New(rand.NewPCG(s.seed, uint64(s.counts.Kills))))
+	s.cutOff(held, false)
 	s.storeAway.Store(false)
 	for _, n := range s.names {
-		if n == writer {
+		if n == held {
 			continue
 		}
 		if s.procs[n] != nil {

@@ -28,6 +28,9 @@ func (c *Config) validateReplication() (faults []string) {
 	if c.Mode == ModeFollower && c.LeaderAddr == "" && c.Control == "" {
 		fault("--mode follower: say where the leader is, with --leader-addr or with --control")
 	}
+	if c.Mode == ModeWriter && c.LeaderAddr != "" {
+		fault("--leader-addr is a follower's: give --mode follower, or leave it out; a writer that may not write finds the leader with --control")
+	}
 	if c.Mode != ModeFollower && c.ApplyDelay != 0 {
 		fault("--apply-delay is a follower's; a writer shows what it acknowledges")
 	}

@@ -216,10 +216,6 @@ func TestLifeOfAProcess(t *testing.T) {
 	if code, _ := get(t, url+"/v1/topology"); code != 401 {
 		t.Errorf("a call without a token: %d", code)
 	}
-	info := regexp.MustCompile(`oc_node_info{advertise="https://db.example.com",instance="[0-9A-Z]{26}",mode="writer",node="n1",region="eu-central-1"} 1`)
-	if _, body := get(t, url+"/metrics"); !info.MatchString(body) {
-		t.Errorf("/metrics has no %s", info)
-	}
 	for _, name := range []string{"admin.token", "audit.log"} {
 		if info, err := os.Stat(filepath.Join(dir, name)); err != nil || info.Mode().Perm() != 0o600 {
 			t.Errorf("%s: %v %v", name, info, err)

@@ -70,7 +70,8 @@ func (p Process) serve(ctx context.Context, cfg config.Config, build New) error 
 // free: nothing is left in somebody else's, and a second server on a directory
 // ends here, before it answers anything. The node takes the lock again.
 func prepare(cfg config.Config, log *logrus.Logger) (Deps, error) {
-	dir, err := datadir.Open(datadir.Options{FS: vfs.Default, Path: cfg.DataDir, InstanceID: cfg.InstanceID, NodeID: cfg.NodeID, Follower: cfg.Mode == config.ModeFollower})
+	// Which instance a new directory is of is for the node to find out.
+	dir, err := datadir.Open(datadir.Options{FS: vfs.Default, Path: cfg.DataDir, InstanceID: cfg.InstanceID, NodeID: cfg.NodeID, Follower: true})
 	if err != nil {
 		return Deps{}, err
 	}
@@ -87,9 +88,11 @@ func prepare(cfg config.Config, log *logrus.Logger) (Deps, error) {
 		return Deps{}, err
 	}
 	metrics := telemetry.NewMetrics()
-	metrics.GaugeVec("oc_node_info", "Always 1; the labels say which node this is.", "instance", "node", "mode", "region", "advertise").
-		WithLabelValues(id.InstanceID.String(), id.NodeID, cfg.Mode, cfg.Region, cfg.Advertise).Set(1)
-	log.WithFields(logrus.Fields{"version": telemetry.Version, "commit": telemetry.Commit, "mode": cfg.Mode, "instance": id.InstanceID.String(), "node": id.NodeID,
+	instance := "" // not known yet
+	if !id.Unclaimed {
+		instance = id.InstanceID.String()
+	}
+	log.WithFields(logrus.Fields{"version": telemetry.Version, "commit": telemetry.Commit, "mode": cfg.Mode, "instance": instance, "node": id.NodeID,
 		"region": cfg.Region, "advertise": cfg.Advertise, "data_dir": cfg.DataDir, "admin_token_file": cfg.AdminTokenFile}).Info("starting")
 	return Deps{Log: log, Metrics: metrics, Audit: audit, Admin: admin}, nil
 }

@@ -1,0 +1,214 @@
+package writer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"originchain/shared/datadir"
+	"originchain/shared/lease"
+	"originchain/shared/lsn"
+	"originchain/shared/replica"
+)
+
+// takeEpoch is the engine's question for an epoch, where a record answers it.
+func (l *leader) takeEpoch(ctx context.Context, who datadir.Identity, last lsn.Pos, allot func(lsn.Epoch) (lsn.Epoch, error)) (lsn.Epoch, error) {
+	place, err := l.place()
+	if err != nil {
+		return 0, err
+	}
+	rec, err := l.vacant(ctx, who.NodeID, last)
+	if err != nil {
+		return 0, err
+	}
+	// The directory first: an epoch that was taken in the record and forgotten
+	// here could be allotted again.
+	epoch, err := allot(rec.Epoch)
+	if err != nil {
+		return 0, err
+	}
+	next, err := rec.Take(lease.Candidate{
+		Instance: who.InstanceID.String(), Node: who.NodeID, Last: last, AtLeast: epoch - 1,
+		ReplicationAddress: l.address(), URL: l.node.cfg.URL, Place: place,
+	})
+	if err != nil {
+		return 0, err
+	}
+	sent := l.term.Sending()
+	stored, err := l.cfg.Control.CompareAndSet(ctx, rec.Version, next)
+	if err != nil {
+		return 0, fmt.Errorf("take epoch %d in the record: %w", next.Epoch, err)
+	}
+	l.term.Renewed(sent)
+	l.holder = lease.NewHolder(l.cfg.Control, stored)
+	return stored.Epoch, nil
+}
+
+func (l *leader) clock() lease.Clock {
+	if l.cfg.Clock == nil {
+		return lease.MachineClock{}
+	}
+	return l.cfg.Clock
+}
+
+func (l *leader) place() (string, error) {
+	if l.cfg.Place == nil {
+		return "", nil
+	}
+	return l.cfg.Place()
+}
+
+// vacant returns the record once the node may take it: it is entitled to, and the
+// holder has stopped, was this node in this very directory, whose lock it has now,
+// or has not renewed for the time of a lease by this node's own clock.
+func (l *leader) vacant(ctx context.Context, node string, last lsn.Pos) (lease.Record, error) {
+	place, err := l.place()
+	if err != nil {
+		return lease.Record{}, err
+	}
+	rec, _, err := l.cfg.Control.Load(ctx)
+	if err != nil {
+		return rec, fmt.Errorf("read the record of who writes: %w", err)
+	}
+	for seen := time.Now(); ; {
+		v := rec.MayOpen(node, last)
+		switch {
+		case v.Decision == lease.Follow:
+			return rec, &MustFollowError{Address: v.ReplicationAddress, Reason: v.Detail}
+		case v.Decision != lease.Open:
+			return rec, &lease.RefusedError{Verdict: v}
+		case rec.Epoch == 0, rec.SamePlace(node, place), rec.Released, rec.Version == l.stood, time.Since(seen) > lease.Expiry:
+			l.stood = rec.Version
+			return rec, nil
+		}
+		wait(ctx, lease.RenewEvery/2)
+		now, _, err := l.cfg.Control.Load(ctx)
+		if err != nil {
+			return rec, fmt.Errorf("read the record of who writes: %w", err)
+		}
+		if now.Version != rec.Version {
+			return now, changedHands(now, node)
+		}
+	}
+}
+
+// changedHands is why a node does not open that waited for a lease to run out.
+func changedHands(now lease.Record, node string) error {
+	if now.Holder == node {
+		return fmt.Errorf("another process renews epoch %d under this node's id, %s: stop it, or give this one its own --node-id and an empty --data-dir", now.Epoch, node)
+	}
+	return &MustFollowError{Address: now.ReplicationAddress, Reason: fmt.Sprintf("%s holds epoch %d and renews it", now.Holder, now.Epoch)}
+}
+
+// confirm is the second step of the epoch: the followers that may have more than
+// was acknowledged get the time to come back, the record names those that did, and
+// from then on the node acknowledges. Under Strict nothing is shown that fewer
+// followers have than asked for: unless all of the log is known to be acknowledged,
+// they are waited for, however long it takes.
+func (l *leader) confirm(ctx context.Context) error {
+	visible := l.engine.Visible().LSN
+	if l.holder == nil {
+		l.hub.Begin(visible, nil)
+		return nil
+	}
+	rec := l.holder.Record()
+	if l.cfg.Sync > 0 {
+		eligible := slices.DeleteFunc(rec.Eligible, func(n string) bool { return n == l.engine.Identity().NodeID })
+		l.hub.AwaitMembers(ctx, eligible, visible)
+	}
+	if l.cfg.Strict && rec.CommitLSN < l.engine.Boot().LSN {
+		l.node.deps.Log.WithField("lsn", uint64(visible)).WithField("acknowledged_lsn", uint64(rec.CommitLSN)).WithField("followers", l.cfg.Sync).
+			Warn("the log ends with frames that may not have been acknowledged; --sync-strict shows them when enough followers have them")
+		if err := l.hub.AwaitAny(ctx, visible); err != nil {
+			return err
+		}
+	}
+	return l.hub.Settle(ctx, visible, func(members []string) error {
+		err := l.holder.Confirm(ctx, l.engine.Boot(), members)
+		var fenced *lease.FencedError
+		if errors.As(err, &fenced) {
+			return &MustFollowError{Reason: err.Error()}
+		} else if err != nil {
+			return fmt.Errorf("confirm epoch %d in the record: %w", l.engine.Epoch(), err)
+		}
+		return nil
+	})
+}
+
+// renew tells the record how far acknowledgements may be, until ctx ends or the
+// record is another's.
+func (l *leader) renew(ctx context.Context) error {
+	tick := time.NewTicker(lease.RenewEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		commit := lsn.LSN(0) // the recorded one stays
+		if l.holder.Record().Confirmed() {
+			commit = l.hub.Acked()
+		}
+		sent := l.term.Sending()
+		err := l.holder.Renew(ctx, commit)
+		var fenced *lease.FencedError
+		switch {
+		case err == nil:
+			l.term.Renewed(sent)
+		case errors.As(err, &fenced):
+			other := &MustFollowError{Reason: err.Error()}
+			l.fence(other)
+			return &Ended{other}
+		case ctx.Err() == nil:
+			l.node.deps.Log.WithError(err).WithField("remaining_ms", l.term.Remaining().Milliseconds()).Error("the record of who writes could not be renewed")
+		}
+	}
+}
+
+// release says in the record that this node has stopped, and how far it had
+// acknowledged, so that nobody waits.
+func (l *leader) release(ctx context.Context) {
+	if l.holder == nil {
+		return
+	}
+	if err := l.holder.Release(ctx, l.hub.Acked()); err != nil {
+		l.node.deps.Log.WithError(err).Warn("the record still names this node, which has stopped; a successor waits until it would have expired")
+	}
+}
+
+// admit takes a node out of the record that is named there and has lost what it
+// stands for.
+func (l *leader) admit(ctx context.Context, node string, last lsn.LSN) error {
+	if l.holder == nil {
+		return nil
+	}
+	return l.hub.Readmit(ctx, node, last)
+}
+
+// record is the in-sync set in the record of who writes.
+type record struct{ l *leader }
+
+// Enter implements replica.Record.
+func (r record) Enter(ctx context.Context, node string) error {
+	return r.fenced(r.l.holder.Enter(ctx, node))
+}
+
+// Leave implements replica.Record. Before the epoch is confirmed only those
+// eligible are named; each leaves once.
+func (r record) Leave(ctx context.Context, node string) error {
+	if rec := r.l.holder.Record(); !rec.Confirmed() && !slices.Contains(rec.Eligible, node) {
+		return nil
+	}
+	return r.fenced(r.l.holder.Leave(ctx, node))
+}
+
+func (record) fenced(err error) error {
+	var fenced *lease.FencedError
+	if errors.As(err, &fenced) {
+		return fmt.Errorf("%w: %w", replica.ErrFenced, err)
+	}
+	return err
+}
