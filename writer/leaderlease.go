@@ -37,13 +37,35 @@ func (l *leader) takeEpoch(ctx context.Context, who datadir.Identity, last lsn.P
 		return 0, err
 	}
 	sent := l.term.Sending()
-	stored, err := l.cfg.Control.CompareAndSet(ctx, rec.Version, next)
+	stored, err := l.take(ctx, rec.Version, next)
 	if err != nil {
-		return 0, fmt.Errorf("take epoch %d in the record: %w", next.Epoch, err)
+		return 0, err
 	}
 	l.term.Renewed(sent)
 	l.holder = lease.NewHolder(l.cfg.Control, stored)
 	return stored.Epoch, nil
+}
+
+// take writes the record of a new epoch. Whether a write took effect of which nobody
+// can tell is read back: the record then is this node's, or another's.
+func (l *leader) take(ctx context.Context, version uint64, next lease.Record) (lease.Record, error) {
+	stored, err := l.cfg.Control.CompareAndSet(ctx, version, next)
+	var conflict *lease.ConflictError
+	var unknown *lease.OutcomeUnknownError
+	switch {
+	case errors.As(err, &conflict) && conflict.Exists:
+		return stored, changedHands(conflict.Found, next.Holder)
+	case errors.As(err, &unknown):
+		now, _, loadErr := l.cfg.Control.Load(ctx)
+		if loadErr == nil && now.Version == version+1 && now.Epoch == next.Epoch && now.Holder == next.Holder && now.Place == next.Place {
+			return now, nil
+		}
+		err = errors.Join(err, loadErr)
+	}
+	if err != nil {
+		err = fmt.Errorf("take epoch %d in the record: %w", next.Epoch, err)
+	}
+	return stored, err
 }
 
 func (l *leader) clock() lease.Clock {
@@ -171,7 +193,7 @@ func (l *leader) renew(ctx context.Context) error {
 // release says in the record that this node has stopped, and how far it had
 // acknowledged, so that nobody waits.
 func (l *leader) release(ctx context.Context) {
-	if l.holder == nil {
+	if l.holder == nil || l.hub.Fenced() != nil {
 		return
 	}
 	if err := l.holder.Release(ctx, l.hub.Acked()); err != nil {

@@ -87,6 +87,14 @@ func (r Record) MayOpen(node string, last lsn.Pos) Verdict {
 	return v
 }
 
+// remedy is what a person can do about a refusal.
+func (v Verdict) remedy() string {
+	if v.Reason == NoHistory {
+		return "start a node that has the data, or restore this one from the archive: an empty directory never becomes the writer of an instance that exists"
+	}
+	return "start a node that is in the set, or give up what this one lacks by name (accept data loss)"
+}
+
 // beganEmpty reports whether an empty log is all there is: the instance began with
 // one, and no epoch was ever confirmed.
 func (r Record) beganEmpty() bool {

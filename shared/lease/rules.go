@@ -55,7 +55,7 @@ type RefusedError struct{ Verdict Verdict }
 
 // Error implements error.
 func (e *RefusedError) Error() string {
-	return fmt.Sprintf("may not open as writer (%s): %s", e.Verdict.Reason, e.Verdict.Detail)
+	return fmt.Sprintf("may not open as writer (%s): %s; %s", e.Verdict.Reason, e.Verdict.Detail, e.Verdict.remedy())
 }
 
 // Candidate is the node that is to hold the next epoch.

@@ -295,11 +295,12 @@ func (h *Hub) AwaitMembers(ctx context.Context, nodes []string, at lsn.LSN) {
 // everything up to at, however long that takes. It returns ctx's error, or why the
 // hub was fenced.
 func (h *Hub) AwaitAny(ctx context.Context, at lsn.LSN) error {
-	h.await(ctx, nil, func() bool { return h.fenced() != nil || len(h.having(at, nil)) >= h.cfg.Sync })
-	return errors.Join(h.fenced(), ctx.Err())
+	h.await(ctx, nil, func() bool { return h.Fenced() != nil || len(h.having(at, nil)) >= h.cfg.Sync })
+	return errors.Join(h.Fenced(), ctx.Err())
 }
 
-func (h *Hub) fenced() error {
+// Fenced is why nothing more is acknowledged by this leader, if that is so.
+func (h *Hub) Fenced() error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.fatal

@@ -6,6 +6,7 @@ import (
 	"originchain/shared/datadir"
 	"originchain/shared/fault"
 	"originchain/shared/frame"
+	"originchain/shared/lease"
 	"originchain/shared/recover"
 	"originchain/shared/wal"
 )
@@ -28,7 +29,8 @@ const exitCodes = `Exit codes:
   0  stopped on request (SIGTERM or SIGINT), everything acknowledged is on disk
   1  failure while running, such as an address that is in use, or a second signal
   2  usage or configuration: every fault is listed
-  3  the data directory was refused: corrupt, of another instance, or of a newer format
+  3  the data directory was refused: corrupt, of another instance, of a newer format,
+     or without what the instance's writer must have
   4  another process has the data directory open
   5  the node stopped itself after a failed write or sync of its log`
 
@@ -59,6 +61,7 @@ func exitCode(err error) int {
 	var mismatch *recover.MismatchError
 	var foreign *wal.ForeignError
 	var newer *frame.NewerError
+	var refused *lease.RefusedError
 	switch {
 	case err == nil:
 		return ExitOK
@@ -67,7 +70,7 @@ func exitCode(err error) int {
 	case errors.Is(err, datadir.ErrLocked):
 		return ExitLocked
 	case errors.As(err, &corrupt), errors.As(err, &mismatch),
-		errors.Is(err, datadir.ErrForeign), errors.As(err, &foreign), errors.Is(err, datadir.ErrNewer), errors.As(err, &newer):
+		errors.Is(err, datadir.ErrForeign), errors.As(err, &foreign), errors.As(err, &refused), errors.Is(err, lease.ErrOtherInstance), errors.Is(err, datadir.ErrNewer), errors.As(err, &newer):
 		return ExitRefused
 	}
 	return ExitFailure
