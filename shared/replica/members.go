@@ -98,6 +98,9 @@ func (h *Hub) next() (changed <-chan struct{}, step func(context.Context) error,
 		switch {
 		case named && p.overdue && h.mayLeave():
 			return nil, h.leave(p), 0
+		case p.state == entering && p.durable < h.acked:
+			// It came back without what was acknowledged, and its leave went wrong.
+			return nil, h.leave(p), 0
 		case p.state == entering:
 			return nil, h.enter(p), 0
 		case p.state == joining && p.durable >= h.acked:
