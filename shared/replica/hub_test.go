@@ -760,3 +760,41 @@ func TestLogBehindACheckpointIsKeptUntilTheFollowerHasSomeOfIt(t *testing.T) {
 		}
 	})
 }
+
+// The two together: the entry was decided, and waits behind a leave that fails.
+func TestWhoLostFramesDoesNotEnterBehindAFailedLeave(t *testing.T) {
+	bubble(t, HubConfig{Sync: 1}, func(t *testing.T, r *rig) {
+		r.durable.Store(5)
+		r.Begin(5, nil)
+		hold := make(chan struct{})
+		r.rec.do(func(f *fakeRecord) { f.hold = hold })
+		r.recording <- struct{}{} // as a change of another node does
+		r.Connected(follower("b"), 5)
+		synctest.Wait() // the entry is decided, and waits
+		readmitted := make(chan error, 1)
+		go func() {
+			p, named := r.returned("b", 3)
+			if !named {
+				t.Error("b is about to be named")
+			}
+			err := r.strike(t.Context(), p)
+			<-r.recording
+			readmitted <- err
+		}()
+		synctest.Wait()
+		r.rec.do(func(f *fakeRecord) { f.hold, f.before = nil, errors.New("away") })
+		close(hold)
+		if err := <-readmitted; err == nil {
+			t.Fatal("the leave should fail")
+		}
+		r.rec.do(func(f *fakeRecord) { f.before = nil })
+		synctest.Wait()
+		for _, call := range r.rec.calls {
+			if call == "enter b" {
+				t.Errorf("b entered without two frames: %q", r.rec.calls)
+			}
+		}
+		pass(time.Minute)
+		r.record("without two frames", "")
+	})
+}

@@ -163,7 +163,7 @@ func (h *Hub) enter(p *peer) func(context.Context) error {
 			return err
 		}
 		defer done()
-		if !h.is(p, entering) {
+		if !h.mayEnter(p) {
 			return nil
 		}
 		if err := h.deps.Record.Enter(ctx, p.Node); err != nil {
@@ -188,10 +188,12 @@ func (h *Hub) record(ctx context.Context) (done func(), err error) {
 	}
 }
 
-func (h *Hub) is(p *peer, state membership) bool {
+// mayEnter is asked by whoever has recording: the follower may have come back
+// meanwhile, without what it had when its entry was decided.
+func (h *Hub) mayEnter(p *peer) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return p.state == state
+	return p.state == entering && p.durable >= h.acked
 }
 
 // leave takes a follower out of the record, and only then out of the set.
