@@ -159,20 +159,20 @@ func (s *Server) lead(stream grpc.BidiStreamingServer[pb.FollowerMessage, pb.Lea
 	s.sending.Go(func() { sent <- errors.Join(l.run(), chunks.Close()) })
 	// Returning ends the stream's context, and with it both. Nothing else ends a Send
 	// to a follower that lives and takes nothing.
-	return s.attend(stream.Context(), heard, sent, ended)
+	return s.attend(stream.Context(), silentAfter, heard, sent, ended)
 }
 
-// attend returns when a stream is to end: one of its sides has ended it, or the
-// follower has said nothing for too long.
-func (s *Server) attend(ctx context.Context, heard <-chan struct{}, sent, ended <-chan error) error {
-	silent := time.NewTimer(silentAfter)
+// attend returns when a stream is to end: one of its sides has ended it, or nothing
+// was heard of the follower for too long.
+func (s *Server) attend(ctx context.Context, within time.Duration, heard <-chan struct{}, sent, ended <-chan error) error {
+	silent := time.NewTimer(within)
 	defer silent.Stop()
 	for {
 		select {
 		case <-heard:
-			silent.Reset(silentAfter)
+			silent.Reset(within)
 		case <-silent.C:
-			return status.Errorf(codes.DeadlineExceeded, "the follower said nothing for %s", silentAfter)
+			return status.Errorf(codes.DeadlineExceeded, "nothing was heard of the follower for %s", within)
 		case err := <-sent:
 			return err
 		case err := <-ended:

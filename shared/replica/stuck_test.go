@@ -10,7 +10,10 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/sirupsen/logrus"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	"originchain/shared/frame"
 	"originchain/shared/lsn"
@@ -165,6 +168,58 @@ func TestServeReturnsBehindItsHandlers(t *testing.T) {
 		close(admitted)
 		<-opened
 		if err := errors.Join(conn.Close(), <-served, l.Close()); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// A follower that takes nothing of its checkpoint does not keep the others from
+// having one.
+func TestACheckpointThatIsNotTakenIsGivenUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		quiet := logrus.New()
+		quiet.SetOutput(io.Discard)
+		disk := simdisk.New()
+		if err := disk.MkdirAll("out", 0o700); err != nil {
+			t.Fatal(err)
+		}
+		file, err := disk.Create("out/000001.sst", vfs.WriteCategoryUnspecified)
+		if err == nil {
+			_, err = file.Write(make([]byte, 12<<20))
+		}
+		if err = errors.Join(err, file.Close()); err != nil {
+			t.Fatal(err)
+		}
+		hub := NewHub(HubConfig{}, HubDeps{Log: quiet}, 0)
+		hub.Begin(0, nil)
+		s := NewServer(ServerConfig{Node: "leader"}, ServerDeps{Log: quiet, Hub: hub, Checkpoint: func(context.Context) (*Checkpoint, error) {
+			return &Checkpoint{FS: disk, Dir: "out", LSN: 1, Remove: func() error { return nil }}, nil
+		}})
+		listener := newPipes()
+		served := make(chan error, 1)
+		go func() { served <- s.Serve(listener, nil) }()
+		stuck, err1 := Dial("leader", nil, listener.dial)
+		conn, err2 := Dial("leader", nil, listener.dial)
+		if err := errors.Join(err1, err2); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := pb.NewReplicationClient(stuck.cc).Bootstrap(t.Context(), &pb.BootstrapRequest{Node: "stuck"}); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		fetch := func() (*Fetched, error) {
+			f := &Fetch{Conn: conn, FS: disk, Dir: "in", Instance: make([]byte, 16), Node: "other"}
+			return f.Run(t.Context())
+		}
+		if _, err := fetch(); status.Code(err) != codes.ResourceExhausted {
+			t.Errorf("while another one takes a checkpoint: %v", err)
+		}
+		pass(2 * takenWithin)
+		if got, err := fetch(); err != nil || got.Bytes != 12<<20 {
+			t.Errorf("the other has taken nothing for %s: %+v %v", 2*takenWithin, got, err)
+		}
+		s.Stop()
+		if err := errors.Join(stuck.Close(), conn.Close(), <-served); err != nil {
 			t.Error(err)
 		}
 	})
