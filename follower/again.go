@@ -165,7 +165,14 @@ func (f *Follower) fetchOnce(ctx context.Context, dir *datadir.Dir, fetch *repli
 	}
 	defer func() { err = errors.Join(err, conn.Close()) }()
 	fetch.Conn = conn
-	if got, err = fetch.Run(ctx); err != nil {
+	if fetch.Accepted, err = dir.AcceptedEpoch(); err != nil {
+		return nil, err
+	}
+	got, err = fetch.Run(ctx)
+	if errors.Is(err, replica.ErrStaleLeader) {
+		f.metrics.stale.Inc()
+	}
+	if err != nil {
 		return nil, fmt.Errorf("take the leader's checkpoint: %w", err)
 	}
 	return got, dir.AcceptEpoch(got.Epoch)

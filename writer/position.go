@@ -1,6 +1,7 @@
 package writer
 
 import (
+	"fmt"
 	"strconv"
 	"time"
 
@@ -18,25 +19,32 @@ const lsnPoll = time.Millisecond
 // names, at most minLSNWait. With X-OC-Min-Epoch the pair must be a place of
 // this node's own history.
 func (s *service) awaitPosition(c *httpx.Call) error {
-	least, epoch, err := minimum(c)
-	if err != nil || least == 0 {
+	want, err := minimum(c)
+	if err != nil || want.LSN == 0 {
 		return err
 	}
-	want := lsn.Pos{Epoch: epoch, LSN: least}
-	if s.engine.Visible().LSN >= least || s.node.now().Mode() == RoleWriter {
-		if err := s.checkHistory(want); err != nil || s.engine.Visible().LSN >= least {
+	if s.shows(want) || s.node.now().Mode() == RoleWriter {
+		if err := s.checkHistory(want); err != nil || s.shows(want) {
 			return err
 		}
 	}
-	if err := s.awaitVisible(c, least); err != nil {
+	if err := s.awaitVisible(c, want); err != nil {
 		return err
 	}
 	// A follower learns what is at that place with the frames.
 	return s.checkHistory(want)
 }
 
-// awaitVisible waits until the frame least is visible, bounded.
-func (s *service) awaitVisible(c *httpx.Call, least lsn.LSN) error {
+// shows says whether this node is as far as a place, whatever history that is of.
+// A follower that shows no frame of its epoch yet is not, whatever LSN it shows:
+// nothing of what it has tells where that epoch begins.
+func (s *service) shows(want lsn.Pos) bool {
+	now := s.engine.Visible()
+	return now.LSN >= want.LSN && (now.Epoch >= want.Epoch || s.node.now().Mode() == RoleWriter)
+}
+
+// awaitVisible waits until the node is as far as want, bounded.
+func (s *service) awaitVisible(c *httpx.Call, want lsn.Pos) error {
 	deadline := time.NewTimer(s.minLSNWait)
 	defer deadline.Stop()
 	poll := time.NewTicker(lsnPoll)
@@ -44,11 +52,11 @@ func (s *service) awaitVisible(c *httpx.Call, least lsn.LSN) error {
 	for {
 		select {
 		case <-poll.C:
-			if s.engine.Visible().LSN >= least {
+			if s.shows(want) {
 				return nil
 			}
 		case <-deadline.C:
-			return notReached(s.engine.Visible().LSN, least)
+			return notReached(s.engine.Visible(), want)
 		case <-c.Context().Done():
 			return c.Context().Err()
 		}
@@ -59,32 +67,36 @@ func (s *service) awaitVisible(c *httpx.Call, least lsn.LSN) error {
 // that it does not know may have been made by then. It does not wait for that:
 // whoever has no token must not hold a request open.
 func (s *service) behind(c *httpx.Call) error {
-	least, _, err := minimum(c)
-	if err != nil || s.engine.Visible().LSN >= least {
+	want, err := minimum(c)
+	if err != nil || s.shows(want) {
 		return nil
 	}
-	return notReached(s.engine.Visible().LSN, least)
+	return notReached(s.engine.Visible(), want)
 }
 
-func notReached(applied, least lsn.LSN) error {
-	return fault.New(fault.LSNNotReached, "this node shows frames up to LSN %d and the read asks for %d; retry, or read where the write was answered", applied, least).
-		With("applied_lsn", uint64(applied)).WithRetry()
+func notReached(now, want lsn.Pos) error {
+	asked := strconv.FormatUint(uint64(want.LSN), 10)
+	if want.Epoch > now.Epoch {
+		asked += fmt.Sprintf(" of epoch %d, of which this node has shown nothing", want.Epoch)
+	}
+	return fault.New(fault.LSNNotReached, "this node shows frames up to LSN %d and the read asks for %s; retry, or read where the write was answered", now.LSN, asked).
+		With("applied_lsn", uint64(now.LSN)).WithRetry()
 }
 
 // minimum reads the two headers; zero means not given.
-func minimum(c *httpx.Call) (least lsn.LSN, epoch lsn.Epoch, err error) {
+func minimum(c *httpx.Call) (lsn.Pos, error) {
 	n, err := number(c, api.HeaderMinLSN)
 	if err != nil {
-		return 0, 0, err
+		return lsn.Pos{}, err
 	}
 	e, err := number(c, api.HeaderMinEpoch)
 	if err != nil {
-		return 0, 0, err
+		return lsn.Pos{}, err
 	}
 	if e != 0 && n == 0 {
-		return 0, 0, fault.New(fault.ValidationFailed, "%s says nothing without %s; send both, as the write's answer gave them", api.HeaderMinEpoch, api.HeaderMinLSN)
+		return lsn.Pos{}, fault.New(fault.ValidationFailed, "%s says nothing without %s; send both, as the write's answer gave them", api.HeaderMinEpoch, api.HeaderMinLSN)
 	}
-	return lsn.LSN(n), lsn.Epoch(e), nil
+	return lsn.Pos{LSN: lsn.LSN(n), Epoch: lsn.Epoch(e)}, nil
 }
 
 func number(c *httpx.Call, header string) (uint64, error) {
@@ -123,6 +135,10 @@ func (s *service) checkHistory(want lsn.Pos) error {
 			shared = min(shared, seg.First-1) // its epoch ends before this one, here
 		}
 	}
+	if want.Epoch > now.Epoch {
+		return fault.New(fault.Conflict, "LSN %d of epoch %d is not in this node's history, which has reached epoch %d: an epoch that has begun since is another writer's; read where that answered", want.LSN, want.Epoch, now.Epoch).
+			With("fork_lsn", uint64(shared)).With("epoch", uint64(now.Epoch))
+	}
 	return fault.New(fault.Conflict, "LSN %d of epoch %d is not in this node's history, which can share frames with it up to LSN %d; "+
 		"what was read or written above that did not outlive a failover: read again without %s", want.LSN, want.Epoch, shared, api.HeaderMinLSN).
 		With("fork_lsn", uint64(shared)).With("epoch", uint64(now.Epoch))
@@ -148,11 +164,17 @@ func (s *service) markDegraded(c *httpx.Call, at lsn.LSN) {
 // found, 0 for none: a frame is in the state an instant before it counts as
 // visible, so a missing row is placed by the state itself.
 func (s *service) readPosition(version lsn.LSN) (lsn.Pos, error) {
-	if version == 0 {
+	return placeOf(version, s.engine.Visible(), func() (lsn.Pos, error) {
 		a, err := s.engine.Applied()
 		return a.Pos, err
+	})
+}
+
+// placeOf is readPosition of what is visible and where the state stands. A row that
+// is not visible yet is placed by the state too: it may be of another epoch.
+func placeOf(version lsn.LSN, visible lsn.Pos, state func() (lsn.Pos, error)) (lsn.Pos, error) {
+	if version == 0 || version > visible.LSN {
+		return state()
 	}
-	p := s.engine.Visible()
-	p.LSN = max(p.LSN, version)
-	return p, nil
+	return visible, nil
 }

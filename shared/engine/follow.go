@@ -33,8 +33,10 @@ type following struct {
 	// from it, since no wall clock of another machine is compared with ours.
 	stamp int64
 	heard time.Time
-	// target is what must be visible before anything is read.
-	target lsn.LSN
+	// target is what must be visible before anything is read, and found what the state
+	// had when it was opened: a writer that lost its epoch while it recovered has more
+	// in it than a leader has said to be committed, which is told.
+	target, found, told lsn.LSN
 
 	// The rest is the apply goroutine's.
 	reader *wal.Reader
@@ -47,7 +49,7 @@ func (f *following) init() { f.wake, f.caughtUp = make(chan struct{}, 1), make(c
 // back by intent.
 func (f *following) caught(applied lsn.LSN, delayed bool) {
 	f.mu.Lock()
-	enough := !f.heard.IsZero() && (applied >= f.target || delayed)
+	enough := !f.heard.IsZero() && f.told >= f.found && (applied >= f.target || delayed)
 	f.mu.Unlock()
 	if !enough {
 		return
@@ -103,6 +105,7 @@ func OpenFollower(cfg Config, deps Deps) (_ *Engine, err error) {
 		}
 	}
 	e.applied, e.boot = at, e.log.Tail().Pos
+	e.follow.found = at.Pos.LSN
 	e.show(at)
 	return e, e.Failure()
 }
@@ -160,7 +163,7 @@ func (e *Engine) Advance(commit lsn.LSN, stamp int64) {
 			f.target = min(e.boot.LSN, commit)
 		}
 	}
-	f.commit = max(f.commit, commit)
+	f.commit, f.told = max(f.commit, commit), max(f.told, commit)
 	if stamp > f.stamp {
 		f.stamp, f.heard = stamp, time.Now()
 	}

@@ -516,3 +516,40 @@ func TestARewindWithoutACheckpointLosesNoFrame(t *testing.T) {
 		t.Errorf("only %d cuts left a directory that waits", waiting)
 	}
 }
+
+// A writer that recovers applies its whole log, and may then not become the writer:
+// what its state has above the commit is not read before a leader has committed it.
+func TestAStateThatIsAheadOfTheCommitIsNotRead(t *testing.T) {
+	disk := simdisk.New()
+	writer := lead(t, disk)
+	writer.create()
+	writer.work(0, 20)
+	last := writer.Durable()
+	writer.mustClose()
+	n := openFollower(t, followerConfig(), disk)
+	if got := n.Visible().LSN; got != last {
+		t.Fatalf("the state stands at LSN %d, want %d", got, last)
+	}
+	caught := func() bool {
+		select {
+		case <-n.CaughtUp():
+			return true
+		default:
+			return false
+		}
+	}
+	n.Advance(last-1, 1)
+	for range 100 {
+		if err := n.SyncLog(); err != nil {
+			t.Fatal(err)
+		}
+		<-time.After(50 * time.Microsecond)
+	}
+	if caught() {
+		t.Fatalf("LSN %d can be read, and %d is committed", last, last-1)
+	}
+	n.NewLeader()
+	n.Advance(last, 2)
+	until(t, "what is committed is read", caught)
+	n.mustClose()
+}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/sirupsen/logrus"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -123,20 +124,30 @@ func (s *Server) Bootstrap(req *pb.BootstrapRequest, stream grpc.ServerStreaming
 		log.WithError(err).Error("no checkpoint for a follower")
 		return err
 	}
-	sent := false
-	defer func() {
-		s.checkpoints.release(sent, func(err error) { log.WithError(err).Error("remove the checkpoint of a follower") })
-	}()
 	// The log behind the checkpoint stays until the follower streams it.
 	s.deps.Hub.Expect(req.GetNode(), cp.LSN)
-	b := &sending{s: s, cp: cp, stream: stream}
+	b := &sending{s: s, cp: cp, stream: stream, moved: make(chan struct{}, 1)}
+	ended := make(chan error, 1)
+	s.sending.Go(func() { ended <- b.toItsEnd(req, log) })
+	// As with a stream of the log: nothing else ends a Send to a follower that takes
+	// nothing, and no other one could have a checkpoint meanwhile.
+	return s.attend(stream.Context(), takenWithin, b.moved, ended, nil)
+}
+
+// takenWithin is how long a follower may take for one piece of a checkpoint: it makes
+// files durable in between.
+const takenWithin = 2 * time.Minute
+
+// toItsEnd sends the checkpoint and lets go of it.
+func (b *sending) toItsEnd(req *pb.BootstrapRequest, log logrus.FieldLogger) error {
 	start := time.Now()
-	if err := b.run(req); err != nil {
+	err := b.run(req)
+	b.s.checkpoints.release(err == nil, func(err error) { log.WithError(err).Error("remove the checkpoint of a follower") })
+	if err != nil {
 		log.WithError(err).Warn("the checkpoint was not sent to its end")
 		return err
 	}
-	sent = true
-	log.WithField("lsn", uint64(cp.LSN)).WithField("bytes", b.total).WithField("seconds", time.Since(start).Seconds()).Info("sent a checkpoint to a follower")
+	log.WithField("lsn", uint64(b.cp.LSN)).WithField("bytes", b.total).WithField("seconds", time.Since(start).Seconds()).Info("sent a checkpoint to a follower")
 	return nil
 }
 
@@ -147,6 +158,14 @@ type sending struct {
 	stream grpc.ServerStreamingServer[pb.BootstrapChunk]
 	total  uint64
 	sums   []*pb.HeldFile
+	moved  chan struct{} // has one when something was sent or summed
+}
+
+func (b *sending) move() {
+	select {
+	case b.moved <- struct{}{}:
+	default:
+	}
 }
 
 func (b *sending) run(req *pb.BootstrapRequest) error {
@@ -180,6 +199,7 @@ func (b *sending) plan(req *pb.BootstrapRequest) (files []*pb.BootstrapFile, err
 	}
 	slices.Sort(names)
 	for _, name := range names {
+		b.move()
 		path := b.cp.FS.PathJoin(b.cp.Dir, name)
 		info, err := b.cp.FS.Stat(path)
 		if err != nil {
@@ -234,6 +254,7 @@ func (b *sending) file(f *pb.BootstrapFile, buf []byte) (err error) {
 		if err := b.stream.Send(&pb.BootstrapChunk{Kind: &pb.BootstrapChunk_Data{Data: &pb.BootstrapData{Name: f.GetName(), Offset: at, Bytes: buf[:n]}}}); err != nil {
 			return err
 		}
+		b.move()
 		if at += n; n == 0 {
 			break
 		}

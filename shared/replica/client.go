@@ -40,8 +40,8 @@ type Stream struct {
 	said             time.Time
 }
 
-// ErrStaleLeader is in the chain of an Open's error when the leader itself says that
-// its epoch is below one that this node has accepted.
+// ErrStaleLeader is in the chain of an error of Open or of a Fetch when the leader's
+// epoch is below one that this node has accepted.
 var ErrStaleLeader = errors.New("the leader is no longer the writer")
 
 // errSilent is why a stream is ended whose leader says nothing.

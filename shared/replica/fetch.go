@@ -28,6 +28,9 @@ type Fetch struct {
 	Dir      string
 	Instance []byte
 	Node     string
+	// Accepted is the highest epoch of a leader that the node has accepted: nothing is
+	// taken of a lower one.
+	Accepted lsn.Epoch
 	// Checkpoint is the one that an earlier Run began to take; 0: any.
 	Checkpoint lsn.LSN
 	// Progress is told how many bytes of how many are there; may be nil.
@@ -177,6 +180,9 @@ func (r *fetching) receive(stream grpc.ServerStreamingClient[pb.BootstrapChunk],
 		return errors.New("the leader's checkpoint does not begin with a plan")
 	}
 	r.out.Epoch, r.out.LSN = lsn.Epoch(plan.GetEpoch()), lsn.LSN(plan.GetCheckpointLsn())
+	if r.out.Epoch < r.Accepted {
+		return fmt.Errorf("%w: it leads epoch %d, and epoch %d was accepted before", ErrStaleLeader, r.out.Epoch, r.Accepted)
+	}
 	copy(r.out.Instance[:], plan.GetInstance())
 	r.Checkpoint = r.out.LSN
 	r.want, r.total = plan.GetFiles(), plan.GetTotalBytes()

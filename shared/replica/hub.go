@@ -185,7 +185,10 @@ func (h *Hub) Connected(who Peer, durable lsn.LSN) *Session {
 		h.followers[who.Node] = p
 	}
 	s := &Session{hub: h, peer: p}
-	p.Peer, p.session, p.durable, p.applied, p.needs, p.seen = who, s, durable, 0, 0, time.Now()
+	p.Peer, p.session, p.durable, p.applied, p.seen = who, s, durable, 0, time.Now()
+	if durable > 0 { // else what is behind its checkpoint is still to come
+		p.needs = 0
+	}
 	h.caughtUp(p)
 	h.notify()
 	return s

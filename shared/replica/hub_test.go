@@ -716,3 +716,87 @@ func TestACheckpointUnderWayAcknowledgesNothing(t *testing.T) {
 		r.answered("when its log has it", answer)
 	})
 }
+
+// A node that came back without acknowledged frames, and whose leave went wrong,
+// has still lost them: the record lets it go, it is not entered once more.
+func TestWhoLostFramesDoesNotEnterBecauseItsLeaveFailed(t *testing.T) {
+	for _, happened := range []bool{false, true} {
+		bubble(t, HubConfig{Sync: 1}, func(t *testing.T, r *rig) {
+			r.Begin(0, nil)
+			s := r.Connected(follower("b"), 0)
+			r.record("connected", "b")
+			a := r.write(5)
+			s.Acknowledge(5, 5)
+			r.answered("in sync", a)
+			r.rec.do(func(f *fakeRecord) {
+				if happened {
+					f.after = errors.New("time-out of the answer")
+				} else {
+					f.before = errors.New("away")
+				}
+			})
+			if err := r.Readmit(t.Context(), "b", 3); err == nil {
+				t.Fatal("it was let in although nobody knows what the record says")
+			}
+			r.rec.do(func(f *fakeRecord) { f.before, f.after = nil, nil })
+			pass(time.Minute)
+			r.record("it has not been here since, and lacks two frames", "")
+		})
+	}
+}
+
+// Between a checkpoint and the first frame of the log behind it, a follower needs
+// that log as much as while it took the checkpoint.
+func TestLogBehindACheckpointIsKeptUntilTheFollowerHasSomeOfIt(t *testing.T) {
+	bubble(t, HubConfig{Sync: 1}, func(t *testing.T, r *rig) {
+		r.durable.Store(5000)
+		r.Begin(5000, nil)
+		r.Expect("b", 4900)
+		s := r.Connected(follower("b"), 0)
+		if got := r.RetainFrom(); got != 4901 {
+			t.Errorf("connected, with a state and no log: kept from %d", got)
+		}
+		s.Acknowledge(4950, 0)
+		if got := r.RetainFrom(); got != 4951 {
+			t.Errorf("with some of the log: kept from %d", got)
+		}
+	})
+}
+
+// The two together: the entry was decided, and waits behind a leave that fails.
+func TestWhoLostFramesDoesNotEnterBehindAFailedLeave(t *testing.T) {
+	bubble(t, HubConfig{Sync: 1}, func(t *testing.T, r *rig) {
+		r.durable.Store(5)
+		r.Begin(5, nil)
+		hold := make(chan struct{})
+		r.rec.do(func(f *fakeRecord) { f.hold = hold })
+		r.recording <- struct{}{} // as a change of another node does
+		r.Connected(follower("b"), 5)
+		synctest.Wait() // the entry is decided, and waits
+		readmitted := make(chan error, 1)
+		go func() {
+			p, named := r.returned("b", 3)
+			if !named {
+				t.Error("b is about to be named")
+			}
+			err := r.strike(t.Context(), p)
+			<-r.recording
+			readmitted <- err
+		}()
+		synctest.Wait()
+		r.rec.do(func(f *fakeRecord) { f.hold, f.before = nil, errors.New("away") })
+		close(hold)
+		if err := <-readmitted; err == nil {
+			t.Fatal("the leave should fail")
+		}
+		r.rec.do(func(f *fakeRecord) { f.before = nil })
+		synctest.Wait()
+		for _, call := range r.rec.calls {
+			if call == "enter b" {
+				t.Errorf("b entered without two frames: %q", r.rec.calls)
+			}
+		}
+		pass(time.Minute)
+		r.record("without two frames", "")
+	})
+}

@@ -99,6 +99,9 @@ func (h *Hub) next() (changed <-chan struct{}, step func(context.Context) error,
 		switch {
 		case named && p.overdue && h.mayLeave():
 			return nil, h.leave(p), 0
+		case p.state == entering && p.durable < h.acked:
+			// It came back without what was acknowledged, and its leave went wrong.
+			return nil, h.leave(p), 0
 		case p.state == entering:
 			return nil, h.enter(p), 0
 		case p.state == joining && p.durable >= h.acked:
@@ -161,7 +164,7 @@ func (h *Hub) enter(p *peer) func(context.Context) error {
 			return err
 		}
 		defer done()
-		if !h.is(p, entering) {
+		if !h.mayEnter(p) {
 			return nil
 		}
 		if err := h.deps.Record.Enter(ctx, p.Node); err != nil {
@@ -186,10 +189,12 @@ func (h *Hub) record(ctx context.Context) (done func(), err error) {
 	}
 }
 
-func (h *Hub) is(p *peer, state membership) bool {
+// mayEnter is asked by whoever has recording: the follower may have come back
+// meanwhile, without what it had when its entry was decided.
+func (h *Hub) mayEnter(p *peer) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return p.state == state
+	return p.state == entering && p.durable >= h.acked
 }
 
 // leave takes a follower out of the record, and only then out of the set.

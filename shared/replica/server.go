@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"sync"
 	"time"
 
 	"github.com/sirupsen/logrus"
@@ -55,6 +56,7 @@ type Server struct {
 	// stopped ends all streams.
 	stopped context.Context
 	stop    context.CancelFunc
+	sending sync.WaitGroup // what sends to followers
 }
 
 // NewServer makes a Server.
@@ -138,13 +140,12 @@ func (s *Server) lead(stream grpc.BidiStreamingServer[pb.FollowerMessage, pb.Lea
 	if err != nil {
 		return status.Error(codes.Aborted, err.Error())
 	}
-	defer func() { err = errors.Join(err, chunks.Close()) }()
 	durable := lsn.LSN(hello.GetLastLsn())
 	if len(hello.GetLine()) == 0 {
 		durable = 0 // it is where its state stands; it has no log
 	}
 	if err := s.deps.Admit(stream.Context(), hello.GetNode(), durable); err != nil {
-		return status.Error(codes.Unavailable, err.Error())
+		return errors.Join(status.Error(codes.Unavailable, err.Error()), chunks.Close())
 	}
 	session := s.deps.Hub.Connected(Peer{
 		Node: hello.GetNode(), URL: hello.GetUrl(), Promotable: hello.GetPromotable(),
@@ -153,9 +154,35 @@ func (s *Server) lead(stream grpc.BidiStreamingServer[pb.FollowerMessage, pb.Lea
 	heard := make(chan struct{}, 1)
 	ended := make(chan error, 1)
 	go func() { ended <- s.listen(stream, session, heard) }()
-	// Returning ends the stream's context, and with it listen.
 	l := &leading{s: s, stream: stream, chunks: chunks, emptyLog: len(hello.GetLine()) == 0}
-	return l.run(heard, ended)
+	sent := make(chan error, 1)
+	s.sending.Go(func() { sent <- errors.Join(l.run(), chunks.Close()) })
+	// Returning ends the stream's context, and with it both. Nothing else ends a Send
+	// to a follower that lives and takes nothing.
+	return s.attend(stream.Context(), silentAfter, heard, sent, ended)
+}
+
+// attend returns when a stream is to end: one of its sides has ended it, or nothing
+// was heard of the follower for too long.
+func (s *Server) attend(ctx context.Context, within time.Duration, heard <-chan struct{}, sent, ended <-chan error) error {
+	silent := time.NewTimer(within)
+	defer silent.Stop()
+	for {
+		select {
+		case <-heard:
+			silent.Reset(within)
+		case <-silent.C:
+			return status.Errorf(codes.DeadlineExceeded, "nothing was heard of the follower for %s", within)
+		case err := <-sent:
+			return err
+		case err := <-ended:
+			return err
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-s.stopped.Done():
+			return status.Error(codes.Unavailable, "the leader is stopping")
+		}
+	}
 }
 
 // listen takes the follower's acknowledgements.
@@ -196,11 +223,10 @@ type leading struct {
 	told     lsn.LSN // the commit that was sent last
 }
 
-// run sends what becomes durable, and the positions.
-func (l *leading) run(heard <-chan struct{}, ended <-chan error) error {
+// run sends what becomes durable, and the positions, until the stream ends.
+func (l *leading) run() error {
 	beat := time.NewTicker(heartbeat)
 	defer beat.Stop()
-	last := time.Now()
 	due := true // the positions, at once
 	for {
 		advanced, changed := l.s.deps.WAL.Advanced(), l.s.deps.Hub.Changed()
@@ -216,19 +242,10 @@ func (l *leading) run(heard <-chan struct{}, ended <-chan error) error {
 		select {
 		case <-advanced:
 		case <-changed:
-		case <-heard:
-			last = time.Now()
 		case <-beat.C:
 			due = true
-			if time.Since(last) > silentAfter {
-				return status.Errorf(codes.DeadlineExceeded, "the follower said nothing for %s", silentAfter)
-			}
-		case err := <-ended:
-			return err
 		case <-l.stream.Context().Done():
 			return l.stream.Context().Err()
-		case <-l.s.stopped.Done():
-			return status.Error(codes.Unavailable, "the leader is stopping")
 		}
 	}
 }
@@ -236,7 +253,7 @@ func (l *leading) run(heard <-chan struct{}, ended <-chan error) error {
 // catchUp sends all that is durable. Send waits while the follower is behind, so
 // that nothing piles up here.
 func (l *leading) catchUp() error {
-	for l.s.stopped.Err() == nil {
+	for l.stream.Context().Err() == nil {
 		c, ok, err := l.chunks.Next(chunkBytes)
 		if err != nil {
 			return status.Error(codes.Aborted, fmt.Sprintf("read the log: %v", err))

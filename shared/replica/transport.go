@@ -25,6 +25,8 @@ func (s *Server) Serve(l net.Listener, own *mtls.Identity) error {
 	options := []grpc.ServerOption{
 		grpc.MaxRecvMsgSize(maxMessage), grpc.MaxSendMsgSize(maxMessage),
 		grpc.InitialWindowSize(windowBytes), grpc.InitialConnWindowSize(windowBytes),
+		// What a handler uses is closed behind Serve.
+		grpc.WaitForHandlers(true),
 		// A peer that is gone is noticed even while a send to it waits.
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: silentAfter, Timeout: silentAfter}),
 	}
@@ -42,7 +44,9 @@ func (s *Server) Serve(l net.Listener, own *mtls.Identity) error {
 		g.GracefulStop()
 	})
 	defer end()
-	if err := g.Serve(l); err != nil && s.stopped.Err() == nil {
+	err := g.Serve(l)
+	s.sending.Wait()
+	if err != nil && s.stopped.Err() == nil {
 		return fmt.Errorf("serve followers at %s: %w", l.Addr(), err)
 	}
 	return s.checkpoints.close()
