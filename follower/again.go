@@ -166,7 +166,7 @@ func (f *Follower) fetchOnce(ctx context.Context, dir *datadir.Dir, fetch *repli
 	defer func() { err = errors.Join(err, conn.Close()) }()
 	fetch.Conn = conn
 	if fetch.Accepted, err = dir.AcceptedEpoch(); err != nil {
-		return nil, err
+		return nil, &replica.DiskError{Err: err}
 	}
 	got, err = fetch.Run(ctx)
 	if errors.Is(err, replica.ErrStaleLeader) {
@@ -175,5 +175,5 @@ func (f *Follower) fetchOnce(ctx context.Context, dir *datadir.Dir, fetch *repli
 	if err != nil {
 		return nil, fmt.Errorf("take the leader's checkpoint: %w", err)
 	}
-	return got, dir.AcceptEpoch(got.Epoch)
+	return got, f.acceptEpoch(dir, got.Epoch)
 }

@@ -193,9 +193,12 @@ func (f *Follower) connect(ctx context.Context, e *engine.Engine) (*replica.Stre
 	for retry := firstRetry; ctx.Err() == nil; retry = min(2*retry, lastRetry) {
 		s, err := f.hello(ctx, e)
 		var p *parted
+		var local *replica.DiskError
 		switch {
 		case errors.As(err, &p):
 			return nil, &writer.Ended{Err: p}
+		case errors.As(err, &local):
+			return nil, err
 		case err == nil:
 			return s, nil
 		case e.Failure() != nil:
@@ -258,9 +261,18 @@ func (f *Follower) accept(e *engine.Engine, w *pb.Welcome) error {
 	if instance := e.Identity().InstanceID; string(w.GetInstance()) != string(instance[:]) {
 		return fmt.Errorf("the leader %s is of another instance; check --leader-addr", w.GetNode())
 	}
-	err := e.Dir().AcceptEpoch(lsn.Epoch(w.GetEpoch()))
-	if errors.Is(err, datadir.ErrStaleLeader) {
+	return f.acceptEpoch(e.Dir(), lsn.Epoch(w.GetEpoch()))
+}
+
+// acceptEpoch keeps a leader's epoch in the directory. What fails then but for a
+// stale leader is this node's disk.
+func (f *Follower) acceptEpoch(dir *datadir.Dir, epoch lsn.Epoch) error {
+	err := dir.AcceptEpoch(epoch)
+	switch {
+	case errors.Is(err, datadir.ErrStaleLeader):
 		f.metrics.stale.Inc()
+	case err != nil:
+		err = &replica.DiskError{Err: fmt.Errorf("keep the leader's epoch %d: %w", epoch, err)}
 	}
 	return err
 }
@@ -271,7 +283,7 @@ func (f *Follower) helloOf(e *engine.Engine) (*pb.Hello, error) {
 	id := e.Identity()
 	accepted, err := e.Dir().AcceptedEpoch()
 	if err != nil {
-		return nil, err
+		return nil, &replica.DiskError{Err: err}
 	}
 	// A log that this node wrote itself speaks for its epoch too.
 	accepted = max(accepted, e.Log().Tail().Pos.Epoch)

@@ -76,7 +76,7 @@ func (r role) Checks(into map[string]api.Check) {
 	delete(into, "pipeline")
 	if delay := r.shell.Config().Engine.ApplyDelay; delay > 0 {
 		log := into["log"]
-		log.OK = true
+		log.OK = log.OK || r.shell.Failure() == nil
 		log.Detail += fmt.Sprintf("; what is newer than %s waits by intent", delay)
 		into["log"] = log
 	}
@@ -96,7 +96,7 @@ func (role) Replication(*api.Replication) {}
 
 // Topology implements writer.Role: a follower knows the writer and itself.
 func (r role) Topology() api.Topology {
-	out := api.Topology{Writer: r.leaderURL()}
+	out := api.Topology{Writer: r.leaderURL(), Epoch: r.status.epoch.Load()}
 	if own := r.shell.Config().URL; own != "" {
 		out.Followers = []string{own}
 	}

@@ -277,7 +277,7 @@ func (s *service) getReplication(*httpx.Call) (api.Replication, error) {
 // getTopology tells any client where the nodes are, as this one knows.
 func (s *service) getTopology(*httpx.Call) (api.Topology, error) {
 	out := s.node.now().Topology()
-	out.Epoch = uint64(s.engine.Epoch())
+	out.Epoch = max(out.Epoch, uint64(s.engine.Epoch())) // a follower may know of one that has shown nothing yet
 	if out.Followers == nil {
 		out.Followers = []string{}
 	}

@@ -59,6 +59,7 @@ type leader struct {
 	// term is how long answers may be decided; nil without a record.
 	term   *lease.Term
 	fenced atomic.Uint64 // the higher epoch that was heard of
+	waits  atomic.Bool   // under Strict, for followers, before anything is shown
 	opened time.Time
 	// stood is the version of the record that was seen to stand for longer than a
 	// lease: it is not waited for twice, before the replay and before the epoch.

@@ -13,59 +13,58 @@ import (
 	"originchain/shared/replica"
 )
 
-// takeEpoch is the engine's question for an epoch, where a record answers it.
+// takeEpoch is the engine's question for an epoch, where a record answers it. When
+// somebody else changes the record meanwhile it is asked again who may open.
 func (l *leader) takeEpoch(ctx context.Context, who datadir.Identity, last lsn.Pos, allot func(lsn.Epoch) (lsn.Epoch, error)) (lsn.Epoch, error) {
 	place, err := l.place()
 	if err != nil {
 		return 0, err
 	}
-	rec, err := l.vacant(ctx, who.NodeID, last)
-	if err != nil {
-		return 0, err
+	for {
+		rec, err := l.vacant(ctx, who.NodeID, last)
+		if err != nil {
+			return 0, err
+		}
+		// The directory first: an epoch that was taken in the record and forgotten
+		// here could be allotted again.
+		epoch, err := allot(rec.Epoch)
+		if err != nil {
+			return 0, err
+		}
+		next, err := rec.Take(lease.Candidate{
+			Instance: who.InstanceID.String(), Node: who.NodeID, Last: last, AtLeast: epoch - 1,
+			ReplicationAddress: l.address(), URL: l.node.cfg.URL, Place: place,
+		})
+		if err != nil {
+			return 0, err
+		}
+		sent := l.term.Sending()
+		stored, err := l.take(ctx, rec.Version, next)
+		var conflict *lease.ConflictError
+		switch {
+		case err == nil:
+			l.term.Renewed(sent)
+			l.holder = lease.NewHolder(l.cfg.Control, stored)
+			return stored.Epoch, nil
+		case !errors.As(err, &conflict) || ctx.Err() != nil:
+			return 0, fmt.Errorf("take epoch %d in the record: %w", next.Epoch, errors.Join(err, ctx.Err()))
+		}
 	}
-	// The directory first: an epoch that was taken in the record and forgotten
-	// here could be allotted again.
-	epoch, err := allot(rec.Epoch)
-	if err != nil {
-		return 0, err
-	}
-	next, err := rec.Take(lease.Candidate{
-		Instance: who.InstanceID.String(), Node: who.NodeID, Last: last, AtLeast: epoch - 1,
-		ReplicationAddress: l.address(), URL: l.node.cfg.URL, Place: place,
-	})
-	if err != nil {
-		return 0, err
-	}
-	sent := l.term.Sending()
-	stored, err := l.take(ctx, rec.Version, next)
-	if err != nil {
-		return 0, err
-	}
-	l.term.Renewed(sent)
-	l.holder = lease.NewHolder(l.cfg.Control, stored)
-	return stored.Epoch, nil
 }
 
 // take writes the record of a new epoch. Whether a write took effect of which nobody
-// can tell is read back: the record then is this node's, or another's.
+// can tell is read back: the record then is this node's, or it is not known.
 func (l *leader) take(ctx context.Context, version uint64, next lease.Record) (lease.Record, error) {
 	stored, err := l.cfg.Control.CompareAndSet(ctx, version, next)
-	var conflict *lease.ConflictError
 	var unknown *lease.OutcomeUnknownError
-	switch {
-	case errors.As(err, &conflict) && conflict.Exists:
-		return stored, changedHands(conflict.Found, next.Holder)
-	case errors.As(err, &unknown):
-		now, _, loadErr := l.cfg.Control.Load(ctx)
-		if loadErr == nil && now.Version == version+1 && now.Epoch == next.Epoch && now.Holder == next.Holder && now.Place == next.Place {
-			return now, nil
-		}
-		err = errors.Join(err, loadErr)
+	if !errors.As(err, &unknown) {
+		return stored, err
 	}
-	if err != nil {
-		err = fmt.Errorf("take epoch %d in the record: %w", next.Epoch, err)
+	now, _, loadErr := l.cfg.Control.Load(ctx)
+	if loadErr == nil && now.Version == version+1 && now.Epoch == next.Epoch && now.Holder == next.Holder && now.Place == next.Place {
+		return now, nil
 	}
-	return stored, err
+	return stored, errors.Join(err, loadErr)
 }
 
 func (l *leader) clock() lease.Clock {
@@ -143,9 +142,11 @@ func (l *leader) confirm(ctx context.Context) error {
 	if l.cfg.Strict && rec.CommitLSN < l.engine.Boot().LSN {
 		l.node.deps.Log.WithField("lsn", uint64(visible)).WithField("acknowledged_lsn", uint64(rec.CommitLSN)).WithField("followers", l.cfg.Sync).
 			Warn("the log ends with frames that may not have been acknowledged; --sync-strict shows them when enough followers have them")
+		l.waits.Store(true)
 		if err := l.hub.AwaitAny(ctx, visible); err != nil {
 			return err
 		}
+		l.waits.Store(false)
 	}
 	return l.hub.Settle(ctx, visible, func(members []string) error {
 		err := l.holder.Confirm(ctx, l.engine.Boot(), members)

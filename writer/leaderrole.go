@@ -58,6 +58,9 @@ func (l *leader) Checks(into map[string]api.Check) {
 	if l.hub == nil {
 		return
 	}
+	if l.waits.Load() {
+		into[checkLog] = api.Check{Detail: "the log ends with frames that may not have been acknowledged; --sync-strict shows them when enough followers have them"}
+	}
 	have, want := l.hub.Short()
 	if want > 0 {
 		into["in_sync"] = api.Check{OK: have >= want, Degraded: have < want && !l.cfg.Strict,

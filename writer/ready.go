@@ -45,9 +45,10 @@ func (n *Shell) checks(now time.Time) map[string]api.Check {
 	if e == nil { // not yet, or not while a follower prepares its data again
 		checks[checkLog] = api.Check{Detail: "the log is being read; the state is not at its end yet"}
 		checks[checkLease] = api.Check{Detail: "the data directory is not open yet"}
-		if role := n.now(); role.Mode() == RoleFollower {
-			// What it waits for may be its leader and not its disk.
-			role.Checks(checks)
+		// What it waits for may be other nodes and not its disk.
+		role := n.now()
+		role.Checks(checks)
+		if role.Mode() == RoleFollower {
 			checks[checkLog] = api.Check{Detail: "nothing is shown before the leader has said what of the log is committed"}
 		}
 		return checks

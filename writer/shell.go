@@ -235,6 +235,14 @@ func (n *Shell) Visible() (p lsn.Pos) {
 	return p
 }
 
+// Failure is why the engine that is served has failed; nil while it has not.
+func (n *Shell) Failure() error {
+	if e := n.engine.Load(); e != nil {
+		return e.Failure()
+	}
+	return nil
+}
+
 // Config is the configuration, with its defaults.
 func (n *Shell) Config() Config { return n.cfg }
 

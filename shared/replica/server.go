@@ -89,6 +89,9 @@ func (s *Server) Follow(stream grpc.BidiStreamingServer[pb.FollowerMessage, pb.L
 		s.deps.Fenced(accepted)
 		return status.Errorf(codes.FailedPrecondition, "node %s has accepted a leader of epoch %d, this one leads epoch %d: it is no longer the writer", hello.GetNode(), accepted, s.cfg.Epoch)
 	}
+	if err := s.leads(); err != nil {
+		return err
+	}
 	meeting, err := s.meet(hello)
 	if err != nil {
 		return err
@@ -111,6 +114,15 @@ func (s *Server) Follow(stream grpc.BidiStreamingServer[pb.FollowerMessage, pb.L
 	err = s.lead(stream, hello, meeting.from)
 	log.WithError(err).Info("follower disconnected")
 	return err
+}
+
+// leads refuses followers while the lease is lost: there may be another leader, and
+// whoever stays here would look as if it were up to date.
+func (s *Server) leads() error {
+	if !s.deps.Hub.held() {
+		return status.Errorf(codes.Unavailable, "%s has not renewed its lease of epoch %d: another node may be the writer", s.cfg.Node, s.cfg.Epoch)
+	}
+	return nil
 }
 
 // check holds a caller against the instance and its own certificate.
@@ -231,6 +243,9 @@ func (l *leading) run() error {
 	for {
 		advanced, changed := l.s.deps.WAL.Advanced(), l.s.deps.Hub.Changed()
 		if err := l.catchUp(); err != nil {
+			return err
+		}
+		if err := l.s.leads(); err != nil {
 			return err
 		}
 		if due || l.s.deps.Hub.Committed() > l.told {

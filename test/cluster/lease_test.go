@@ -46,7 +46,8 @@ func TestAWriterWithoutItsRecordAnswersNothing(t *testing.T) {
 	if left, err := a.metric("oc_lease_remaining_ms"); err != nil || left != 0 {
 		t.Errorf("oc_lease_remaining_ms is %v, %v", left, err)
 	}
-	b.shows("before") // a follower says how old it is, and may answer
+	b.shows("before") // a follower may answer, and says that it has no leader
+	b.unready("leader")
 	pid := a.server.PID()
 	if err := os.Rename(away, c.controlDir()); err != nil {
 		t.Fatal(err)

@@ -121,7 +121,7 @@ func (n *node) unready(check string) {
 		if err := json.Unmarshal([]byte(body), &ready); err != nil {
 			return err
 		}
-		if c := ready.Checks[check]; status != http.StatusServiceUnavailable || c.OK || c.Degraded {
+		if c, ok := ready.Checks[check]; status != http.StatusServiceUnavailable || !ok || c.OK || c.Degraded {
 			return fmt.Errorf("/ready is %d %s", status, body)
 		}
 		return nil
