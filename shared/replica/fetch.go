@@ -295,7 +295,18 @@ func (r *fetching) finish() error {
 			return disk(err)
 		}
 	}
-	return disk(datadir.SyncDir(r.FS, r.Dir))
+	return disk(r.syncNames())
+}
+
+// syncNames makes the names of the files durable. When that fails nobody knows
+// which of them are, and a second sync could succeed without them: then all is
+// fetched anew.
+func (r *fetching) syncNames() error {
+	err := datadir.SyncDir(r.FS, r.Dir)
+	if err == nil {
+		return nil
+	}
+	return errors.Join(err, r.FS.RemoveAll(r.Dir))
 }
 
 // abandon closes the file that was being written.
