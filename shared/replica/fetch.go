@@ -176,6 +176,9 @@ func (r *fetching) receive(stream grpc.ServerStreamingClient[pb.BootstrapChunk],
 	if plan == nil || len(plan.GetInstance()) != len(r.out.Instance) {
 		return errors.New("the leader's checkpoint does not begin with a plan")
 	}
+	if err := r.Conn.shows(stream.Context(), plan.GetInstance(), ""); err != nil {
+		return err
+	}
 	r.out.Epoch, r.out.LSN = lsn.Epoch(plan.GetEpoch()), lsn.LSN(plan.GetCheckpointLsn())
 	copy(r.out.Instance[:], plan.GetInstance())
 	r.Checkpoint = r.out.LSN
