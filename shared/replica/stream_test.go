@@ -167,21 +167,17 @@ func TestAGroupOfACatchUpIsBounded(t *testing.T) {
 	}
 }
 
-// Serve returns when nothing reads the log or the state any more: they are closed
-// next. Here a follower's checkpoint takes its time to notice that it is over.
+// Serve returns when no stream reads the log or the state any more, also when
+// streams have to be cut off: what they read is closed next.
 func TestServeEndsAfterItsStreams(t *testing.T) {
 	begun, served := make(chan struct{}), make(chan struct{})
-	hub := NewHub(HubConfig{}, HubDeps{Log: silent()}, 0)
-	hub.Begin(0, nil)
-	s := NewServer(ServerConfig{Node: "leader"}, ServerDeps{Log: silent(), Hub: hub, Checkpoint: func(ctx context.Context) (*Checkpoint, error) {
-		close(begun)
-		<-ctx.Done()
+	s := NewServer(ServerConfig{Node: "leader", Epoch: 1}, ServerDeps{Log: silent(), Hub: NewHub(HubConfig{}, HubDeps{Log: silent()}, 0), Fenced: func(lsn.Epoch) {
+		close(begun) // and the stream is busy for longer than it is given
 		select {
 		case <-served:
-			t.Error("Serve has returned while a checkpoint is being made")
-		case <-time.After(300 * time.Millisecond):
+			t.Error("Serve has returned while a stream is under way")
+		case <-time.After(stopWithin + 500*time.Millisecond):
 		}
-		return nil, ctx.Err()
 	}})
 	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
@@ -197,15 +193,15 @@ func TestServeEndsAfterItsStreams(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	fetched := make(chan error, 1)
+	opened := make(chan error, 1)
 	go func() {
-		_, err := (&Fetch{Conn: conn, FS: simdisk.New(), Dir: "/next", Instance: make([]byte, 16), Node: "f"}).Run(context.Background())
-		fetched <- err
+		_, err := conn.Open(context.Background(), &pb.Hello{Node: "f", AcceptedEpoch: 2})
+		opened <- err
 	}()
 	<-begun
 	s.Stop()
-	if err := <-fetched; err == nil {
-		t.Error("a checkpoint that was never made is whole")
+	if err := <-opened; err == nil {
+		t.Error("a stream of a leader that stops is open")
 	}
 	if err := errors.Join(<-ended, conn.Close()); err != nil {
 		t.Error(err)
