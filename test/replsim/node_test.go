@@ -78,7 +78,7 @@ func (s *sim) start(name string) *process {
 	}
 	control := &control{p: p}
 	p.writer = writer.NewWriter(p.shell, writer.Replication{
-		Listen: name + ":1", Control: control, Sync: 1, Timeout: time.Second, Strict: s.strict, RetainBytes: s.retain,
+		Listen: name + ":1", Control: control, Sync: s.sync, Timeout: time.Second, Strict: s.strict, RetainBytes: s.retain,
 		Net: func(context.Context, string) (net.Listener, error) { return s.net.listen(name), nil },
 	})
 	p.follow = follower.New(p.shell, follower.Config{Promotable: true}, follower.Deps{
