@@ -27,7 +27,7 @@ func openLed(t testing.TB, disk *simdisk.Disk, store *lease.Memory, r Replicatio
 	if r.Timeout == 0 {
 		r.Timeout = 50 * time.Millisecond
 	}
-	opts = append([]option{func(c *Config, _ *Deps) { c.Engine.InstanceID = ledInstance }}, opts...)
+	opts = append([]option{func(c *Config, _ *Deps) { c.Engine.InstanceID, c.URL = ledInstance, "http://node-1" }}, opts...)
 	return &led{node: openWith(t, disk, r, opts...), store: store}
 }
 

@@ -19,9 +19,15 @@ import (
 // write must not have them in its state.
 func TestWhoMayNotOpenReplaysNothing(t *testing.T) {
 	disk := simdisk.New()
-	n := start(t, disk)
+	roomy := testConfig()
+	roomy.MemtableBytes = 8 << 20
+	e, err := Open(context.Background(), roomy, testDeps(disk))
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := run(t, e, e.Run)
 	n.create()
-	n.work(0, 20)
+	n.work(0, 1000) // more than a small memory takes: a replay would be on disk
 	last := lsn.Pos{Epoch: n.Epoch(), LSN: n.Durable()}
 	killed := disk.KillClone() // with a state that is behind its log
 	n.mustClose()
@@ -61,8 +67,7 @@ func TestWhoMayNotOpenReplaysNothing(t *testing.T) {
 	}
 	deps.MayOpen = func(context.Context, datadir.Identity, lsn.Pos) error { return nil }
 	deps.TakeEpoch = nil
-	e, err := Open(context.Background(), testConfig(), deps)
-	if err != nil {
+	if e, err = Open(context.Background(), testConfig(), deps); err != nil {
 		t.Fatal(err)
 	}
 	if got := e.Visible().LSN; got != last.LSN+1 {
