@@ -1,12 +1,15 @@
 package engine
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/sirupsen/logrus"
 
 	"originchain/shared/datadir"
 	"originchain/shared/fault"
@@ -27,7 +30,7 @@ func TestWhoMayNotOpenReplaysNothing(t *testing.T) {
 	}
 	n := run(t, e, e.Run)
 	n.create()
-	n.work(0, 1000) // more than a small memory takes: a replay would be on disk
+	n.work(0, 50)
 	last := lsn.Pos{Epoch: n.Epoch(), LSN: n.Durable()}
 	killed := disk.KillClone() // with a state that is behind its log
 	n.mustClose()
@@ -49,6 +52,11 @@ func TestWhoMayNotOpenReplaysNothing(t *testing.T) {
 	}
 	refusal := errors.New("another node is the writer")
 	deps := testDeps(killed)
+	var said bytes.Buffer // an opening says when it begins to replay
+	log := logrus.New()
+	log.SetOutput(&said)
+	deps.Log = log
+	replays := func() bool { return strings.Contains(said.String(), "recovering the state from the log") }
 	deps.MayOpen = func(_ context.Context, who datadir.Identity, at lsn.Pos) error {
 		if at != last || who.NodeID == "" {
 			t.Errorf("asked for %s of %+v, the log ends at %s", at, who, last)
@@ -62,7 +70,7 @@ func TestWhoMayNotOpenReplaysNothing(t *testing.T) {
 	if _, err := Open(context.Background(), testConfig(), deps); !errors.Is(err, refusal) {
 		t.Fatalf("got %v", err)
 	}
-	if after := stands(); after != before {
+	if after := stands(); after != before || replays() {
 		t.Errorf("the state went from LSN %d to %d", before, after)
 	}
 	deps.MayOpen = func(context.Context, datadir.Identity, lsn.Pos) error { return nil }
@@ -70,7 +78,7 @@ func TestWhoMayNotOpenReplaysNothing(t *testing.T) {
 	if e, err = Open(context.Background(), testConfig(), deps); err != nil {
 		t.Fatal(err)
 	}
-	if got := e.Visible().LSN; got != last.LSN+1 {
+	if got := e.Visible().LSN; got != last.LSN+1 || !replays() {
 		t.Errorf("LSN %d is visible, the log ended at %d", got, last.LSN)
 	}
 	if err := e.Close(); err != nil {
