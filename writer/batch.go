@@ -83,6 +83,7 @@ func (s *service) postBatch(c *httpx.Call) error {
 		if first.Done {
 			return s.sendStored(c, first)
 		}
+		s.markDegraded(c, first.LSN)
 		b.progress = progress{chunks: first.Chunks, accepted: first.Accepted, replaced: first.Replaced, at: s.engine.Visible()}
 	}
 	cat, err := s.engine.Catalog(c.Identity.Tenant)

@@ -55,6 +55,12 @@ func start(t testing.TB, opts ...option) *node {
 // open opens a node on a disk and waits until it serves.
 func open(t testing.TB, fs vfs.FS, opts ...option) *node {
 	t.Helper()
+	return openWith(t, fs, Replication{}, opts...)
+}
+
+// openWith is open for a writer that others follow.
+func openWith(t testing.TB, fs vfs.FS, replication Replication, opts ...option) *node {
+	t.Helper()
 	n := &node{t: t, fs: fs, dir: "/data", audit: filepath.Join(t.TempDir(), "audit.log"), metrics: telemetry.NewMetrics()}
 	log := logrus.New()
 	log.SetOutput(io.Discard)
@@ -71,9 +77,11 @@ func open(t testing.TB, fs vfs.FS, opts ...option) *node {
 	for _, o := range opts {
 		o(&cfg, &deps)
 	}
-	if n.w, err = New(cfg, deps); err != nil {
+	shell, err := NewShell(cfg, deps)
+	if err != nil {
 		t.Fatal(err)
 	}
+	n.w = NewWriter(shell, replication)
 	ctx, cancel := context.WithCancel(context.Background())
 	ran := make(chan error, 1)
 	go func() { ran <- n.w.Run(ctx) }()

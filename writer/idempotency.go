@@ -80,9 +80,12 @@ func (s *service) firstAnswer(tenant ulid.ULID, k *requestKey) (*rows.Answer, er
 }
 
 // sendStored repeats a first answer. The position is the present one: the
-// caller may go on reading from here.
+// caller may go on reading from here. That the write was degraded is said again for
+// as long as the writer of then leads; its successor knows it of frames alone that
+// were perhaps never acknowledged before.
 func (s *service) sendStored(c *httpx.Call, a *rows.Answer) error {
 	c.SetPosition(s.engine.Visible())
+	s.markDegraded(c, a.LSN)
 	return c.Send(int(a.Status), api.ContentTypeJSON, a.Body)
 }
 

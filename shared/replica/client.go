@@ -74,7 +74,7 @@ func (c *Conn) Open(ctx context.Context, hello *pb.Hello) (_ *Stream, err error)
 	if w == nil || w.GetWay() == pb.Welcome_WAY_UNSPECIFIED {
 		return nil, errors.New("the leader's first message is no Welcome that this version knows; run the same version on both")
 	}
-	if err := c.shows(stream.Context(), w.GetNode()); err != nil {
+	if err := c.shows(stream.Context(), w.GetInstance(), w.GetNode()); err != nil {
 		return nil, err
 	}
 	return &Stream{Welcome: w, stream: stream, cancel: cancel}, nil

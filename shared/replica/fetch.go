@@ -179,6 +179,9 @@ func (r *fetching) receive(stream grpc.ServerStreamingClient[pb.BootstrapChunk],
 	if plan == nil || len(plan.GetInstance()) != len(r.out.Instance) {
 		return errors.New("the leader's checkpoint does not begin with a plan")
 	}
+	if err := r.Conn.shows(stream.Context(), plan.GetInstance(), ""); err != nil {
+		return err
+	}
 	r.out.Epoch, r.out.LSN = lsn.Epoch(plan.GetEpoch()), lsn.LSN(plan.GetCheckpointLsn())
 	if r.out.Epoch < r.Accepted {
 		return fmt.Errorf("%w: it leads epoch %d, and epoch %d was accepted before", ErrStaleLeader, r.out.Epoch, r.Accepted)
@@ -301,7 +304,18 @@ func (r *fetching) finish() error {
 			return disk(err)
 		}
 	}
-	return disk(datadir.SyncDir(r.FS, r.Dir))
+	return disk(r.syncNames())
+}
+
+// syncNames makes the names of the files durable. When that fails nobody knows
+// which of them are, and a second sync could succeed without them: then all is
+// fetched anew.
+func (r *fetching) syncNames() error {
+	err := datadir.SyncDir(r.FS, r.Dir)
+	if err == nil {
+		return nil
+	}
+	return errors.Join(err, r.FS.RemoveAll(r.Dir))
 }
 
 // abandon closes the file that was being written.

@@ -140,10 +140,7 @@ func (h *Hub) pass(at lsn.LSN, late bool) (changed <-chan struct{}, done bool, e
 		if h.cfg.Strict {
 			return changed, false, nil
 		}
-		if at > h.acked {
-			h.degraded.add(h.acked+1, at)
-			h.degradedFrames += uint64(at - h.acked)
-		}
+		h.degrade(at)
 	}
 	h.acked = max(h.acked, at)
 	h.notify()
@@ -190,7 +187,8 @@ func (h *Hub) DegradedFrames() uint64 {
 }
 
 // Degraded says whether the frame at was acknowledged by fewer followers than
-// asked for.
+// asked for. Of frames that an earlier opening acknowledged, as the record knows,
+// nobody keeps that: they are not.
 func (h *Hub) Degraded(at lsn.LSN) bool {
 	if h.cfg.Sync == 0 {
 		return false

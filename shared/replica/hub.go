@@ -108,10 +108,14 @@ func NewHub(cfg HubConfig, deps HubDeps, acked lsn.LSN) *Hub {
 }
 
 // Begin says that the epoch is confirmed in the record, with these members, and
-// that everything up to acked is acknowledged by that.
+// that everything up to acked is acknowledged by that. What the record does not know
+// to have been acknowledged before is degraded where there are too few members.
 func (h *Hub) Begin(acked lsn.LSN, members []string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	if len(members) < h.cfg.Sync {
+		h.degrade(acked)
+	}
 	h.begun, h.acked = true, max(h.acked, acked)
 	for _, node := range members {
 		p := h.followers[node]
@@ -292,13 +296,24 @@ func (h *Hub) RetainFrom() lsn.LSN {
 	return from
 }
 
+// degrade notes that what is acknowledged up to at, and was not before, is so by
+// fewer followers than asked for. The caller holds mu.
+func (h *Hub) degrade(at lsn.LSN) {
+	if at > h.acked {
+		h.degraded.add(h.acked+1, at)
+		h.degradedFrames += uint64(at - h.acked)
+	}
+}
+
 // ranges are stretches of LSNs, ascending, that were acknowledged by fewer
 // followers than asked for.
 type ranges struct{ list []stretch }
 
 type stretch struct{ first, last lsn.LSN }
 
-// maxRanges bounds what is kept; the oldest go, whose answers are long given.
+// maxRanges bounds what is kept. Beyond it the two oldest become one, with what is
+// between them: an answer that is repeated long after may say once too often that
+// its write was degraded, and never that it was not.
 const maxRanges = 256
 
 func (r *ranges) add(first, last lsn.LSN) {
@@ -307,6 +322,7 @@ func (r *ranges) add(first, last lsn.LSN) {
 		return
 	}
 	if len(r.list) == maxRanges {
+		r.list[1].first = r.list[0].first
 		r.list = slices.Delete(r.list, 0, 1)
 	}
 	r.list = append(r.list, stretch{first, last})

@@ -97,7 +97,7 @@ func (h *Hub) next() (changed <-chan struct{}, step func(context.Context) error,
 	for _, p := range h.followers {
 		named := p.state == member || p.state == entering
 		switch {
-		case named && p.overdue && h.mayLeave():
+		case named && p.overdue && h.mayLeave(p), h.tooMany(p):
 			return nil, h.leave(p), 0
 		case p.state == entering && p.durable < h.acked:
 			// It came back without what was acknowledged, and its leave went wrong.
@@ -113,17 +113,33 @@ func (h *Hub) next() (changed <-chan struct{}, step func(context.Context) error,
 }
 
 // mayLeave: under Strict a member has every acknowledged frame, as none is
-// acknowledged without it, so it stays a successor until there is another one.
-func (h *Hub) mayLeave() bool {
-	if !h.cfg.Strict {
-		return true
-	}
-	for _, p := range h.followers {
-		if p.state == outside && h.ready(p) {
-			return true
+// acknowledged without it, so it stays a successor until there are enough others.
+func (h *Hub) mayLeave(p *peer) bool {
+	return !h.cfg.Strict || h.othersThan(p) >= h.cfg.Sync
+}
+
+// othersThan counts the other members. The caller holds mu.
+func (h *Hub) othersThan(p *peer) (n int) {
+	for _, other := range h.followers {
+		if other != p && other.state == member {
+			n++
 		}
 	}
-	return false
+	return n
+}
+
+// tooMany: one came in for a member that was overdue and has caught up meanwhile.
+// Whoever has least goes.
+func (h *Hub) tooMany(p *peer) bool {
+	if p.state != member || h.othersThan(p) < h.cfg.Sync {
+		return false
+	}
+	for _, other := range h.followers {
+		if other != p && other.state == member && cmp.Or(cmp.Compare(other.durable, p.durable), cmp.Compare(other.Node, p.Node)) < 0 {
+			return false
+		}
+	}
+	return true
 }
 
 // ready says that a follower outside could be waited for.
@@ -132,14 +148,18 @@ func (h *Hub) ready(p *peer) bool {
 }
 
 // candidate is who is waited for next, if the set has room; else after how long
-// there may be one.
+// there may be one. Under Strict there is room for one more while a member is
+// overdue, who leaves when that one is in.
 func (h *Hub) candidate(now time.Time) (p *peer, in time.Duration) {
-	inside := 0
+	inside, overdue := 0, 0
 	var best *peer
 	for _, p := range h.followers {
 		switch {
 		case p.state != outside:
 			inside++
+			if p.overdue {
+				overdue = 1
+			}
 		case !h.ready(p):
 		case p.retryAt.After(now):
 			if wait := p.retryAt.Sub(now); in == 0 || wait < in {
@@ -149,7 +169,11 @@ func (h *Hub) candidate(now time.Time) (p *peer, in time.Duration) {
 			best = p
 		}
 	}
-	if inside >= h.cfg.Sync {
+	room := h.cfg.Sync
+	if h.cfg.Strict {
+		room += overdue
+	}
+	if inside >= room {
 		return nil, 0
 	}
 	return best, in
@@ -220,7 +244,7 @@ func (h *Hub) strike(ctx context.Context, p *peer) error {
 	}
 	h.outside(p)
 	h.deps.Log.WithField("node", p.Node).WithField("durable_lsn", uint64(p.durable)).WithField("acked_lsn", uint64(h.acked)).
-		Warn("follower is no longer in sync: it did not acknowledge in time")
+		Warn("follower is no longer in sync")
 	h.notify()
 	return nil
 }

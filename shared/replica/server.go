@@ -140,8 +140,14 @@ func (s *Server) check(ctx context.Context, instance []byte, node string) error 
 	if err != nil {
 		return status.Error(codes.Unauthenticated, err.Error())
 	}
-	if shown != "" && shown != node {
-		return status.Errorf(codes.PermissionDenied, "the certificate is of node %q and the message of node %q; give the node its own certificate", shown, node)
+	if shown == nil {
+		return nil
+	}
+	if shown.Node != node {
+		return status.Errorf(codes.PermissionDenied, "the certificate is of node %q and the message of node %q; give the node its own certificate", shown.Node, node)
+	}
+	if err := otherInstance(*shown, s.cfg.Instance[:]); err != nil {
+		return status.Error(codes.PermissionDenied, err.Error())
 	}
 	return nil
 }

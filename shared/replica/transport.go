@@ -7,6 +7,7 @@ import (
 	"net"
 	"time"
 
+	"github.com/oklog/ulid/v2"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
@@ -52,26 +53,35 @@ func (s *Server) Serve(l net.Listener, own *mtls.Identity) error {
 	return s.checkpoints.close()
 }
 
-// shown is the node that a caller's certificate names; "" where none is asked for.
-func (s *Server) shown(ctx context.Context) (string, error) {
+// shown is whom a caller's certificate names; nil where none is asked for.
+func (s *Server) shown(ctx context.Context) (*mtls.Peer, error) {
 	if !s.certified {
-		return "", nil
+		return nil, nil
 	}
-	return certificateOf(ctx)
+	who, err := certificateOf(ctx)
+	return &who, err
 }
 
-// certificateOf is the node that the other side's certificate names.
-func certificateOf(ctx context.Context) (string, error) {
+// certificateOf is whom the other side's certificate names.
+func certificateOf(ctx context.Context) (who mtls.Peer, err error) {
 	p, ok := grpcpeer.FromContext(ctx)
 	if !ok {
-		return "", errors.New("the connection has no peer")
+		return who, errors.New("the connection has no peer")
 	}
 	info, ok := p.AuthInfo.(credentials.TLSInfo)
 	if !ok {
-		return "", errors.New("the connection has no certificate")
+		return who, errors.New("the connection has no certificate")
 	}
-	who, err := mtls.PeerOf(info.State)
-	return who.Node, err
+	return mtls.PeerOf(info.State)
+}
+
+// otherInstance says that a certificate speaks for another instance than the one
+// that this is about.
+func otherInstance(who mtls.Peer, instance []byte) error {
+	if len(instance) != len(ulid.ULID{}) || who.Is(ulid.ULID(instance).String(), who.Node) {
+		return nil
+	}
+	return fmt.Errorf("the certificate is of %s and this is instance %s; give the node a certificate of its own instance", who, ulid.ULID(instance))
 }
 
 // Conn is a connection to a leader.
@@ -81,17 +91,24 @@ type Conn struct {
 	certified bool
 }
 
-// shows fails unless the certificate that the leader showed is of the node that it
-// says to be. It is asked when the leader has answered.
-func (c *Conn) shows(ctx context.Context, node string) error {
+// shows fails unless the certificate that the leader showed is of the node and the
+// instance that it says to be. It is asked when the leader has answered. A node of
+// "" is one that the leader has not named.
+func (c *Conn) shows(ctx context.Context, instance []byte, node string) error {
 	if !c.certified {
 		return nil
 	}
 	who, err := certificateOf(ctx)
-	if err == nil && who != node {
-		err = fmt.Errorf("the leader's certificate is of node %q, and it says to be %q; give the node its own certificate", who, node)
+	switch {
+	case err != nil:
+		return err
+	case node != "" && who.Node != node:
+		return fmt.Errorf("the leader's certificate is of node %q, and it says to be %q; give the node its own certificate", who.Node, node)
 	}
-	return err
+	if err := otherInstance(who, instance); err != nil {
+		return fmt.Errorf("the leader: %w", err)
+	}
+	return nil
 }
 
 // Dial makes a connection, which is opened when it is first used. own is what the

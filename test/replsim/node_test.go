@@ -83,7 +83,7 @@ func (s *sim) start(name string) *process {
 	}
 	control := &control{p: p}
 	p.writer = writer.NewWriter(p.shell, writer.Replication{
-		Listen: name + ":1", Control: control, Sync: 1, Timeout: time.Second, Strict: s.strict, RetainBytes: s.retain,
+		Listen: name + ":1", Control: control, Sync: s.sync, Timeout: time.Second, Strict: s.strict, RetainBytes: s.retain,
 		Clock: fakeClock{}, Place: func() (string, error) { return name, nil },
 		Net: func(context.Context, string) (net.Listener, error) { return s.net.listen(name), nil },
 	})

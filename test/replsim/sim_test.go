@@ -86,6 +86,7 @@ type sim struct {
 	net    *network
 	store  *lease.Memory
 	audit  *telemetry.Audit
+	sync   int // followers that a write waits for
 	strict bool
 	retain int64
 	counts counts
@@ -114,6 +115,7 @@ func newSim(t *testing.T, seed uint64) *sim {
 		disks: map[string]*simdisk.Disk{}, procs: map[string]*process{}, storeCut: map[string]bool{},
 		writes: map[int]map[lsn.LSN]string{}, known: map[string]map[frameID]bool{},
 	}
+	s.sync = 1 + int(seed%2)
 	s.strict = s.rng.IntN(4) == 0
 	s.retain = []int64{1 << 30, 40 << 10}[s.rng.IntN(2)]
 	s.net = newNetwork(rand.New(rand.NewPCG(seed, 2)))
@@ -456,10 +458,10 @@ func (s *sim) peace() {
 }
 
 // settled says whether one writer and its followers stand at one place with one
-// digest, and at least one follower is in sync.
+// digest, and as many followers are in sync as are asked for.
 func (s *sim) settled() (state string, ok bool) {
 	var lsns, digests []string
-	writers, in := 0, ""
+	writers, in := 0, 0
 	for _, n := range s.names {
 		_, a := s.do(n, adminText, "GET", "/v1/admin/replication", "")
 		if a == nil || a.status != 200 {
@@ -469,10 +471,13 @@ func (s *sim) settled() (state string, ok bool) {
 		lsns, digests = append(lsns, field(a.body, "applied_lsn")), append(digests, field(a.body, "digest"))
 		if field(a.body, "role") == "writer" {
 			writers++
-			in = field(a.body, "in_sync")
+			in = strings.Count(field(a.body, "in_sync"), " ") + 1
+			if field(a.body, "in_sync") == "[]" {
+				in = 0
+			}
 		}
 	}
-	if lsns[0] != lsns[1] || lsns[0] != lsns[2] || writers != 1 || in == "[]" || in == "" {
+	if lsns[0] != lsns[1] || lsns[0] != lsns[2] || writers != 1 || in != s.sync {
 		return state, false
 	}
 	if digests[0] != digests[1] || digests[0] != digests[2] {

@@ -1,0 +1,104 @@
+package writer
+
+import (
+	"testing"
+	"time"
+
+	"originchain/shared/api"
+	"originchain/shared/lease"
+	"originchain/shared/replica"
+	"originchain/shared/simdisk"
+)
+
+// led is a writer that waits for followers, with one that the test speaks for.
+type led struct {
+	*node
+	store *lease.Memory
+	// silence ends the follower's acknowledgements.
+	silence func()
+}
+
+const ledInstance = "01JADE00000000000000000001"
+
+// openLed opens a writer whose followers are not there yet.
+func openLed(t testing.TB, disk *simdisk.Disk, store *lease.Memory, r Replication, opts ...option) *led {
+	t.Helper()
+	r.Control = store
+	if r.Timeout == 0 {
+		r.Timeout = 50 * time.Millisecond
+	}
+	opts = append([]option{func(c *Config, _ *Deps) { c.Engine.InstanceID, c.URL = ledInstance, "http://node-1" }}, opts...)
+	return &led{node: openWith(t, disk, r, opts...), store: store}
+}
+
+// follow has a follower come that makes everything durable, and waits until it is
+// in sync.
+func (l *led) follow(name string) {
+	l.t.Helper()
+	hub, e := l.w.leader.hub, l.w.own
+	s := hub.Connected(replica.Peer{Node: name, Promotable: true}, e.Durable())
+	quit, done := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			s.Acknowledge(e.Durable(), 0)
+			select {
+			case <-e.Log().Advanced():
+			case <-time.After(time.Millisecond):
+			case <-quit:
+				return
+			}
+		}
+	}()
+	l.silence = func() { close(quit); <-done }
+	for deadline := time.Now().Add(20 * time.Second); len(hub.InSync()) == 0; <-time.After(time.Millisecond) {
+		if time.Now().After(deadline) {
+			l.t.Fatal("the follower does not get in sync")
+		}
+	}
+}
+
+// marked requires that an answer says, or does not, that its write was degraded.
+func (a *answer) marked(degraded bool) *answer {
+	a.t.Helper()
+	if got := a.header.Get(api.HeaderReplication) == api.ReplicationDegraded; got != degraded {
+		a.t.Errorf("%s: degraded is %t in the answer, want %t", a.what, got, degraded)
+	}
+	return a
+}
+
+// Whoever has lost the first answer learns the same from the second.
+func TestARepeatedAnswerSaysThatItsWriteWasDegraded(t *testing.T) {
+	n := openLed(t, simdisk.New(), lease.NewMemory(lease.Hooks{}), Replication{Sync: 1})
+	n.tenant, n.token = n.newTenant(`{}`)
+	n.register(ordersManifest)
+	tx := n.call("POST", "/tx/begin", "").want(200).str("tx_id")
+	n.call("POST", "/rows/shop.orders", `{"id":"tx"}`, api.HeaderTx, tx).want(200)
+	writes := map[string]func(key string) *answer{
+		"row":    func(key string) *answer { return n.call("POST", "/rows/shop.orders", `{"id":"a"}`, idem, key) },
+		"delete": func(key string) *answer { return n.call("DELETE", "/rows/shop.orders/a", "", idem, key) },
+		"sql": func(key string) *answer {
+			return n.sql(`INSERT INTO shop.orders (id) VALUES ('`+key+`')`, idem, key)
+		},
+		"batch": func(key string) *answer {
+			return n.call("POST", "/rows/shop.orders/_batch", `[{"id":"b"},{"id":"c"}]`, idem, key)
+		},
+		"table": func(key string) *answer {
+			return n.sql(`CREATE TABLE lab.t`+key+` (k BIGINT PRIMARY KEY)`, idem, key)
+		},
+	}
+	first := map[string]string{}
+	for what, write := range writes {
+		first[what] = write(what + "1").want(200).marked(true).body
+	}
+	done := n.call("POST", "/tx/"+tx+"/commit", "", idem, "commit").want(200).marked(true)
+	n.follow("f")
+	for what, write := range writes {
+		fresh := write(what + "2").want(200).marked(false)
+		write(what + "2").want(200).marked(false).is(fresh.body)
+		write(what + "1").want(200).marked(true).is(first[what])
+	}
+	n.call("POST", "/tx/"+tx+"/commit", "", idem, "commit").want(200).marked(true).is(done.body)
+	n.call("GET", "/rows/shop.orders/b", "").want(200).marked(false)
+	n.silence()
+}
