@@ -5,6 +5,7 @@
 package s3object
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -45,6 +46,9 @@ type Config struct {
 	// Credentials are what to sign with; nil for what the SDK finds: environment,
 	// shared files, roles of container and instance.
 	Credentials aws.CredentialsProvider
+
+	// maxBackoff is set by tests, which have no time.
+	maxBackoff time.Duration
 }
 
 // Open is the object.Opener of s3://bucket/prefix?region=…&endpoint=…
@@ -133,7 +137,7 @@ func New(ctx context.Context, c Config) (*Store, error) {
 	options := []func(*config.LoadOptions) error{
 		// A client of another type would not take the certificates of AWS_CA_BUNDLE.
 		config.WithHTTPClient(awshttp.NewBuildableClient().WithTransportOptions(transport)),
-		config.WithRetryer(newRetryer),
+		config.WithRetryer(func() aws.Retryer { return newRetryer(cmp.Or(c.maxBackoff, maxBackoff)) }),
 	}
 	if c.Region != "" {
 		options = append(options, config.WithRegion(c.Region))
@@ -168,7 +172,7 @@ func New(ctx context.Context, c Config) (*Store, error) {
 	return s, nil
 }
 
-func newRetryer() aws.Retryer {
+func newRetryer(maxBackoff time.Duration) aws.Retryer {
 	standard := retry.NewStandard(func(o *retry.StandardOptions) {
 		o.MaxAttempts = maxAttempts
 		o.MaxBackoff = maxBackoff

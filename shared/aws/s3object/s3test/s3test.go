@@ -119,18 +119,28 @@ func start(dir string) (endpoint string, stop func() error, err error) {
 		return "", nil, err
 	}
 	stop = func() error {
-		err := in.Close()
-		_, _ = io.Copy(io.Discard, out)
-		return errors.Join(err, child.Wait())
+		// Not by closing its input: it would wait for connections that nobody closes.
+		err := errors.Join(child.Process.Kill(), in.Close())
+		_ = child.Wait() // says that it was killed
+		return err
 	}
 	for lines := bufio.NewScanner(out); lines.Scan(); {
 		if endpoint, ok := strings.CutPrefix(lines.Text(), endpointVariable+"="); ok {
-			go func() { _, _ = io.Copy(io.Discard, out) }() // ends with the child, which stop waits for
-			return endpoint, stop, nil
+			drained := make(chan struct{})
+			go func() {
+				defer close(drained)
+				_, _ = io.Copy(io.Discard, out)
+			}()
+			return endpoint, func() error {
+				err := stop()
+				<-drained
+				return err
+			}, nil
 		}
 	}
-	said, _ := os.ReadFile(log.Name())
-	return "", nil, fmt.Errorf("the S3 gateway did not start: %w\n%s", stop(), said)
+	failure := child.Wait()
+	said, _ := os.ReadFile(log.Name()) // the failure says enough
+	return "", nil, fmt.Errorf("the S3 gateway did not start: %w\n%s", failure, said)
 }
 
 // serve is the child.
