@@ -91,7 +91,7 @@ func deniedRemedy(code string) string {
 		return "allow it in the role's policy, the bucket's, and that of its key"
 	case "ExpiredToken", "TokenRefreshRequired", "RequestExpired":
 		return "the credentials have run out; renew them"
-	case "InvalidAccessKeyId", "InvalidToken", "InvalidClientTokenId":
+	case "InvalidAccessKeyId", "InvalidToken", "InvalidClientTokenId", "XAdminUserNotFound":
 		return "nobody has these credentials; check the access key and that it belongs to this server"
 	case "SignatureDoesNotMatch":
 		return "the secret key is not that of the access key; check both"

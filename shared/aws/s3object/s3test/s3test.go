@@ -118,29 +118,43 @@ func start(dir string) (endpoint string, stop func() error, err error) {
 	if err := child.Start(); err != nil {
 		return "", nil, err
 	}
-	stop = func() error {
+	gone := func(err error) error {
+		said, _ := os.ReadFile(log.Name()) // err says enough
+		return fmt.Errorf("the S3 gateway has ended: %w\n%s", err, said)
+	}
+	endpoint, err = said(out)
+	if err != nil {
+		return "", nil, gone(errors.Join(err, child.Wait()))
+	}
+	ended := make(chan error, 1)
+	go func() {
+		_, _ = io.Copy(io.Discard, out)
+		ended <- child.Wait()
+	}()
+	return endpoint, func() error {
+		select {
+		case err := <-ended:
+			return gone(err)
+		default:
+		}
 		// Not by closing its input: it would wait for connections that nobody closes.
 		err := errors.Join(child.Process.Kill(), in.Close())
-		_ = child.Wait() // says that it was killed
+		<-ended // says that it was killed
 		return err
-	}
-	for lines := bufio.NewScanner(out); lines.Scan(); {
-		if endpoint, ok := strings.CutPrefix(lines.Text(), endpointVariable+"="); ok {
-			drained := make(chan struct{})
-			go func() {
-				defer close(drained)
-				_, _ = io.Copy(io.Discard, out)
-			}()
-			return endpoint, func() error {
-				err := stop()
-				<-drained
-				return err
-			}, nil
+	}, nil
+}
+
+// said returns where the child says that the gateway is.
+func said(out io.Reader) (endpoint string, err error) {
+	for lines := bufio.NewReader(out); ; {
+		line, err := lines.ReadString('\n')
+		if endpoint, ok := strings.CutPrefix(line, endpointVariable+"="); ok {
+			return strings.TrimSpace(endpoint), nil
+		}
+		if err != nil {
+			return "", err
 		}
 	}
-	failure := child.Wait()
-	said, _ := os.ReadFile(log.Name()) // the failure says enough
-	return "", nil, fmt.Errorf("the S3 gateway did not start: %w\n%s", failure, said)
 }
 
 // serve is the child.
