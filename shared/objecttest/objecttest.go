@@ -256,7 +256,7 @@ func ended(t *testing.T, handle func() object.Store) {
 }
 
 func named(t *testing.T, handle func() object.Store) {
-	if handle().String() == "" || handle().String() != handle().String() {
-		t.Fatalf("got %q and %q", handle(), handle())
+	if a, b := handle().String(), handle().String(); a == "" || a != b {
+		t.Fatalf("got %q and %q", a, b)
 	}
 }

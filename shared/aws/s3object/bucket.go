@@ -41,8 +41,8 @@ func (s *Store) Region(ctx context.Context) (string, error) {
 	if err == nil && aws.ToString(head.BucketRegion) != "" {
 		return *head.BucketRegion, nil
 	}
-	if a := answer(err); a != nil && a.Header.Get(regionHeader) != "" {
-		return a.Header.Get(regionHeader), nil
+	if _, header := answer(err); header.Get(regionHeader) != "" {
+		return header.Get(regionHeader), nil
 	}
 	if status(err) == http.StatusNotFound {
 		return "", s.fail("region of", s.config.Bucket, s.noBucket(err))

@@ -33,20 +33,18 @@ func code(err error) string {
 	return ""
 }
 
-// answer returns the HTTP answer of an error, nil where there was none.
-func answer(err error) *http.Response {
+// answer returns the status and the header of an answer, 0 where there was none.
+func answer(err error) (status int, header http.Header) {
 	var response *awshttp.ResponseError
-	if errors.As(err, &response) && response.Response != nil {
-		return response.Response.Response
+	if errors.As(err, &response) && response.Response != nil && response.Response.Response != nil {
+		return response.Response.StatusCode, response.Response.Header
 	}
-	return nil
+	return 0, nil
 }
 
 func status(err error) int {
-	if a := answer(err); a != nil {
-		return a.StatusCode
-	}
-	return 0
+	n, _ := answer(err)
+	return n
 }
 
 // kind tells what an error of the SDK is, and what to do about it.
@@ -104,8 +102,8 @@ func deniedRemedy(code string) string {
 
 // regionOf returns the region that an answer says a bucket is in.
 func regionOf(err error) string {
-	if a := answer(err); a != nil && a.Header.Get(regionHeader) != "" {
-		return a.Header.Get(regionHeader)
+	if _, header := answer(err); header.Get(regionHeader) != "" {
+		return header.Get(regionHeader)
 	}
 	return "another region"
 }

@@ -160,7 +160,7 @@ func (s *Store) list(ctx context.Context, prefix, after string, limit int) ([]ob
 	}
 	var found []object.Info
 	for {
-		in.MaxKeys = aws.Int32(int32(limit - len(found))) //nolint:gosec // at most MaxList
+		in.MaxKeys = aws.Int32(int32(limit - len(found)))
 		out, err := s.client.ListObjectsV2(ctx, in)
 		if err != nil {
 			return nil, s.kind(err)

@@ -172,14 +172,14 @@ func (s *Store) sendPart(ctx context.Context, key string, id *string, number int
 	encoded := aws.String(base64.StdEncoding.EncodeToString(sum[:]))
 	out, err := s.client.UploadPart(ctx, &s3.UploadPartInput{
 		Bucket: &s.config.Bucket, Key: s.key(key), UploadId: id,
-		PartNumber: aws.Int32(int32(number)), //nolint:gosec // at most maxParts
+		PartNumber: aws.Int32(int32(number)),
 		Body:       bytes.NewReader(part), ContentLength: aws.Int64(int64(len(part))),
 		ChecksumAlgorithm: types.ChecksumAlgorithmSha256, ChecksumSHA256: encoded,
 	})
 	if err != nil {
 		return types.CompletedPart{}, err
 	}
-	return types.CompletedPart{PartNumber: aws.Int32(int32(number)), ETag: out.ETag, ChecksumSHA256: encoded}, nil //nolint:gosec // as above
+	return types.CompletedPart{PartNumber: aws.Int32(int32(number)), ETag: out.ETag, ChecksumSHA256: encoded}, nil
 }
 
 // partWriter cuts what is written to it into parts.
