@@ -4,34 +4,39 @@ package object
 
 import (
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 )
 
-// Store is a flat space of objects that never change. Keys are slash-separated
-// paths of printable ASCII, at most MaxKey bytes, without empty, "." or ".."
-// parts. All methods may be called at the same time, and return an *Error.
+// Store is a flat space of objects that never change. What a key may be, CheckKey
+// says; besides, an object stands in for a directory of no other: a store may
+// refuse with ErrKey to hold both a and a/b. All methods may be called at the same
+// time, and return an *Error.
 type Store interface {
-	// Put creates an object. ErrExists says that the key is taken, by whatever
-	// content, and that nothing was changed; of several that race, one creates. An
-	// object is never visible in part. After another error the outcome is unknown,
-	// unless the error is ErrDenied, ErrNoSpace or ErrContent: the object may be
-	// there, whole.
+	// Put creates an object, durably. ErrExists says that the key is taken, by
+	// whatever content, durably too, and that nothing was changed; of several that
+	// race, one creates. An object is never visible in part. After another error the
+	// outcome is unknown, unless the error is ErrDenied, ErrNoSpace, ErrContent or
+	// ErrKey, which change nothing: the object may be there, whole.
 	Put(ctx context.Context, key string, body Body) error
 	// Get reads n bytes from an offset, or all up to the end where n is negative.
-	// A range that leaves the object is ErrRange. The reader fails rather than end
-	// early.
+	// A range that leaves the object is ErrRange; one of no bytes that begins where
+	// the object ends is in it. The reader fails rather than end early, and must be
+	// closed. The context is that of the reading too.
 	Get(ctx context.Context, key string, off, n int64) (io.ReadCloser, error)
 	// Stat describes an object, ErrNotFound where there is none.
 	Stat(ctx context.Context, key string) (Info, error)
 	// List returns up to limit objects whose key begins with prefix and is above
 	// after, in the order of the keys' bytes. What was put before the call is in
-	// it. Fewer than limit is the end. A limit is 1 to MaxList.
+	// it. Fewer than limit is the end. A limit is 1 to MaxList. Prefix and after may
+	// be anything, "" among it. What lies in the store and has no key of an object
+	// is not listed.
 	List(ctx context.Context, prefix, after string, limit int) ([]Info, error)
-	// Delete removes objects; one that is not there is deleted. Where the store
-	// keeps versions, they stay readable to whoever may read versions.
+	// Delete removes objects, durably; one that is not there is deleted. Where the
+	// store keeps versions, they stay readable to whoever may read versions. After an
+	// error any of them may be gone; no key is too many.
 	Delete(ctx context.Context, keys ...string) error
 	// Erase removes objects with every version of them, for good.
 	Erase(ctx context.Context, keys ...string) error
@@ -39,24 +44,51 @@ type Store interface {
 	String() string
 }
 
-// MaxKey bounds a key, in bytes; MaxList bounds a List.
+// MaxKey bounds a key, in bytes, and MaxPart what is between its slashes; MaxList
+// bounds a List.
 const (
 	MaxKey  = 512
+	MaxPart = 255
 	MaxList = 1000
 )
+
+// CheckKey returns ErrKey for what is not the key of an object: slash-separated
+// parts of printable ASCII, at most MaxPart bytes each and MaxKey in all, none of
+// which is empty or begins with a dot.
+func CheckKey(key string) error {
+	if len(key) > MaxKey {
+		return fmt.Errorf("%w: it has %d bytes, at most %d", ErrKey, len(key), MaxKey)
+	}
+	for part := range strings.SplitSeq(key, "/") {
+		switch {
+		case part == "":
+			return fmt.Errorf("%w: %q has an empty part", ErrKey, key)
+		case part[0] == '.':
+			return fmt.Errorf("%w: %q has a part that begins with a dot", ErrKey, key)
+		case len(part) > MaxPart:
+			return fmt.Errorf("%w: %q has a part of %d bytes, at most %d", ErrKey, key, len(part), MaxPart)
+		}
+		for i := range len(part) {
+			if part[i] < ' ' || part[i] > '~' {
+				return fmt.Errorf("%w: %q has a byte that is not printable ASCII", ErrKey, key)
+			}
+		}
+	}
+	return nil
+}
+
+// CheckLimit returns an error for what is not the limit of a List.
+func CheckLimit(limit int) error {
+	if limit < 1 || limit > MaxList {
+		return fmt.Errorf("a limit of %d, want 1 to %d", limit, MaxList)
+	}
+	return nil
+}
 
 // Info describes an object.
 type Info struct {
 	Key  string
 	Size int64
-}
-
-// Body is what to put. It may be read several times, each time the same bytes.
-type Body struct {
-	Size int64
-	// SHA256 of the content; a store refuses other bytes with ErrContent.
-	SHA256 [sha256.Size]byte
-	Open   func() (io.ReadCloser, error)
 }
 
 // The kinds of failure. A kind that is none of these may pass by itself.

@@ -9,6 +9,7 @@ var ranks = map[string]int{
 	"shared/lsn":               0,
 	"shared/progress":          0,
 	"shared/replica/replicapb": 0,
+	"shared/simdisk":           0,
 	"shared/telemetry":         0,
 
 	"shared/certfile": 1,
@@ -17,14 +18,14 @@ var ranks = map[string]int{
 	"shared/object":   1,
 	"shared/schema":   1,
 	"shared/pacing":   1,
-	"shared/simdisk":  1,
 
-	"shared/api":     2,
-	"shared/datadir": 2,
-	"shared/mtls":    2,
-	"shared/table":   2,
-	"shared/tenant":  2,
-	"shared/wal":     2,
+	"shared/api":        2,
+	"shared/datadir":    2,
+	"shared/mtls":       2,
+	"shared/objecttest": 2,
+	"shared/table":      2,
+	"shared/tenant":     2,
+	"shared/wal":        2,
 
 	"shared/devca":   3,
 	"shared/httpx":   3,
@@ -87,13 +88,15 @@ var reserved = []struct {
 		why: "it is how files are reached"},
 	{module: "originchain/shared/simdisk", code: []string{"shared/simdisk"}, tests: []string{"shared", "writer", "follower", "test"},
 		why: "a disk that forgets is for tests alone"},
+	{module: "originchain/shared/objecttest", code: []string{"shared/objecttest"}, tests: []string{"shared", "writer", "follower", "lambdas", "scripts", "test"},
+		why: "a store that fails on purpose is for tests alone"},
 	{module: "google.golang.org/grpc", code: []string{"shared/replica"}, tests: []string{"shared/mtls"}, why: "only shared/replica knows how nodes talk"},
 	{module: "google.golang.org/protobuf", code: []string{"shared/replica", "scripts/protogen"}, why: "only shared/replica knows how nodes talk"},
 	{module: "github.com/bufbuild/protocompile", code: []string{"scripts/protogen"}, why: "code is generated when it changes, not when it runs"},
 	{module: "modernc.org/sqlite", code: []string{"test"}, tests: []string{"shared"}, why: "it is the oracle of tests, not a store"},
 	{module: "github.com/anishathalye/porcupine", tests: []string{"test"}, why: "it checks histories that tests make"},
 	{module: "go.uber.org/goleak", tests: []string{"shared", "writer", "follower", "scripts", "test"}, why: "it is for tests"},
-	{module: "testing", code: []string{"shared/leasetest"}, tests: []string{"shared", "writer", "follower", "scripts", "test"}, why: "it is for tests"},
+	{module: "testing", code: []string{"shared/leasetest", "shared/objecttest"}, tests: []string{"shared", "writer", "follower", "scripts", "test"}, why: "it is for tests"},
 }
 
 // replayed packages turn a log into a state, on every node and years later: they

@@ -1,0 +1,183 @@
+package object
+
+import (
+	"context"
+	"errors"
+	"io"
+	"path"
+	"slices"
+	"strings"
+)
+
+// Get implements Store.
+func (f *Folder) Get(ctx context.Context, key string, off, n int64) (r io.ReadCloser, err error) {
+	err = f.read(ctx, "get", key, func(d disk) error {
+		file, err := d.open(key)
+		if err != nil {
+			return kind(err)
+		}
+		info, err := file.Stat()
+		if err == nil && !info.Mode().IsRegular() {
+			err = ErrNotFound
+		}
+		if err == nil {
+			n, err = Range(off, n, info.Size())
+		}
+		if err != nil {
+			return errors.Join(err, file.Close())
+		}
+		r = Exactly(&section{interruptible{ctx, io.NewSectionReader(file, off, n)}, file}, n, nil)
+		return nil
+	})
+	return r, err
+}
+
+type section struct {
+	interruptible
+	io.Closer
+}
+
+// Stat implements Store.
+func (f *Folder) Stat(ctx context.Context, key string) (info Info, err error) {
+	err = f.read(ctx, "stat", key, func(d disk) error {
+		i, err := d.stat(key)
+		if err == nil && !i.Mode().IsRegular() {
+			err = ErrNotFound
+		}
+		if err != nil {
+			return kind(err)
+		}
+		info = Info{Key: key, Size: i.Size()}
+		return nil
+	})
+	return info, err
+}
+
+// read runs a call that reads an object, if no symbolic link leads to it: under two
+// keys an object would be deleted by one that still has the other.
+func (f *Folder) read(ctx context.Context, op, key string, call func(d disk) error) error {
+	if err := begin(ctx, key); err != nil {
+		return &Error{Op: op, Key: key, Store: f.String(), Err: err}
+	}
+	return f.do(op, key, false, func(d disk) error {
+		if err := plain(d, path.Dir(key)); err != nil {
+			return kind(err)
+		}
+		return call(d)
+	})
+}
+
+// plain returns an error unless all that leads to a directory are directories.
+func plain(d disk, dir string) error {
+	for ; dir != "."; dir = path.Dir(dir) {
+		info, err := d.stat(dir)
+		if err != nil {
+			return err
+		}
+		if !info.IsDir() {
+			return ErrNotFound
+		}
+	}
+	return nil
+}
+
+// List implements Store. It reads the directories that lead to the prefix, and those
+// that hold what it returns.
+func (f *Folder) List(ctx context.Context, prefix, after string, limit int) ([]Info, error) {
+	if err := cmpOr(CheckLimit(limit), ctx.Err()); err != nil {
+		return nil, &Error{Op: "list", Key: prefix, Store: f.String(), Err: err}
+	}
+	l := lister{ctx: ctx, prefix: prefix, after: after, limit: limit}
+	err := f.do("list", prefix, false, func(d disk) error {
+		l.disk = d
+		start := path.Dir(prefix + "x") // the directory that all of it is in
+		if start != "." && (CheckKey(start) != nil || !strings.HasPrefix(prefix, start+"/")) {
+			return nil // no key begins like that
+		}
+		if err := plain(d, start); err != nil {
+			return kind(err)
+		}
+		if start == "." {
+			return l.walk("")
+		}
+		return l.walk(start + "/")
+	})
+	if errors.Is(err, ErrNotFound) {
+		return nil, nil // there is no folder, or no such directory in it
+	}
+	if err != nil {
+		return nil, err
+	}
+	return l.found, nil
+}
+
+type lister struct {
+	ctx           context.Context
+	disk          disk
+	prefix, after string
+	limit         int
+	found         []Info
+}
+
+// walk lists what is below a directory, named with a slash at its end ("" is the
+// folder), in the order of keys: a directory stands where its name and a slash
+// would, after a-b and a.b and before a0.
+func (l *lister) walk(dir string) error {
+	if err := l.ctx.Err(); err != nil {
+		return err
+	}
+	entries, err := l.disk.list(path.Clean(dir + "."))
+	if missing(err) {
+		return nil
+	} else if err != nil {
+		return kind(err)
+	}
+	names := make([]string, 0, len(entries))
+	for _, e := range entries {
+		name := dir + e.Name()
+		if CheckKey(name) != nil || (!e.IsDir() && !e.Type().IsRegular()) {
+			continue
+		}
+		if e.IsDir() {
+			name += "/"
+		}
+		if l.wants(name) {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	for _, name := range names {
+		if len(l.found) == l.limit {
+			return nil
+		}
+		if err := l.visit(name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// wants reports whether a key, or one below a directory, can be in the list.
+func (l *lister) wants(name string) bool {
+	if !strings.HasSuffix(name, "/") {
+		return strings.HasPrefix(name, l.prefix) && name > l.after
+	}
+	return (strings.HasPrefix(name, l.prefix) || strings.HasPrefix(l.prefix, name)) &&
+		(name > l.after || strings.HasPrefix(l.after, name))
+}
+
+func (l *lister) visit(name string) error {
+	if strings.HasSuffix(name, "/") {
+		return l.walk(name)
+	}
+	info, err := l.disk.stat(name)
+	switch {
+	case missing(err): // deleted since
+		return nil
+	case err != nil:
+		return kind(err)
+	case info.Mode().IsRegular():
+		l.found = append(l.found, Info{Key: name, Size: info.Size()})
+	}
+	return nil
+}
