@@ -19,7 +19,10 @@ import (
 //
 // Errors name the object: *MissingError, *DamagedError, *ForeignError, *NewerError;
 // any other is the store's own, and may pass.
-type Archive struct{ store object.Store }
+type Archive struct {
+	store object.Store
+	known boundaries
+}
 
 // New returns the archive in a store, which has it for itself.
 func New(store object.Store) *Archive { return &Archive{store: store} }

@@ -27,6 +27,7 @@ var ranks = map[string]int{
 	"shared/tenant":     2,
 	"shared/wal":        2,
 
+	"shared/archive": 3,
 	"shared/devca":   3,
 	"shared/httpx":   3,
 	"shared/lease":   3,
