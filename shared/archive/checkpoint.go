@@ -87,6 +87,11 @@ func (s *Shipper) ShipCheckpoint(ctx context.Context, dir string, at table.Appli
 	if !out.Key.valid() {
 		return out, errors.New("ship a checkpoint: the state is empty, there is nothing to copy")
 	}
+	// Retention takes it that an epoch makes one checkpoint at a time, which only its
+	// own writer can see to.
+	if at.Pos.Epoch != s.cfg.Epoch {
+		return out, fmt.Errorf("ship a checkpoint at LSN %d of epoch %d: %w", at.Pos.LSN, at.Pos.Epoch, ErrNotOwnEpoch)
+	}
 	if limit := committed(); at.Pos.LSN > limit {
 		return out, fmt.Errorf("ship a checkpoint at LSN %d, commit LSN %d: %w", at.Pos.LSN, limit, ErrAboveCommit)
 	}
@@ -115,6 +120,9 @@ func (s *Shipper) ShipCheckpoint(ctx context.Context, dir string, at table.Appli
 	s.checkpoints.complete(at.Pos.LSN, s.deps.Now())
 	return out, nil
 }
+
+// ErrNotOwnEpoch says that the copy holds no frame of the writer's epoch yet.
+var ErrNotOwnEpoch = errors.New("the writer's own epoch is not visible yet; try again when it is")
 
 // ErrNotConnected says that the archive was not reached since the start.
 var ErrNotConnected = errors.New("the archive has not been reached yet; try again when it has")

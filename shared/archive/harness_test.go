@@ -151,6 +151,10 @@ func (n *node) copyTo(name string, upTo lsn.LSN) *node {
 	return o
 }
 
+func (n *node) opener(path string) func() (io.ReadCloser, error) {
+	return func() (io.ReadCloser, error) { return n.fs.Open(path) }
+}
+
 func (n *node) config() Config {
 	return Config{Instance: testInstance, Epoch: n.epoch, Node: n.name, Region: "eu-central-1"}
 }

@@ -64,7 +64,7 @@ type Deps struct {
 }
 
 // Shipper keeps an archive up to date with the log of a writer. Its methods may be
-// called at any time, also before Run and after it.
+// called at any time, also before Run and after it. An epoch has one at a time.
 type Shipper struct {
 	cfg  Config
 	deps Deps
