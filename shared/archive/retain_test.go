@@ -105,7 +105,7 @@ func inWindow(t testing.TB, store object.Store, until int64) (s *Survey, out map
 // Whatever could be restored before a retention, from the window on, still can after it.
 func TestRetentionKeepsEveryPointOfTheWindow(t *testing.T) {
 	removed := Retained{}
-	for seed := range uint64(15) {
+	for seed := range uint64(8) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				rng := rand.New(rand.NewPCG(seed, 4))
