@@ -2,7 +2,6 @@ package archive
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
 	"originchain/shared/lsn"
@@ -109,9 +108,9 @@ func (s *Shipper) floor(ctx context.Context, line []wal.EpochStart) (lsn.LSN, er
 }
 
 // floor is that of a line, as far as it is known here.
-func (b *Boundary) floor(line []wal.EpochStart) lsn.LSN {
+func (d *Boundary) floor(line []wal.EpochStart) lsn.LSN {
 	for _, e := range line { // oldest first: what it keeps lies lowest
-		for _, kept := range b.Kept {
+		for _, kept := range d.Kept {
 			if kept.Epoch == e.Epoch {
 				return kept.From - 1
 			}
@@ -208,5 +207,3 @@ func (s *Shipper) bridged(list []Checkpoint, first lsn.LSN) bool {
 	}
 	return false
 }
-
-var errNotInLog = errors.New("it is not in the log any more")

@@ -93,7 +93,7 @@ func (s *Shipper) Status() Status {
 	}
 	var since time.Time
 	for _, t := range []*trouble{&s.connecting, &s.segments, &s.tail, &s.fence, &s.checkpoints.trouble} {
-		if err, at := t.last(); err != nil && (since.IsZero() || at.Before(since)) {
+		if at, err := t.last(); err != nil && (since.IsZero() || at.Before(since)) {
 			st.LastError, since = err.Error(), at
 		}
 	}
@@ -103,7 +103,7 @@ func (s *Shipper) Status() Status {
 }
 
 func (s *Shipper) tailState() Tail {
-	err, _ := s.tail.last()
+	_, err := s.tail.last()
 	switch {
 	case !s.cfg.Tail:
 		return TailOff
