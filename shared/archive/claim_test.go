@@ -95,3 +95,51 @@ func TestALogThatBeginsAboveTheArchive(t *testing.T) {
 		must(t, n.log.Close())
 	})
 }
+
+// TestWhatRetentionHasLetGoOfIsNotShippedAgain: nor is anything taken for shipped that
+// other lines let go of.
+func TestWhatRetentionHasLetGoOfIsNotShippedAgain(t *testing.T) {
+	line := []wal.EpochStart{{Epoch: 2, First: 1}, {Epoch: 5, First: 901}}
+	for _, c := range []struct {
+		name string
+		kept []KeptFrom
+		want lsn.LSN
+	}{
+		{"nothing is known", nil, 0},
+		{"of the first epoch", []KeptFrom{{2, 400}, {5, 901}}, 399},
+		{"all of the first", []KeptFrom{{5, 950}}, 949},
+		{"up to where the line leaves it", []KeptFrom{{2, 901}}, 900},
+		{"above where the line leaves it", []KeptFrom{{2, 1000}}, 0},
+		{"other epochs", []KeptFrom{{1, 7}, {3, 9}}, 0},
+	} {
+		b := Boundary{Highest: 5, Kept: c.kept}
+		if got := b.floor(line); got != c.want {
+			t.Errorf("%s: %d, want %d", c.name, got, c.want)
+		}
+	}
+}
+
+// TestANewShipperKnowsTheAgeOfTheNewestCheckpoint.
+func TestANewShipperKnowsTheAgeOfTheNewestCheckpoint(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := object.NewMemory("a")
+		n := newNode(t, 1).open(1)
+		s := n.shipper(store)
+		time.Sleep(time.Minute)
+		if st := s.Status(); st.CheckpointSeconds != 60 || st.CheckpointLSN != 0 {
+			t.Errorf("with none: %+v", st)
+		}
+		stop := started(t, s)
+		_, err := n.checkpoint(s, map[string]string{"a": "b"})
+		must(t, err)
+		must(t, stop())
+		time.Sleep(time.Hour)
+		s = n.shipper(store)
+		stop = started(t, s)
+		if st := s.Status(); st.CheckpointSeconds != 3600 || st.CheckpointLSN != uint64(n.log.Durable()) {
+			t.Errorf("an hour later: %+v", st)
+		}
+		must(t, stop())
+		must(t, n.log.Close())
+	})
+}
