@@ -32,6 +32,27 @@ type Chain [32]byte
 
 func (c Chain) String() string { return hex.EncodeToString(c[:]) }
 
+// MarshalText gives c as 64 hex digits, for JSON.
+func (c Chain) MarshalText() ([]byte, error) { return []byte(c.String()), nil }
+
+// UnmarshalText reads what MarshalText gives, and nothing else.
+func (c *Chain) UnmarshalText(b []byte) error {
+	raw, err := fromHex(b, len(c))
+	if err == nil {
+		copy(c[:], raw)
+	}
+	return err
+}
+
+// fromHex reads n bytes from lower-case hex digits.
+func fromHex(b []byte, n int) ([]byte, error) {
+	raw, err := hex.DecodeString(string(b))
+	if err != nil || len(raw) != n || hex.EncodeToString(raw) != string(b) {
+		return nil, fmt.Errorf("%q is not %d lower-case hex digits", b, 2*n)
+	}
+	return raw, nil
+}
+
 // Digest is the state digest: the sum, modulo 2^128, of the pair hashes of all
 // keys the log writes. It detects errors, not attackers.
 type Digest struct{ Hi, Lo uint64 }
@@ -66,6 +87,18 @@ func (d Digest) Append(dst []byte) []byte {
 func DigestFrom(b []byte) Digest {
 	_ = b[DigestSize-1]
 	return Digest{Hi: binary.BigEndian.Uint64(b), Lo: binary.BigEndian.Uint64(b[8:])}
+}
+
+// MarshalText gives d as 32 hex digits, for JSON.
+func (d Digest) MarshalText() ([]byte, error) { return []byte(d.String()), nil }
+
+// UnmarshalText reads what MarshalText gives, and nothing else.
+func (d *Digest) UnmarshalText(b []byte) error {
+	raw, err := fromHex(b, DigestSize)
+	if err == nil {
+		*d = DigestFrom(raw)
+	}
+	return err
 }
 
 // String prints d as 32 hex digits.

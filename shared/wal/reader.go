@@ -73,6 +73,13 @@ func (r *Reader) Next() (*frame.Frame, error) {
 	}
 }
 
+// Header is that of the segment that holds the frame Next returned last.
+func (r *Reader) Header() frame.SegmentHeader { return r.scan.header }
+
+// Raw is the frame that Next returned last as it is stored, padding included;
+// valid until the following call.
+func (r *Reader) Raw() []byte { return r.scan.raw(r.f.Stored) }
+
 // Close frees the reader.
 func (r *Reader) Close() error {
 	r.dec.Close()

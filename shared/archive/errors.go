@@ -1,0 +1,99 @@
+package archive
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/oklog/ulid/v2"
+
+	"originchain/shared/lsn"
+	"originchain/shared/object"
+)
+
+// FencedError says that another node is, or was, the writer of what this one took
+// for its own: it ships nothing more.
+type FencedError struct {
+	// Own is the epoch that has ended, Epoch the one that the archive knows above it;
+	// they are equal if another history stands under Own.
+	Own, Epoch lsn.Epoch
+	// Key is the object that says so.
+	Key string
+}
+
+// Error implements error.
+func (e *FencedError) Error() string {
+	if e.Epoch > e.Own {
+		return fmt.Sprintf("the archive has epoch %d (%s): the writer of epoch %d has been superseded; follow the newer one", e.Epoch, e.Key, e.Own)
+	}
+	return fmt.Sprintf("%s holds another history of epoch %d than this node's: two nodes have written it; stop this one and let it follow the other", e.Key, e.Own)
+}
+
+// DamagedError says that an object is not what its name says, or not readable.
+type DamagedError struct {
+	Store, Key string
+	Err        error
+}
+
+// Error implements error.
+func (e *DamagedError) Error() string {
+	return fmt.Sprintf("%s in %s is damaged: %v; restore an older version of the object, or remove it if the node that shipped it still has the segment", e.Key, e.Store, e.Err)
+}
+
+// Unwrap gives the cause.
+func (e *DamagedError) Unwrap() error { return e.Err }
+
+// MissingError says that an object is not there that should be.
+type MissingError struct{ Store, Key string }
+
+// Error implements error.
+func (e *MissingError) Error() string {
+	return fmt.Sprintf("%s is not in %s: it was never shipped, or retention has removed it; list the archive again and take another recovery point", e.Key, e.Store)
+}
+
+// ForeignError says that an object, or the archive, is of another instance.
+type ForeignError struct {
+	Store, Key string
+	Theirs     ulid.ULID
+	Ours       ulid.ULID
+}
+
+// Error implements error.
+func (e *ForeignError) Error() string {
+	return fmt.Sprintf("%s in %s is of instance %s, this is instance %s; give each instance an archive of its own", e.Key, e.Store, e.Theirs, e.Ours)
+}
+
+// RegionError says that the archive is in another region than the node.
+type RegionError struct{ Store, Theirs, Ours string }
+
+// Error implements error.
+func (e *RegionError) Error() string {
+	return fmt.Sprintf("the archive %s belongs to region %q, this node is in %q; use an archive of its own region, or allow it by name with --allow-cross-region", e.Store, e.Theirs, e.Ours)
+}
+
+// ConflictError says that an object of an earlier epoch holds another history than
+// this node's log: at most one of them happened.
+type ConflictError struct{ Store, Key, Want, Got string }
+
+// Error implements error.
+func (e *ConflictError) Error() string {
+	return fmt.Sprintf("%s in %s holds another history than this node's log: want %s, got %s; nothing more is shipped: compare both with waldump before either is removed", e.Key, e.Store, e.Want, e.Got)
+}
+
+// ErrAboveCommit says that a checkpoint holds frames that may yet be taken back.
+var ErrAboveCommit = errors.New("the checkpoint stands above the commit LSN")
+
+// ErrSuperseded says that retention has gone past what was just created.
+var ErrSuperseded = errors.New("retention has passed this point of the log already")
+
+// permanent reports an error that no retry mends.
+func permanent(err error) bool {
+	var (
+		fenced   *FencedError
+		foreign  *ForeignError
+		region   *RegionError
+		conflict *ConflictError
+		newer    *NewerError
+	)
+	return errors.As(err, &fenced) || errors.As(err, &foreign) || errors.As(err, &region) || errors.As(err, &conflict) || errors.As(err, &newer) ||
+		errors.Is(err, ErrSuperseded) || errors.Is(err, ErrIncomplete) || errors.Is(err, object.ErrKey)
+}

@@ -1,0 +1,183 @@
+package archive
+
+import (
+	"cmp"
+	"context"
+	"slices"
+
+	"originchain/shared/lsn"
+)
+
+// keeping is what the points of a window need.
+type keeping struct {
+	survey *Survey
+	// until is the oldest moment that stays restorable, in microseconds.
+	until int64
+	// complete reports a checkpoint whose files are all there: only such a one is
+	// something to restore from.
+	complete func(context.Context, CheckpointKey) (bool, error)
+	// ended is the stamp of the last frame of a piece.
+	ended func(context.Context, Piece) (int64, error)
+
+	lines []needed
+}
+
+// needed is what one line needs: the frames above a checkpoint, and that checkpoint
+// and all behind it.
+type needed struct {
+	line Line
+	base lsn.LSN
+}
+
+// decide finds the lines whose points lie in the window and what each needs.
+//
+// The newest epoch's line always counts. Another's counts by itself only if it has
+// frames or checkpoints that no child's line has: what it shares with a child, the
+// child's line needs as well. For the points in the window of the parent are points of
+// the child's line, and the checkpoint that they are restored from, the newest one up
+// to until, is either shared or, if it is one of the child's own, shows that all
+// frames of the parent were older than the window.
+func (k *keeping) decide(ctx context.Context) error {
+	newest := k.survey.Newest()
+	for i := range k.survey.Epochs {
+		epoch := k.survey.Epochs[i].Epoch
+		line, ok := k.survey.Line(epoch)
+		if !ok {
+			continue
+		}
+		if epoch != newest {
+			alive, err := k.alive(ctx, epoch, &line)
+			if err != nil {
+				return err
+			}
+			if !alive {
+				continue
+			}
+		}
+		base, err := k.base(ctx, &line)
+		if err != nil {
+			return err
+		}
+		k.lines = append(k.lines, needed{line: line, base: base})
+	}
+	return nil
+}
+
+// alive reports an epoch that is not the newest and has points in the window that no
+// child has.
+func (k *keeping) alive(ctx context.Context, epoch lsn.Epoch, line *Line) (bool, error) {
+	shared := lsn.LSN(0) // the last frame that some child has as well
+	for i := range k.survey.Epochs {
+		if d := &k.survey.Epochs[i]; d.Parent == epoch {
+			shared = max(shared, d.FirstLSN-1)
+		}
+	}
+	own := func(at lsn.Pos) bool { return at.Epoch == epoch && at.LSN > shared }
+	for i := range line.Checkpoints {
+		c := &line.Checkpoints[i]
+		if own(lsn.Pos{Epoch: c.Epoch, LSN: c.LSN}) && c.Stamp >= k.until {
+			return true, nil
+		}
+	}
+	if len(line.Ranges) == 0 {
+		return false, nil
+	}
+	pieces := line.Ranges[len(line.Ranges)-1].Pieces
+	last := pieces[len(pieces)-1]
+	if !own(lsn.Pos{Epoch: last.epoch(), LSN: last.To}) {
+		return false, nil
+	}
+	stamp, err := k.ended(ctx, last)
+	return err == nil && stamp >= k.until, err
+}
+
+// base is the LSN of the newest complete checkpoint that is not younger than the
+// window; 0 if there is none, and then the line needs all it has.
+func (k *keeping) base(ctx context.Context, line *Line) (lsn.LSN, error) {
+	for i := len(line.Checkpoints) - 1; i >= 0; i-- {
+		c := &line.Checkpoints[i]
+		if c.Stamp > k.until {
+			continue
+		}
+		ok, err := k.complete(ctx, c.Key())
+		if err != nil {
+			return 0, err
+		}
+		if ok {
+			return c.LSN, nil
+		}
+	}
+	return 0, nil
+}
+
+func (p *Piece) epoch() lsn.Epoch {
+	if p.Segment != nil {
+		return p.Segment.Epoch
+	}
+	return p.Part.Epoch
+}
+
+// knows reports an epoch whose object is there: what is of another is left alone.
+func (k *keeping) knows(epoch lsn.Epoch) bool {
+	return slices.ContainsFunc(k.survey.Epochs, func(d Epoch) bool { return d.Epoch == epoch })
+}
+
+// frames reports whether some line needs one of these frames.
+func (k *keeping) frames(epoch lsn.Epoch, from, to lsn.LSN) bool {
+	for i := range k.lines {
+		n := &k.lines[i]
+		for _, r := range n.line.Reaches {
+			if r.Epoch == epoch && to > n.base && from <= r.To && to >= r.From {
+				return true
+			}
+		}
+	}
+	return !k.knows(epoch)
+}
+
+// checkpoint reports whether some line needs this one.
+func (k *keeping) checkpoint(c CheckpointKey) bool {
+	for i := range k.lines {
+		if n := &k.lines[i]; c.LSN >= n.base && n.line.Has(lsn.Pos{Epoch: c.Epoch, LSN: c.LSN}) {
+			return true
+		}
+	}
+	return !k.knows(c.Epoch)
+}
+
+// covered reports a part all of whose frames are in a segment.
+func (k *keeping) covered(p PartKey) bool {
+	// Segments are sorted by epoch and first LSN: the one that can hold the part is the
+	// last that begins at or below it, or one before that which begins there too.
+	i, _ := slices.BinarySearchFunc(k.survey.Segments, p, func(s Sized[SegmentKey], p PartKey) int {
+		return cmp.Or(cmp.Compare(s.Key.Epoch, p.Epoch), cmp.Compare(uint64(s.Key.First), uint64(p.Segment)+1))
+	})
+	for i--; i >= 0 && k.survey.Segments[i].Key.Epoch == p.Epoch && k.survey.Segments[i].Key.First == p.Segment; i-- {
+		if k.survey.Segments[i].Key.Last >= p.To {
+			return true
+		}
+	}
+	return false
+}
+
+// kept lists the lowest frame of each epoch that is needed.
+func (k *keeping) kept() (out []KeptFrom) {
+	lowest := make(map[lsn.Epoch]lsn.LSN)
+	for i := range k.lines {
+		n := &k.lines[i]
+		for _, r := range n.line.Reaches {
+			from := max(r.From, n.base+1)
+			if from > r.To {
+				continue
+			}
+			if at, ok := lowest[r.Epoch]; !ok || from < at {
+				lowest[r.Epoch] = from
+			}
+		}
+	}
+	for epoch, from := range lowest {
+		out = append(out, KeptFrom{Epoch: epoch, From: from})
+	}
+	slices.SortFunc(out, func(x, y KeptFrom) int { return cmp.Compare(x.Epoch, y.Epoch) })
+	return out
+}

@@ -1,0 +1,143 @@
+package archive
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	"golang.org/x/sync/errgroup"
+
+	"originchain/shared/lsn"
+	"originchain/shared/wal"
+)
+
+// shipSegments uploads sealed segments in the order of the log, several at a time.
+func (s *Shipper) shipSegments(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error {
+		slots := make(chan struct{}, segmentsInFlight)
+		next := s.ShippedLSN() + 1
+		var prev *wal.SegmentReport
+		for {
+			for _, info := range s.deps.Log.Segments() {
+				if !info.Sealed || info.Last < next {
+					continue
+				}
+				if done, err := s.skipSegment(info); err != nil {
+					return err
+				} else if !done {
+					r, err := s.verifySegment(info, prev)
+					if err != nil {
+						return err
+					}
+					prev = r
+					select {
+					case slots <- struct{}{}:
+					case <-ctx.Done():
+						return context.Cause(ctx)
+					}
+					g.Go(func() error {
+						defer func() { <-slots }()
+						return s.shipSegment(ctx, info, r)
+					})
+				}
+				next = info.Last + 1
+			}
+			select {
+			case <-s.news:
+			case <-ctx.Done():
+				return context.Cause(ctx)
+			}
+		}
+	})
+	return g.Wait()
+}
+
+// skipSegment reports a segment that the archive has had since the shipper began.
+func (s *Shipper) skipSegment(info wal.SegmentInfo) (bool, error) {
+	if s.listed[SegmentKey{Epoch: info.Epoch, First: info.First, Last: info.Last}] {
+		s.progress.addSegment(span{info.First, info.Last, info.LastTimestamp})
+		return true, nil
+	}
+	return info.Last <= s.ShippedLSN(), nil
+}
+
+// verifySegment reads the whole file and checks every frame, the seal with its
+// SHA-256, and that it continues the one before. What is wrong here must not become
+// the copy that all is restored from.
+func (s *Shipper) verifySegment(info wal.SegmentInfo, prev *wal.SegmentReport) (*wal.SegmentReport, error) {
+	r, err := wal.VerifySegment(s.deps.FS, info.Path)
+	if err != nil {
+		return nil, fmt.Errorf("verify a segment before it is shipped: %w", err)
+	}
+	if !r.Sealed || r.Header.Instance != s.cfg.Instance || r.Header.Epoch != info.Epoch || r.Header.First != info.First || r.Tail.Pos.LSN != info.Last {
+		return nil, fmt.Errorf("verify a segment before it is shipped: %s is not the sealed segment of LSN %d to %d in epoch %d that the log says it is", info.Path, info.First, info.Last, info.Epoch)
+	}
+	if prev != nil && prev.Tail.Pos.LSN+1 == r.Header.First {
+		if err := r.Follows(prev); err != nil {
+			return nil, fmt.Errorf("verify a segment before it is shipped: %w", err)
+		}
+	}
+	return &r, nil
+}
+
+func (s *Shipper) shipSegment(ctx context.Context, info wal.SegmentInfo, r *wal.SegmentReport) error {
+	k := SegmentKey{Epoch: info.Epoch, First: info.First, Last: info.Last}
+	open := func() (io.ReadCloser, error) { return s.deps.FS.Open(info.Path) }
+	body, err := compressed(open, info.Bytes)
+	if err != nil {
+		return fmt.Errorf("read %s: %w", info.Path, err)
+	}
+	err = s.retry(ctx, &s.segments, body.Size, func(ctx context.Context) error {
+		if err := s.put(ctx, k, body, kindSegment, func(ctx context.Context) error { return s.sameSegment(ctx, k, r.Tail.Chain) }); err != nil {
+			return err
+		}
+		// It counts only if nobody had begun a higher epoch by then.
+		return s.standing(ctx)
+	})
+	if err != nil {
+		return fmt.Errorf("ship %s: %w", k, err)
+	}
+	s.progress.addSegment(span{info.First, info.Last, info.LastTimestamp})
+	return nil
+}
+
+// sameSegment reads the object whose name was taken. It is as good as ours if it is
+// whole and ends with the same chain value, whoever created it.
+func (s *Shipper) sameSegment(ctx context.Context, k SegmentKey, want lsn.Chain) error {
+	f, err := s.a.OpenSegment(ctx, k, s.cfg.Instance)
+	if err != nil {
+		return err
+	}
+	return s.sameFrames(f, k, k.Epoch, want)
+}
+
+func (s *Shipper) samePart(ctx context.Context, k PartKey, want lsn.Chain) error {
+	f, err := s.a.OpenPart(ctx, k, s.cfg.Instance)
+	if err != nil {
+		return err
+	}
+	return s.sameFrames(f, k, k.Epoch, want)
+}
+
+// sameFrames reads to the end: an object is judged only when all of it was good. A
+// chain value is a whole history: two that are equal at the end are equal throughout.
+func (s *Shipper) sameFrames(f *Frames, k Key, epoch lsn.Epoch, want lsn.Chain) (err error) {
+	defer func() { err = errors.Join(err, f.Close()) }()
+	for {
+		if _, err := f.Next(); errors.Is(err, io.EOF) {
+			break
+		} else if err != nil {
+			return err
+		}
+	}
+	got := f.Tail().Chain
+	switch {
+	case got == want:
+		return nil
+	case epoch == s.cfg.Epoch:
+		return &FencedError{Own: epoch, Epoch: epoch, Key: k.String()}
+	}
+	return &ConflictError{Store: s.a.store.String(), Key: k.String(), Want: "chain " + want.String(), Got: got.String()}
+}

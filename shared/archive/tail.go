@@ -1,0 +1,208 @@
+package archive
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"originchain/shared/frame"
+	"originchain/shared/lsn"
+	"originchain/shared/object"
+	"originchain/shared/wal"
+)
+
+var errNotInLog = errors.New("it is not in the log any more")
+
+// tailer cuts the durable bytes of the open segment into parts.
+type tailer struct {
+	s *Shipper
+	// next is the first frame of the next part, prev the state before it, which is
+	// known while r stands there.
+	next lsn.LSN
+	prev wal.Tail
+	r    *wal.Reader
+}
+
+// part is a run of frames, ready to be uploaded.
+type part struct {
+	key   PartKey
+	body  object.Body
+	chain lsn.Chain
+	stamp int64
+}
+
+// shipTail uploads what is new every window, several parts at a time: a slow upload
+// does not hold up the next window's, and only what is contiguous counts.
+func (s *Shipper) shipTail(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() (err error) {
+		_, all := s.progress.reached()
+		t := &tailer{s: s, next: all.to + 1}
+		defer func() { err = errors.Join(err, t.reopen()) }()
+		slots := make(chan struct{}, partsInFlight)
+		window := time.NewTicker(s.cfg.TailWindow)
+		defer window.Stop()
+		for {
+			for !s.paused.Load() && len(slots) < cap(slots) {
+				p, err := t.cut()
+				if err != nil {
+					return err
+				}
+				if p == nil {
+					break
+				}
+				slots <- struct{}{}
+				g.Go(func() error {
+					defer func() { <-slots }()
+					return s.shipPart(ctx, p)
+				})
+			}
+			select {
+			case <-window.C:
+			case <-ctx.Done():
+				return context.Cause(ctx)
+			}
+		}
+	})
+	return g.Wait()
+}
+
+func (s *Shipper) shipPart(ctx context.Context, p *part) error {
+	err := s.retry(ctx, &s.tail, p.body.Size, func(ctx context.Context) error {
+		if s.ShippedLSN() >= p.key.To {
+			return errMoot // its segment is there
+		}
+		return s.put(ctx, p.key, p.body, kindTail, func(ctx context.Context) error { return s.samePart(ctx, p.key, p.chain) })
+	})
+	switch {
+	case errors.Is(err, errMoot):
+		s.tail.over(s.deps.Now())
+		return nil
+	case err != nil:
+		return fmt.Errorf("ship %s: %w", p.key, err)
+	}
+	s.progress.addPart(span{p.key.From, p.key.To, p.stamp})
+	return nil
+}
+
+// cut makes the next part of what is durable; nil if nothing is new, or what is new
+// is better left to its segment.
+func (t *tailer) cut() (*part, error) {
+	if shipped := t.s.ShippedLSN(); shipped >= t.next {
+		if err := t.skip(shipped + 1); err != nil {
+			return nil, err
+		}
+	}
+	for _, info := range t.s.deps.Log.Segments() {
+		to := min(info.Last, t.s.deps.Log.Durable())
+		if to < t.next {
+			continue
+		}
+		if info.First > t.next {
+			return nil, fmt.Errorf("the log begins at LSN %d, and LSN %d was not shipped: %w", info.First, t.next, errNotInLog)
+		}
+		if info.Sealed && t.leave(info) {
+			if err := t.skip(info.Last + 1); err != nil {
+				return nil, err
+			}
+			continue
+		}
+		return t.read(info, to)
+	}
+	return nil, nil
+}
+
+// leave reports a sealed segment whose own upload is the shorter way: one that was
+// sealed before a part of it was cut, or of which more than a part is left.
+func (t *tailer) leave(info wal.SegmentInfo) bool {
+	if t.next == info.First {
+		return true
+	}
+	left := info.Bytes / int64(info.Last-info.First+1) * int64(info.Last-t.next+1)
+	return left > maxPartBytes
+}
+
+// skip goes on at another frame.
+func (t *tailer) skip(to lsn.LSN) error {
+	if to == t.next {
+		return nil
+	}
+	t.next = to
+	return t.reopen()
+}
+
+// reopen lets go of the reader: the next one begins where next says.
+func (t *tailer) reopen() error {
+	if t.r == nil {
+		return nil
+	}
+	err := t.r.Close()
+	t.r = nil
+	return err
+}
+
+// read makes a part of the frames from next up to LSN to, which stand in one segment,
+// or of as many as a part may hold.
+func (t *tailer) read(info wal.SegmentInfo, to lsn.LSN) (*part, error) {
+	if t.r == nil {
+		r, err := t.s.deps.Log.NewReader(info.First)
+		if errors.Is(err, wal.ErrRemoved) {
+			return nil, nil // shipped and let go meanwhile: the next call skips it
+		} else if err != nil {
+			return nil, err
+		}
+		t.r = r
+	}
+	p := &part{key: PartKey{Epoch: info.Epoch, Segment: info.First, From: t.next}}
+	var b []byte
+	for t.next <= to && len(b) < maxPartBytes {
+		f, err := t.r.Next()
+		if err != nil {
+			return nil, fmt.Errorf("read LSN %d for the tail: %w", t.next, err)
+		}
+		h := t.r.Header()
+		if f.LSN == h.First {
+			t.prev = wal.Tail{Pos: lsn.Pos{LSN: h.First - 1}, Chain: h.PrevChain, Digest: h.PrevDigest, Timestamp: h.PrevTimestamp}
+		}
+		if f.LSN >= t.next {
+			if b == nil {
+				b = t.begin(&h)
+			}
+			at := len(b)
+			b = append(b, t.r.Raw()...)
+			frame.Relocate(b[at:], h.Seed, uint64(at))
+			t.next, p.stamp, p.chain = f.LSN+1, f.Timestamp, f.Chain
+		}
+		t.prev = wal.Tail{Pos: lsn.Pos{Epoch: f.Epoch, LSN: f.LSN}, Chain: f.Chain, Digest: f.Digest, Timestamp: f.Timestamp}
+	}
+	p.key.To = t.next - 1
+	return p, p.compress(b)
+}
+
+// begin is the header of a part: that of a segment which begins with its first
+// frame, so that a part can be verified without the ones before it.
+func (t *tailer) begin(h *frame.SegmentHeader) []byte {
+	own := *h
+	own.First, own.PrevChain, own.PrevDigest, own.PrevTimestamp = t.next, t.prev.Chain, t.prev.Digest, t.prev.Timestamp
+	return own.Append(nil)
+}
+
+func (p *part) compress(raw []byte) error {
+	var out bytes.Buffer
+	enc, err := newEncoder(&out, int64(len(raw)))
+	if err != nil {
+		return err
+	}
+	if _, err := enc.Write(raw); err != nil {
+		return err
+	}
+	if err := enc.Close(); err != nil {
+		return err
+	}
+	p.body = object.Bytes(out.Bytes())
+	return nil
+}
