@@ -34,12 +34,7 @@ var ranks = map[string]int{
 	"shared/lease":        3,
 	"shared/recover":      3,
 	"shared/rows":         3,
-	"shared/archive": 3,
-	"shared/devca":   3,
-	"shared/httpx":   3,
-	"shared/lease":   3,
-	"shared/recover": 3,
-	"shared/rows":    3,
+	"shared/archive":      3,
 
 	"shared/engine":    4,
 	"shared/leasetest": 4,
