@@ -67,6 +67,7 @@ type status struct {
 	epoch     atomic.Uint64
 	durable   atomic.Uint64 // the leader's
 	commit    atomic.Uint64
+	shipped   atomic.Uint64 // the archive's, as the leader says; 0 until it has said anything
 	trouble   atomic.Pointer[string] // why there is no stream
 }
 
@@ -127,6 +128,7 @@ func (f *Follower) tenure(ctx context.Context) error {
 	if err != nil {
 		return f.shell.OpenFailed(ctx, err)
 	}
+	e.Lead(nil, f.retainFrom)
 	err = f.follow(ctx, e, &served)
 	f.status.connected.Store(false)
 	return errors.Join(err, e.Close())

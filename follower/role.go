@@ -2,6 +2,7 @@ package follower
 
 import (
 	"fmt"
+	"math"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -40,6 +41,17 @@ func (f *Follower) lost(err error) {
 func (f *Follower) observe(p *pb.Position) {
 	f.status.durable.Store(p.GetDurableLsn())
 	f.status.commit.Store(p.GetCommitLsn())
+	f.status.shipped.Store(p.GetShippedLsn())
+}
+
+// retainFrom keeps the log that the archive does not have: if this node becomes the
+// writer, it ships on from there. A leader without an archive says that all is shipped.
+func (f *Follower) retainFrom() lsn.LSN {
+	shipped := f.status.shipped.Load()
+	if shipped == math.MaxUint64 {
+		return math.MaxUint64
+	}
+	return lsn.LSN(shipped) + 1
 }
 
 func (f *Follower) leaderURL() string {

@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"originchain/shared/archive"
 	"originchain/shared/engine"
 	"originchain/shared/lease"
 	"originchain/shared/lsn"
@@ -53,9 +54,11 @@ type leader struct {
 	node   *Shell
 	engine *engine.Engine
 	holder *lease.Holder // nil without a record
-	hub    *replica.Hub
-	server *replica.Server
-	listen net.Listener
+	// archive is there in any case.
+	archive *archiver
+	hub     *replica.Hub
+	server  *replica.Server
+	listen  net.Listener
 	// term is how long answers may be decided; nil without a record.
 	term   *lease.Term
 	fenced atomic.Uint64 // the higher epoch that was heard of
@@ -90,7 +93,7 @@ func (e *MustFollowError) Error() string {
 // newLeader prepares the role. The address is taken at once: one that is in use
 // is a matter of the command line.
 func newLeader(ctx context.Context, node *Shell, cfg Replication) (*leader, error) {
-	l := &leader{cfg: cfg, node: node, broken: make(chan error, 1), kept: make(chan error, 1)}
+	l := &leader{cfg: cfg, node: node, archive: newArchiver(node), broken: make(chan error, 1), kept: make(chan error, 1)}
 	l.streams, l.end = context.WithCancel(context.WithoutCancel(ctx))
 	l.renewing, l.stopRenewing = context.WithCancel(context.WithoutCancel(ctx))
 	if cfg.Listen == "" {
@@ -132,6 +135,9 @@ func (l *leader) open(e *engine.Engine) error {
 	if err := l.node.deps.FS.RemoveAll(l.node.deps.FS.PathJoin(l.node.cfg.Engine.DataDir, bootstrapDir)); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
+	if err := l.archive.open(e); err != nil {
+		return err
+	}
 	acked := lsn.LSN(0)
 	deps := replica.HubDeps{Log: l.node.deps.Log, Durable: e.Durable, Retained: l.retained}
 	if l.holder != nil {
@@ -144,7 +150,7 @@ func (l *leader) open(e *engine.Engine) error {
 	l.server = replica.NewServer(replica.ServerConfig{
 		Instance: [16]byte(id.InstanceID), Node: id.NodeID, URL: l.node.cfg.URL, Epoch: e.Epoch(),
 	}, replica.ServerDeps{
-		Log: l.node.deps.Log, WAL: e.Log(), Hub: l.hub, Now: l.node.deps.Clock.Now, Shipped: func() lsn.LSN { return 0 },
+		Log: l.node.deps.Log, WAL: e.Log(), Hub: l.hub, Now: l.node.deps.Clock.Now, Shipped: l.archive.shipped,
 		Admit: l.admit, Checkpoint: l.checkpoint, Fenced: l.fencedBy,
 	})
 	var gate engine.Gate
@@ -165,6 +171,7 @@ func (l *leader) open(e *engine.Engine) error {
 
 // close ends the renewals and the streams, and waits for that.
 func (l *leader) close() error {
+	l.archive.close()
 	if l.holder != nil && l.hub != nil {
 		l.stopRenewing()
 		<-l.kept
@@ -200,6 +207,16 @@ func (l *leader) run(ctx context.Context, pipeline func(context.Context) error) 
 	if l.cfg.Sync > 0 {
 		g.Go(func() error { l.hub.Run(beside); return nil })
 	}
+	g.Go(func() error {
+		err := l.archive.run(beside)
+		var fenced *archive.FencedError
+		if errors.As(err, &fenced) {
+			other := &MustFollowError{Reason: err.Error()}
+			l.fence(other)
+			return &Ended{other}
+		}
+		return err
+	})
 	g.Go(func() error {
 		select {
 		case <-beside.Done():
@@ -246,8 +263,13 @@ func (l *leader) fence(reason error) {
 // retainFrom is the lowest LSN of the log that others need. For as long as a
 // follower that is away keeps its log, so does whoever has not been seen since this
 // opening, within the bounds.
+//
+// What the archive does not have stays in any case, however long it is away.
 func (l *leader) retainFrom() lsn.LSN {
 	from := l.hub.RetainFrom()
+	if shipped := l.archive.shipped(); shipped < archive.MaxLSN {
+		from = min(from, shipped+1)
+	}
 	if time.Since(l.opened) > retainFor {
 		return from
 	}

@@ -7,7 +7,7 @@ import (
 	"slices"
 	"time"
 
-	"originchain/shared/datadir"
+	"originchain/shared/engine"
 	"originchain/shared/lease"
 	"originchain/shared/lsn"
 	"originchain/shared/replica"
@@ -15,7 +15,12 @@ import (
 
 // takeEpoch is the engine's question for an epoch, where a record answers it. When
 // somebody else changes the record meanwhile it is asked again who may open.
-func (l *leader) takeEpoch(ctx context.Context, who datadir.Identity, last lsn.Pos, allot func(lsn.Epoch) (lsn.Epoch, error)) (lsn.Epoch, error) {
+func (l *leader) takeEpoch(ctx context.Context, o engine.Opening) (lsn.Epoch, error) {
+	who, last := o.Who, o.Last.Pos
+	archived, err := l.archive.highestEpoch(ctx)
+	if err != nil {
+		return 0, err
+	}
 	place, err := l.place()
 	if err != nil {
 		return 0, err
@@ -27,7 +32,7 @@ func (l *leader) takeEpoch(ctx context.Context, who datadir.Identity, last lsn.P
 		}
 		// The directory first: an epoch that was taken in the record and forgotten
 		// here could be allotted again.
-		epoch, err := allot(rec.Epoch)
+		epoch, err := o.Allot(max(rec.Epoch, archived))
 		if err != nil {
 			return 0, err
 		}

@@ -55,6 +55,7 @@ func (l *leader) Checks(into map[string]api.Check) {
 		into[checkLease] = api.Check{OK: rec.Confirmed() && !rec.Released && l.term.Held(),
 			Detail: fmt.Sprintf("the record names this node for epoch %d; renewed %s ago", rec.Epoch, l.term.Age().Truncate(time.Millisecond))}
 	}
+	l.archive.check(into)
 	if l.hub == nil {
 		return
 	}

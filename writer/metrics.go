@@ -5,6 +5,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"originchain/shared/archive"
 	"originchain/shared/datadir"
 	"originchain/shared/engine"
 	"originchain/shared/httpx"
@@ -16,6 +17,7 @@ import (
 type metrics struct {
 	registry *telemetry.Metrics
 	info     *prometheus.GaugeVec
+	archive  *archive.Metrics
 	fsync    prometheus.Observer
 	commit   prometheus.Observer
 	batch    prometheus.Counter
@@ -26,6 +28,7 @@ type metrics struct {
 func newMetrics(r *telemetry.Metrics, w *Shell) *metrics {
 	m := &metrics{
 		registry: r,
+		archive:  archive.NewMetrics(r),
 		info: r.GaugeVec("oc_node_info", "Always 1; the labels say which node this is. It is there once the log is open.",
 			"instance", "node", "mode", "region", "advertise"),
 		fsync: r.Histogram("oc_wal_fsync_seconds", "Time of one fdatasync of the commit path; one serves a whole group of commits.",

@@ -57,5 +57,9 @@ func routes(w *Shell, s *service) []httpx.Route {
 		{Method: http.MethodGet, Pattern: "/v1/admin/tenants/{t}/config", Name: "getTenantConfig", Scope: httpx.Admin, Summary: "How a tenant is replicated", Handler: httpx.Reply(http.StatusOK, s.getConfig)},
 		{Method: http.MethodPost, Pattern: "/v1/admin/tenants/{t}/config", Name: "setTenantConfig", Scope: httpx.Admin, Summary: "Set how a tenant is replicated", Audit: "tenant.config", MaxBody: adminBodyBytes, Handler: httpx.Typed(http.StatusOK, s.setConfig)},
 		{Method: http.MethodGet, Pattern: "/v1/admin/replication", Name: "getReplication", Scope: httpx.Admin, Summary: "Role, epoch and positions of this node", Handler: httpx.Reply(http.StatusOK, s.getReplication)},
+		{Method: http.MethodGet, Pattern: "/v1/admin/archive", Name: "getArchive", Scope: httpx.Admin, Summary: "The newest objects of the archive, and what it lacks", Handler: httpx.Reply(http.StatusOK, s.getArchive)},
+		{Method: http.MethodPost, Pattern: "/v1/admin/archive/tail/pause", Name: "pauseTail", Scope: httpx.Admin, Summary: "Stop shipping the open segment", Audit: "archive.tail.pause", MaxBody: adminBodyBytes, Handler: httpx.Reply(http.StatusOK, s.pauseTail)},
+		{Method: http.MethodPost, Pattern: "/v1/admin/archive/tail/resume", Name: "resumeTail", Scope: httpx.Admin, Summary: "Ship the open segment again", Audit: "archive.tail.resume", MaxBody: adminBodyBytes, Handler: httpx.Reply(http.StatusOK, s.resumeTail)},
+		{Method: http.MethodPost, Pattern: "/v1/admin/checkpoint", Name: "shipCheckpoint", Scope: httpx.Admin, Summary: "Ship a checkpoint of the state, and wait until it is in the archive", Audit: "archive.checkpoint", MaxBody: adminBodyBytes, Handler: httpx.Reply(http.StatusOK, s.shipCheckpoint)},
 	}
 }

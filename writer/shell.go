@@ -31,6 +31,8 @@ type Config struct {
 	URL string
 	// Region is where the node runs, for oc_node_info.
 	Region string
+	// Archive says where the node archives what it writes.
+	Archive Archiving
 	// HTTP bounds what requests may hold.
 	HTTP httpx.Config
 	// SeparateOps takes the public routes (/health, /ready, /metrics) off
@@ -118,6 +120,8 @@ type Shell struct {
 	health  *health
 	engine  atomic.Pointer[engine.Engine]
 	role    atomic.Pointer[Role]
+	// archiver ships to the archive; nil while the node is not the writer, or has none.
+	archiver atomic.Pointer[archiver]
 
 	http *httpx.Metrics
 	boot *httpx.Server // while no engine is served

@@ -50,14 +50,14 @@ func (w *Writer) Run(ctx context.Context) (err error) {
 	}
 	defer func() { err = errors.Join(err, l.close()) }()
 	deps := w.EngineDeps()
-	if l.cfg.Control != nil {
+	switch {
+	case l.cfg.Control != nil:
 		l.term = lease.NewTerm(l.clock())
 		deps.TakeEpoch = l.takeEpoch
-		deps.MayOpen = func(ctx context.Context, who datadir.Identity, last lsn.Pos) error {
-			_, err := l.vacant(ctx, who.NodeID, last)
-			return err
-		}
+	case l.archive.store != nil:
+		deps.TakeEpoch = l.archive.takeEpoch
 	}
+	deps.MayOpen = l.mayOpen
 	e, err := engine.Open(ctx, w.cfg.Engine, deps)
 	var other *MustFollowError
 	if errors.As(err, &other) {
@@ -82,6 +82,16 @@ func (w *Writer) Run(ctx context.Context) (err error) {
 	}
 	w.deps.Log.WithField("epoch", uint64(e.Epoch())).WithField("lsn", uint64(e.Visible().LSN)).Info("writer serves")
 	return w.Serve(ctx, s, nil, false, func(ctx context.Context) error { return l.run(ctx, e.Run) })
+}
+
+// mayOpen asks whoever knows of other nodes whether this one may be a writer.
+func (l *leader) mayOpen(ctx context.Context, who datadir.Identity, last lsn.Pos) error {
+	if l.cfg.Control != nil {
+		if _, err := l.vacant(ctx, who.NodeID, last); err != nil {
+			return err
+		}
+	}
+	return l.archive.mayOpen(ctx, who, last)
 }
 
 // Close writes the state to disk, releases the data directory, and says in the

@@ -13,11 +13,13 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"originchain/follower"
+	"originchain/shared/aws/s3object"
 	"originchain/shared/clock"
 	"originchain/shared/engine"
 	"originchain/shared/httpx"
 	"originchain/shared/lease"
 	"originchain/shared/mtls"
+	"originchain/shared/object"
 	"originchain/writer"
 	"originchain/writer/config"
 	"originchain/writer/process"
@@ -38,7 +40,11 @@ type Node struct {
 func New(cfg config.Config, deps process.Deps, promotable bool) (*Node, error) {
 	n := &Node{cfg: cfg, deps: deps}
 	var err error
-	if n.shell, err = writer.NewShell(shellConfig(cfg), shellDeps(deps)); err != nil {
+	wcfg := shellConfig(cfg)
+	if wcfg.Archive, err = archiving(cfg); err != nil {
+		return nil, err
+	}
+	if n.shell, err = writer.NewShell(wcfg, shellDeps(deps)); err != nil {
 		return nil, err
 	}
 	if cfg.ReplicationTLSDir != "" {
@@ -78,6 +84,22 @@ func shellConfig(cfg config.Config) writer.Config {
 		SeparateOps:      cfg.OpsListen != "",
 		StatementTimeout: cfg.StatementTimeout,
 	}
+}
+
+// archiving opens the archive, which is not asked for anything yet.
+func archiving(cfg config.Config) (a writer.Archiving, err error) {
+	if cfg.Archive == "" {
+		return a, nil
+	}
+	a = writer.Archiving{
+		AllowCrossRegion: cfg.AllowCrossRegion, Tail: cfg.TailShip, TailWindow: time.Duration(cfg.TailWindowMS) * time.Millisecond,
+		CheckpointEvery: cfg.CheckpointInterval, Retention: cfg.Retention,
+	}
+	a.Store, err = object.Open(context.Background(), cfg.Archive, map[string]object.Opener{"s3": s3object.Open})
+	if err != nil {
+		return a, fmt.Errorf("open the archive: %w", err)
+	}
+	return a, nil
 }
 
 func shellDeps(deps process.Deps) writer.Deps {

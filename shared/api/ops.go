@@ -259,3 +259,44 @@ type FollowerInfo struct {
 	AppliedLSN uint64 `json:"applied_lsn"`
 	LagLSN     uint64 `json:"lag_lsn"`
 }
+
+// Archive is GET /v1/admin/archive.
+type Archive struct {
+	// Segments are objects of the archive, the newest first.
+	Segments []ArchiveObject `json:"segments"`
+	// TailStatus is "active", "paused" or "off".
+	TailStatus string `json:"tail_status"`
+	// RPOSeconds is how much would be lost with this machine now: for how long the
+	// oldest frame that is in no object has been durable. Null where this node ships
+	// nothing and cannot know.
+	RPOSeconds *float64 `json:"rpo_seconds"`
+}
+
+// ArchiveObject is one object of the archive.
+type ArchiveObject struct {
+	// Kind is "segment", "checkpoint" or "tail".
+	Kind string `json:"kind"`
+	// LSNStart and LSNEnd are the frames it holds; of a checkpoint both are where it stands.
+	LSNStart uint64 `json:"lsn_start"`
+	LSNEnd   uint64 `json:"lsn_end"`
+	// SealedAt is the stamp of the last frame; null where only the object itself says.
+	SealedAt *time.Time `json:"sealed_at"`
+	// SHA256 is that of a segment's bytes, or of a checkpoint's list of files.
+	SHA256     *string `json:"sha256"`
+	SizeBytes  int64   `json:"size_bytes"`
+	Compressed bool    `json:"compressed"`
+	Key        string  `json:"key"`
+}
+
+// TailStatus is the answer of POST /v1/admin/archive/tail/pause and …/resume.
+type TailStatus struct {
+	TailStatus string `json:"tail_status"`
+}
+
+// ShippedCheckpoint is the answer of POST /v1/admin/checkpoint, when the checkpoint
+// is in the archive.
+type ShippedCheckpoint struct {
+	LSN    uint64 `json:"lsn"`
+	Epoch  uint64 `json:"epoch"`
+	Digest string `json:"digest"`
+}

@@ -258,3 +258,12 @@ func (s *sticky) Read(p []byte) (int, error) {
 
 // Close implements io.Closer.
 func (s *sticky) Close() error { return s.r.Close() }
+
+// HighestEpoch is the newest epoch that the archive knows of, 0 for none.
+func (a *Archive) HighestEpoch(ctx context.Context) (highest lsn.Epoch, err error) {
+	list, err := keys[EpochKey](ctx, a, epochPrefix, "", nil)
+	for _, k := range list {
+		highest = max(highest, k.Key.Epoch)
+	}
+	return highest, err
+}

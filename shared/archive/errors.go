@@ -86,7 +86,11 @@ var ErrAboveCommit = errors.New("the checkpoint stands above the commit LSN")
 var ErrSuperseded = errors.New("retention has passed this point of the log already")
 
 // permanent reports an error that no retry mends.
-func permanent(err error) bool {
+func permanent(err error) bool { return Permanent(err) }
+
+// Permanent says that trying again cannot help: somebody else, or a person, must do
+// something first.
+func Permanent(err error) bool {
 	var (
 		fenced   *FencedError
 		foreign  *ForeignError

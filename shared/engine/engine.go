@@ -85,15 +85,24 @@ type Deps struct {
 	// MayOpen is asked whether a node whose log ends at last may be a writer, before
 	// it replays its log. Nil lets it.
 	MayOpen func(ctx context.Context, who datadir.Identity, last lsn.Pos) error
-	// TakeEpoch takes the epoch of a writer whose log ends at last; allot takes one
-	// above atLeast in the data directory, durably. Nil lets the directory decide alone.
-	TakeEpoch func(ctx context.Context, who datadir.Identity, last lsn.Pos, allot func(atLeast lsn.Epoch) (lsn.Epoch, error)) (lsn.Epoch, error)
+	// TakeEpoch takes the epoch of a writer. Nil lets the directory decide alone.
+	TakeEpoch func(context.Context, Opening) (lsn.Epoch, error)
 	// Leader is where clients reach the writer that a follower follows, for the
 	// answer to a write; nil, or "", where nobody knows.
 	Leader func() string
 	// Changed is told, by a follower alone, that frames changed records of tenants
 	// or tokens; they are visible by then. May be nil.
 	Changed func()
+}
+
+// Opening is a node that is about to be a writer.
+type Opening struct {
+	Who datadir.Identity
+	// Last is where its log ends, Line which epochs it holds.
+	Last wal.Tail
+	Line []wal.EpochStart
+	// Allot takes an epoch above atLeast in the data directory, durably.
+	Allot func(atLeast lsn.Epoch) (lsn.Epoch, error)
 }
 
 // Engine is one open data directory, as a writer (Open, Run) or as a follower

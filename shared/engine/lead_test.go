@@ -63,7 +63,7 @@ func TestWhoMayNotOpenReplaysNothing(t *testing.T) {
 		}
 		return refusal
 	}
-	deps.TakeEpoch = func(context.Context, datadir.Identity, lsn.Pos, func(lsn.Epoch) (lsn.Epoch, error)) (lsn.Epoch, error) {
+	deps.TakeEpoch = func(context.Context, Opening) (lsn.Epoch, error) {
 		t.Error("whoever may not open takes an epoch")
 		return 0, refusal
 	}

@@ -78,7 +78,7 @@ func (e *Engine) takeEpoch(ctx context.Context) (err error) {
 	tail := e.log.Tail()
 	allot := func(atLeast lsn.Epoch) (lsn.Epoch, error) { return e.dir.AllotEpoch(max(atLeast, tail.Pos.Epoch)) }
 	if e.deps.TakeEpoch != nil {
-		e.epoch, err = e.deps.TakeEpoch(ctx, e.dir.Identity(), tail.Pos, allot)
+		e.epoch, err = e.deps.TakeEpoch(ctx, Opening{Who: e.dir.Identity(), Last: tail, Line: e.log.Epochs(), Allot: allot})
 	} else {
 		e.epoch, err = allot(0)
 	}

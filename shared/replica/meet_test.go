@@ -10,7 +10,6 @@ import (
 	"github.com/sirupsen/logrus"
 
 	"originchain/shared/clock"
-	"originchain/shared/datadir"
 	"originchain/shared/engine"
 	"originchain/shared/lsn"
 	pb "originchain/shared/replica/replicapb"
@@ -26,7 +25,7 @@ func wrote(t *testing.T, disk *simdisk.Disk, epoch lsn.Epoch, tables int) *wal.L
 	log.SetOutput(io.Discard)
 	e, err := engine.Open(t.Context(), engine.Config{DataDir: "data", InstanceID: "01JADE00000000000000000001", SegmentBytes: 32 << 10}, engine.Deps{
 		FS: disk, Log: log, Clock: clock.New(clock.Config{}), NoPreallocate: true,
-		TakeEpoch: func(context.Context, datadir.Identity, lsn.Pos, func(lsn.Epoch) (lsn.Epoch, error)) (lsn.Epoch, error) {
+		TakeEpoch: func(context.Context, engine.Opening) (lsn.Epoch, error) {
 			return epoch, nil
 		},
 	})

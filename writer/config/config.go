@@ -47,6 +47,17 @@ type Config struct {
 	SyncStrict    bool
 	// FollowerRetainBytes bounds the log that is kept for followers that are behind.
 	FollowerRetainBytes int64
+	// Archive is the URL of the archive; empty keeps none. AllowCrossRegion lets it be
+	// in another region than the node.
+	Archive          string
+	AllowCrossRegion bool
+	// TailShip ships the open segment every TailWindowMS.
+	TailShip     bool
+	TailWindowMS int
+	// CheckpointInterval is how often the state goes to the archive, Retention for how
+	// long every moment stays restorable.
+	CheckpointInterval time.Duration
+	Retention          time.Duration
 	// ApplyDelay is how much later than the leader a follower shows a frame.
 	ApplyDelay time.Duration
 	// SegmentBytes and SegmentMaxAge say when a log segment is rolled.
@@ -123,6 +134,7 @@ func (c *Config) Validate() []string {
 		fault("--advertise %q: %v; give the URL clients reach this node under, such as https://db.example.com", c.Advertise, err)
 	}
 	faults = append(faults, c.validateReplication()...)
+	faults = append(faults, c.validateArchive()...)
 	faults = append(faults, c.validateLimits()...)
 	switch {
 	case (c.TLSCert == "") != (c.TLSKey == ""):

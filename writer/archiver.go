@@ -1,0 +1,321 @@
+package writer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"originchain/shared/api"
+	"originchain/shared/archive"
+	"originchain/shared/datadir"
+	"originchain/shared/engine"
+	"originchain/shared/lsn"
+	"originchain/shared/object"
+	"originchain/shared/table"
+	"originchain/shared/telemetry"
+)
+
+// Archiving says where a node archives what it writes; a follower reads there, and
+// writes when it has become the writer.
+type Archiving struct {
+	// Store is where the archive is; nil: there is none.
+	Store object.Store
+	// Region is where the node runs; the archive is in the same one unless
+	// AllowCrossRegion says that it need not be.
+	AllowCrossRegion bool
+	// Tail ships the open segment every TailWindow.
+	Tail       bool
+	TailWindow time.Duration
+	// CheckpointEvery is how often the state is shipped, Retention for how long every
+	// moment stays restorable.
+	CheckpointEvery time.Duration
+	Retention       time.Duration
+}
+
+const (
+	// archiveDir is where the copy stands that is shipped, in the data directory.
+	archiveDir = "archive.out"
+	// epochWait bounds how long an opening that has a record asks the archive which
+	// epochs it knows: an archive that is away keeps no writer from writing.
+	epochWait = 2 * time.Second
+	// retainEvery is how often the archive is looked through for what is too old.
+	retainEvery = time.Hour
+	// checkpointRetry is how long after a checkpoint that failed the next is made.
+	checkpointRetry = 30 * time.Second
+)
+
+// archiver is the archive's part of the writer role; its methods do nothing where
+// there is no archive.
+type archiver struct {
+	node    *Shell
+	cfg     Archiving
+	store   *archive.Archive // nil: there is none
+	engine  *engine.Engine
+	shipper *archive.Shipper
+	// making has room for the one who makes a checkpoint.
+	making chan struct{}
+	// ended is why nothing is shipped any more by this opening.
+	ended atomic.Pointer[error]
+}
+
+func newArchiver(node *Shell) *archiver {
+	a := &archiver{node: node, cfg: node.cfg.Archive, making: make(chan struct{}, 1)}
+	if a.cfg.Store != nil {
+		a.store = archive.New(a.cfg.Store)
+	}
+	return a
+}
+
+// ErrArchived says that a directory without data would become the writer of an
+// instance that has an archive.
+var ErrArchived = errors.New("the archive is of an instance that exists, and the data directory is empty")
+
+// mayOpen asks whether a node whose log ends at last may be a writer, as far as the
+// archive knows. An empty directory becomes a new instance only where the archive is
+// known to be of none: until it can be asked, the node waits.
+func (a *archiver) mayOpen(ctx context.Context, who datadir.Identity, last lsn.Pos) error {
+	if a.store == nil {
+		return nil
+	}
+	for warned := false; ; {
+		in, err := a.store.Instance(ctx)
+		var missing *archive.MissingError
+		switch {
+		case errors.As(err, &missing):
+			return nil
+		case err == nil && in.Instance != who.InstanceID:
+			if last.LSN == 0 {
+				return fmt.Errorf("%w: %s is of instance %s; restore it with oc-pitr restore, start a follower of its writer, or name an archive of its own for a new instance", ErrArchived, a.cfg.Store, in.Instance)
+			}
+			return &archive.ForeignError{Store: a.cfg.Store.String(), Key: "instance.json", Theirs: in.Instance, Ours: who.InstanceID}
+		case last.LSN > 0:
+			return nil // the shipper finds out when it can
+		case err == nil:
+			var began bool
+			if began, err = a.began(ctx); err == nil && !began {
+				return nil
+			} else if err == nil {
+				return fmt.Errorf("%w: %s is of this instance, %s, whose data is there; restore it with oc-pitr restore", ErrArchived, a.cfg.Store, in.Instance)
+			}
+		}
+		if !warned {
+			warned = true
+			a.node.deps.Log.WithError(err).Error("the data directory is empty, and the archive cannot be asked whether there is an instance already; the node waits for it")
+		}
+		if wait(ctx, time.Second); ctx.Err() != nil {
+			return errors.Join(err, ctx.Err())
+		}
+	}
+}
+
+// began says that there is data in the archive. Without, a first start of the instance
+// was cut short before its first frame was shipped.
+func (a *archiver) began(ctx context.Context) (bool, error) {
+	s, err := a.store.Survey(ctx)
+	return err != nil || len(s.Segments) > 0 || len(s.Parts) > 0 || len(s.Checkpoints) > 0, err
+}
+
+// highestEpoch is the newest epoch that the archive knows of, 0 if it cannot be
+// asked now: then the shipper finds out whether this node's is above it.
+func (a *archiver) highestEpoch(ctx context.Context) (lsn.Epoch, error) {
+	if a.store == nil {
+		return 0, nil
+	}
+	asking, cancel := context.WithTimeout(ctx, epochWait)
+	defer cancel()
+	highest, err := a.store.HighestEpoch(asking)
+	if err != nil && ctx.Err() == nil {
+		a.node.deps.Log.WithError(err).Warn("the archive cannot be asked for its epochs; the epoch is taken without it, and nothing is shipped until it can")
+		return 0, nil
+	}
+	return highest, ctx.Err()
+}
+
+// takeEpoch is the engine's question for an epoch where there is no record: who
+// creates its object in the archive has it. It waits for an archive that is away,
+// since nobody else could tell two writers apart.
+func (a *archiver) takeEpoch(ctx context.Context, o engine.Opening) (lsn.Epoch, error) {
+	who := archive.Claimant{Instance: o.Who.InstanceID, Node: o.Who.NodeID, Region: a.node.cfg.Region, AllowCrossRegion: a.cfg.AllowCrossRegion}
+	own, err := o.Allot(0)
+	if err != nil {
+		return 0, err
+	}
+	for {
+		epoch, err := archive.AllotEpoch(ctx, a.cfg.Store, who, o.Line, o.Last, own-1)
+		if err == nil && epoch > own {
+			// Durable here too, so that the directory never allots it again.
+			epoch, err = o.Allot(epoch - 1)
+		}
+		if err == nil || ctx.Err() != nil || archive.Permanent(err) {
+			return epoch, err
+		}
+		a.node.deps.Log.WithError(err).Error("the archive allots the epoch and cannot be asked; the node waits for it. With --control a writer starts without it")
+		wait(ctx, time.Second)
+	}
+}
+
+// open makes the shipper of an open engine.
+func (a *archiver) open(e *engine.Engine) (err error) {
+	if a.store == nil {
+		return nil
+	}
+	id := e.Identity()
+	a.engine = e
+	a.shipper, err = archive.NewShipper(archive.Config{
+		Instance: id.InstanceID, Epoch: e.Epoch(), Node: id.NodeID, Region: a.node.cfg.Region, AllowCrossRegion: a.cfg.AllowCrossRegion,
+		Tail: a.cfg.Tail, TailWindow: a.cfg.TailWindow,
+	}, archive.Deps{Store: a.cfg.Store, Log: e.Log(), FS: a.node.deps.FS, Logger: a.node.deps.Log, Metrics: a.node.metrics.archive})
+	if err != nil {
+		return err
+	}
+	a.node.archiver.Store(a)
+	return a.clear()
+}
+
+// close says that the node ships no more.
+func (a *archiver) close() { a.node.archiver.CompareAndSwap(a, nil) }
+
+// check adds to the checks of /ready. An archive that is away keeps nobody from the
+// node: what it lacks is kept here.
+func (a *archiver) check(into map[string]api.Check) {
+	if a.shipper == nil {
+		return
+	}
+	st := a.shipper.Status()
+	c := api.Check{OK: st.Connected && st.LastError == "" && a.ended.Load() == nil}
+	c.Degraded = !c.OK
+	c.Detail = fmt.Sprintf("shipped up to LSN %d, recoverable up to %d; %d bytes are only here, the oldest for %.1f s; tail shipping %s", st.ShippedLSN, st.RecoverableLSN, st.UnshippedBytes, st.RPOSeconds, st.Tail)
+	if err := a.ended.Load(); err != nil {
+		c.Detail += "; nothing is shipped any more: " + (*err).Error()
+	} else if st.LastError != "" {
+		c.Detail += "; " + st.LastError
+	}
+	c.Detail = telemetry.Redact(c.Detail)
+	into["archive"] = c
+}
+
+// clear removes a copy that a stop left.
+func (a *archiver) clear() error {
+	fs := a.node.deps.FS
+	err := fs.RemoveAll(fs.PathJoin(a.node.cfg.Engine.DataDir, archiveDir))
+	if errors.Is(err, os.ErrNotExist) {
+		err = nil
+	}
+	return err
+}
+
+// run ships until ctx ends. Of its errors only a fence ends the writer: whatever else
+// is wrong with the archive is shown, and the log is kept here.
+func (a *archiver) run(ctx context.Context) error {
+	if a.store == nil {
+		return nil
+	}
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error {
+		err := a.shipper.Run(ctx)
+		var fenced *archive.FencedError
+		if err == nil || errors.As(err, &fenced) {
+			return err
+		}
+		a.ended.Store(&err)
+		a.node.deps.Log.WithError(err).Error("nothing is shipped to the archive any more, and the log grows here; see docs/RUNBOOK.md, oc_archive_unshipped_age_s")
+		return nil
+	})
+	g.Go(func() error { a.checkpoints(ctx); return nil })
+	g.Go(func() error { a.retention(ctx); return nil })
+	return g.Wait()
+}
+
+// checkpoints ships the state as often as asked for, and at once where the archive
+// has a gap that only a checkpoint bridges.
+func (a *archiver) checkpoints(ctx context.Context) {
+	due := time.NewTimer(a.firstCheckpoint())
+	defer due.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-due.C:
+		case <-a.shipper.CheckpointWanted():
+		}
+		next := a.cfg.CheckpointEvery
+		if _, err := a.checkpoint(ctx); err != nil && ctx.Err() == nil {
+			next = min(next, checkpointRetry)
+			a.node.deps.Log.WithError(err).WithField("retry_s", int64(next/time.Second)).Error("the checkpoint did not get into the archive")
+		}
+		due.Reset(next)
+	}
+}
+
+// firstCheckpoint is soon after the start, so that a new archive has one, but not
+// while the node is busy with starting.
+func (a *archiver) firstCheckpoint() time.Duration {
+	return min(a.cfg.CheckpointEvery, checkpointRetry)
+}
+
+// shippedCheckpoint is a checkpoint in the archive, and where it stands.
+type shippedCheckpoint struct {
+	archive.Shipped
+	at table.Applied
+}
+
+// checkpoint ships the state as it is visible now. One is made at a time.
+func (a *archiver) checkpoint(ctx context.Context) (out shippedCheckpoint, err error) {
+	select {
+	case a.making <- struct{}{}:
+		defer func() { <-a.making }()
+	case <-ctx.Done():
+		return out, ctx.Err()
+	}
+	fs := a.node.deps.FS
+	dir := fs.PathJoin(a.node.cfg.Engine.DataDir, archiveDir)
+	if err := a.clear(); err != nil {
+		return out, err
+	}
+	defer func() { err = errors.Join(err, a.clear()) }()
+	if out.at, err = a.engine.CopyState(dir); err != nil {
+		return out, err
+	}
+	began := time.Now()
+	out.Shipped, err = a.shipper.ShipCheckpoint(ctx, dir, out.at, a.engine.CommitLSN)
+	if err == nil {
+		a.node.deps.Log.WithField("lsn", uint64(out.at.Pos.LSN)).WithField("files", out.Files).WithField("new_files", out.NewFiles).WithField("bytes", out.Bytes).
+			WithField("new_bytes", out.NewBytes).WithField("seconds", time.Since(began).Seconds()).Info("a checkpoint is in the archive")
+	}
+	return out, err
+}
+
+// retention lets go of what is older than every moment that is to stay restorable.
+func (a *archiver) retention(ctx context.Context) {
+	tick := time.NewTicker(min(retainEvery, max(a.cfg.Retention, time.Minute)))
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		out, err := a.store.Retain(ctx, archive.Retention{Until: time.Now().Add(-a.cfg.Retention)})
+		log := a.node.deps.Log.WithField("bytes", out.Bytes).WithField("segments", len(out.Segments)).WithField("checkpoints", len(out.Checkpoints)).WithField("boundary", out.Boundary)
+		switch {
+		case err != nil && ctx.Err() == nil:
+			log.WithError(err).Error("the archive could not be looked through for what is too old; nothing that is needed is gone, and it is tried again in an hour")
+		case out.Boundary != 0:
+			log.Info("what is older than the retention is gone from the archive")
+		}
+	}
+}
+
+// shipped is the last frame that need not stay here on account of the archive; all
+// where there is none.
+func (a *archiver) shipped() lsn.LSN {
+	if a.shipper == nil {
+		return archive.MaxLSN
+	}
+	return a.shipper.ShippedLSN()
+}
