@@ -159,7 +159,7 @@ func (l *leader) open(e *engine.Engine) error {
 	}
 	e.Lead(gate, l.retainFrom)
 	if l.holder != nil {
-		go func() { l.kept <- l.renew(l.renewing) }()
+		go func() { defer close(l.kept); l.kept <- l.renew(l.renewing) }()
 	}
 	if l.listen != nil {
 		go func() { l.broken <- l.serve() }()
@@ -174,7 +174,8 @@ func (l *leader) close() error {
 	l.archive.close()
 	if l.holder != nil && l.hub != nil {
 		l.stopRenewing()
-		<-l.kept
+		for range l.kept { // what it ended with was run's to say
+		}
 	}
 	if l.server == nil {
 		if l.listen == nil {
@@ -228,7 +229,6 @@ func (l *leader) run(ctx context.Context, pipeline func(context.Context) error) 
 			}
 			return err
 		case err := <-l.kept:
-			l.kept <- err
 			return err
 		}
 	})

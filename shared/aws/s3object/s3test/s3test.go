@@ -128,6 +128,7 @@ func start(dir string) (endpoint string, stop func() error, err error) {
 	}
 	ended := make(chan error, 1)
 	go func() {
+		defer close(ended)
 		_, _ = io.Copy(io.Discard, out)
 		ended <- child.Wait()
 	}()
@@ -139,7 +140,8 @@ func start(dir string) (endpoint string, stop func() error, err error) {
 		}
 		// Not by closing its input: it would wait for connections that nobody closes.
 		err := errors.Join(child.Process.Kill(), in.Close())
-		_ = <-ended // says that it was killed
+		for range ended { // it says that it was killed
+		}
 		return err
 	}, nil
 }
