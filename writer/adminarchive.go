@@ -84,7 +84,9 @@ func archiveObjects(s *archive.Survey) []api.ArchiveObject {
 		at, sum := time.UnixMicro(x.Stamp).UTC(), hex.EncodeToString(x.FilesSHA256[:])
 		out = append(out, api.ArchiveObject{Kind: "checkpoint", LSNStart: uint64(x.LSN), LSNEnd: uint64(x.LSN), SealedAt: &at, SHA256: &sum, SizeBytes: x.Bytes, Key: x.Key().String()})
 	}
-	slices.SortFunc(out, func(a, b api.ArchiveObject) int { return cmp.Or(cmp.Compare(b.LSNEnd, a.LSNEnd), cmp.Compare(a.Key, b.Key)) })
+	slices.SortFunc(out, func(a, b api.ArchiveObject) int {
+		return cmp.Or(cmp.Compare(b.LSNEnd, a.LSNEnd), cmp.Compare(a.Key, b.Key))
+	})
 	return out
 }
 

@@ -21,7 +21,7 @@ func archived(store object.Store) option {
 	return func(c *Config, _ *Deps) {
 		c.Region = "here"
 		c.Engine.SegmentBytes = 64 << 10
-		c.Archive = Archiving{Store: store, Tail: true, TailWindow: 5 * time.Millisecond, CheckpointEvery: time.Hour, Retention: time.Hour}
+		c.Archive = Archiving{Store: store, Tail: true, TailWindow: 10 * time.Millisecond, CheckpointEvery: time.Hour, Retention: time.Hour}
 	}
 }
 
@@ -47,11 +47,22 @@ func (n *node) archiveOf() (out api.Archive) {
 func (n *node) fill(from, to int) {
 	n.t.Helper()
 	for i := from; i < to; i++ {
-		n.call("PUT", fmt.Sprintf("/rows/shop.items/%d", i), fmt.Sprintf(`{"name":%q}`, strings.Repeat("x", 600)+fmt.Sprint(i))).want(200)
+		n.call("PUT", fmt.Sprintf("/rows/shop.items/%d", i), fmt.Sprintf(`{"id":"%d","name":%q}`, i, strings.Repeat("x", 600)+fmt.Sprint(i))).want(200)
 	}
 }
 
-const archivedManifest = "name = \"shop.items\"\nversion = 1\nprimary_key = [\"id\"]\n[[columns]]\nname = \"id\"\ntype = \"i64\"\n[[columns]]\nname = \"name\"\ntype = \"text\"\n"
+const archivedManifest = `namespace = "shop"
+table = "items"
+primary_key = ["id"]
+version = 1
+[[columns]]
+name = "id"
+ty = "str"
+required = true
+[[columns]]
+name = "name"
+ty = "str"
+`
 
 func TestAWriterArchivesWhatItWrites(t *testing.T) {
 	store := object.NewMemory("memory")
@@ -63,9 +74,9 @@ func TestAWriterArchivesWhatItWrites(t *testing.T) {
 		a := n.w.Shell.archiver.Load()
 		return a != nil && a.shipper.Status().RecoverableLSN >= last
 	})
-	made := n.admin("POST", "/checkpoint", "").want(200)
-	if made.field("lsn").(float64) < float64(last) || len(made.str("digest")) != 32 || made.field("epoch") != float64(1) {
-		t.Errorf("the checkpoint: %s", made.body)
+	var made api.ShippedCheckpoint
+	if err := json.Unmarshal([]byte(n.admin("POST", "/checkpoint", "").want(200).body), &made); err != nil || made.LSN < last || made.Epoch != 1 || len(made.Digest) != 32 {
+		t.Errorf("the checkpoint: %+v %v", made, err)
 	}
 	out := n.archiveOf()
 	kinds := map[string]int{}
@@ -139,7 +150,7 @@ func TestTheArchiveAllotsEpochs(t *testing.T) {
 	if !errors.As(err, &other) || !strings.Contains(err.Error(), "epoch 2") {
 		t.Fatalf("the first writer ended with %v", err)
 	}
-	n.call("PUT", "/rows/shop.items/1", `{"name":"of a zombie"}`).want(503)
+	n.call("PUT", "/rows/shop.items/1", `{"id":"1","name":"of a zombie"}`).want(503)
 	if err := n.w.Close(); err != nil {
 		t.Fatal(err)
 	}

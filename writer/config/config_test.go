@@ -23,7 +23,8 @@ func resolve(t *testing.T, env map[string]string, args ...string) (Config, []str
 
 func TestDefaults(t *testing.T) {
 	got, faults := resolve(t, nil, "--data-dir", "/d")
-	want := Config{Mode: "writer", DataDir: "/d", Listen: "127.0.0.1:7400", Region: "local", SyncTimeoutMS: 1000, FollowerRetainBytes: 4 << 30, SegmentBytes: 64 << 20, SegmentMaxAge: time.Minute,
+	want := Config{Mode: "writer", DataDir: "/d", Listen: "127.0.0.1:7400", Region: "local", SyncTimeoutMS: 1000, FollowerRetainBytes: 4 << 30,
+		TailWindowMS: 500, CheckpointInterval: time.Hour, Retention: 720 * time.Hour, SegmentBytes: 64 << 20, SegmentMaxAge: time.Minute,
 		AdminTokenFile: "/d/admin.token", LogLevel: "info", DrainTimeout: 20 * time.Second, SlowRequest: time.Second, StatementTimeout: 5 * time.Minute, MaxConnections: 16384, MaxInFlight: 4096}
 	if diff := cmp.Diff(want, got); diff != "" || len(faults) != 0 {
 		t.Errorf("faults %q, (-want +got)\n%s", faults, diff)
@@ -45,7 +46,8 @@ func TestEveryOptionHasItsPlace(t *testing.T) {
 	// A value per option that differs from its default and from every other's.
 	values := map[string]string{"mode": "m", "data-dir": "/d", "listen": "a:1", "ops-listen": "a:2", "instance-id": "i", "node-id": "n", "region": "r",
 		"advertise": "https://a", "replication-listen": "b:1", "replication-tls-dir": "t", "leader-addr": "b:2", "control": "file:///c", "sync-replicas": "3",
-		"sync-timeout-ms": "8", "sync-strict": "true", "follower-retain-bytes": "9", "apply-delay": "9s", "segment-bytes": "65537", "segment-max-age": "2s", "tls-cert": "c", "tls-key": "k", "tls-ca": "ca",
+		"sync-timeout-ms": "8", "sync-strict": "true", "follower-retain-bytes": "9", "apply-delay": "9s", "archive": "file:///a", "allow-cross-region": "true", "tail-ship": "true", "tail-window-ms": "77",
+		"checkpoint-interval": "2h0m0s", "retention": "48h0m0s", "segment-bytes": "65537", "segment-max-age": "2s", "tls-cert": "c", "tls-key": "k", "tls-ca": "ca",
 		"admin-token-file": "f", "log-level": "debug", "drain-timeout": "3s", "slow-request": "4s", "statement-timeout": "7s", "max-connections": "5", "max-in-flight": "6"}
 	var args []string
 	for _, o := range options() {
@@ -72,10 +74,11 @@ func TestEveryOptionHasItsPlace(t *testing.T) {
 func TestEveryFaultInOnePass(t *testing.T) {
 	_, faults := resolve(t, map[string]string{"OC_MAX_IN_FLIGHT": "many"}, "--mode", "leader", "--replication-listen", "0.0.0.0:1", "--leader-addr", "x", "--control", "s3://b",
 		"--sync-replicas", "17", "--sync-timeout-ms", "0", "--follower-retain-bytes", "-1", "--apply-delay", "-1s", "--listen", "nowhere", "--ops-listen", "x:99999",
+		"--archive", "ftp://x", "--tail-window-ms", "1", "--checkpoint-interval", "1s", "--retention", "1s",
 		"--instance-id", "short", "--node-id", "a b", "--region", "ä", "--advertise", "ftp://x", "--segment-bytes", "1MB", "--segment-max-age", "1ms",
 		"--tls-cert", "c", "--log-level", "loud", "--drain-timeout", "0s", "--slow-request", "-1s", "--statement-timeout", "-2s", "--max-connections", "0")
 	for _, want := range []string{"OC_MAX_IN_FLIGHT \"many\"", "--mode \"leader\"", "--replication-listen 0.0.0.0:1", "--leader-addr \"x\"", "--control \"s3://b\"",
-		"--sync-replicas 17", "--sync-timeout-ms 0", "--follower-retain-bytes -1", "--apply-delay -1s", "--data-dir:", "--listen", "--ops-listen", "--instance-id", "--node-id", "--region",
+		"--sync-replicas 17", "--sync-timeout-ms 0", "--follower-retain-bytes -1", "--apply-delay -1s", "--archive: ", "--tail-window-ms 1", "--checkpoint-interval 1s", "--retention 1s", "--data-dir:", "--listen", "--ops-listen", "--instance-id", "--node-id", "--region",
 		"--advertise", "--segment-bytes \"1MB\"", "--segment-max-age", "--tls-cert", "--log-level", "--drain-timeout", "--slow-request", "--statement-timeout", "--max-connections"} {
 		n := 0
 		for _, f := range faults {
@@ -87,7 +90,7 @@ func TestEveryFaultInOnePass(t *testing.T) {
 			t.Errorf("%s is named %d times in %q", want, n, faults)
 		}
 	}
-	if len(faults) != 25 {
+	if len(faults) != 29 {
 		t.Errorf("%d faults: %s", len(faults), strings.Join(faults, "\n"))
 	}
 }
@@ -109,6 +112,10 @@ func TestValidateAtTheBoundary(t *testing.T) {
 		"no listen":             {func(c *Config) { c.Listen = "" }, "--listen"},
 		"all interfaces":        {func(c *Config) { c.Listen = ":7400" }, ""},
 		"named port":            {func(c *Config) { c.Listen = ":http" }, "--listen"},
+		"a bucket":              {func(c *Config) { c.Archive, c.TailShip = "s3://b/p", true }, ""},
+		"no bucket":             {func(c *Config) { c.Archive = "s3:///p" }, "--archive"},
+		"tail without archive":  {func(c *Config) { c.TailShip = true }, "--tail-ship"},
+		"region, no archive":    {func(c *Config) { c.AllowCrossRegion = true }, "--allow-cross-region"},
 		"a follower":            {func(c *Config) { c.Mode, c.LeaderAddr = ModeFollower, "127.0.0.1:1" }, ""},
 		"a follower of nobody":  {func(c *Config) { c.Mode = ModeFollower }, "--mode follower"},
 		"a delayed writer":      {func(c *Config) { c.ApplyDelay = time.Second }, "--apply-delay"},

@@ -3,12 +3,14 @@ package process
 import (
 	"errors"
 
+	"originchain/shared/archive"
 	"originchain/shared/datadir"
 	"originchain/shared/fault"
 	"originchain/shared/frame"
 	"originchain/shared/lease"
 	"originchain/shared/recover"
 	"originchain/shared/wal"
+	"originchain/writer"
 )
 
 // The exit codes. A supervisor may restart on ExitFailure and ExitDisk; the
@@ -62,6 +64,7 @@ func exitCode(err error) int {
 	var foreign *wal.ForeignError
 	var newer *frame.NewerError
 	var refused *lease.RefusedError
+	var theirs *archive.ForeignError
 	switch {
 	case err == nil:
 		return ExitOK
@@ -70,7 +73,7 @@ func exitCode(err error) int {
 	case errors.Is(err, datadir.ErrLocked):
 		return ExitLocked
 	case errors.As(err, &corrupt), errors.As(err, &mismatch),
-		errors.Is(err, datadir.ErrForeign), errors.As(err, &foreign), errors.As(err, &refused), errors.Is(err, lease.ErrOtherInstance), errors.Is(err, datadir.ErrNewer), errors.As(err, &newer):
+		errors.Is(err, datadir.ErrForeign), errors.As(err, &foreign), errors.As(err, &refused), errors.As(err, &theirs), errors.Is(err, writer.ErrArchived), errors.Is(err, lease.ErrOtherInstance), errors.Is(err, datadir.ErrNewer), errors.As(err, &newer):
 		return ExitRefused
 	}
 	return ExitFailure
