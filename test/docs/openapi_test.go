@@ -244,6 +244,8 @@ func kind(t reflect.Type) string {
 		return "boolean"
 	case reflect.Int, reflect.Int64, reflect.Uint32, reflect.Uint64:
 		return "integer"
+	case reflect.Float64:
+		return "number"
 	case reflect.Slice:
 		return "array"
 	case reflect.Map:
