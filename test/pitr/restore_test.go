@@ -1,4 +1,4 @@
-package restore
+package pitr
 
 import (
 	"context"
@@ -9,15 +9,17 @@ import (
 
 	"originchain/shared/datadir"
 	"originchain/shared/lsn"
+	"originchain/shared/object"
+	"originchain/shared/restore"
 	"originchain/shared/simdisk"
 )
 
 var points = flag.Int("points", 12, "how many LSNs and how many moments of each line are restored to")
 
 // sameState says that a restore gave the state that a line had after a frame.
-func sameState(t testing.TB, h history, want lsn.LSN, got *Result) {
+func sameState(t testing.TB, h History, want lsn.LSN, got *restore.Result) {
 	t.Helper()
-	x := h.at(want)
+	x := h.At(want)
 	if got.LSN != want || got.Epoch != x.Pos.Epoch || got.Digest != x.Digest || !got.Verified || got.Timestamp.UnixMicro() != x.Stamp {
 		t.Fatalf("restored %+v, the line had %+v", got, x)
 	}
@@ -27,59 +29,59 @@ func sameState(t testing.TB, h history, want lsn.LSN, got *Result) {
 // a copy that went on, the digest is the one that the line had there.
 func TestEveryPointOfEveryLineIsRestored(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		w := record(t, 60)
-		w.lines[5] = w.goOn(t, 2, w.lines[2].last()-20, 5)
+		w := Record(t, object.NewMemory("archive"), 60)
+		w.Lines[5] = goOn(t, w, 2, w.Lines[2].Last()-20, 5)
 		rng := rand.New(rand.NewPCG(1, 2))
-		for epoch, h := range w.lines {
+		for epoch, h := range w.Lines {
 			for range *points {
-				at := 1 + lsn.LSN(rng.Int64N(int64(h.last())))
-				got, err := Run(t.Context(), options(w.store, simdisk.New(), Request{Epoch: epoch, LSN: at}))
+				at := 1 + lsn.LSN(rng.Int64N(int64(h.Last())))
+				got, err := restore.Run(t.Context(), options(w.Store, simdisk.New(), restore.Request{Epoch: epoch, LSN: at}))
 				must(t, err)
 				sameState(t, h, at, got)
 
-				first, last := h.at(1).Stamp, h.at(h.last()).Stamp
+				first, last := h.At(1).Stamp, h.At(h.Last()).Stamp
 				stamp := first + rng.Int64N(last-first+1)
-				got, err = Run(t.Context(), options(w.store, simdisk.New(), Request{Epoch: epoch, Time: time.UnixMicro(stamp)}))
+				got, err = restore.Run(t.Context(), options(w.Store, simdisk.New(), restore.Request{Epoch: epoch, Time: time.UnixMicro(stamp)}))
 				must(t, err)
 				// Every commit stamped at or before it, and none later.
-				sameState(t, h, h.stamped(stamp), got)
+				sameState(t, h, h.Stamped(stamp), got)
 			}
 		}
-		got, err := Run(t.Context(), options(w.store, simdisk.New(), Request{Latest: true}))
+		got, err := restore.Run(t.Context(), options(w.Store, simdisk.New(), restore.Request{Latest: true}))
 		must(t, err)
-		sameState(t, w.lines[5], w.lines[5].last(), got)
+		sameState(t, w.Lines[5], w.Lines[5].Last(), got)
 	})
 }
 
 // goOn restores to a point of a line, accepts the copy and lets it write and ship.
-func (w *workload) goOn(t testing.TB, line lsn.Epoch, at lsn.LSN, epoch lsn.Epoch) history {
+func goOn(t testing.TB, w *Workload, line lsn.Epoch, at lsn.LSN, epoch lsn.Epoch) History {
 	t.Helper()
 	disk := simdisk.New()
-	got, err := Run(t.Context(), options(w.store, disk, Request{Epoch: line, LSN: at}))
+	got, err := restore.Run(t.Context(), options(w.Store, disk, restore.Request{Epoch: line, LSN: at}))
 	must(t, err)
-	sameState(t, w.lines[line], at, got)
-	took, err := Accept(t.Context(), Acceptance{FS: disk, DataDir: "/restored", Archive: w.store, Ends: 3})
+	sameState(t, w.Lines[line], at, got)
+	took, err := restore.Accept(t.Context(), restore.Acceptance{FS: disk, DataDir: "/restored", Archive: w.Store, Ends: 3})
 	must(t, err)
 	if took.Ends != 3 || took.Epoch != 4 {
 		t.Fatalf("accepted with %+v", took)
 	}
-	n := begin(t, disk, w.store, "/restored", epoch, w.lines[line][:at], straight)
-	if e := n.e.Identity(); e.InstanceID != got.Instance || e.NodeID != "node-r" || e.ParentID != nil {
+	n := Begin(t, disk, w.Store, "/restored", epoch, w.Lines[line][:at], Straight)
+	if e := n.Engine.Identity(); e.InstanceID != got.Instance || e.NodeID != "node-r" || e.ParentID != nil {
 		t.Fatalf("the accepted copy is %+v", e)
 	}
-	n.write(30)
-	n.checkpoint()
-	n.write(20)
-	n.end()
-	return n.lived
+	n.Write(30)
+	n.Checkpoint()
+	n.Write(20)
+	n.End()
+	return n.Lived
 }
 
 // TestARestoredDirectoryAlone: without archive and lease store it is a new instance.
 func TestARestoredDirectoryAlone(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		w := record(t, 20)
+		w := Record(t, object.NewMemory("archive"), 20)
 		disk := simdisk.New()
-		got, err := Run(t.Context(), options(w.store, disk, Request{Latest: true}))
+		got, err := restore.Run(t.Context(), options(w.Store, disk, restore.Request{Latest: true}))
 		must(t, err)
 		for range 2 {
 			dir, err := datadir.OpenExisting(disk, "/restored")
@@ -95,7 +97,7 @@ func TestARestoredDirectoryAlone(t *testing.T) {
 	})
 }
 
-func openAlone(t testing.TB, disk *simdisk.Disk, got *Result) {
+func openAlone(t testing.TB, disk *simdisk.Disk, got *restore.Result) {
 	t.Helper()
 	e := openEngine(t, disk, false)
 	id := e.Identity()
