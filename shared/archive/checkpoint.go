@@ -121,6 +121,12 @@ func (s *Shipper) ShipCheckpoint(ctx context.Context, dir string, at table.Appli
 	return out, nil
 }
 
+// ErrIncomplete says that something removed what a checkpoint is made of while it was
+// made. Nothing of the product does; the next checkpoint is whole again.
+var ErrIncomplete = errors.New("the checkpoint was taken apart while it was made")
+
+var errGone = errors.New("its manifest is gone")
+
 // ErrNotOwnEpoch says that the copy holds no frame of the writer's epoch yet.
 var ErrNotOwnEpoch = errors.New("the writer's own epoch is not visible yet; try again when it is")
 
@@ -412,10 +418,10 @@ func (u *upload) publish(ctx context.Context) error {
 	// A name that is taken is ours by a lost answer, or one of the same state: whose
 	// files it names is looked at, since ours are not the ones that count then.
 	ok, err := s.hasCheckpoint(ctx, m.Key())
-	if err == nil && !ok {
-		err = &MissingError{Store: s.a.store.String(), Key: m.Key().String()}
-	}
-	if err != nil {
+	var missing *MissingError
+	if errors.As(err, &missing) || err == nil && !ok {
+		return fmt.Errorf("%w: %s: %w", ErrIncomplete, m.Key(), cmp.Or(err, errGone))
+	} else if err != nil {
 		return err
 	}
 	return u.above(ctx)

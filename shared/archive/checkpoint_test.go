@@ -112,6 +112,16 @@ func TestACheckpointIsRefused(t *testing.T) {
 		if _, err := s.ShipCheckpoint(t.Context(), "copy", at, func() lsn.LSN { return at.Pos.LSN - 1 }); !errors.Is(err, ErrAboveCommit) {
 			t.Errorf("above the commit LSN: %v", err)
 		}
+		below := Boundary{Head: Head{Format: format, Instance: testInstance}, Number: 1, Time: moment(time.Now()), Until: moment(time.Now()), Highest: 3, Kept: []KeptFrom{{3, at.Pos.LSN + 2}}}
+		_, err := New(s.deps.Store).putDocument(t.Context(), BoundaryKey{1}, &below)
+		must(t, err)
+		if _, err := n.checkpoint(s, map[string]string{"a": "b"}); !errors.Is(err, ErrSuperseded) {
+			t.Errorf("below what retention keeps: %v", err)
+		}
+		n.write(1)
+		if _, err := n.checkpoint(s, map[string]string{"a": "b"}); err != nil {
+			t.Errorf("just at what retention keeps: %v", err)
+		}
 		at.Pos.Epoch--
 		if _, err := s.ShipCheckpoint(t.Context(), "copy", at, n.log.Durable); !errors.Is(err, ErrNotOwnEpoch) {
 			t.Errorf("of another epoch: %v", err)

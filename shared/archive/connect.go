@@ -2,8 +2,8 @@ package archive
 
 import (
 	"context"
-	"errors"
 	"fmt"
+	"slices"
 
 	"originchain/shared/lsn"
 	"originchain/shared/wal"
@@ -71,6 +71,9 @@ func (s *Shipper) resume(ctx context.Context, line []wal.EpochStart) error {
 	if err != nil {
 		return err
 	}
+	if err := s.newestCheckpoint(ctx, line); err != nil {
+		return err
+	}
 	if first > 1 && first-1 > floor {
 		if err := s.bridge(ctx, first, line[0], segments, parts); err != nil {
 			return err
@@ -85,7 +88,9 @@ func (s *Shipper) resume(ctx context.Context, line []wal.EpochStart) error {
 		}
 		return 0
 	}
-	s.progress.begin(max(first-1, floor), stamp(max(first-1, floor)))
+	// Never above what is durable here: what is not in the log was not shipped from it.
+	from := max(first-1, min(floor, s.deps.Log.Durable()))
+	s.progress.begin(from, stamp(from))
 	for _, x := range segments {
 		x.stamp = stamp(x.to)
 		s.progress.addSegment(x)
@@ -108,16 +113,46 @@ func (s *Shipper) floor(ctx context.Context, line []wal.EpochStart) (lsn.LSN, er
 	return b.floor(line), nil
 }
 
-// floor is that of a line, as far as it is known here.
-func (b *Boundary) floor(line []wal.EpochStart) lsn.LSN {
-	for _, e := range line { // oldest first: what it keeps lies lowest
-		for _, kept := range b.Kept {
-			if kept.Epoch == e.Epoch {
+// floor is that of a line, as far as it is known here. What is kept of an epoch may
+// begin above where this line leaves it: that was decided for other lines, before
+// this one was there, and says nothing of its frames.
+func (d *Boundary) floor(line []wal.EpochStart) lsn.LSN {
+	for i, e := range line { // oldest first: what it keeps lies lowest
+		last := MaxLSN
+		if i+1 < len(line) {
+			last = line[i+1].First - 1
+		}
+		for _, kept := range d.Kept {
+			if kept.Epoch == e.Epoch && kept.From >= e.First && kept.From-1 <= last {
 				return kept.From - 1
 			}
 		}
 	}
 	return 0
+}
+
+// newestCheckpoint finds out how old the newest checkpoint of the line is, for the
+// metric; one that cannot be read does not count.
+func (s *Shipper) newestCheckpoint(ctx context.Context, line []wal.EpochStart) error {
+	list, err := keys[CheckpointKey](ctx, s.a, checkpointPrefix, "", nil)
+	if err != nil {
+		return err
+	}
+	for _, k := range slices.Backward(list) { // by LSN
+		i := slices.IndexFunc(line, func(e wal.EpochStart) bool { return e.Epoch == k.Key.Epoch })
+		if i < 0 || i+1 < len(line) && k.Key.LSN >= line[i+1].First {
+			continue
+		}
+		c, err := s.a.checkpointHead(ctx, k)
+		if told(err) {
+			continue
+		} else if err != nil {
+			return err
+		}
+		s.checkpoints.complete(c.LSN, c.Time)
+		return nil
+	}
+	return nil
 }
 
 // onLine lists segments and parts of the epochs of the line, clipped to it, and
@@ -208,5 +243,3 @@ func (s *Shipper) bridged(list []Checkpoint, first lsn.LSN) bool {
 	}
 	return false
 }
-
-var errNotInLog = errors.New("it is not in the log any more")

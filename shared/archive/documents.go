@@ -93,7 +93,7 @@ type Checkpoint struct {
 }
 
 // Key is the name of its manifest.
-func (c *Checkpoint) Key() CheckpointKey { return CheckpointKey{LSN: c.LSN, Epoch: c.Epoch} }
+func (d *Checkpoint) Key() CheckpointKey { return CheckpointKey{LSN: d.LSN, Epoch: d.Epoch} }
 
 // Manifest is a checkpoint and its files, by name.
 type Manifest struct {

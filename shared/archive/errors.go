@@ -95,5 +95,5 @@ func permanent(err error) bool {
 		newer    *NewerError
 	)
 	return errors.As(err, &fenced) || errors.As(err, &foreign) || errors.As(err, &region) || errors.As(err, &conflict) || errors.As(err, &newer) ||
-		errors.Is(err, ErrSuperseded) || errors.Is(err, object.ErrKey)
+		errors.Is(err, ErrSuperseded) || errors.Is(err, ErrIncomplete) || errors.Is(err, object.ErrKey)
 }

@@ -79,15 +79,16 @@ func (k *keeping) alive(ctx context.Context, epoch lsn.Epoch, line *Line) (bool,
 			return true, nil
 		}
 	}
-	for i := len(line.Ranges) - 1; i >= 0; i-- {
-		last := line.Ranges[i].Pieces[len(line.Ranges[i].Pieces)-1]
-		if !own(lsn.Pos{Epoch: last.epoch(), LSN: last.To}) {
-			return false, nil
-		}
-		stamp, err := k.ended(ctx, last)
-		return err == nil && stamp >= k.until, err
+	if len(line.Ranges) == 0 {
+		return false, nil
 	}
-	return false, nil
+	pieces := line.Ranges[len(line.Ranges)-1].Pieces
+	last := pieces[len(pieces)-1]
+	if !own(lsn.Pos{Epoch: last.epoch(), LSN: last.To}) {
+		return false, nil
+	}
+	stamp, err := k.ended(ctx, last)
+	return err == nil && stamp >= k.until, err
 }
 
 // base is the LSN of the newest complete checkpoint that is not younger than the

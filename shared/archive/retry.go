@@ -64,10 +64,10 @@ func (t *trouble) over(now time.Time) {
 }
 
 // last is the failure that stands, nil if there is none.
-func (t *trouble) last() (error, time.Time) { //nolint:revive // the error is what is asked for, the time its attribute
+func (t *trouble) last() (since time.Time, err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.err, t.since
+	return t.since, t.err
 }
 
 // errMoot ends tries that nobody needs any more.

@@ -120,6 +120,7 @@ func NewShipper(cfg Config, deps Deps) (*Shipper, error) {
 	} {
 		t.what, t.log = what, deps.Logger
 	}
+	s.checkpoints.complete(0, deps.Now())
 	// Nothing is shipped yet, as far as anyone knows: so nothing local may go.
 	s.progress.begin(max(deps.Log.FirstLSN(), 1)-1, 0)
 	deps.Metrics.watch(s)

@@ -37,8 +37,9 @@ func TestSealedSegmentsAreShippedAndComeBack(t *testing.T) {
 func TestTheTailIsShippedEveryWindowAndNothingWhenIdle(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := object.NewMemory("a")
-		n := newNode(t, 2).open(1)
+		n := newNode(t, 2)
 		n.segs = 1 << 20
+		n.open(1)
 		s := n.shipper(store, func(c *Config) { c.Tail = true })
 		stop := running(t, s)
 		time.Sleep(2 * time.Second)
@@ -66,6 +67,15 @@ func TestTheTailIsShippedEveryWindowAndNothingWhenIdle(t *testing.T) {
 			t.Errorf("resumed: %+v", st)
 		}
 		must(t, stop())
+		parts := objects(t, store, tailPrefix)
+		if len(parts) < 5 {
+			t.Errorf("parts %q: nothing was tested", parts)
+		}
+		for _, name := range parts { // each by itself, also where the line takes a segment
+			k, err := ParseKey(name)
+			must(t, err)
+			must(t, readAll(t, New(store), k, testInstance))
+		}
 		n.holds(store, 1, n.log.Durable())
 		must(t, n.log.Close())
 	})

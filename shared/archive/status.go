@@ -63,9 +63,8 @@ type Status struct {
 	// Gap is one that was found when the archive was opened.
 	GapFrom uint64 `json:"gap_from_lsn,omitempty"`
 	GapTo   uint64 `json:"gap_to_lsn,omitempty"`
-	// CheckpointLSN is that of the newest checkpoint by this shipper, or which it
-	// found to be the newest; CheckpointSeconds is how long ago it was known to be
-	// complete, from Run on where there is none yet.
+	// CheckpointLSN is that of the newest checkpoint of the line, CheckpointSeconds how
+	// long ago it held all there was; from the start on where there is none.
 	CheckpointLSN     uint64  `json:"checkpoint_lsn"`
 	CheckpointSeconds float64 `json:"checkpoint_age_s"`
 	// LastError is what keeps the shipper from going on, empty if nothing does.
@@ -93,7 +92,7 @@ func (s *Shipper) Status() Status {
 	}
 	var since time.Time
 	for _, t := range []*trouble{&s.connecting, &s.segments, &s.tail, &s.fence, &s.checkpoints.trouble} {
-		if err, at := t.last(); err != nil && (since.IsZero() || at.Before(since)) {
+		if at, err := t.last(); err != nil && (since.IsZero() || at.Before(since)) {
 			st.LastError, since = err.Error(), at
 		}
 	}
@@ -103,7 +102,7 @@ func (s *Shipper) Status() Status {
 }
 
 func (s *Shipper) tailState() Tail {
-	err, _ := s.tail.last()
+	_, err := s.tail.last()
 	switch {
 	case !s.cfg.Tail:
 		return TailOff

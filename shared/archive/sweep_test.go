@@ -3,6 +3,7 @@ package archive
 import (
 	"context"
 	"fmt"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -14,6 +15,7 @@ import (
 // stepped lets a test decide when a store goes on with its calls.
 type stepped struct {
 	*objecttest.Faulty
+	mu     sync.Mutex
 	calls  int
 	stopAt int // the call before which it waits; 0 is never
 	there  chan struct{}
@@ -23,7 +25,11 @@ type stepped struct {
 func newStepped(store object.Store, stopAt int) *stepped {
 	s := &stepped{Faulty: objecttest.NewFaulty(store, 1), stopAt: stopAt, there: make(chan struct{}), on: make(chan struct{})}
 	s.SetHook(objecttest.Hook{Before: func(context.Context, objecttest.Call) error {
-		if s.calls++; s.calls == s.stopAt {
+		s.mu.Lock()
+		s.calls++
+		stop := s.calls == s.stopAt
+		s.mu.Unlock()
+		if stop {
 			close(s.there)
 			<-s.on
 		}
@@ -67,7 +73,10 @@ func TestASweepNeverTakesAFileFromACheckpoint(t *testing.T) {
 					uploading.stopAt = 0
 					s := n.shipper(uploading)
 					stop := started(t, s)
+					synctest.Wait()
+					uploading.mu.Lock()
 					uploading.calls, uploading.stopAt = 0, stops[1]
+					uploading.mu.Unlock()
 					do := [2]func(){
 						func() {
 							if _, err := New(sweeping).Retain(t.Context(), Retention{Until: until}); err != nil {
@@ -143,8 +152,10 @@ func TestARetentionThatIsCutShortIsFinishedByTheNext(t *testing.T) {
 			store, n, until := swept(t)
 			if at > 0 {
 				cut := objecttest.NewFaulty(store, 1)
-				calls := 0
+				calls, mu := 0, sync.Mutex{}
 				cut.SetHook(objecttest.Hook{Before: func(context.Context, objecttest.Call) error {
+					mu.Lock()
+					defer mu.Unlock()
 					if calls++; calls >= at {
 						return objecttest.ErrAway
 					}

@@ -15,6 +15,8 @@ import (
 	"originchain/shared/wal"
 )
 
+var errNotInLog = errors.New("it is not in the log any more")
+
 // tailer cuts the durable bytes of the open segment into parts.
 type tailer struct {
 	s *Shipper

@@ -1,0 +1,174 @@
+package archive
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"originchain/shared/lsn"
+	"originchain/shared/object"
+)
+
+// stampsOf reads the stamps of all frames in the archive.
+func stampsOf(t testing.TB, store object.Store, s *Survey) map[lsn.Pos]int64 {
+	t.Helper()
+	a, out := New(store), make(map[lsn.Pos]int64)
+	read := func(p Piece) {
+		f := openPiece(t, a, p)
+		defer func() { must(t, f.Close()) }()
+		for {
+			fr, err := f.Next()
+			if errors.Is(err, io.EOF) {
+				return
+			}
+			must(t, err)
+			out[lsn.Pos{Epoch: fr.Epoch, LSN: fr.LSN}] = fr.Timestamp
+		}
+	}
+	for i := range s.Segments {
+		read(Piece{Segment: &s.Segments[i].Key})
+	}
+	for i := range s.Parts {
+		read(Piece{Part: &s.Parts[i].Key})
+	}
+	return out
+}
+
+// reachable reports whether the state after a frame of a line can be restored.
+func reachable(t testing.TB, a *Archive, l *Line, at lsn.LSN) bool {
+	t.Helper()
+	r := l.RangeOf(at)
+	if r != nil && r.From == 1 {
+		return true
+	}
+	for i := range l.Checkpoints {
+		c := &l.Checkpoints[i]
+		if c.LSN != at && (r == nil || c.LSN > at || r.From > c.LSN+1) {
+			continue
+		}
+		m, err := a.Manifest(t.Context(), c.Key())
+		must(t, err)
+		if a.Complete(t.Context(), &m) == nil {
+			return true
+		}
+	}
+	return false
+}
+
+// inWindow lists the frames that a restore to some moment from until on may end with:
+// those stamped later, and the last one before, on each line that has any of the later.
+func inWindow(t testing.TB, store object.Store, until int64) (s *Survey, out map[lsn.Epoch][]lsn.LSN) {
+	t.Helper()
+	a := New(store)
+	s, err := a.Survey(t.Context())
+	must(t, err)
+	if len(s.Faults) > 0 {
+		t.Fatal(s.Faults)
+	}
+	stamps := stampsOf(t, store, s)
+	out = make(map[lsn.Epoch][]lsn.LSN)
+	for i := range s.Epochs {
+		epoch := s.Epochs[i].Epoch
+		l, _ := s.Line(epoch)
+		var before lsn.LSN
+		var later []lsn.LSN
+		for _, r := range l.Ranges {
+			for _, p := range r.Pieces {
+				for at := p.From; at <= p.To; at++ {
+					if stamps[lsn.Pos{Epoch: p.epoch(), LSN: at}] <= until {
+						before = at
+					} else {
+						later = append(later, at)
+					}
+				}
+			}
+		}
+		if before > 0 && (len(later) > 0 || epoch == s.Newest()) {
+			later = append(later, before)
+		}
+		for _, at := range later {
+			if reachable(t, a, &l, at) {
+				out[epoch] = append(out[epoch], at)
+			}
+		}
+	}
+	return s, out
+}
+
+// TestRetentionKeepsEveryPointOfTheWindow: over days a writer makes checkpoints, is
+// restarted and superseded, with and without frames that its heir does not have.
+// Whatever could be restored before a retention, from the window on, still can after it.
+func TestRetentionKeepsEveryPointOfTheWindow(t *testing.T) {
+	removed := Retained{}
+	for seed := range uint64(8) {
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				rng := rand.New(rand.NewPCG(seed, 4))
+				store := object.NewMemory("a")
+				n := newNode(t, seed).open(1)
+				s := n.shipper(store, func(c *Config) { c.Tail = true })
+				stop := started(t, s)
+				for range 40 {
+					n.write(1 + rng.IntN(6))
+					time.Sleep(time.Duration(rng.IntN(7200)) * time.Second)
+					switch rng.IntN(6) {
+					case 0:
+						n.roll()
+					case 1:
+						_, err := n.checkpoint(s, map[string]string{"1.sst": fmt.Sprint(rng.IntN(4)), "2.sst": fmt.Sprint(rng.IntN(4))})
+						must(t, err)
+					case 2:
+						lost := lsn.LSN(rng.IntN(3))
+						time.Sleep(time.Minute)
+						must(t, stop())
+						heir := n.copyTo(fmt.Sprint("node-", n.epoch), n.log.Durable()-min(lost, n.log.Durable()-1))
+						must(t, n.log.Close())
+						n = heir.open(n.epoch + 1)
+						s = n.shipper(store, func(c *Config) { c.Tail = true })
+						stop = started(t, s)
+					case 3:
+						until := time.Now().Add(-time.Duration(rng.IntN(24)) * time.Hour)
+						_, before := inWindow(t, store, until.UnixMicro())
+						dry, err := New(store).Retain(t.Context(), Retention{Until: until, DryRun: true})
+						must(t, err)
+						got, err := New(store).Retain(t.Context(), Retention{Until: until})
+						must(t, err)
+						if got.Boundary = 0; fmt.Sprint(dry) != fmt.Sprint(got) {
+							t.Errorf("the dry run said\n%+v, then came\n%+v", dry, got)
+						}
+						removed.Segments = append(removed.Segments, got.Segments...)
+						removed.Parts = append(removed.Parts, got.Parts...)
+						removed.Checkpoints = append(removed.Checkpoints, got.Checkpoints...)
+						removed.Files = append(removed.Files, got.Files...)
+						stillReachable(t, store, before)
+					}
+				}
+				must(t, stop())
+				must(t, n.log.Close())
+			})
+		})
+	}
+	if len(removed.Segments) == 0 || len(removed.Parts) == 0 || len(removed.Checkpoints) == 0 || len(removed.Files) == 0 {
+		t.Errorf("removed %d segments, %d parts, %d checkpoints, %d files: nothing was tested", len(removed.Segments), len(removed.Parts), len(removed.Checkpoints), len(removed.Files))
+	}
+}
+
+func stillReachable(t *testing.T, store object.Store, before map[lsn.Epoch][]lsn.LSN) {
+	t.Helper()
+	a := New(store)
+	s, err := a.Survey(context.WithoutCancel(t.Context()))
+	must(t, err)
+	for epoch, list := range before {
+		l, _ := s.Line(epoch)
+		for _, at := range list {
+			if !reachable(t, a, &l, at) {
+				t.Fatalf("LSN %d on the line of epoch %d could be restored before the retention, and cannot now", at, epoch)
+			}
+		}
+	}
+}
