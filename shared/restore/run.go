@@ -200,7 +200,7 @@ func (r *run) fill(ctx context.Context) (at table.Applied, err error) {
 	from := table.Applied{}
 	resumes := r.stage.work.Phase == replaying
 	if resumes {
-		if from, err = r.standsAt(); err != nil {
+		if from, err = r.standsAt(false); err != nil {
 			return at, err
 		}
 	} else if c := r.plan.Checkpoint; c != nil {
@@ -243,13 +243,10 @@ func appliedOf(c *archive.Checkpoint) table.Applied {
 	return table.Applied{Pos: lsn.Pos{Epoch: c.Epoch, LSN: c.LSN}, Chain: c.Chain, Digest: c.Digest, Stamp: c.Stamp}
 }
 
-// standsAt is where the state stands that an earlier run has begun to fill.
-func (r *run) standsAt() (at table.Applied, err error) {
-	names, err := r.fs().List(r.stage.state())
-	if err != nil || len(names) == 0 {
-		return at, local(ignoreMissing(err))
-	}
-	s, err := r.open(true)
+// standsAt is where the state stands. One that an earlier run has begun to fill is
+// opened for writing: the kill may have come before it was a state at all.
+func (r *run) standsAt(readOnly bool) (at table.Applied, err error) {
+	s, err := r.open(readOnly)
 	if err != nil {
 		return at, err
 	}
@@ -303,7 +300,7 @@ func (r *run) layOut(ctx context.Context) error {
 
 // holdCheckpoint holds what the files say of themselves against the manifest.
 func (r *run) holdCheckpoint(c *archive.Checkpoint) error {
-	at, err := r.standsAt()
+	at, err := r.standsAt(true)
 	if err != nil || at == appliedOf(c) {
 		return err
 	}

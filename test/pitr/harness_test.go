@@ -4,11 +4,9 @@ import (
 	"context"
 	"io"
 	"testing"
-	"testing/synctest"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/sirupsen/logrus"
-	"go.uber.org/goleak"
 
 	"originchain/shared/clock"
 	"originchain/shared/engine"
@@ -16,8 +14,6 @@ import (
 	"originchain/shared/restore"
 	"originchain/shared/simdisk"
 )
-
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func must(t testing.TB, err error) {
 	t.Helper()
@@ -36,9 +32,6 @@ func quiet() logrus.FieldLogger {
 func options(store object.Store, fs vfs.FS, req restore.Request) restore.Options {
 	return restore.Options{Store: store, Request: req, FS: fs, DataDir: "/restored", NodeID: "node-r", CacheBytes: 1 << 20, MemtableBytes: 256 << 10}
 }
-
-// bubble runs f in one.
-func bubble(t *testing.T, f func(t *testing.T)) { t.Helper(); synctest.Test(t, f) }
 
 func openEngineWith(disk *simdisk.Disk, shared bool) (*engine.Engine, error) {
 	return engine.Open(context.Background(), engine.Config{DataDir: "/restored", Shared: shared, MemtableBytes: 64 << 10, CacheBytes: 1 << 20},

@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/oklog/ulid/v2"
@@ -226,3 +227,6 @@ func (w *Writer) StopQuietly() {
 	<-w.done
 	must(w.t, w.Engine.Close())
 }
+
+// bubble runs f in one: it ends when all goroutines have.
+func bubble(t *testing.T, f func(t *testing.T)) { t.Helper(); synctest.Test(t, f) }
