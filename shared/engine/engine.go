@@ -133,6 +133,7 @@ type Engine struct {
 	closing      sync.RWMutex // held by Commit while it hands over; Close takes it to stop new ones
 	closed       bool
 	boot         lsn.Pos
+	restored     bool // a copy that is served for reading alone
 }
 
 type failure struct{ err error }

@@ -80,6 +80,8 @@ func OpenReader(cfg Config, deps Deps) (*Engine, error) {
 		err := fmt.Errorf("the restored state in %s stands at LSN %d and not at the end of its log, LSN %d; restore again into a fresh directory", cfg.DataDir, e.applied.Pos.LSN, e.log.Tail().Pos.LSN)
 		return nil, errors.Join(err, e.release())
 	}
+	e.restored = true
+	e.Advance(e.applied.Pos.LSN, e.applied.Stamp)
 	return e, nil
 }
 

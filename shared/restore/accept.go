@@ -28,7 +28,9 @@ type Acceptance struct {
 	Ends lsn.Epoch
 	// Quiet says that nothing has been shipped for as long as anyone has looked: then an
 	// epoch of the archive need not be named. It does not speak for Control.
-	Quiet            bool
+	Quiet bool
+	// URL is where clients will reach the node; needed with Control.
+	URL              string
 	Region           string
 	AllowCrossRegion bool
 }
@@ -110,12 +112,8 @@ func (a *accepting) name(ctx context.Context) error {
 
 // newest is the newest epoch of the archive, which must be the copy's own.
 func (a *accepting) newest(ctx context.Context) (newest archive.Epoch, err error) {
-	reader := archive.New(a.o.Archive)
-	var s *archive.Survey
-	err = again(ctx, func() (err error) {
-		s, err = reader.Survey(ctx)
-		return err
-	})
+	reader := archive.New(patient{a.o.Archive})
+	s, err := look(ctx, reader)
 	if err != nil {
 		return newest, err
 	}
@@ -148,7 +146,7 @@ func (a *accepting) take(ctx context.Context) (epoch lsn.Epoch, err error) {
 	if a.o.Control == nil {
 		return epoch, nil
 	}
-	next, err := a.rec.Take(lease.Candidate{Instance: a.r.Instance.String(), Node: a.node, Last: end.Pos, AtLeast: epoch, AcceptLoss: true})
+	next, err := a.rec.Take(lease.Candidate{Instance: a.r.Instance.String(), Node: a.node, URL: a.o.URL, Last: end.Pos, AtLeast: epoch, AcceptLoss: true})
 	if err != nil {
 		return 0, err
 	}

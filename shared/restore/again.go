@@ -12,6 +12,7 @@ import (
 // Tries of a read that failed in a way that may pass.
 const (
 	readTries    = 5
+	damagedTries = 3
 	firstBackoff = 100 * time.Millisecond
 )
 
@@ -21,7 +22,7 @@ func again(ctx context.Context, read func() error) error {
 	backoff := firstBackoff
 	for try := 1; ; try++ {
 		err := read()
-		if err == nil || final(err) || try == readTries || ctx.Err() != nil {
+		if err == nil || spent(err, try) || ctx.Err() != nil {
 			return err
 		}
 		if err := pause(ctx, backoff); err != nil {
@@ -29,6 +30,12 @@ func again(ctx context.Context, read func() error) error {
 		}
 		backoff *= 2
 	}
+}
+
+// spent reports an error that is not to be tried again after so many tries.
+func spent(err error, tries int) bool {
+	var damaged *archive.DamagedError
+	return final(err) || tries >= readTries || tries >= damagedTries && errors.As(err, &damaged)
 }
 
 func pause(ctx context.Context, d time.Duration) error {
@@ -51,7 +58,7 @@ func final(err error) bool {
 		purged  *PurgedError
 	)
 	return errors.As(err, &missing) || errors.As(err, &foreign) || errors.As(err, &newer) || errors.As(err, &purged) ||
-		errors.Is(err, object.ErrDenied) || errors.Is(err, object.ErrKey) || NoSpace(err) || errors.Is(err, errLocal)
+		errors.Is(err, object.ErrDenied) || errors.Is(err, object.ErrKey) || errors.Is(err, object.ErrNotFound) || errors.Is(err, object.ErrRange) || NoSpace(err) || errors.Is(err, errLocal)
 }
 
 // errLocal marks what this machine's disk did: the archive is not to be asked again.

@@ -32,7 +32,7 @@ type ahead struct {
 }
 
 func newAhead(store object.Store, keys []string) *ahead {
-	a := &ahead{Store: store, pipes: make(map[string]*pipe, len(keys)), slots: make(chan struct{}, objectsAhead)}
+	a := &ahead{Store: patient{store}, pipes: make(map[string]*pipe, len(keys)), slots: make(chan struct{}, objectsAhead)}
 	for _, k := range keys {
 		if a.pipes[k] == nil {
 			p := &pipe{key: k, blocks: make(chan []byte, blocksAhead), closed: make(chan struct{})}
@@ -70,36 +70,32 @@ func (a *ahead) run(ctx context.Context) error {
 	return g.Wait()
 }
 
-// fetch reads an object into its pipe, and goes on where a transfer broke off.
-func (a *ahead) fetch(ctx context.Context, p *pipe) error {
-	off := int64(0)
-	return again(ctx, func() (err error) {
-		r, err := a.Store.Get(ctx, p.key, off, -1)
-		if err != nil {
-			return err
-		}
-		defer func() { err = errors.Join(err, r.Close()) }()
-		for {
-			b, err := block(r)
-			a.read.Add(int64(len(b)))
-			if len(b) > 0 {
-				select {
-				case p.blocks <- b:
-					off += int64(len(b))
-				case <-p.closed:
-					return nil
-				case <-ctx.Done():
-					return ctx.Err()
-				}
-			}
-			switch {
-			case errors.Is(err, io.EOF):
+// fetch reads an object into its pipe.
+func (a *ahead) fetch(ctx context.Context, p *pipe) (err error) {
+	r, err := a.Store.Get(ctx, p.key, 0, -1)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, r.Close()) }()
+	for {
+		b, err := block(r)
+		a.read.Add(int64(len(b)))
+		if len(b) > 0 {
+			select {
+			case p.blocks <- b:
+			case <-p.closed:
 				return nil
-			case err != nil:
-				return fmt.Errorf("read %s in %s: %w", p.key, a.Store, err)
+			case <-ctx.Done():
+				return ctx.Err()
 			}
 		}
-	})
+		switch {
+		case errors.Is(err, io.EOF):
+			return nil
+		case err != nil:
+			return fmt.Errorf("read %s in %s: %w", p.key, a.Store, err)
+		}
+	}
 }
 
 // block reads up to a block; unlike io.ReadFull it tells an end from a reader that

@@ -10,6 +10,7 @@ import (
 
 	"originchain/shared/archive"
 	"originchain/shared/lsn"
+	"originchain/shared/object"
 )
 
 // Listing is what an archive can be restored to.
@@ -81,7 +82,8 @@ type ListedGap struct {
 
 // List tells what an archive holds. Of the request only the instance, the region and
 // the epoch count: with an epoch only its line is listed.
-func List(ctx context.Context, a *archive.Archive, req Request) (*Listing, error) {
+func List(ctx context.Context, store object.Store, req Request) (*Listing, error) {
+	a := archive.New(patient{store})
 	asked := req.Epoch
 	r, err := survey(ctx, a, &req)
 	if err != nil {

@@ -11,6 +11,7 @@ import (
 
 	"originchain/shared/archive"
 	"originchain/shared/lsn"
+	"originchain/shared/object"
 )
 
 // Request says what to restore. One of Time, LSN and Latest is set.
@@ -92,7 +93,8 @@ func (p *Plan) Bytes() int64 { return p.CheckpointBytes + p.LogBytes }
 
 // MakePlan finds out what a restore would do. Errors say what the archive is (as
 // package archive does), or are a *TargetError or *ClockError.
-func MakePlan(ctx context.Context, a *archive.Archive, req Request) (*Plan, error) {
+func MakePlan(ctx context.Context, store object.Store, req Request) (*Plan, error) {
+	a := archive.New(patient{store})
 	r, err := survey(ctx, a, &req)
 	if err != nil {
 		return nil, err
@@ -122,11 +124,7 @@ func MakePlan(ctx context.Context, a *archive.Archive, req Request) (*Plan, erro
 
 // survey lists the archive and picks the line; it sets the request's epoch.
 func survey(ctx context.Context, a *archive.Archive, req *Request) (*reading, error) {
-	var s *archive.Survey
-	err := again(ctx, func() (err error) {
-		s, err = a.Survey(ctx)
-		return err
-	})
+	s, err := look(ctx, a)
 	if err != nil {
 		return nil, err
 	}
@@ -134,6 +132,9 @@ func survey(ctx context.Context, a *archive.Archive, req *Request) (*reading, er
 		return nil, err
 	}
 	if req.Epoch == 0 {
+		if err := newestKnown(a, s); err != nil {
+			return nil, err
+		}
 		req.Epoch = s.Newest()
 	}
 	l, ok := s.Line(req.Epoch)
@@ -147,6 +148,63 @@ func survey(ctx context.Context, a *archive.Archive, req *Request) (*reading, er
 		return nil, errors.Join(append([]error{e}, s.Faults...)...)
 	}
 	return &reading{a: a, s: s, l: &l}, nil
+}
+
+// newestKnown refuses to take a line for the newest while there are traces of a newer
+// epoch whose object cannot be read: a restore of the line before would lose it and
+// not say so.
+func newestKnown(a *archive.Archive, s *archive.Survey) error {
+	newest := s.Newest()
+	for _, fault := range s.Faults {
+		var damaged *archive.DamagedError
+		var newer *archive.NewerError
+		name := ""
+		if errors.As(fault, &damaged) {
+			name = damaged.Key
+		} else if errors.As(fault, &newer) {
+			name = newer.What
+		}
+		if k, err := archive.ParseKey(name); err == nil {
+			if e, ok := k.(archive.EpochKey); ok && e.Epoch > newest {
+				return fmt.Errorf("%w; it may be the newest line: name the epoch to restore with --epoch to do without it", fault)
+			}
+		}
+	}
+	highest := lsn.Epoch(0)
+	for i := range s.Segments {
+		highest = max(highest, s.Segments[i].Key.Epoch)
+	}
+	for i := range s.Parts {
+		highest = max(highest, s.Parts[i].Key.Epoch)
+	}
+	for i := range s.Checkpoints {
+		highest = max(highest, s.Checkpoints[i].Epoch)
+	}
+	if highest > newest {
+		return fmt.Errorf("%w; name the epoch to restore with --epoch to do without it", &archive.MissingError{Store: a.Store().String(), Key: archive.EpochKey{Epoch: highest}.String()})
+	}
+	return nil
+}
+
+// look lists the archive. A document that is damaged is left out of a survey, and a
+// line with it: so it is read again before that is believed.
+func look(ctx context.Context, a *archive.Archive) (best *archive.Survey, err error) {
+	for try := 1; try <= damagedTries; try++ {
+		var s *archive.Survey
+		if err := again(ctx, func() (err error) { s, err = a.Survey(ctx); return err }); err != nil {
+			return nil, err
+		}
+		if best == nil || len(s.Faults) < len(best.Faults) {
+			best = s
+		}
+		if !slices.ContainsFunc(s.Faults, func(err error) bool { return errors.As(err, new(*archive.DamagedError)) }) {
+			break
+		}
+		if err := pause(ctx, firstBackoff); err != nil {
+			return nil, err
+		}
+	}
+	return best, nil
 }
 
 // admit holds the archive against whose it is to be, and where.

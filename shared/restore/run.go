@@ -131,7 +131,7 @@ func (r *run) makePlan(ctx context.Context, w *work, args arguments) (err error)
 	if w != nil && w.Arguments == args {
 		req.Epoch, req.LSN, req.Time, req.Latest = w.Line, w.LSN, time.Time{}, false
 	}
-	if r.plan, err = MakePlan(ctx, archive.New(r.o.Store), req); err != nil {
+	if r.plan, err = MakePlan(ctx, r.o.Store, req); err != nil {
 		return err
 	}
 	if w != nil && w.Arguments == args && w.Checkpoint != nil {

@@ -52,7 +52,7 @@ func (s *source) Next() (*frame.Frame, error) {
 		}
 		// Read again from the store, past what was given already.
 		s.tries++
-		if err = errors.Join(err, s.shut()); final(err) || s.tries >= readTries || s.ctx.Err() != nil {
+		if err = errors.Join(err, s.shut()); spent(err, s.tries) || s.ctx.Err() != nil {
 			return nil, err
 		}
 		if err := pause(s.ctx, firstBackoff<<s.tries); err != nil {

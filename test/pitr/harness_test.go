@@ -33,14 +33,22 @@ func options(store object.Store, fs vfs.FS, req restore.Request) restore.Options
 	return restore.Options{Store: store, Request: req, FS: fs, DataDir: "/restored", NodeID: "node-r", CacheBytes: 1 << 20, MemtableBytes: 256 << 10}
 }
 
-func openEngineWith(disk *simdisk.Disk, shared bool) (*engine.Engine, error) {
-	return engine.Open(context.Background(), engine.Config{DataDir: "/restored", Shared: shared, MemtableBytes: 64 << 10, CacheBytes: 1 << 20},
-		engine.Deps{FS: disk, Log: quiet(), Clock: clock.New(clock.Config{}), NoPreallocate: true})
+func engineConfig(dir string, shared bool) engine.Config {
+	return engine.Config{DataDir: dir, Shared: shared, MemtableBytes: 64 << 10, CacheBytes: 1 << 20}
+}
+
+func engineDeps(fs vfs.FS) engine.Deps {
+	return engine.Deps{FS: fs, Log: quiet(), Clock: clock.New(clock.Config{}), NoPreallocate: true}
+}
+
+// openAt opens a directory as a writer; shared: with its instance's archive at hand.
+func openAt(fs vfs.FS, dir string, shared bool) (*engine.Engine, error) {
+	return engine.Open(context.Background(), engineConfig(dir, shared), engineDeps(fs))
 }
 
 func openEngine(t testing.TB, disk *simdisk.Disk, shared bool) *engine.Engine {
 	t.Helper()
-	e, err := openEngineWith(disk, shared)
+	e, err := openAt(disk, "/restored", shared)
 	must(t, err)
 	return e
 }

@@ -168,10 +168,13 @@ func (w *Writer) Checkpoint() lsn.LSN {
 	return at.Pos.LSN
 }
 
+// settle waits until its last part is shipped.
+func (w *Writer) settle() { time.Sleep(2 * time.Minute) }
+
 // End stops the node; all that it wrote is in the archive.
 func (w *Writer) End() {
 	w.t.Helper()
-	time.Sleep(2 * time.Minute) // its last part is shipped
+	w.settle()
 	w.stop()
 	must(w.t, errors.Join(<-w.done, <-w.done))
 	must(w.t, w.Engine.Close())
@@ -203,11 +206,13 @@ func Record(t testing.TB, store object.Store, frames int) *Workload {
 	w.Checkpoints[1] = append(w.Checkpoints[1], first.Checkpoint())
 	first.Write(frames / 3)
 	above := first.Disk.KillClone()
+	first.settle()
 	second := Begin(t, above, w.Store, "data", 2, first.Lived, Straight)
 	first.StopQuietly()
 	second.Write(frames)
 	w.Checkpoints[2] = append(w.Checkpoints[2], second.Checkpoint())
 	second.Write(frames / 2)
+	second.settle()
 	third := Begin(t, below, w.Store, "data", 3, fork, Straight)
 	second.StopQuietly()
 	third.Write(frames)

@@ -28,7 +28,7 @@ With --new-instance the copy becomes an instance of its own instead, with a new 
 The server must not have the directory open.`
 
 func (c *command) acceptCommand() *cobra.Command {
-	var control string
+	var control, url string
 	var ends uint64
 	var alone bool
 	cmd := &cobra.Command{
@@ -37,10 +37,11 @@ func (c *command) acceptCommand() *cobra.Command {
 		DisableFlagsInUseLine: true,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c.env()
-			return c.accept(cmd.Context(), control, lsn.Epoch(ends), alone)
+			return c.accept(cmd.Context(), control, url, lsn.Epoch(ends), alone)
 		},
 	}
 	cmd.Flags().StringVar(&control, "control", "", "the record of who writes, such as file:///var/lib/originchain/control")
+	cmd.Flags().StringVar(&url, "advertise", "", "with --control: where clients will reach this node, such as https://a.example.com:7400")
 	cmd.Flags().Uint64Var(&ends, "ends-epoch", 0, "the epoch that ends")
 	cmd.Flags().BoolVar(&alone, "new-instance", false, "make it an instance of its own")
 	return cmd
@@ -55,7 +56,7 @@ type accepted struct {
 	Parent   *string   `json:"parent_id,omitempty"`
 }
 
-func (c *command) accept(ctx context.Context, controlURL string, ends lsn.Epoch, alone bool) error {
+func (c *command) accept(ctx context.Context, controlURL, url string, ends lsn.Epoch, alone bool) error {
 	if c.dataDir == "" {
 		return usage(errors.New("--data-dir: name the restored directory"))
 	}
@@ -68,7 +69,10 @@ func (c *command) accept(ctx context.Context, controlURL string, ends lsn.Epoch,
 	if c.archive == "" && controlURL == "" {
 		return usage(errors.New("give --archive or --control, so that the writer before is fenced; or --new-instance"))
 	}
-	o := restore.Acceptance{FS: c.FS, DataDir: c.dataDir, Ends: ends, Region: c.region, AllowCrossRegion: c.crossRegion}
+	if (controlURL != "") != (url != "") {
+		return usage(errors.New("--control and --advertise go together: the record says where clients reach the node"))
+	}
+	o := restore.Acceptance{FS: c.FS, DataDir: c.dataDir, Ends: ends, URL: url, Region: c.region, AllowCrossRegion: c.crossRegion}
 	var err error
 	if c.archive != "" {
 		if o.Archive, err = c.open(ctx); err != nil {

@@ -42,7 +42,7 @@ func (c *command) list(ctx context.Context, epoch lsn.Epoch) error {
 	if err != nil {
 		return err
 	}
-	l, err := restore.List(ctx, reader(store), req)
+	l, err := restore.List(ctx, store, req)
 	if err != nil {
 		return err
 	}
@@ -58,7 +58,7 @@ type planned struct {
 }
 
 func (c *command) dryRun(ctx context.Context, store object.Store, req restore.Request) error {
-	p, err := restore.MakePlan(ctx, reader(store), req)
+	p, err := restore.MakePlan(ctx, store, req)
 	if err != nil {
 		return err
 	}

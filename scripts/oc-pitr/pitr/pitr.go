@@ -15,7 +15,6 @@ import (
 	"github.com/oklog/ulid/v2"
 	"github.com/spf13/cobra"
 
-	"originchain/shared/archive"
 	"originchain/shared/object"
 	"originchain/shared/progress"
 	"originchain/shared/restore"
@@ -232,6 +231,3 @@ func (c *command) completion() *cobra.Command {
 		},
 	}
 }
-
-// reader is the archive in a store.
-func reader(s object.Store) *archive.Archive { return archive.New(s) }

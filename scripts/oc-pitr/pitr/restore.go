@@ -82,10 +82,10 @@ func (t *targetFlags) into(r *restore.Request) error {
 
 // restoreFlags are the options of restore alone.
 type restoreFlags struct {
-	target           targetFlags
-	node, control    string
-	dryRun, pause    bool
-	accept, mismatch bool
+	target             targetFlags
+	node, control, url string
+	dryRun, pause      bool
+	accept, mismatch   bool
 }
 
 func (c *command) restoreCommand() *cobra.Command {
@@ -104,6 +104,7 @@ func (c *command) restoreCommand() *cobra.Command {
 	cmd.Flags().BoolVar(&f.mismatch, "accept-digest-mismatch", false, "take a state whose digest is wrong; the result says so")
 	cmd.Flags().StringVar(&f.node, "node-id", "", "the restored node's id (default: a new one)")
 	cmd.Flags().StringVar(&f.control, "control", "", "with --accept: the record of who writes, such as file:///var/lib/originchain/control")
+	cmd.Flags().StringVar(&f.url, "advertise", "", "with --control: where clients will reach the node")
 	return cmd
 }
 
@@ -121,6 +122,8 @@ func (c *command) restore(ctx context.Context, f *restoreFlags) error {
 		return usage(errors.New("--data-dir: name a directory that does not exist yet"))
 	case f.accept && f.pause:
 		return usage(errors.New("--accept and --pause-at-target exclude each other"))
+	case (f.control != "") != (f.url != ""):
+		return usage(errors.New("--control and --advertise go together: the record says where clients reach the node"))
 	case f.control != "" && !f.accept:
 		return usage(errors.New("--control goes with --accept"))
 	}
@@ -142,7 +145,7 @@ func (c *command) restore(ctx context.Context, f *restoreFlags) error {
 	}
 	if f.accept {
 		o.Finish = func(ctx context.Context, at string, p *restore.Plan) error {
-			return c.acceptNow(ctx, &o, control, at, p)
+			return c.acceptNow(ctx, &o, control, f.url, at, p)
 		}
 	}
 	got, err := restore.Run(ctx, o)
@@ -158,8 +161,8 @@ func (c *command) restore(ctx context.Context, f *restoreFlags) error {
 
 // acceptNow accepts the copy if nothing is live, as far as can be seen: the record says
 // that its holder has stopped, or the archive has not grown while it was restored.
-func (c *command) acceptNow(ctx context.Context, o *restore.Options, control lease.Store, at string, before *restore.Plan) error {
-	now, err := restore.MakePlan(ctx, reader(o.Store), restore.Request{Instance: before.Instance, Latest: true})
+func (c *command) acceptNow(ctx context.Context, o *restore.Options, control lease.Store, url, at string, before *restore.Plan) error {
+	now, err := restore.MakePlan(ctx, o.Store, restore.Request{Instance: before.Instance, Latest: true})
 	if err != nil {
 		return err
 	}
@@ -168,7 +171,7 @@ func (c *command) acceptNow(ctx context.Context, o *restore.Options, control lea
 		then = nil // nothing is known of how far the newest line was
 	}
 	_, err = restore.Accept(ctx, restore.Acceptance{
-		FS: c.FS, DataDir: at, Archive: o.Store, Control: control, Region: c.region, AllowCrossRegion: c.crossRegion,
+		FS: c.FS, DataDir: at, Archive: o.Store, Control: control, URL: url, Region: c.region, AllowCrossRegion: c.crossRegion,
 		Quiet: then != nil && now.Newest == then.Newest && now.Until.LSN == then.Until.LSN,
 	})
 	return err
