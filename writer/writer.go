@@ -42,7 +42,8 @@ func NewWriter(n *Shell, r Replication) *Writer { return &Writer{Shell: n, repli
 // Run opens the data directory, replays its log and serves until ctx ends: nil
 // then. It returns an error when the directory cannot be opened, or when its
 // log failed (ErrLogFailed), after FailureGrace in which /health says why; and a
-// *MustFollowError when another node is the writer. It is called once.
+// *MustFollowError when another node is the writer, or an *engine.NotAcceptedError when
+// the directory is a restored copy that a Reader is to serve. It is called once.
 func (w *Writer) Run(ctx context.Context) (err error) {
 	l, err := newLeader(ctx, w.Shell, w.replication)
 	if err != nil {
@@ -64,6 +65,8 @@ func (w *Writer) Run(ctx context.Context) (err error) {
 		return err
 	} else if errors.Is(err, engine.ErrUnusable) {
 		return &MustFollowError{Reason: err.Error()}
+	} else if errors.As(err, new(*engine.NotAcceptedError)) {
+		return err
 	} else if err != nil {
 		return w.OpenFailed(ctx, err)
 	}

@@ -77,6 +77,7 @@ func shellConfig(cfg config.Config) writer.Config {
 			SegmentBytes:  cfg.SegmentBytes,
 			SegmentMaxAge: cfg.SegmentMaxAge,
 			ApplyDelay:    cfg.ApplyDelay,
+			Shared:        cfg.Control != "" || cfg.Archive != "",
 		},
 		URL:              cfg.Advertise,
 		Region:           cfg.Region,
@@ -157,6 +158,10 @@ func (n *Node) Run(ctx context.Context) error {
 		return n.follower.Run(ctx)
 	}
 	err := n.writer.Run(ctx)
+	if errors.As(err, new(*engine.NotAcceptedError)) {
+		n.deps.Log.WithError(err).Error("this node serves a restored copy, for reading alone")
+		return writer.NewReader(n.shell).Run(ctx)
+	}
 	var other *writer.MustFollowError
 	if !errors.As(err, &other) {
 		return err

@@ -206,7 +206,7 @@ func (d *Dir) create(o Options) error {
 		id.InstanceID = ulid.MustNew(ulid.Now(), rand.Reader)
 	}
 	if id.NodeID == "" {
-		id.NodeID = "node-" + ulid.MustNew(ulid.Now(), rand.Reader).String()[16:]
+		id.NodeID = generatedNode()
 	}
 	for _, sub := range []string{logDir, stateDir, checkpoints} {
 		if err := d.fs.MkdirAll(d.fs.PathJoin(d.path, sub), 0o700); err != nil {

@@ -93,8 +93,11 @@ func (d *Dir) carryThrough(r *replacement) error {
 		return fmt.Errorf("replace the state in %s: %w", d.path, err)
 	}
 	if r.DropLog {
-		if err := d.removeAll(unusableFile); err != nil {
-			return err
+		// What was restored, and where its log went on from, has gone with the log.
+		for _, name := range []string{unusableFile, restoredFile} {
+			if err := d.removeAll(name); err != nil {
+				return err
+			}
 		}
 	}
 	if err := d.fs.Remove(d.fs.PathJoin(d.path, replaceFile)); err != nil {

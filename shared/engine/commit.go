@@ -132,6 +132,9 @@ func (e *Engine) propose(w *pending) error {
 }
 
 func (e *Engine) errReadOnly() error {
+	if e.restored {
+		return fault.New(fault.ReadOnly, "this is a restored copy, for reading alone until an operator accepts it (oc-pitr accept); nothing was written")
+	}
 	f := fault.New(fault.ReadOnly, "this node follows a writer and takes no writes; nothing was written, send the request to the writer").WithRetry()
 	if e.deps.Leader != nil {
 		if url := e.deps.Leader(); url != "" {

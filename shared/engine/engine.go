@@ -66,6 +66,10 @@ type Config struct {
 	MemtableBytes uint64
 	// Follower says that a new directory takes its instance from a leader.
 	Follower bool
+	// Shared says that the node was given the archive or the lease store of its
+	// instance. A restored copy then does not open as a writer before an operator has
+	// accepted it; without either it becomes an instance of its own.
+	Shared bool
 	// ApplyDelay is how much later than the leader a follower shows a frame, by
 	// the leader's clock; the frame is durable here at once.
 	ApplyDelay time.Duration
@@ -138,6 +142,7 @@ type Engine struct {
 	closing      sync.RWMutex // held by Commit while it hands over; Close takes it to stop new ones
 	closed       bool
 	boot         lsn.Pos
+	restored     bool // a copy that is served for reading alone
 }
 
 type failure struct{ err error }
@@ -147,7 +152,7 @@ type failure struct{ err error }
 func Open(ctx context.Context, cfg Config, deps Deps) (_ *Engine, err error) {
 	e := newEngine(cfg, deps)
 	defer e.releaseOn(&err)
-	if err = e.openFiles(); err != nil {
+	if err = e.openFiles(asWriter); err != nil {
 		return nil, err
 	}
 	if err = e.mayOpen(ctx); err != nil {
@@ -205,7 +210,7 @@ func (e *Engine) releaseOn(err *error) {
 }
 
 // openFiles locks the directory and opens log and state.
-func (e *Engine) openFiles() (err error) {
+func (e *Engine) openFiles(as opening) (err error) {
 	if e.dir, err = datadir.Open(e.dirOptions()); err != nil {
 		return err
 	}
@@ -217,7 +222,11 @@ func (e *Engine) openFiles() (err error) {
 	if e.dir.Identity().Unclaimed {
 		return ErrUnclaimed
 	}
-	if err = e.openLog(); err != nil {
+	base, err := e.settleRestored(as)
+	if err != nil {
+		return err
+	}
+	if err = e.openLog(base); err != nil {
 		return err
 	}
 	e.store, err = table.Open(table.Options{
@@ -241,11 +250,12 @@ func (e *Engine) dirOptions() datadir.Options {
 	return datadir.Options{FS: e.deps.FS, Path: e.cfg.DataDir, InstanceID: e.cfg.InstanceID, NodeID: e.cfg.NodeID, Follower: e.cfg.Follower}
 }
 
-func (e *Engine) openLog() (err error) {
+// openLog opens the log; base is where one without a segment goes on.
+func (e *Engine) openLog(base wal.Tail) (err error) {
 	e.log, err = wal.Open(wal.Options{
 		FS: e.deps.FS, Dir: e.dir.Log(), Instance: [16]byte(e.dir.Identity().InstanceID),
 		SegmentBytes: e.cfg.SegmentBytes, SegmentMaxAge: e.cfg.SegmentMaxAge,
-		Log: e.deps.Log, SyncObserver: e.deps.ObserveSync, NoPreallocate: e.deps.NoPreallocate,
+		Log: e.deps.Log, SyncObserver: e.deps.ObserveSync, NoPreallocate: e.deps.NoPreallocate, Base: base,
 	})
 	return err
 }

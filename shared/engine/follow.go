@@ -87,10 +87,14 @@ func (f *following) now() int64 {
 // OpenFollower locks the directory and opens log and state as they are: nothing
 // is replayed, since only a leader knows what of the log is committed. It takes
 // no epoch. RunFollower applies.
-func OpenFollower(cfg Config, deps Deps) (_ *Engine, err error) {
+func OpenFollower(cfg Config, deps Deps) (*Engine, error) {
+	return openToRead(cfg, deps, asFollower)
+}
+
+func openToRead(cfg Config, deps Deps, as opening) (_ *Engine, err error) {
 	e := newEngine(cfg, deps)
 	defer e.releaseOn(&err)
-	if err = e.openFiles(); err != nil {
+	if err = e.openFiles(as); err != nil {
 		return nil, err
 	}
 	at, err := e.store.Applied()

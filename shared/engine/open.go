@@ -43,6 +43,9 @@ func (e *Engine) join() (table.Applied, error) {
 	if err != nil {
 		return at, err
 	}
+	if tail := e.log.Tail(); e.log.FirstLSN() == 0 && at.Pos == tail.Pos && at.Chain == tail.Chain {
+		return at, nil // a restored copy, whose log begins behind it
+	}
 	return at, recovery.Join(at, e.log.FirstLSN(), e.log.Tail().Pos.LSN, e.chainAt)
 }
 

@@ -41,7 +41,7 @@ func Rewind(cfg Config, deps Deps, fork lsn.LSN, chain []byte) (out Rewound, err
 	if e.dir, err = datadir.Open(e.dirOptions()); err != nil {
 		return out, err
 	}
-	if err = e.openLog(); err != nil {
+	if err = e.openLog(wal.Tail{}); err != nil {
 		return out, err
 	}
 	if fork, err = e.forkWithin(fork, chain); err != nil {
@@ -73,7 +73,7 @@ func FinishRewind(cfg Config, deps Deps) (aside []wal.Divergent, err error) {
 	if err != nil || u == nil {
 		return nil, err
 	}
-	if err = e.openLog(); err != nil {
+	if err = e.openLog(wal.Tail{}); err != nil {
 		return nil, err
 	}
 	return e.log.SetAside(u.Fork, e.dir.Path())

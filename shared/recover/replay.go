@@ -29,6 +29,10 @@ type Options struct {
 	Progress func(lsn.LSN)
 	// BatchBytes is about how much is applied at once; 0 takes 4 MiB.
 	BatchBytes int
+	// AcceptMismatch is told of a pair in the state that is not the one that a frame
+	// says it replaces, and the replay goes on; nil ends it there. It is for an operator
+	// who would rather have a state that is wrong than none.
+	AcceptMismatch func(*MismatchError)
 }
 
 const (
@@ -61,7 +65,7 @@ func Replay(ctx context.Context, store *table.Store, src Source, from table.Appl
 	ready := make(chan *Batch, readyBatches)
 	g.Go(func() error {
 		defer close(ready)
-		return build(ctx, store, src, from, o.BatchBytes, ready)
+		return build(ctx, store, src, from, o, ready)
 	})
 	at := from
 	g.Go(func() error {
@@ -80,8 +84,9 @@ func Replay(ctx context.Context, store *table.Store, src Source, from table.Appl
 	return at, err
 }
 
-func build(ctx context.Context, store *table.Store, src Source, at table.Applied, size int, ready chan<- *Batch) error {
+func build(ctx context.Context, store *table.Store, src Source, at table.Applied, o Options, ready chan<- *Batch) error {
 	b := NewBatch(store, at)
+	b.accept = o.AcceptMismatch
 	for {
 		f, err := src.Next()
 		if err != nil && !errors.Is(err, io.EOF) {
@@ -91,7 +96,7 @@ func build(ctx context.Context, store *table.Store, src Source, at table.Applied
 			if err := b.AddFrame(f); err != nil {
 				return errors.Join(err, b.Close())
 			}
-			if b.batch.Size() < size {
+			if b.batch.Size() < o.BatchBytes {
 				continue
 			}
 		}
@@ -109,6 +114,7 @@ func build(ctx context.Context, store *table.Store, src Source, at table.Applied
 			return nil
 		}
 		b = NewBatch(store, next)
+		b.accept = o.AcceptMismatch
 	}
 }
 
@@ -120,6 +126,7 @@ type Batch struct {
 	frames int
 	sample *frame.Op
 	first  lsn.LSN
+	accept func(*MismatchError)
 }
 
 // NewBatch makes a batch for the frames after at.
@@ -201,7 +208,13 @@ func (b *Batch) Size() int { return b.batch.Size() }
 // Commit checks one replaced pair against the state, then applies the batch
 // with the position of its last frame. A mismatch applies nothing.
 func (b *Batch) Commit() error {
-	if err := b.checkSample(); err != nil {
+	err := b.checkSample()
+	var wrong *MismatchError
+	if b.accept != nil && errors.As(err, &wrong) {
+		b.accept(wrong)
+		err = nil
+	}
+	if err != nil {
 		return errors.Join(err, b.Close())
 	}
 	if err := b.batch.Commit(b.at); err != nil {

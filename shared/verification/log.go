@@ -46,6 +46,18 @@ func (r *run) logBytes() (total int64, err error) {
 	return total, nil
 }
 
+// sumUpBase takes a log without a segment for what a restored copy goes on from.
+func (r *run) sumUpBase() {
+	if r.base == nil {
+		return
+	}
+	l, b := &r.report.Log, &r.base.Base
+	l.FirstLSN, l.LastLSN, l.LastEpoch, l.Digest = b.LSN+1, b.LSN, b.Epoch, b.Digest.String()
+	if r.at.Pos.LSN == b.LSN {
+		r.history.chain, r.history.digest, r.history.known = b.Chain, b.Digest, true
+	}
+}
+
 func (r *run) sumUpLog(segments []wal.SegmentReport) {
 	l := &r.report.Log
 	l.Segments = len(segments)
@@ -59,6 +71,7 @@ func (r *run) sumUpLog(segments []wal.SegmentReport) {
 		}
 	}
 	if len(segments) == 0 {
+		r.sumUpBase()
 		return
 	}
 	oldest, newest := &segments[0], &segments[len(segments)-1]

@@ -126,6 +126,9 @@ func Run(ctx context.Context, o Options) (_ *Report, err error) {
 	}()
 	r.dir = dir
 	r.report.Instance, r.report.Node = dir.Identity().InstanceID.String(), dir.Identity().NodeID
+	if r.base, err = dir.Restored(); err != nil {
+		return r.report, err
+	}
 	err = r.verify()
 	r.advise()
 	if err != nil {
@@ -151,6 +154,8 @@ type run struct {
 		digest lsn.Digest
 		known  bool
 	}
+	// base is what a restored copy began with; nil for any other directory.
+	base *datadir.Restored
 	// joined says that the state was held against the log.
 	joined bool
 	// proved says that the state is what the log makes of it, so that what is
@@ -216,6 +221,9 @@ func (r *run) verifyStore(store *table.Store) (err error) {
 func (r *run) joinLog() {
 	l := &r.report.Log
 	first := max(l.FirstLSN, 1)
+	if r.at.Pos.LSN == l.LastLSN && r.history.known {
+		first = min(first, l.LastLSN) // the chain is known, be it of a frame that is in no file here
+	}
 	err := recovery.Join(r.at, first, l.LastLSN, func(lsn.LSN) (lsn.Chain, error) { return r.history.chain, nil })
 	if err == nil && r.history.known && r.history.digest != r.at.Digest {
 		err = &recovery.MismatchError{LSN: r.at.Pos.LSN, What: "digest that the state claims", Want: r.history.digest.String(), Got: r.at.Digest.String()}

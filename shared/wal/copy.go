@@ -94,7 +94,7 @@ func (l *Log) beginCopying() error {
 		return err
 	}
 	if v := l.mark.value; !v.valid || v.writer != 0 {
-		v = markValue{durable: l.Durable(), instance: l.opts.Instance}
+		v = markValue{durable: l.marked(), instance: l.opts.Instance}
 		if err := l.mark.write(v); err != nil {
 			return l.fail("write "+markName, err)
 		}

@@ -28,6 +28,9 @@ func (l *Log) Epochs() []EpochStart {
 	defer l.view.Unlock()
 	var line []EpochStart
 	var last lsn.Epoch
+	if base := l.opts.Base.Pos; len(l.segments) > 0 && l.segments[0].header.First == base.LSN+1 {
+		last = base.Epoch
+	}
 	for i := range l.segments {
 		h := &l.segments[i].header
 		if h.Epoch == last || h.First > l.durable {

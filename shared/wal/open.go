@@ -68,12 +68,15 @@ func (l *Log) open() error {
 			return err
 		}
 	}
+	if err := l.startAtBase(); err != nil {
+		return err
+	}
 	if l.tail.Pos.LSN < mark.durable {
 		return corruption(l.path(markName), 0, "last LSN of the log",
 			fmt.Sprintf("%d or later, which was durable", mark.durable), fmt.Sprint(l.tail.Pos.LSN))
 	}
 	l.durable = l.tail.Pos.LSN
-	if l.opts.ReadOnly || l.durable == mark.durable {
+	if l.opts.ReadOnly || l.marked() == mark.durable {
 		return nil
 	}
 	// All that was read has been fsynced above, so it may be marked.
@@ -82,6 +85,30 @@ func (l *Log) open() error {
 		return fmt.Errorf("write %s: %w", l.path(markName), err)
 	}
 	return nil
+}
+
+// startAtBase makes a log without a segment go on behind its base, and holds the
+// first segment behind it against it.
+func (l *Log) startAtBase() error {
+	base := &l.opts.Base
+	switch {
+	case base.Pos.LSN == 0:
+	case len(l.segments) == 0:
+		l.tail = *base
+	case l.segments[0].header.First == base.Pos.LSN+1:
+		first := &l.segments[0]
+		return checkSegment(first.path, first.header.First, &first.header, l.opts.Instance, base)
+	}
+	return nil
+}
+
+// marked is what the mark may vouch for: frames in files here, and not the base.
+// The caller holds writing, or the log is being opened.
+func (l *Log) marked() lsn.LSN {
+	if l.FirstLSN() == 0 {
+		return 0
+	}
+	return l.Durable()
 }
 
 // settleDirectory lists the segments, oldest first. Unless the log is opened

@@ -28,7 +28,7 @@ func (l *Log) BeginEpoch(epoch lsn.Epoch) error {
 	}
 	// The mark must name the epoch before the first frame in it: opening
 	// applies the synced_lsn rule only to frames this node wrote as writer.
-	v := markValue{durable: l.Durable(), writer: epoch, instance: l.opts.Instance}
+	v := markValue{durable: l.marked(), writer: epoch, instance: l.opts.Instance}
 	if err := l.mark.write(v); err != nil {
 		return l.fail("write "+markName, err)
 	}

@@ -83,6 +83,9 @@ type Options struct {
 	NoPreallocate bool
 	// Rand is the source of segment seeds; nil is crypto/rand.
 	Rand io.Reader
+	// Base is where a log that holds no segment goes on: behind a frame that the
+	// state has and no file here, as a restore leaves it. Zero: such a log is empty.
+	Base Tail
 }
 
 func (o *Options) complete() error {

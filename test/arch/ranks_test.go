@@ -28,16 +28,17 @@ var ranks = map[string]int{
 	"shared/tenant":              2,
 	"shared/wal":                 2,
 
+	"shared/archive":      3,
 	"shared/aws/s3object": 3,
 	"shared/devca":        3,
 	"shared/httpx":        3,
 	"shared/lease":        3,
 	"shared/recover":      3,
 	"shared/rows":         3,
-	"shared/archive":      3,
 
 	"shared/engine":    4,
 	"shared/leasetest": 4,
+	"shared/restore":   4,
 	"shared/sql":       4,
 	"writer/config":    4,
 
@@ -48,12 +49,14 @@ var ranks = map[string]int{
 	"shared/verification": 5,
 
 	"scripts/kill9/rounds": 6,
+	"scripts/oc-pitr/pitr": 6,
 	"scripts/waldump/dump": 6,
 	"writer":               6,
 
 	"follower":            7,
 	"scripts/demo":        7,
 	"scripts/kill9":       7,
+	"scripts/oc-pitr":     7,
 	"scripts/waldump":     7,
 	"test/bench/load":     7,
 	"test/bench/postgres": 7,
@@ -71,6 +74,7 @@ var ranks = map[string]int{
 	"test/differential": 9,
 	"test/docs":         9,
 	"test/e2e":          9,
+	"test/pitr":         9,
 	"test/replsim":      9,
 	"test/sim":          9,
 }

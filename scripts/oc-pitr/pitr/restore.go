@@ -1,0 +1,178 @@
+package pitr
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"originchain/shared/lease"
+	"originchain/shared/lsn"
+	"originchain/shared/progress"
+	"originchain/shared/restore"
+)
+
+const restoreLong = `Restore an instance's state, from its archive into a fresh data directory.
+
+The newest checkpoint at or before the target is fetched, and the log behind it is
+replayed up to the exact frame. The directory appears under its name when every key of
+the restored state was read back and their digest is the one that the frame carries.
+
+With --target all commits stamped at or before that moment are restored, and none
+later. Stopped or killed, the same command goes on where it was; what is unfinished is
+in DIR.restoring.
+
+What becomes of the copy:
+  opened without --archive and --control it is a new instance, with an id of its own
+  opened with either it is read-only, until oc-pitr accept makes it the instance's
+  history and ends the epoch that is live
+  --accept does that at once, where nothing is live
+  --pause-at-target keeps it read-only wherever it is opened, until oc-pitr accept`
+
+// targetFlags are the options that say what to restore.
+type targetFlags struct {
+	time   string
+	lsn    uint64
+	latest bool
+	epoch  uint64
+	clock  string
+}
+
+func (t *targetFlags) register(cmd *cobra.Command) {
+	f := cmd.Flags()
+	f.StringVar(&t.time, "target", "", "the moment, such as 2026-03-01T12:00:00Z (RFC 3339)")
+	f.Uint64Var(&t.lsn, "target-lsn", 0, "the frame")
+	f.BoolVar(&t.latest, "latest", false, "the newest point that the archive holds")
+	f.Uint64Var(&t.epoch, "epoch", 0, "the line of this epoch (default: of the highest)")
+	f.StringVar(&t.clock, "clock", "", "what --target means where the writer's clock was stepped: stamp or wall")
+}
+
+func (t *targetFlags) into(r *restore.Request) error {
+	given := 0
+	for _, is := range []bool{t.time != "", t.lsn > 0, t.latest} {
+		if is {
+			given++
+		}
+	}
+	if given != 1 {
+		return usage(errors.New("give one of --target, --target-lsn and --latest"))
+	}
+	if t.time != "" {
+		at, err := time.Parse(time.RFC3339Nano, t.time)
+		if err != nil {
+			return usage(fmt.Errorf("--target %q: give a moment with its zone, such as 2026-03-01T12:00:00Z or 2026-03-01T13:00:00.5+01:00", t.time))
+		}
+		r.Time = at
+	}
+	switch c := restore.Clock(t.clock); c {
+	case restore.Unset, restore.Stamp, restore.Wall:
+		if c != restore.Unset && t.time == "" {
+			return usage(errors.New("--clock goes with --target"))
+		}
+		r.Clock = c
+	default:
+		return usage(fmt.Errorf("--clock %q: give stamp or wall", t.clock))
+	}
+	r.LSN, r.Latest, r.Epoch = lsn.LSN(t.lsn), t.latest, lsn.Epoch(t.epoch)
+	return nil
+}
+
+// restoreFlags are the options of restore alone.
+type restoreFlags struct {
+	target             targetFlags
+	node, control, url string
+	dryRun, pause      bool
+	accept, mismatch   bool
+}
+
+func (c *command) restoreCommand() *cobra.Command {
+	var f restoreFlags
+	cmd := &cobra.Command{
+		Use: "restore --archive URL --data-dir DIR (--target TIME | --target-lsn N | --latest)", Short: "Restore into a fresh data directory", Long: restoreLong,
+		Example: "  " + name + " restore --archive file:///var/lib/originchain/archive --data-dir /var/lib/restored --target 2026-03-01T12:00:00Z\n" +
+			"  " + name + " restore --archive s3://bucket/prefix --data-dir D --latest --dry-run",
+		DisableFlagsInUseLine: true,
+		RunE:                  func(cmd *cobra.Command, _ []string) error { return c.restore(cmd.Context(), &f) },
+	}
+	f.target.register(cmd)
+	cmd.Flags().BoolVar(&f.dryRun, "dry-run", false, "show what would be restored, how far it reaches, and about how long it takes; write nothing")
+	cmd.Flags().BoolVar(&f.pause, "pause-at-target", false, "leave a directory that is read-only until it is accepted")
+	cmd.Flags().BoolVar(&f.accept, "accept", false, "make the copy the history of its instance, where nothing is live")
+	cmd.Flags().BoolVar(&f.mismatch, "accept-digest-mismatch", false, "take a state whose digest is wrong; the result says so")
+	cmd.Flags().StringVar(&f.node, "node-id", "", "the restored node's id (default: a new one)")
+	cmd.Flags().StringVar(&f.control, "control", "", "with --accept: the record of who writes, such as file:///var/lib/originchain/control")
+	cmd.Flags().StringVar(&f.url, "advertise", "", "with --control: where clients will reach the node")
+	return cmd
+}
+
+func (c *command) restore(ctx context.Context, f *restoreFlags) error {
+	c.env()
+	req, err := c.request()
+	if err != nil {
+		return err
+	}
+	if err := f.target.into(&req); err != nil {
+		return err
+	}
+	switch {
+	case c.dataDir == "" && !f.dryRun:
+		return usage(errors.New("--data-dir: name a directory that does not exist yet"))
+	case f.accept && f.pause:
+		return usage(errors.New("--accept and --pause-at-target exclude each other"))
+	case (f.control != "") != (f.url != ""):
+		return usage(errors.New("--control and --advertise go together: the record says where clients reach the node"))
+	case f.control != "" && !f.accept:
+		return usage(errors.New("--control goes with --accept"))
+	}
+	store, err := c.open(ctx)
+	if err != nil {
+		return err
+	}
+	if f.dryRun {
+		return c.dryRun(ctx, store, req)
+	}
+	control, err := openControl(c.FS, f.control)
+	if err != nil {
+		return err
+	}
+	display := progress.New(c.Stderr)
+	o := restore.Options{
+		Store: store, Request: req, FS: c.FS, DataDir: c.dataDir, NodeID: f.node, Pause: f.pause, AcceptMismatch: f.mismatch, Begin: begin(display),
+		Planned: func(p *restore.Plan) { display.Note("%s", planLine(p)) },
+	}
+	if f.accept {
+		o.Finish = func(ctx context.Context, at string, p *restore.Plan) error {
+			return c.acceptNow(ctx, &o, control, f.url, at, p)
+		}
+	}
+	got, err := restore.Run(ctx, o)
+	display.Close()
+	if err != nil {
+		return err
+	}
+	if got.Mismatch != nil {
+		_, _ = fmt.Fprintf(c.Stderr, "%s: WARNING: a digest was not what the log says it was (want %s, got %s), and was accepted; restored.json in the directory says so\n", name, got.Mismatch.Want, got.Mismatch.Got)
+	}
+	return c.print(got, func(w io.Writer) { resultText(w, got) })
+}
+
+// acceptNow accepts the copy if nothing is live, as far as can be seen: the record says
+// that its holder has stopped, or the archive has not grown while it was restored.
+func (c *command) acceptNow(ctx context.Context, o *restore.Options, control lease.Store, url, at string, before *restore.Plan) error {
+	now, err := restore.MakePlan(ctx, o.Store, restore.Request{Instance: before.Instance, Latest: true})
+	if err != nil {
+		return err
+	}
+	then := before
+	if before.Line != before.Newest {
+		then = nil // nothing is known of how far the newest line was
+	}
+	_, err = restore.Accept(ctx, restore.Acceptance{
+		FS: c.FS, DataDir: at, Archive: o.Store, Control: control, URL: url, Region: c.region, AllowCrossRegion: c.crossRegion,
+		Quiet: then != nil && now.Newest == then.Newest && now.Until.LSN == then.Until.LSN,
+	})
+	return err
+}

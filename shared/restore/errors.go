@@ -1,0 +1,164 @@
+package restore
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"syscall"
+	"time"
+
+	"originchain/shared/lsn"
+	"originchain/shared/object"
+)
+
+// Why says why a target cannot be reached.
+type Why string
+
+// The reasons.
+const (
+	// Future: the moment has not come yet.
+	Future Why = "future"
+	// Before: it is older than what the archive still holds.
+	Before Why = "before_the_window"
+	// After: the archive does not reach so far.
+	After Why = "after_the_window"
+	// Gap: frames are missing, there or on the way there from every checkpoint.
+	Gap Why = "gap"
+	// Nothing: the line has no recovery point at all.
+	Nothing Why = "no_recovery_point"
+	// NoLine: the archive does not know the epoch.
+	NoLine Why = "unknown_epoch"
+)
+
+// Point is a frame, as a place to restore to.
+type Point struct {
+	LSN   lsn.LSN   `json:"lsn"`
+	Epoch lsn.Epoch `json:"epoch"`
+	Time  time.Time `json:"timestamp"`
+	// Wall is what the writer's clock said; zero where only a checkpoint knows the frame.
+	Wall time.Time `json:"wall,omitzero"`
+}
+
+func (p Point) String() string {
+	return fmt.Sprintf("LSN %d (%s)", p.LSN, p.Time.Format(time.RFC3339Nano))
+}
+
+// TargetError says that a target cannot be reached, and what can.
+type TargetError struct {
+	Why   Why       `json:"why"`
+	Asked string    `json:"asked"`
+	Line  lsn.Epoch `json:"line_epoch"`
+	// From and Until are the ends of what is recoverable on the line; nil if nothing is.
+	From  *Point `json:"recoverable_from,omitempty"`
+	Until *Point `json:"recoverable_until,omitempty"`
+	// Below and Above are the nearest points that can be reached.
+	Below *Point `json:"nearest_below,omitempty"`
+	Above *Point `json:"nearest_above,omitempty"`
+	// Lines are the epochs that a line can be asked of, for NoLine.
+	Lines []lsn.Epoch `json:"lines,omitempty"`
+}
+
+// Error implements error.
+func (e *TargetError) Error() string {
+	var b strings.Builder
+	switch e.Why {
+	case NoLine:
+		return fmt.Sprintf("the archive knows no epoch %d; oc-pitr list shows its lines, of epochs %v", e.Line, e.Lines)
+	case Nothing:
+		return fmt.Sprintf("the line of epoch %d has no recovery point: neither LSN 1 nor a checkpoint is in the archive; oc-pitr list shows what is", e.Line)
+	case Future:
+		fmt.Fprintf(&b, "%s has not come yet", e.Asked)
+	case Before:
+		fmt.Fprintf(&b, "%s is before everything that the archive still holds", e.Asked)
+	case After:
+		fmt.Fprintf(&b, "%s is after everything that the archive holds", e.Asked)
+	case Gap:
+		fmt.Fprintf(&b, "%s cannot be reached, because the archive lacks frames there", e.Asked)
+	}
+	fmt.Fprintf(&b, "; on the line of epoch %d the archive is recoverable from %s until %s", e.Line, e.From, e.Until)
+	var near []string
+	for _, p := range []*Point{e.Below, e.Above} {
+		if p != nil {
+			near = append(near, fmt.Sprintf("--target-lsn %d (%s)", p.LSN, p.Time.Format(time.RFC3339Nano)))
+		}
+	}
+	fmt.Fprintf(&b, "; nearest: %s", strings.Join(near, " or "))
+	return b.String()
+}
+
+// ClockError says that stamps and the machine's clock disagree about where a moment
+// is in the log.
+type ClockError struct {
+	Asked string `json:"asked"`
+	// Frame decides the cut, and its stamp and wall time are apart.
+	Frame Point `json:"frame"`
+	// Stamp and Wall are where the cut is by either; nil where none is to be reached.
+	Stamp *Point `json:"by_stamp,omitempty"`
+	Wall  *Point `json:"by_wall,omitempty"`
+}
+
+// Error implements error.
+func (e *ClockError) Error() string {
+	candidate := func(p *Point) string {
+		if p == nil {
+			return "none that can be reached"
+		}
+		return fmt.Sprintf("LSN %d (stamped %s, wall clock %s)", p.LSN, p.Time.Format(time.RFC3339Nano), p.Wall.Format(time.RFC3339Nano))
+	}
+	return fmt.Sprintf("the clock of the writer had been stepped at %s: LSN %d is stamped %s, and the wall clock said %s. "+
+		"By stamps the target is %s, by the wall clock %s; choose with --target-lsn, or with --clock stamp or --clock wall",
+		e.Asked, e.Frame.LSN, e.Frame.Time.Format(time.RFC3339Nano), e.Frame.Wall.Format(time.RFC3339Nano), candidate(e.Stamp), candidate(e.Wall))
+}
+
+// NotEmptyError refuses a directory that holds something.
+type NotEmptyError struct{ Path, Holds string }
+
+// Error implements error.
+func (e *NotEmptyError) Error() string {
+	return fmt.Sprintf("%s is not empty, it holds %q: name a directory that does not exist yet, or an empty one; nothing was changed in it", e.Path, e.Holds)
+}
+
+// OtherRestoreError says that another restore was begun, and not ended, for the same
+// directory.
+type OtherRestoreError struct{ Staging, What string }
+
+// Error implements error.
+func (e *OtherRestoreError) Error() string {
+	return fmt.Sprintf("%s holds a restore that was begun with other arguments (%s): run again with those, or remove it", e.Staging, e.What)
+}
+
+// PurgedError says that a frame was rewritten by a purge that this version cannot
+// replay.
+type PurgedError struct {
+	Key string
+	LSN lsn.LSN
+}
+
+// Error implements error.
+func (e *PurgedError) Error() string {
+	return fmt.Sprintf("LSN %d in %s was rewritten by a purge, which this version cannot replay: use the version that purged it or a later one", e.LSN, e.Key)
+}
+
+// LiveError says that a copy cannot be accepted without naming the epoch that it ends.
+type LiveError struct {
+	// Live is the epoch that is, or may be, live; Node what is known of its writer.
+	Live lsn.Epoch
+	Node string
+	// Named is what was named instead; 0 for nothing.
+	Named lsn.Epoch
+}
+
+// Error implements error.
+func (e *LiveError) Error() string {
+	named := "and none was named"
+	if e.Named > 0 {
+		named = fmt.Sprintf("and epoch %d was named", e.Named)
+	}
+	return fmt.Sprintf("epoch %d of node %s may be live, %s: what it has acknowledged beyond this copy is given up by accepting it. "+
+		"Stop that node, then run oc-pitr accept with --ends-epoch %d", e.Live, e.Node, named, e.Live)
+}
+
+// NoSpace reports an error that says that a disk is full.
+func NoSpace(err error) bool {
+	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) || errors.Is(err, object.ErrNoSpace)
+}
