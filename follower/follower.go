@@ -67,7 +67,7 @@ type status struct {
 	epoch     atomic.Uint64
 	durable   atomic.Uint64 // the leader's
 	commit    atomic.Uint64
-	shipped   atomic.Uint64 // the archive's, as the leader says; 0 until it has said anything
+	shipped   atomic.Uint64          // the archive's, as the leader says; 0 until it has said anything
 	trouble   atomic.Pointer[string] // why there is no stream
 }
 

@@ -15,7 +15,6 @@ import (
 
 	"originchain/shared/archive"
 	"originchain/shared/clock"
-	"originchain/shared/datadir"
 	"originchain/shared/engine"
 	"originchain/shared/lsn"
 	"originchain/shared/object"
@@ -84,7 +83,7 @@ func Begin(t testing.TB, fs *simdisk.Disk, store object.Store, dir string, epoch
 	wall := func() int64 { return time.Now().Add(step()).UnixMicro() }
 	deps := engine.Deps{
 		FS: fs, Log: quiet(), Clock: clock.New(clock.Config{Wall: wall}), NoPreallocate: true,
-		TakeEpoch: func(context.Context, datadir.Identity, lsn.Pos, func(lsn.Epoch) (lsn.Epoch, error)) (lsn.Epoch, error) {
+		TakeEpoch: func(context.Context, engine.Opening) (lsn.Epoch, error) {
 			return epoch, nil
 		},
 	}
