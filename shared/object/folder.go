@@ -223,27 +223,27 @@ func (f *Folder) taken(d disk, key string) error {
 	return ErrExists
 }
 
-// temp makes a file to write an object to.
+// temp makes a file to write an object to. One that a sweep took for abandoned before
+// it was locked is the sweep's to remove; another name is tried.
 func temp(d disk) (string, temporary, error) {
-	var id [16]byte
-	_, _ = rand.Read(id[:]) // never fails
-	name := path.Join(temporaries, hex.EncodeToString(id[:]))
 	for range attempts {
+		var id [16]byte
+		_, _ = rand.Read(id[:]) // never fails
+		name := path.Join(temporaries, hex.EncodeToString(id[:]))
 		t, err := d.create(name)
 		switch {
-		case errors.Is(err, errSwept):
-			continue
-		case errors.Is(err, iofs.ErrNotExist):
-			err = d.mkdir(temporaries)
-		}
-		if err == nil && t != nil {
+		case err == nil:
 			return name, t, nil
-		}
-		if err != nil && !errors.Is(err, iofs.ErrExist) {
+		case errors.Is(err, errSwept), errors.Is(err, iofs.ErrExist):
+		case errors.Is(err, iofs.ErrNotExist):
+			if err := d.mkdir(temporaries); err != nil && !errors.Is(err, iofs.ErrExist) {
+				return "", nil, err
+			}
+		default:
 			return "", nil, err
 		}
 	}
-	return "", nil, fmt.Errorf("%s was removed %d times while it was made", name, attempts)
+	return "", nil, fmt.Errorf("a file in %s was removed %d times while it was made", temporaries, attempts)
 }
 
 // publish gives a file that is whole and synced the name of its key. After an error
