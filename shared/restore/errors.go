@@ -55,6 +55,9 @@ type TargetError struct {
 	// Below and Above are the nearest points that can be reached.
 	Below *Point `json:"nearest_below,omitempty"`
 	Above *Point `json:"nearest_above,omitempty"`
+	// Missing is an object of an epoch that the line goes back to, and that is not there:
+	// what is below it is out of reach.
+	Missing string `json:"missing,omitempty"`
 	// Lines are the epochs that a line can be asked of, for NoLine.
 	Lines []lsn.Epoch `json:"lines,omitempty"`
 }
@@ -84,6 +87,9 @@ func (e *TargetError) Error() string {
 		}
 	}
 	fmt.Fprintf(&b, "; nearest: %s", strings.Join(near, " or "))
+	if e.Missing != "" {
+		fmt.Fprintf(&b, "; %s is missing or damaged, and the line is known no further back than that", e.Missing)
+	}
 	return b.String()
 }
 
