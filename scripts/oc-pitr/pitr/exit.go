@@ -7,7 +7,6 @@ import (
 	"originchain/shared/datadir"
 	"originchain/shared/frame"
 	"originchain/shared/object"
-	"originchain/shared/recover"
 	"originchain/shared/restore"
 )
 
@@ -137,7 +136,7 @@ func targetCode(err error) int {
 func directoryCode(err error) int {
 	var notEmpty *restore.NotEmptyError
 	var other *restore.OtherRestoreError
-	var mismatch *recover.MismatchError
+	var mismatch *restore.DigestError
 	switch {
 	case errors.As(err, &notEmpty):
 		return ExitNotEmpty
