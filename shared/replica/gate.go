@@ -63,6 +63,9 @@ func (h *Hub) responsive() (n int) {
 // acknowledgement, which waits for as long as that takes. Without the lease nothing
 // passes, and whoever waits is told so; once it is renewed, it goes on.
 func (h *Hub) Await(at lsn.LSN, stop <-chan struct{}) error {
+	if _, done, err := h.pass(at, false); done || err != nil {
+		return err // without followers to wait for, and a timer
+	}
 	deadline := time.NewTimer(h.cfg.Timeout)
 	defer deadline.Stop()
 	late := false
@@ -143,7 +146,9 @@ func (h *Hub) pass(at lsn.LSN, late bool) (changed <-chan struct{}, done bool, e
 		h.degrade(at)
 	}
 	h.acked = max(h.acked, at)
-	h.notify()
+	if h.cfg.Sync > 0 {
+		h.notify() // else streams go by what is durable
+	}
 	return nil, true, nil
 }
 

@@ -67,6 +67,7 @@ type Hub struct {
 	begun     bool    // the epoch is confirmed: acknowledgements may begin
 	acked     lsn.LSN // everything up to here may be acknowledged
 	awaited   lsn.LSN // up to here acknowledgements wait
+	committed lsn.LSN // what Committed said while no follower was waited for
 	degraded  ranges
 
 	degradedFrames uint64
@@ -155,14 +156,16 @@ func (h *Hub) Acked() lsn.LSN {
 	return h.acked
 }
 
-// Committed is the highest LSN that may be visible on any node.
+// Committed is the highest LSN that may be visible on any node. Where no follower is
+// waited for that is what is durable, for as long as the lease is held.
 func (h *Hub) Committed() lsn.LSN {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.begun && h.cfg.Sync == 0 && h.deps.Lease == nil {
-		return h.deps.Durable() // the engine asks nobody before it acknowledges
+	if h.begun && h.cfg.Sync == 0 && h.held() {
+		h.committed = max(h.committed, h.deps.Durable())
+		return h.committed
 	}
-	return h.acked
+	return max(h.acked, h.committed)
 }
 
 // Peer says who a follower is.
