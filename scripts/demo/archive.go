@@ -75,7 +75,8 @@ type reach struct {
 	tail       string
 }
 
-// recoverable waits until the archive holds the log up to a frame.
+// recoverable waits until the archive holds the log up to a frame, and all before it:
+// parts of the tail arrive in any order, so that the newest alone says too little.
 func (d *demo) recoverable(ctx context.Context, at uint64) (reach, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, recoverableWithin, fmt.Errorf("not within %s", recoverableWithin))
 	defer cancel()
@@ -83,7 +84,7 @@ func (d *demo) recoverable(ctx context.Context, at uint64) (reach, error) {
 	defer tick.Stop()
 	for {
 		r, err := d.reached(ctx)
-		if err == nil && r.lsn >= at {
+		if err == nil && r.lsn >= at && r.rpoSeconds == 0 {
 			return r, nil
 		}
 		select {

@@ -52,10 +52,10 @@ type demo struct {
 	paths
 	out io.Writer
 	// tools is where the programs that it runs show their progress.
-	tools io.Writer
-	pair     *pair
-	tenant   string
-	client   *call.Client // with the tenant's token
+	tools  io.Writer
+	pair   *pair
+	tenant string
+	client *call.Client // with the tenant's token
 }
 
 // run does the whole demo. Whatever happens, the servers have ended when it returns.
