@@ -31,7 +31,7 @@ ARGS     ?=
 
 .PHONY: help
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: build
 build: toolchain ## build every binary into bin/
@@ -90,6 +90,10 @@ bench: build ## measure against the targets and put the figures into README.md
 .PHONY: demo
 demo: build ## start a writer, load real data, show what it can do; Ctrl-C ends it
 	go run ./scripts/demo $(ARGS)
+
+.PHONY: demo-restore
+demo-restore: build ## delete a table, restore to the second before, show the rows again
+	go run ./scripts/demo restore $(ARGS)
 
 .PHONY: clean
 clean: ## remove what was built (the demo's data in var/ stays)

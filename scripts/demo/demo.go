@@ -24,14 +24,15 @@ const (
 
 // options are the flags.
 type options struct {
-	dir, binary, listen string
-	listenGiven, once   bool
+	dir, binary, pitr, listen string
+	listenGiven, once         bool
 }
 
 // paths are the files of one demo.
 type paths struct {
 	data, adminToken, serverLog, record, token, env string
 	followerData, followerLog, control              string
+	archive, restored, restoredLog                  string
 }
 
 func layout(dir string) paths {
@@ -41,6 +42,7 @@ func layout(dir string) paths {
 		serverLog: filepath.Join(dir, "server.log"), record: filepath.Join(dir, "demo.json"),
 		token: filepath.Join(dir, "tenant.token"), env: filepath.Join(dir, "env"),
 		followerData: filepath.Join(dir, "follower"), followerLog: filepath.Join(dir, "follower.log"), control: filepath.Join(dir, "control"),
+		archive: filepath.Join(dir, "archive"), restored: filepath.Join(dir, "restored"), restoredLog: filepath.Join(dir, "restored.log"),
 	}
 }
 
@@ -48,7 +50,9 @@ func layout(dir string) paths {
 type demo struct {
 	options
 	paths
-	out    io.Writer
+	out io.Writer
+	// tools is where the programs that it runs show their progress.
+	tools  io.Writer
 	pair   *pair
 	tenant string
 	client *call.Client // with the tenant's token
@@ -84,8 +88,10 @@ func interrupted(ctx context.Context, err error) error {
 
 // prepare makes the directory and chooses the address.
 func (d *demo) prepare() error {
-	if _, err := os.Stat(d.binary); err != nil {
-		return fmt.Errorf("%w; run `make build` first (`make demo` does), in the root of the repository", err)
+	for _, binary := range []string{d.binary, d.pitr} {
+		if _, err := os.Stat(binary); err != nil {
+			return fmt.Errorf("%w; run `make build` first (`make demo` does), in the root of the repository", err)
+		}
 	}
 	if err := os.MkdirAll(d.dir, 0o700); err != nil {
 		return fmt.Errorf("create the demo's directory: %w; choose another with --dir", err)
@@ -113,7 +119,7 @@ func (d *demo) show(ctx context.Context) error {
 	if err := d.startPair(ctx); err != nil {
 		return err
 	}
-	for _, step := range []func(context.Context) error{d.enter, d.load, d.tour, d.compare} {
+	for _, step := range []func(context.Context) error{d.enter, d.load, d.tour, d.compare, d.archived} {
 		if err := step(ctx); err != nil {
 			return err
 		}

@@ -14,10 +14,10 @@ import (
 	"originchain/shared/api"
 )
 
-// pair is a writer and the follower of it.
+// pair is a writer and the follower of it, and what was opened of a restored copy.
 type pair struct {
-	writer, follower *child.Server
-	logs             []*os.File
+	writer, follower, restored *child.Server
+	logs                       []*os.File
 }
 
 // startPair starts the writer and, once it is ready, the follower: the admin token
@@ -25,6 +25,10 @@ type pair struct {
 func (d *demo) startPair(ctx context.Context) (err error) {
 	d.pair = &pair{}
 	control, err := filepath.Abs(d.control)
+	if err != nil {
+		return err
+	}
+	archive, err := d.archiveURL()
 	if err != nil {
 		return err
 	}
@@ -37,7 +41,7 @@ func (d *demo) startPair(ctx context.Context) (err error) {
 	d.pair.writer, err = d.start(d.serverLog, child.Options{
 		Binary: d.binary, DataDir: d.data, Listen: d.listen,
 		Args: []string{"--node-id", "writer", "--advertise", "http://" + d.listen, "--replication-listen", stream,
-			"--control", "file://" + control, "--sync-replicas", "1"},
+			"--control", "file://" + control, "--sync-replicas", "1", "--archive", archive, "--tail-ship"},
 	})
 	if err != nil {
 		return err
@@ -46,10 +50,10 @@ func (d *demo) startPair(ctx context.Context) (err error) {
 		return err
 	}
 	d.sayf(" ready after %s.\n", time.Since(started).Round(time.Millisecond))
-	return d.startFollower(ctx, control, stream)
+	return d.startFollower(ctx, control, archive, stream)
 }
 
-func (d *demo) startFollower(ctx context.Context, control, stream string) error {
+func (d *demo) startFollower(ctx context.Context, control, archive, stream string) error {
 	started := time.Now()
 	listen, err := child.FreeAddress()
 	if err != nil {
@@ -59,7 +63,7 @@ func (d *demo) startFollower(ctx context.Context, control, stream string) error 
 	d.pair.follower, err = d.start(d.followerLog, child.Options{
 		Binary: d.binary, DataDir: d.followerData, Listen: listen,
 		Args: []string{"--mode", "follower", "--node-id", "follower", "--advertise", "http://" + listen, "--leader-addr", stream,
-			"--control", "file://" + control, "--admin-token-file", d.adminToken},
+			"--control", "file://" + control, "--admin-token-file", d.adminToken, "--archive", archive, "--tail-ship"},
 	})
 	if err != nil {
 		return err
@@ -91,7 +95,7 @@ func (d *demo) ready(ctx context.Context, s *child.Server, log string) error {
 	return nil
 }
 
-// stop ends both servers in order, the follower first, and says so.
+// stop ends the servers in order, the writer last, and says so.
 func (d *demo) stop() error {
 	p := d.pair
 	if p == nil {
@@ -99,7 +103,7 @@ func (d *demo) stop() error {
 	}
 	var errs []error
 	said := false
-	for _, s := range []*child.Server{p.follower, p.writer} {
+	for _, s := range []*child.Server{p.restored, p.follower, p.writer} {
 		if s == nil {
 			continue
 		}

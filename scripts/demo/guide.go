@@ -20,7 +20,8 @@ The servers are up.
   tenant token  %s
   admin token   %s
   server logs   %s, %s
-`, d.pair.writer.URL(), d.pair.follower.URL(), d.tenant, d.token, d.adminToken, d.serverLog, d.followerLog)
+  archive       %s
+`, d.pair.writer.URL(), d.pair.follower.URL(), d.tenant, d.token, d.adminToken, d.serverLog, d.followerLog, d.archive)
 	if d.once {
 		return nil
 	}
@@ -33,6 +34,8 @@ Go on in another terminal:
     -d '{"sql": "SELECT COUNT(*) AS late FROM demo.flights WHERE delay > ?", "params": [60]}'
   curl -sS "$OC_URL/v1/tenants/$OC_TENANT/usage" -H "Authorization: Bearer $OC_TOKEN"
   curl -sS "$OC_URL/v1/admin/replication" -H "Authorization: Bearer $OC_ADMIN_TOKEN"
+  curl -sS "$OC_URL/v1/admin/archive" -H "Authorization: Bearer $OC_ADMIN_TOKEN"
+  bin/oc-pitr list --archive "$OC_ARCHIVE_URL"
 
 Press Ctrl-C to stop. The data stays; run the demo again to go on with it.
 `, d.env)
@@ -50,13 +53,19 @@ func (d *demo) writeEnv() error {
 	if err != nil {
 		return err
 	}
+	archive, err := d.archiveURL()
+	if err != nil {
+		return err
+	}
+	// OC_ARCHIVE would be an option of every server that is started in that shell.
 	return writeFile(d.env, fmt.Sprintf(`# Written by the demo. Load it into a shell with: . %s
 export OC_URL=%s
 export OC_FOLLOWER_URL=%s
 export OC_TENANT=%s
 export OC_TOKEN="$(cat %s)"
 export OC_ADMIN_TOKEN="$(cat %s)"
-`, d.env, quote(d.pair.writer.URL()), quote(d.pair.follower.URL()), quote(d.tenant), quote(token), quote(admin)))
+export OC_ARCHIVE_URL=%s
+`, d.env, quote(d.pair.writer.URL()), quote(d.pair.follower.URL()), quote(d.tenant), quote(token), quote(admin), quote(archive)))
 }
 
 // quote makes a text one word of a POSIX shell.

@@ -45,11 +45,11 @@ func TestDemoOnce(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	out, code := runDemo(t, demo, "--once", "--server", server, "--dir", dir, "--listen", address)
+	out, code := runDemo(t, demo, "--once", "--server", server, "--pitr", pitr, "--dir", dir, "--listen", address)
 	if code != 0 {
 		t.Fatalf("exit code %d:\n%s", code, out)
 	}
-	says(t, out, "3,376 of 3,376 rows durable", "20,000 of 20,000 rows durable", "Dallas-Fort Worth International", "2001/03", "IndexedTableAccess(flights)", "lag 0 frames; in sync: true", "was read from the follower", "stopped; the data stays in "+dir)
+	says(t, out, "3,376 of 3,376 rows durable", "20,000 of 20,000 rows durable", "Dallas-Fort Worth International", "2001/03", "IndexedTableAccess(flights)", "lag 0 frames; in sync: true", "was read from the follower", "recoverable until LSN", "tail shipping is active", pitr+" restore --archive", "stopped; the data stays in "+dir)
 	if conn, err := net.Dial("tcp", address); err == nil {
 		t.Errorf("something still listens on %s: %v", address, conn.Close())
 	}
@@ -110,7 +110,7 @@ func TestDemoFailuresSayWhatToDo(t *testing.T) {
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			out, code := runDemo(t, demo, append([]string{"--once"}, c.args...)...)
+			out, code := runDemo(t, demo, append([]string{"--once", "--pitr", pitr}, c.args...)...)
 			if code != 1 {
 				t.Errorf("exit code %d, want 1", code)
 			}

@@ -34,9 +34,11 @@ const (
 	stopWithin  = time.Minute
 )
 
-// server is the binary under test, which TestMain builds; or why it could not be.
+// server and pitr are the binaries under test, which TestMain builds; or why they
+// could not be.
 var (
 	server      string
+	pitr        string
 	errNoServer error
 )
 
@@ -48,9 +50,9 @@ func TestMain(m *testing.M) {
 		return
 	}
 	defer func() { _ = os.RemoveAll(dir) }() // no test can speak up any more
-	server = filepath.Join(dir, "oc-server")
-	if out, err := exec.Command("go", "build", "-o", server, "originchain/writer/cmd/oc-server").CombinedOutput(); err != nil {
-		errNoServer = fmt.Errorf("build oc-server: %w\n%s", err, out)
+	server, pitr = filepath.Join(dir, "oc-server"), filepath.Join(dir, "oc-pitr")
+	if out, err := exec.Command("go", "build", "-o", dir+"/", "originchain/writer/cmd/oc-server", "originchain/scripts/oc-pitr").CombinedOutput(); err != nil {
+		errNoServer = fmt.Errorf("build oc-server and oc-pitr: %w\n%s", err, out)
 	}
 	m.Run()
 }
