@@ -2,6 +2,7 @@ package archive
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -125,14 +126,14 @@ func checkReplaced(r Replaced) error {
 	if err != nil {
 		return err
 	}
-	if original(old) != original(k) || rewriteOf(k) <= rewriteOf(old) {
+	if original(old) != original(k) || RewriteOf(k) <= RewriteOf(old) {
 		return fmt.Errorf("%s does not replace %s", r.New, r.Old)
 	}
 	return nil
 }
 
-// rewriteOf is the number of a rewritten object, 0 for any other.
-func rewriteOf(k Key) uint32 {
+// RewriteOf is the number of a rewritten object, 0 for any other.
+func RewriteOf(k Key) uint32 {
 	switch k := k.(type) {
 	case SegmentKey:
 		return k.Rewrite
@@ -181,7 +182,13 @@ func formsOf(purges []Redaction) forms {
 // not come to its end.
 func (f *forms) counts(k Key) bool {
 	name := k.String()
-	return !f.replaced[name] && (rewriteOf(k) == 0 || f.made[name])
+	return !f.replaced[name] && (RewriteOf(k) == 0 || f.made[name])
+}
+
+// Counts tells which objects count, as of this survey.
+func (s *Survey) Counts() func(Key) bool {
+	f := formsOf(s.Redactions)
+	return f.counts
 }
 
 // redactions reads all records, oldest first. One that cannot be read is an error:
@@ -232,8 +239,22 @@ func (s *Survey) Lacks(p lsn.Pos) (out []Lack) {
 	return out
 }
 
-// Commit creates the record: the purge counts from then on. A name that is taken is an
-// error: nobody else makes the same id.
+// NextRedaction is the id of the purge behind those of a survey. It is their number in
+// the form of a ULID: of two purges that were planned on the same archive only one can
+// create its record.
+func (s *Survey) NextRedaction() string {
+	var id ulid.ULID
+	if err := id.SetTime(uint64(len(s.Redactions) + 1)); err != nil {
+		panic(fmt.Sprintf("%d purges: %v", len(s.Redactions), err)) // a ULID holds 2^48
+	}
+	return id.String()
+}
+
+// ErrOvertaken says that another purge has come to its end meanwhile.
+var ErrOvertaken = errors.New("another purge came to its end meanwhile; plan this one again")
+
+// Commit creates the record: the purge counts from then on. A name that is taken is
+// ErrOvertaken, unless what has it is this very record.
 func (a *Archive) Commit(ctx context.Context, instance ulid.ULID, d *Redaction) error {
 	d.Head = Head{Format: format, Instance: instance}
 	d.Time = moment(d.Time)
@@ -244,7 +265,29 @@ func (a *Archive) Commit(ctx context.Context, instance ulid.ULID, d *Redaction) 
 	if len(b) > maxManifestBytes {
 		return fmt.Errorf("make %s: it has %d bytes, the most is %d; purge fewer rows at once", d.Key(), len(b), maxManifestBytes)
 	}
-	return a.store.Put(ctx, d.Key().String(), object.Bytes(b))
+	return a.putOwn(ctx, d.Key(), object.Bytes(b), ErrOvertaken)
+}
+
+// putOwn creates an object that nobody else makes: a name that is taken is an error,
+// unless it was taken by a try of this call whose answer was lost.
+func (a *Archive) putOwn(ctx context.Context, k Key, body object.Body, taken error) error {
+	err := a.store.Put(ctx, k.String(), body)
+	if !errors.Is(err, object.ErrExists) {
+		return err
+	}
+	r, err := a.open(ctx, k, 0, -1)
+	if err != nil {
+		return err
+	}
+	sum := sha256.New()
+	n, err := io.Copy(sum, r)
+	if err := errors.Join(err, r.Close()); err != nil {
+		return a.unread(k, err)
+	}
+	if n != body.Size || [sha256.Size]byte(sum.Sum(nil)) != body.SHA256 {
+		return fmt.Errorf("%s in %s: %w", k, a.store, taken)
+	}
+	return nil
 }
 
 // Names lists all objects below a prefix, "" for all there are, whatever counts of them.
@@ -263,7 +306,7 @@ func (a *Archive) PutRewritten(ctx context.Context, k Key, raw []byte, instance 
 	if err := p.compress(raw); err != nil {
 		return err
 	}
-	if err := a.store.Put(ctx, k.String(), p.body); err != nil {
+	if err := a.putOwn(ctx, k, p.body, ErrOvertaken); err != nil {
 		return err
 	}
 	return a.holdRewritten(ctx, k, instance, end)
@@ -307,7 +350,7 @@ func (a *Archive) PutManifest(ctx context.Context, instance ulid.ULID, m *Manife
 	if err != nil {
 		return fmt.Errorf("make %s: %w", m.Key(), err)
 	}
-	if err := a.store.Put(ctx, m.Key().String(), object.Bytes(b)); err != nil {
+	if err := a.putOwn(ctx, m.Key(), object.Bytes(b), ErrOvertaken); err != nil {
 		return err
 	}
 	condemned, err := a.condemned(ctx)
