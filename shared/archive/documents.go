@@ -95,7 +95,9 @@ type Checkpoint struct {
 }
 
 // Key is the name of its manifest.
-func (d *Checkpoint) Key() CheckpointKey { return CheckpointKey{LSN: d.LSN, Epoch: d.Epoch, Rewrite: d.Rewrite} }
+func (d *Checkpoint) Key() CheckpointKey {
+	return CheckpointKey{LSN: d.LSN, Epoch: d.Epoch, Rewrite: d.Rewrite}
+}
 
 // Manifest is a checkpoint and its files, by name.
 type Manifest struct {

@@ -92,7 +92,7 @@ func (r *run) finish(ctx context.Context, at table.Applied) error {
 	made := datadir.Restored{
 		Instance: r.plan.Instance, Archive: r.o.Store.String(), Time: time.Now().UTC(), Paused: r.o.Pause, Mismatch: r.result.Mismatch,
 		Purged: len(r.plan.survey.Lacks(at.Pos)) > 0,
-		Base: datadir.Base{LSN: at.Pos.LSN, Epoch: at.Pos.Epoch, Chain: at.Chain, Digest: at.Digest, Stamp: at.Stamp},
+		Base:   datadir.Base{LSN: at.Pos.LSN, Epoch: at.Pos.Epoch, Chain: at.Chain, Digest: at.Digest, Stamp: at.Stamp},
 	}
 	if err := datadir.SyncDir(r.fs(), r.stage.state()); err != nil {
 		return local(err)

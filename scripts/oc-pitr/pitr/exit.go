@@ -7,6 +7,7 @@ import (
 	"originchain/shared/datadir"
 	"originchain/shared/frame"
 	"originchain/shared/object"
+	"originchain/shared/purge"
 	"originchain/shared/recover"
 	"originchain/shared/restore"
 )
@@ -119,9 +120,17 @@ func targetCode(err error) int {
 	var clock *restore.ClockError
 	var live *restore.LiveError
 	var purged *restore.PurgedError
+	var stillLive *purge.LiveError
+	var plan *purge.PlanError
 	switch {
 	case errors.As(err, &purged):
 		return ExitPurged
+	case errors.As(err, &stillLive):
+		return ExitStillLive
+	case errors.As(err, &plan), errors.Is(err, archive.ErrOvertaken):
+		return ExitPlan
+	case errors.Is(err, purge.ErrSelector):
+		return ExitUsage
 	case errors.As(err, &clock):
 		return ExitClock
 	case errors.As(err, &live):
