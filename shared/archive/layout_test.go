@@ -13,7 +13,7 @@ func everyKey() []Key {
 	sum := [32]byte{0xAB, 31: 1}
 	return []Key{
 		InstanceKey{}, EpochKey{0x1F}, SegmentKey{Epoch: 1, First: 2, Last: 0xABCDEF}, SegmentKey{Epoch: 1, First: 2, Last: 3, Rewrite: 12},
-		PartKey{Epoch: 1, Segment: 2, From: 3, To: 4}, CheckpointKey{LSN: 9, Epoch: 2}, PendingKey{CheckpointKey{LSN: 9, Epoch: 2}, 0xDEAD},
+		PartKey{Epoch: 1, Segment: 2, From: 3, To: 4}, PartKey{Epoch: 1, Segment: 2, From: 3, To: 4, Rewrite: 7}, CheckpointKey{LSN: 9, Epoch: 2}, CheckpointKey{LSN: 9, Epoch: 2, Rewrite: 12}, PendingKey{CheckpointKey{LSN: 9, Epoch: 2}, 0xDEAD},
 		FileKey{SHA256: sum}, FileKey{SHA256: sum, Generation: 3}, GapKey{Epoch: 1, From: 2, To: 3}, BoundaryKey{7}, RedactionKey{"01JADE0000000000000000000A"},
 	}
 }

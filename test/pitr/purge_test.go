@@ -97,7 +97,7 @@ func Subjects(t testing.TB, store object.Store) *Workload {
 	first.Write(8)
 	first.subjects("first")
 	first.Write(4)
-	first.Checkpoint()
+	w.Checkpoints[1] = append(w.Checkpoints[1], first.Checkpoint())
 	first.Write(4)
 	fork := first.Disk.KillClone()
 	lived := first.Lived
@@ -182,10 +182,14 @@ func pairsAt(t testing.TB, store object.Store, epoch lsn.Epoch, at lsn.LSN) (map
 	return out, got
 }
 
-// without takes the subject out of a state, by looking at every pair and counting anew.
-func without(t testing.TB, pairs map[string]string) map[string]string {
+// without takes rows out of a state, and answers to requests for the subject, by looking
+// at every pair and counting anew.
+func without(t testing.TB, pairs map[string]string, ids ...int64) map[string]string {
 	t.Helper()
-	pk := string(schema.AppendKey(nil, schema.I64(theSubject)))
+	pks := map[string]bool{}
+	for _, id := range ids {
+		pks[string(schema.AppendKey(nil, schema.I64(id)))] = true
+	}
 	out := maps.Clone(pairs)
 	gone := map[string]bool{}
 	for key, value := range pairs {
@@ -193,9 +197,9 @@ func without(t testing.TB, pairs map[string]string) map[string]string {
 		mine := false
 		switch p.Space {
 		case table.SpaceRows:
-			mine = string(p.Rest) == pk
+			mine = pks[string(p.Rest)]
 		case table.SpaceIndexes:
-			mine = string(table.IndexValuePK([]byte(value))) == pk
+			mine = pks[string(table.IndexValuePK([]byte(value)))]
 		case table.SpaceIdem:
 			mine = strings.HasPrefix(string(p.Rest), "subject-key-")
 		case table.SpaceIdemOrder:
@@ -248,7 +252,7 @@ func TestAPurgedArchiveRestoresWithoutTheSubject(t *testing.T) {
 		for epoch, h := range w.Lines {
 			for at := lsn.LSN(1); at <= h.Last(); at++ {
 				was, _ := pairsAt(t, before, epoch, at)
-				want := without(t, was)
+				want := without(t, was, theSubject)
 				now, r := pairsAt(t, w.Store, epoch, at)
 				if diff := cmp.Diff(want, now); diff != "" {
 					t.Fatalf("LSN %d of the line of epoch %d: %s", at, epoch, diff)
@@ -298,6 +302,20 @@ func silent(t testing.TB, store object.Store, plan *purge.Plan) {
 			}
 		}
 		must(t, f.Close())
+	}
+	named := map[string]bool{}
+	for i := range s.Checkpoints {
+		m, err := a.Manifest(t.Context(), s.Checkpoints[i].Key())
+		must(t, err)
+		must(t, a.Complete(t.Context(), &m))
+		for j := range m.Files {
+			named[m.Files[j].Key().String()] = true
+		}
+	}
+	for name := range there {
+		if strings.HasPrefix(name, "objects/") && !named[name] {
+			t.Errorf("%s is a file of no checkpoint, and still there", name)
+		}
 	}
 	for _, x := range plan.Objects {
 		if there[x.Key] {
@@ -429,4 +447,62 @@ func TestPurgeOnTheCommandLine(t *testing.T) {
 	}
 	c.document(pitr.ExitPurged, &refused, "accept", "--archive", "file://"+dir, "--data-dir", target, "--ends-epoch", "2")
 	c.document(pitr.ExitOK, &struct{}{}, "accept", "--data-dir", target, "--new-instance")
+}
+
+// TestPurgesFollowOneAnother, retention and a node that was built anew: each purge goes
+// by what the last one has left, frames that no checkpoint leads to are blanked, and the
+// history goes on from a copy of the purged archive.
+func TestPurgesFollowOneAnother(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := Subjects(t, object.NewMemory("archive"))
+		h := w.Lines[2]
+		base := w.Checkpoints[1][0]
+		kept, err := archive.New(w.Store).Retain(t.Context(), archive.Retention{Until: time.UnixMicro(h.At(base + 1).Stamp)})
+		must(t, err)
+		before := copyOf(t, w.Store)
+		o := purgeOptions(w.Store)
+		for i, pk := range []int64{theSubject, 2000} {
+			o.Selector.PK = fmt.Sprint(pk)
+			plan, err := purge.MakePlan(t.Context(), o)
+			must(t, err)
+			if i == 0 && plan.Blanked == 0 {
+				t.Errorf("nothing was blanked after %+v: %+v", kept, plan)
+			}
+			_, err = purge.Run(t.Context(), o, plan.ID)
+			must(t, err)
+			silent(t, w.Store, plan)
+		}
+		compared := 0
+		for epoch, h := range w.Lines {
+			for at := base; at <= h.Last(); at++ {
+				was, _ := pairsAt(t, before, epoch, at)
+				now, _ := pairsAt(t, w.Store, epoch, at)
+				if diff := cmp.Diff(without(t, was, theSubject, 2000), now); diff != "" {
+					t.Fatalf("LSN %d of the line of epoch %d: %s", at, epoch, diff)
+				}
+				compared++
+			}
+		}
+		if compared < 40 {
+			t.Errorf("only %d points", compared)
+		}
+		disk := simdisk.New()
+		_, err = restore.Run(t.Context(), options(w.Store, disk, restore.Request{Latest: true}))
+		must(t, err)
+		_, err = restore.Accept(t.Context(), restore.Acceptance{FS: disk, DataDir: "/restored", Archive: w.Store, Ends: 2})
+		must(t, err)
+		n := Begin(t, disk, w.Store, "/restored", 4, h, Straight)
+		n.Write(12)
+		n.Checkpoint()
+		n.Write(5)
+		n.End()
+		got, err := restore.Run(t.Context(), options(w.Store, simdisk.New(), restore.Request{Latest: true}))
+		must(t, err)
+		sameState(t, n.Lived, n.Lived.Last(), got)
+		_, err = archive.New(w.Store).Retain(t.Context(), archive.Retention{Until: time.UnixMicro(n.Lived.At(n.Lived.Last() - 4).Stamp)})
+		must(t, err)
+		got, err = restore.Run(t.Context(), options(w.Store, simdisk.New(), restore.Request{Latest: true}))
+		must(t, err)
+		sameState(t, n.Lived, n.Lived.Last(), got)
+	})
 }
