@@ -79,6 +79,10 @@ sim: toolchain ## crash the engine at every disk call: SEED= first seed, N= how 
 kill9: build ## kill -9 a server under load again and again (ARGS="--rounds 50 --seed 7")
 	go run ./scripts/kill9 $(ARGS)
 
+.PHONY: restores
+restores: toolchain ## restore recorded histories to N (500) random frames and moments of each line
+	go test ./test/pitr -run EveryPoint -count=1 -timeout 0 -v -args -points=$(if $(filter 1,$(N)),500,$(N))
+
 .PHONY: bench
 bench: build ## measure against the targets and put the figures into README.md
 	go run ./test/bench --write-readme README.md $(ARGS)

@@ -8,6 +8,8 @@ import (
 	"syscall"
 
 	"originchain/scripts/oc-pitr/pitr"
+	"originchain/shared/aws/s3object"
+	"originchain/shared/object"
 	"originchain/shared/telemetry"
 )
 
@@ -16,6 +18,6 @@ func main() {
 	defer stop()
 	os.Exit(pitr.Main(ctx, pitr.Program{
 		Version: telemetry.Version + " (" + telemetry.Commit + ")", Args: os.Args[1:], LookupEnv: os.LookupEnv,
-		Stdout: os.Stdout, Stderr: os.Stderr,
+		Stdout: os.Stdout, Stderr: os.Stderr, Openers: map[string]object.Opener{"s3": s3object.Open},
 	}))
 }

@@ -169,8 +169,10 @@ func (f *Folder) Put(ctx context.Context, key string, body Body) error {
 			return err
 		}
 		// Most who put what is there put a large object again: do not write it first.
-		if info, err := d.stat(key); err == nil && !info.IsDir() {
-			return f.taken(d, key)
+		if plain(d, path.Dir(key)) == nil {
+			if info, err := d.stat(key); err == nil && !info.IsDir() {
+				return f.taken(d, key)
+			}
 		}
 		name, t, err := temp(d)
 		if err != nil {
@@ -281,24 +283,19 @@ func publish(d disk, name, key string) error {
 
 // mkdirs makes the directories down to dir. A symbolic link is none.
 func mkdirs(d disk, dir string) error {
-	if dir == "." {
-		return nil
-	}
-	info, err := d.stat(dir)
-	if errors.Is(err, iofs.ErrNotExist) {
-		if err := mkdirs(d, path.Dir(dir)); err != nil {
+	for part := range parents(dir) {
+		info, err := d.stat(part)
+		if errors.Is(err, iofs.ErrNotExist) {
+			if err = d.mkdir(part); err == nil || errors.Is(err, iofs.ErrExist) {
+				info, err = d.stat(part)
+			}
+		}
+		if err != nil {
 			return err
 		}
-		if err = d.mkdir(dir); err == nil || !errors.Is(err, iofs.ErrExist) {
-			return err
+		if !info.IsDir() {
+			return &iofs.PathError{Op: "mkdir", Path: part, Err: syscall.ENOTDIR}
 		}
-		info, err = d.stat(dir)
-	}
-	if err != nil {
-		return err
-	}
-	if !info.IsDir() {
-		return &iofs.PathError{Op: "mkdir", Path: dir, Err: syscall.ENOTDIR}
 	}
 	return nil
 }
@@ -391,12 +388,16 @@ func (f *Folder) remove(ctx context.Context, op string, keys []string) error {
 			if err := ctx.Err(); err != nil {
 				return err
 			}
-			dirs = append(dirs, path.Dir(key))
 			err := plain(d, path.Dir(key))
+			if errors.Is(err, ErrNotFound) {
+				continue
+			}
+			// One that is missing may have been removed by who has not synced it yet.
+			dirs = append(dirs, path.Dir(key))
 			if err == nil {
 				err = d.unlink(key)
 			}
-			if err != nil && !missing(err) && !errors.Is(err, syscall.EISDIR) && !errors.Is(err, ErrNotFound) {
+			if err != nil && !missing(err) && !errors.Is(err, syscall.EISDIR) {
 				return kind(err)
 			}
 		}

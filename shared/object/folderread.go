@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"iter"
 	"path"
 	"slices"
 	"strings"
@@ -67,10 +68,11 @@ func (f *Folder) read(ctx context.Context, op, key string, call func(d disk) err
 	})
 }
 
-// plain returns an error unless all that leads to a directory are directories.
+// plain returns an error unless all that leads to a directory, from the top, and
+// itself are directories; the error is ErrNotFound where one is something else.
 func plain(d disk, dir string) error {
-	for ; dir != "."; dir = path.Dir(dir) {
-		info, err := d.stat(dir)
+	for part := range parents(dir) {
+		info, err := d.stat(part)
 		if err != nil {
 			return err
 		}
@@ -79,6 +81,21 @@ func plain(d disk, dir string) error {
 		}
 	}
 	return nil
+}
+
+// parents are the directories that lead to dir, from the top, and itself; those of
+// "." are none.
+func parents(dir string) iter.Seq[string] {
+	return func(yield func(string) bool) {
+		for i := range len(dir) {
+			if dir[i] == '/' && !yield(dir[:i]) {
+				return
+			}
+		}
+		if dir != "." {
+			yield(dir)
+		}
+	}
 }
 
 // List implements Store. It reads the directories that lead to the prefix, and those

@@ -17,9 +17,10 @@ import (
 type Store interface {
 	// Put creates an object, durably. ErrExists says that the key is taken, by
 	// whatever content, durably too, and that nothing was changed; of several that
-	// race, one creates. An object is never visible in part. After another error the
-	// outcome is unknown, unless the error is ErrDenied, ErrNoSpace, ErrContent or
-	// ErrKey, which change nothing: the object may be there, whole.
+	// race, one creates. An object is never visible in part. ErrContent and ErrKey
+	// change nothing. After another error the outcome is unknown: the object may be
+	// there, whole. A store that tries again by itself may meet what it created
+	// before the answer was lost, and that is ErrExists: the caller compares.
 	Put(ctx context.Context, key string, body Body) error
 	// Get reads n bytes from an offset, or all up to the end where n is negative.
 	// A range that leaves the object is ErrRange; one of no bytes that begins where

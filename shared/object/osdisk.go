@@ -6,7 +6,6 @@ import (
 	"os"
 	"path"
 	"path/filepath"
-	"syscall"
 
 	"golang.org/x/sys/unix"
 )
@@ -69,7 +68,7 @@ func flock(f *os.File) error {
 }
 
 func (d *osDisk) abandoned(name string) error {
-	f, err := d.root.OpenFile(name, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	f, err := d.root.OpenFile(name, os.O_RDONLY|unix.O_NONBLOCK, 0)
 	if err != nil {
 		return err
 	}
@@ -102,14 +101,26 @@ func (d *osDisk) unlinkAt(name string, flags int) error {
 
 func (d *osDisk) mkdir(name string) error { return d.root.Mkdir(name, 0o700) }
 
+// open opens what stat describes: os.Root would follow a symbolic link within it.
 func (d *osDisk) open(name string) (file, error) {
-	// Whatever is no file must not block; the caller asks what it is.
-	f, err := d.root.OpenFile(name, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
-	if errors.Is(err, syscall.ELOOP) {
-		return nil, &iofs.PathError{Op: "open", Path: name, Err: iofs.ErrNotExist}
-	}
+	before, err := d.stat(name)
 	if err != nil {
 		return nil, err
+	}
+	// A pipe must not block; the caller asks what it is.
+	f, err := d.root.OpenFile(name, os.O_RDONLY|unix.O_NONBLOCK, 0)
+	if err != nil {
+		if before.Mode()&iofs.ModeSymlink != 0 {
+			err = &iofs.PathError{Op: "open", Path: name, Err: iofs.ErrNotExist}
+		}
+		return nil, err
+	}
+	info, err := f.Stat()
+	if err == nil && !os.SameFile(before, info) {
+		err = &iofs.PathError{Op: "open", Path: name, Err: iofs.ErrNotExist}
+	}
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
 	}
 	return f, nil
 }
@@ -117,7 +128,7 @@ func (d *osDisk) open(name string) (file, error) {
 func (d *osDisk) stat(name string) (iofs.FileInfo, error) { return d.root.Lstat(name) }
 
 func (d *osDisk) list(name string) (entries []iofs.DirEntry, err error) {
-	f, err := d.root.OpenFile(name, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_DIRECTORY, 0)
+	f, err := d.root.OpenFile(name, os.O_RDONLY|unix.O_DIRECTORY, 0)
 	if err != nil {
 		return nil, err
 	}

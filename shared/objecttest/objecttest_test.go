@@ -8,15 +8,19 @@ import (
 )
 
 func TestMemory(t *testing.T) {
-	Run(t, func(*testing.T) func() object.Store {
+	open := func(*testing.T) func() object.Store {
 		m := object.NewMemory("test")
 		return func() object.Store { return m }
-	})
+	}
+	Run(t, open)
+	RunDirectories(t, open)
 }
 
 func TestFolder(t *testing.T) {
-	Run(t, func(t *testing.T) func() object.Store {
+	open := func(t *testing.T) func() object.Store {
 		dir := filepath.Join(t.TempDir(), "not", "there yet")
 		return func() object.Store { return object.NewFolder(dir) }
-	})
+	}
+	Run(t, open)
+	RunDirectories(t, open)
 }

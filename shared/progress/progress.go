@@ -97,7 +97,8 @@ func (d *Display) Start(name, unit string, total int64) *Task {
 	// an estimate may be far from the end.
 	t.bar = d.bars.AddBar(0,
 		mpb.PrependDecorators(decor.Name(fmt.Sprintf("  %-14s ", name)), decor.CountersNoUnit("%d / %d "+unit, decor.WC{W: 20})),
-		mpb.AppendDecorators(decor.OnComplete(decor.Percentage(decor.WC{W: 5}), "100 %"), decor.OnComplete(decor.AverageSpeed(0, " %.0f/s"), " done")))
+		mpb.AppendDecorators(decor.OnComplete(decor.Percentage(decor.WC{W: 5}), "100 %"), decor.OnComplete(decor.AverageSpeed(0, " %.0f/s"), " done"),
+			decor.OnComplete(decor.AverageETA(decor.ET_STYLE_GO, decor.WC{W: 8}), "")))
 	t.bar.SetTotal(t.total, false)
 	return t
 }
@@ -143,7 +144,12 @@ func (t *Task) Done() {
 // line says how far the task is, of a size that is known by now.
 func (t *Task) line(total int64) {
 	t.told = t.done == total
-	t.d.Note("%-14s %s of %s %s after %s", t.name, Thousands(t.done), Thousands(total), t.unit, time.Since(t.started).Round(time.Millisecond))
+	took := time.Since(t.started)
+	left := ""
+	if t.done > 0 && t.done < total {
+		left = fmt.Sprintf(", about %s left", time.Duration(float64(took)*float64(total-t.done)/float64(t.done)).Round(time.Second))
+	}
+	t.d.Note("%-14s %s of %s %s after %s%s", t.name, Thousands(t.done), Thousands(total), t.unit, took.Round(time.Millisecond), left)
 }
 
 // Abort leaves a task where it is.

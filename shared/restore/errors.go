@@ -9,6 +9,7 @@ import (
 
 	"originchain/shared/lsn"
 	"originchain/shared/object"
+	recovery "originchain/shared/recover"
 )
 
 // Why says why a target cannot be reached.
@@ -54,6 +55,9 @@ type TargetError struct {
 	// Below and Above are the nearest points that can be reached.
 	Below *Point `json:"nearest_below,omitempty"`
 	Above *Point `json:"nearest_above,omitempty"`
+	// Missing is an object of an epoch that the line goes back to, and that is not there:
+	// what is below it is out of reach.
+	Missing string `json:"missing,omitempty"`
 	// Lines are the epochs that a line can be asked of, for NoLine.
 	Lines []lsn.Epoch `json:"lines,omitempty"`
 }
@@ -83,6 +87,9 @@ func (e *TargetError) Error() string {
 		}
 	}
 	fmt.Fprintf(&b, "; nearest: %s", strings.Join(near, " or "))
+	if e.Missing != "" {
+		fmt.Fprintf(&b, "; %s is missing or damaged, and the line is known no further back than that", e.Missing)
+	}
 	return b.String()
 }
 
@@ -138,6 +145,31 @@ type PurgedError struct {
 func (e *PurgedError) Error() string {
 	return fmt.Sprintf("%s stands at LSN %d, where a purge has taken rows out of the state: the archive's log goes on from a state that had them, so this copy cannot become its history. "+
 		"Restore to a point behind the deletion of the rows, or make it an instance of its own with oc-pitr accept --new-instance", e.DataDir, e.LSN)
+}
+
+// DigestError says that what was restored is not what the log says it was.
+type DigestError struct {
+	LSN  lsn.LSN
+	What string
+	Want string
+	Got  string
+}
+
+// Error implements error.
+func (e *DigestError) Error() string {
+	return fmt.Sprintf("what was restored is not what the log says at LSN %d: %s: want %s, got %s; nothing was put in place. "+
+		"Restore to another point, or from another checkpoint by an earlier target, and report this; to have the state as it is say --accept-digest-mismatch, which is recorded",
+		e.LSN, e.What, e.Want, e.Got)
+}
+
+// digestFault makes a DigestError of what replay and scan say, whose advice is for a
+// node that runs.
+func digestFault(err error) error {
+	var wrong *recovery.MismatchError
+	if !errors.As(err, &wrong) {
+		return err
+	}
+	return &DigestError{LSN: wrong.LSN, What: wrong.What, Want: wrong.Want, Got: wrong.Got}
 }
 
 // LiveError says that a copy cannot be accepted without naming the epoch that it ends.

@@ -48,7 +48,7 @@ func (r *run) verify(ctx context.Context, at table.Applied) (err error) {
 		// what was met is told.
 		r.result.Mismatch = &datadir.Mismatch{Want: r.mismatch.Want, Got: r.mismatch.Got}
 	}
-	return err
+	return digestFault(err)
 }
 
 // stoppable is a View whose reading ends with a context.

@@ -107,6 +107,9 @@ func MakePlan(ctx context.Context, store object.Store, req Request) (*Plan, erro
 		return nil, &TargetError{Why: Nothing, Asked: req.asked(), Line: req.Epoch}
 	}
 	at, err := r.resolve(ctx, &req, w)
+	if target := (*TargetError)(nil); errors.As(err, &target) {
+		target.Missing = r.l.Broken
+	}
 	if err != nil {
 		return nil, err
 	}

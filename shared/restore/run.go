@@ -334,7 +334,7 @@ func (r *run) replay(ctx context.Context) (at table.Applied, err error) {
 		Progress: func(n lsn.LSN) { advance(int64(n - told)); told = n }, AcceptMismatch: r.tolerate(),
 	})
 	if err != nil {
-		return at, err
+		return at, digestFault(err)
 	}
 	if at, err = r.settlePurges(s, src.at.Digest, at); err != nil {
 		return at, err

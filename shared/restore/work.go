@@ -72,25 +72,25 @@ func checkpointOf(c *archive.Checkpoint) *checkpoint {
 	return &checkpoint{c.LSN, c.Epoch}
 }
 
-// arguments are what must be the same for a run to go on with what is there.
+// arguments are what must be the same for a run to go on with what is there. To accept
+// a wrong digest is a decision of the end, which is taken when it was met.
 type arguments struct {
-	Archive        string    `json:"archive"`
-	Instance       ulid.ULID `json:"instance_id"`
-	Epoch          lsn.Epoch `json:"epoch"`
-	Time           time.Time `json:"target,omitzero"`
-	LSN            lsn.LSN   `json:"target_lsn"`
-	Latest         bool      `json:"latest"`
-	Clock          Clock     `json:"clock"`
-	Node           string    `json:"node_id"`
-	Pause          bool      `json:"pause_at_target"`
-	AcceptMismatch bool      `json:"accept_digest_mismatch"`
+	Archive  string    `json:"archive"`
+	Instance ulid.ULID `json:"instance_id"`
+	Epoch    lsn.Epoch `json:"epoch"`
+	Time     time.Time `json:"target,omitzero"`
+	LSN      lsn.LSN   `json:"target_lsn"`
+	Latest   bool      `json:"latest"`
+	Clock    Clock     `json:"clock"`
+	Node     string    `json:"node_id"`
+	Pause    bool      `json:"pause_at_target"`
 }
 
 func (o *Options) arguments() arguments {
 	r := &o.Request
 	return arguments{
 		Archive: o.Store.String(), Instance: r.Instance, Epoch: r.Epoch, Time: r.Time.UTC(), LSN: r.LSN, Latest: r.Latest, Clock: r.Clock,
-		Node: o.NodeID, Pause: o.Pause, AcceptMismatch: o.AcceptMismatch,
+		Node: o.NodeID, Pause: o.Pause,
 	}
 }
 

@@ -19,20 +19,22 @@ var ranks = map[string]int{
 	"shared/schema":   1,
 	"shared/pacing":   1,
 
-	"shared/api":        2,
-	"shared/datadir":    2,
-	"shared/mtls":       2,
-	"shared/objecttest": 2,
-	"shared/table":      2,
-	"shared/tenant":     2,
-	"shared/wal":        2,
+	"shared/aws/s3object/s3test": 2,
+	"shared/api":                 2,
+	"shared/datadir":             2,
+	"shared/mtls":                2,
+	"shared/objecttest":          2,
+	"shared/table":               2,
+	"shared/tenant":              2,
+	"shared/wal":                 2,
 
-	"shared/archive": 3,
-	"shared/devca":   3,
-	"shared/httpx":   3,
-	"shared/lease":   3,
-	"shared/recover": 3,
-	"shared/rows":    3,
+	"shared/archive":      3,
+	"shared/aws/s3object": 3,
+	"shared/devca":        3,
+	"shared/httpx":        3,
+	"shared/lease":        3,
+	"shared/recover":      3,
+	"shared/rows":         3,
 
 	"shared/engine":    4,
 	"shared/leasetest": 4,
@@ -86,7 +88,10 @@ var reserved = []struct {
 	code, tests []string
 	why         string
 }{
-	{module: "github.com/aws/", why: "nothing talks to AWS yet"},
+	{module: "github.com/aws/", code: []string{"shared/aws"}, why: "only shared/aws knows AWS"},
+	{module: "github.com/versity/versitygw", code: []string{"shared/aws/s3object/s3test"}, why: "it is the S3 of tests"},
+	{module: "originchain/shared/aws/s3object/s3test", tests: []string{"shared", "writer", "follower", "lambdas", "scripts", "test"},
+		why: "it is the S3 of tests"},
 	{module: "github.com/dolthub/", code: []string{"shared/sql"}, why: "only shared/sql knows which SQL engine runs"},
 	{module: "github.com/cockroachdb/pebble/v2", code: []string{"shared/pacing", "shared/table", "test"}, tests: []string{"shared/simdisk"},
 		why: "only shared/table knows which store holds the state"},
@@ -102,7 +107,7 @@ var reserved = []struct {
 	{module: "modernc.org/sqlite", code: []string{"test"}, tests: []string{"shared"}, why: "it is the oracle of tests, not a store"},
 	{module: "github.com/anishathalye/porcupine", tests: []string{"test"}, why: "it checks histories that tests make"},
 	{module: "go.uber.org/goleak", tests: []string{"shared", "writer", "follower", "scripts", "test"}, why: "it is for tests"},
-	{module: "testing", code: []string{"shared/leasetest", "shared/objecttest"}, tests: []string{"shared", "writer", "follower", "scripts", "test"}, why: "it is for tests"},
+	{module: "testing", code: []string{"shared/leasetest", "shared/objecttest", "shared/aws/s3object/s3test"}, tests: []string{"shared", "writer", "follower", "scripts", "test"}, why: "it is for tests"},
 }
 
 // replayed packages turn a log into a state, on every node and years later: they

@@ -14,6 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/spf13/pflag"
 
+	"originchain/scripts/oc-pitr/pitr"
 	"originchain/writer"
 	"originchain/writer/config"
 )
@@ -125,11 +126,14 @@ func TestCommandsExist(t *testing.T) {
 			if filename.MatchString(first) && !exists(first) {
 				t.Errorf("%s names %s, which is not there", p, first)
 			}
-			if strings.HasPrefix(first, "--") || path.Base(first) == "oc-server" {
-				for _, o := range option.FindAllStringSubmatch(m[1], -1) {
-					if flags.Lookup(o[1]) == nil && o[1] != "help" {
-						t.Errorf("%s names --%s, which oc-server does not have", p, o[1])
-					}
+			for _, o := range option.FindAllStringSubmatch(m[1], -1) {
+				server, restores := flags.Lookup(o[1]) != nil, slices.Contains(pitr.Options(), o[1])
+				switch program := path.Base(first); {
+				case o[1] == "help":
+				case program == "oc-server" && !server, program == "oc-pitr" && !restores:
+					t.Errorf("%s names --%s, which %s does not have", p, o[1], program)
+				case strings.HasPrefix(first, "--") && !server && !restores:
+					t.Errorf("%s names --%s, which neither oc-server nor oc-pitr has", p, o[1])
 				}
 			}
 		}

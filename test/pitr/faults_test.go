@@ -173,3 +173,35 @@ func TestADiskThatIsFull(t *testing.T) {
 		t.Fatalf("the disk was full %d times", full)
 	}
 }
+
+// TestACopyThatIsKilledWhileItBecomesAnInstance: the power fails at calls of its first
+// opening; the next one finds a whole state and an identity, and never its parent's
+// history under two ids.
+func TestACopyThatIsKilledWhileItBecomesAnInstance(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := Record(t, object.NewMemory("archive"), 15)
+		disk := simdisk.New()
+		got, err := restore.Run(t.Context(), options(w.Store, disk, restore.Request{Latest: true}))
+		must(t, err)
+		rng := rand.New(rand.NewPCG(11, 1))
+		var crashed []*simdisk.Disk
+		disk.OnCall(func(_ int, _ simdisk.Call, freeze func() *simdisk.Disk) {
+			crashed = append(crashed, freeze().CrashClone(rng))
+		})
+		must(t, openEngine(t, disk, false).Close())
+		disk.OnCall(nil)
+		if len(crashed) < 10 {
+			t.Fatalf("only %d crashes", len(crashed))
+		}
+		for i, c := range crashed {
+			for range 2 {
+				e := openEngine(t, c, false)
+				id := e.Identity()
+				if e.Boot().LSN < got.LSN || id.InstanceID == got.Instance || id.ParentID == nil || *id.ParentID != got.Instance {
+					t.Fatalf("crash %d: it opens as %+v at %v", i, id, e.Boot())
+				}
+				must(t, e.Close())
+			}
+		}
+	})
+}

@@ -155,7 +155,10 @@ func (w *Writer) put(id int64, name string) error {
 }
 
 // Checkpoint ships one of the state as it is.
-func (w *Writer) Checkpoint() lsn.LSN {
+func (w *Writer) Checkpoint() lsn.LSN { return w.checkpoint(func(string) {}) }
+
+// checkpoint ships one after spoil had its way with the copy of the state.
+func (w *Writer) checkpoint(spoil func(dir string)) lsn.LSN {
 	w.t.Helper()
 	const dir = "shipped-copy"
 	if err := w.Disk.RemoveAll(dir); !errors.Is(err, iofs.ErrNotExist) {
@@ -163,6 +166,7 @@ func (w *Writer) Checkpoint() lsn.LSN {
 	}
 	at, err := w.Engine.CopyState(dir)
 	must(w.t, err)
+	spoil(dir)
 	_, err = w.s.ShipCheckpoint(w.t.Context(), dir, at, w.Engine.Durable)
 	must(w.t, err)
 	return at.Pos.LSN

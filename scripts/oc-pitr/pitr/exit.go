@@ -8,7 +8,6 @@ import (
 	"originchain/shared/frame"
 	"originchain/shared/object"
 	"originchain/shared/purge"
-	"originchain/shared/recover"
 	"originchain/shared/restore"
 )
 
@@ -155,7 +154,7 @@ func targetCode(err error) int {
 func directoryCode(err error) int {
 	var notEmpty *restore.NotEmptyError
 	var other *restore.OtherRestoreError
-	var mismatch *recover.MismatchError
+	var mismatch *restore.DigestError
 	switch {
 	case errors.As(err, &notEmpty):
 		return ExitNotEmpty

@@ -14,6 +14,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/oklog/ulid/v2"
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"originchain/shared/object"
 	"originchain/shared/progress"
@@ -112,6 +113,17 @@ func (c *command) root() *cobra.Command {
 		root.AddCommand(sub)
 	}
 	return root
+}
+
+// Options are the names of all options of all commands, for the documents' test.
+func Options() (names []string) {
+	root := (&command{}).root()
+	for _, cmd := range append(root.Commands(), root) {
+		for _, set := range []*pflag.FlagSet{cmd.Flags(), cmd.PersistentFlags()} {
+			set.VisitAll(func(f *pflag.Flag) { names = append(names, f.Name) })
+		}
+	}
+	return names
 }
 
 // env fills in what was not given.

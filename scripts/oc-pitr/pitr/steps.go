@@ -31,7 +31,9 @@ func (s *steps) add(n int64) {
 func (s *steps) end() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.task.Add(s.held)
-	s.held = 0
+	if s.held > 0 {
+		s.task.Add(s.held)
+		s.held = 0
+	}
 	s.task.Done()
 }
