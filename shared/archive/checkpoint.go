@@ -375,7 +375,7 @@ func (u *upload) choose(ctx context.Context) (map[FileKey]int64, error) {
 	return there, nil
 }
 
-// condemned are the names of files that a sweep may have removed, or may yet.
+// condemned are the names of files that a sweep or a purge may have removed, or may yet.
 func (a *Archive) condemned(ctx context.Context) (map[FileKey]bool, error) {
 	list, err := keys[BoundaryKey](ctx, a, boundaryPrefix, "", nil)
 	if err != nil {
@@ -390,6 +390,19 @@ func (a *Archive) condemned(ctx context.Context) (map[FileKey]bool, error) {
 		for _, name := range b.Condemned {
 			if k, err := ParseKey(name); err == nil {
 				out[k.(FileKey)] = true
+			}
+		}
+	}
+	purges, err := a.redactions(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for i := range purges {
+		for _, name := range purges[i].Erased {
+			if k, err := ParseKey(name); err == nil {
+				if k, ok := k.(FileKey); ok {
+					out[k] = true
+				}
 			}
 		}
 	}

@@ -169,6 +169,7 @@ func (s *Shipper) onLine(ctx context.Context, line []wal.EpochStart) (segments, 
 			return nil, nil, err
 		}
 		for _, k := range list {
+			k.Key.Rewrite = 0 // what a purge has rewritten is there, and not shipped again
 			s.listed[k.Key] = true
 			segments = appendClipped(segments, k.Key.First, k.Key.Last, last)
 		}

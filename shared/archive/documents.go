@@ -87,13 +87,17 @@ type Checkpoint struct {
 	Stamp  int64      `json:"stamp_micros"`
 	Node   string     `json:"node"`
 	Time   time.Time  `json:"time"`
+	// Rewrite is that of its key: the purges that have rewritten it.
+	Rewrite uint32 `json:"rewrite,omitempty"`
 	// Bytes is the size of all files together, FilesSHA256 the hash of their list.
 	Bytes       int64     `json:"bytes"`
 	FilesSHA256 lsn.Chain `json:"files_sha256"`
 }
 
 // Key is the name of its manifest.
-func (d *Checkpoint) Key() CheckpointKey { return CheckpointKey{LSN: d.LSN, Epoch: d.Epoch} }
+func (d *Checkpoint) Key() CheckpointKey {
+	return CheckpointKey{LSN: d.LSN, Epoch: d.Epoch, Rewrite: d.Rewrite}
+}
 
 // Manifest is a checkpoint and its files, by name.
 type Manifest struct {

@@ -54,6 +54,8 @@ type PartKey struct {
 	// Segment is the first LSN of the segment that the frames stand in.
 	Segment  lsn.LSN
 	From, To lsn.LSN
+	// Rewrite counts the purges that have rewritten it, as for a segment.
+	Rewrite uint32
 }
 
 // CheckpointKey is the manifest of a checkpoint of the state after frame LSN, which
@@ -61,6 +63,8 @@ type PartKey struct {
 type CheckpointKey struct {
 	LSN   lsn.LSN
 	Epoch lsn.Epoch
+	// Rewrite counts the purges that have rewritten it, as for a segment.
+	Rewrite uint32
 }
 
 // PendingKey announces a checkpoint whose files are being uploaded.
@@ -93,19 +97,15 @@ func (InstanceKey) String() string { return instanceName }
 func (k EpochKey) String() string  { return epochPrefix + hex16(uint64(k.Epoch)) + jsonSuffix }
 
 func (k SegmentKey) String() string {
-	s := logPrefix + hex16(uint64(k.Epoch)) + "/" + hex16(uint64(k.First)) + "-" + hex16(uint64(k.Last)) + segmentSuffix
-	if k.Rewrite > 0 {
-		s += ".r" + strconv.FormatUint(uint64(k.Rewrite), 10)
-	}
-	return s
+	return logPrefix + hex16(uint64(k.Epoch)) + "/" + hex16(uint64(k.First)) + "-" + hex16(uint64(k.Last)) + segmentSuffix + rewritten(k.Rewrite)
 }
 
 func (k PartKey) String() string {
-	return tailPrefix + hex16(uint64(k.Epoch)) + "/" + hex16(uint64(k.Segment)) + "/" + hex16(uint64(k.From)) + "-" + hex16(uint64(k.To)) + partSuffix
+	return tailPrefix + hex16(uint64(k.Epoch)) + "/" + hex16(uint64(k.Segment)) + "/" + hex16(uint64(k.From)) + "-" + hex16(uint64(k.To)) + partSuffix + rewritten(k.Rewrite)
 }
 
 func (k CheckpointKey) String() string {
-	return checkpointPrefix + hex16(uint64(k.LSN)) + "-" + hex16(uint64(k.Epoch)) + jsonSuffix
+	return checkpointPrefix + hex16(uint64(k.LSN)) + "-" + hex16(uint64(k.Epoch)) + jsonSuffix + rewritten(k.Rewrite)
 }
 
 func (k PendingKey) String() string {
@@ -139,6 +139,16 @@ func (k GapKey) valid() bool        { return k.Epoch > 0 && k.From > 0 && k.To >
 func (k BoundaryKey) valid() bool   { return k.Number > 0 }
 func (k RedactionKey) valid() bool  { return len(k.ID) == 26 && !strings.ContainsAny(k.ID, "/.") }
 
+// rewriteSuffix stands before the number of a rewrite.
+const rewriteSuffix = ".r"
+
+func rewritten(n uint32) string {
+	if n == 0 {
+		return ""
+	}
+	return rewriteSuffix + strconv.FormatUint(uint64(n), 10)
+}
+
 func hex16(v uint64) string { return fmt.Sprintf("%016x", v) }
 
 // ParseKey reads a key. A name is one of an archive only if it is, to the letter,
@@ -171,12 +181,16 @@ func parseKey(name string) Key {
 		return EpochKey{lsn.Epoch(f.hex(16))}
 	case logPrefix:
 		k := SegmentKey{Epoch: lsn.Epoch(f.hex(16)), First: lsn.LSN(f.skip(1).hex(16)), Last: lsn.LSN(f.skip(1).hex(16))}
-		k.Rewrite = f.skip(len(segmentSuffix)).number(".r")
+		k.Rewrite = f.skip(len(segmentSuffix)).number(rewriteSuffix)
 		return k
 	case tailPrefix:
-		return PartKey{Epoch: lsn.Epoch(f.hex(16)), Segment: lsn.LSN(f.skip(1).hex(16)), From: lsn.LSN(f.skip(1).hex(16)), To: lsn.LSN(f.skip(1).hex(16))}
+		k := PartKey{Epoch: lsn.Epoch(f.hex(16)), Segment: lsn.LSN(f.skip(1).hex(16)), From: lsn.LSN(f.skip(1).hex(16)), To: lsn.LSN(f.skip(1).hex(16))}
+		k.Rewrite = f.skip(len(partSuffix)).number(rewriteSuffix)
+		return k
 	case checkpointPrefix:
-		return CheckpointKey{LSN: lsn.LSN(f.hex(16)), Epoch: lsn.Epoch(f.skip(1).hex(16))}
+		k := CheckpointKey{LSN: lsn.LSN(f.hex(16)), Epoch: lsn.Epoch(f.skip(1).hex(16))}
+		k.Rewrite = f.skip(len(jsonSuffix)).number(rewriteSuffix)
+		return k
 	case pendingPrefix:
 		return PendingKey{CheckpointKey{LSN: lsn.LSN(f.hex(16)), Epoch: lsn.Epoch(f.skip(1).hex(16))}, uint32(f.skip(1).hex(8))}
 	case objectPrefix:

@@ -13,7 +13,7 @@ func everyKey() []Key {
 	sum := [32]byte{0xAB, 31: 1}
 	return []Key{
 		InstanceKey{}, EpochKey{0x1F}, SegmentKey{Epoch: 1, First: 2, Last: 0xABCDEF}, SegmentKey{Epoch: 1, First: 2, Last: 3, Rewrite: 12},
-		PartKey{Epoch: 1, Segment: 2, From: 3, To: 4}, CheckpointKey{LSN: 9, Epoch: 2}, PendingKey{CheckpointKey{LSN: 9, Epoch: 2}, 0xDEAD},
+		PartKey{Epoch: 1, Segment: 2, From: 3, To: 4}, PartKey{Epoch: 1, Segment: 2, From: 3, To: 4, Rewrite: 7}, CheckpointKey{LSN: 9, Epoch: 2}, CheckpointKey{LSN: 9, Epoch: 2, Rewrite: 12}, PendingKey{CheckpointKey{LSN: 9, Epoch: 2}, 0xDEAD},
 		FileKey{SHA256: sum}, FileKey{SHA256: sum, Generation: 3}, GapKey{Epoch: 1, From: 2, To: 3}, BoundaryKey{7}, RedactionKey{"01JADE0000000000000000000A"},
 	}
 }
@@ -56,6 +56,9 @@ func everyDocument() map[string]document {
 	h := Head{Format: format, Instance: testInstance}
 	at := time.Date(2026, 1, 2, 3, 4, 5, 6000, time.UTC)
 	return map[string]document{
+		"redaction": &Redaction{Head: h, ID: "01JADE0000000000000000000A", Plan: "ab", Actor: "a", Tenant: testInstance, Schema: "a.b", Time: at,
+			Frames: []RedactedFrame{{3, 9, lsn.Chain{1}}}, Intervals: []Interval{{Epoch: 3, From: 9, To: 9, Counters: []Share{{Table: 1, Entries: 1, Bytes: 8}}}},
+			Replaced: []Replaced{{SegmentKey{Epoch: 3, First: 9, Last: 9}.String(), SegmentKey{Epoch: 3, First: 9, Last: 9, Rewrite: 1}.String()}}, Erased: []string{FileKey{}.String()}},
 		"instance":   &Instance{Head: h, Region: "eu-central-1", Time: at},
 		"epoch":      &Epoch{Head: h, Epoch: 3, Parent: 2, FirstLSN: 9, ParentChain: lsn.Chain{1}, Node: "n", Time: at, Nonce: "ff"},
 		"checkpoint": &Manifest{Checkpoint: Checkpoint{Head: h, LSN: 9, Epoch: 3, Stamp: 5, Node: "n", Time: at, Bytes: 7}, Files: []File{{Name: "a", Size: 3}, {Name: "b.sst", Size: 4, Generation: 1}}},
@@ -67,7 +70,7 @@ func everyDocument() map[string]document {
 }
 
 func empty(name string) document {
-	return map[string]document{"instance": &Instance{}, "epoch": &Epoch{}, "checkpoint": &Manifest{}, "pending": &Pending{}, "gap": &Gap{}, "boundary": &Boundary{}}[name]
+	return map[string]document{"instance": &Instance{}, "epoch": &Epoch{}, "checkpoint": &Manifest{}, "pending": &Pending{}, "gap": &Gap{}, "boundary": &Boundary{}, "redaction": &Redaction{}}[name]
 }
 
 // TestDocumentsAreReadStrictly: a document reads back, and with any bit flipped, byte

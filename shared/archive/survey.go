@@ -27,8 +27,9 @@ type Survey struct {
 	Gaps        []GapKey
 	// Boundary is the newest one, nil where retention has never removed anything.
 	Boundary *Boundary
-	// Redactions are purges: a segment that was rewritten counts in its newest form.
-	Redactions []RedactionKey
+	// Redactions are purges, oldest first. What one has replaced is not told of, nor is a
+	// rewritten object that no record speaks of: the record is what makes it count.
+	Redactions []Redaction
 	// Faults are documents that are damaged, of another instance or of a newer
 	// version, and names that are none of an archive: all else is told without them.
 	Faults []error
@@ -41,37 +42,10 @@ func (a *Archive) Survey(ctx context.Context) (*Survey, error) {
 	if s.Instance, err = a.Instance(ctx); err != nil {
 		return nil, err
 	}
-	var (
-		epochs      []Sized[EpochKey]
-		checkpoints []Sized[CheckpointKey]
-	)
-	note := func(info object.Info) error {
-		k, err := ParseKey(info.Key)
-		switch k := k.(type) {
-		case EpochKey:
-			epochs = append(epochs, Sized[EpochKey]{k, info.Size})
-		case SegmentKey:
-			s.Segments = append(s.Segments, Sized[SegmentKey]{k, info.Size})
-		case PartKey:
-			s.Parts = append(s.Parts, Sized[PartKey]{k, info.Size})
-		case CheckpointKey:
-			checkpoints = append(checkpoints, Sized[CheckpointKey]{k, info.Size})
-		case GapKey:
-			s.Gaps = append(s.Gaps, k)
-		case RedactionKey:
-			s.Redactions = append(s.Redactions, k)
-		case nil:
-			s.Faults = append(s.Faults, err)
-		}
-		return nil
+	epochs, checkpoints, err := a.listed(ctx, s)
+	if err != nil {
+		return nil, err
 	}
-	// Not the files of checkpoints: there are many, and their names say little.
-	for _, prefix := range []string{epochPrefix, logPrefix, tailPrefix, checkpointPrefix, gapPrefix, redactionPrefix} {
-		if err := a.each(ctx, prefix, "", note); err != nil {
-			return nil, err
-		}
-	}
-	s.Segments = newestRewrites(s.Segments)
 	if s.Epochs, err = readEach(ctx, s, epochs, func(ctx context.Context, k Sized[EpochKey]) (Epoch, error) { return a.Epoch(ctx, k.Key) }); err != nil {
 		return nil, err
 	}
@@ -82,14 +56,61 @@ func (a *Archive) Survey(ctx context.Context) (*Survey, error) {
 	return s, err
 }
 
-// newestRewrites leaves each segment once.
-func newestRewrites(list []Sized[SegmentKey]) []Sized[SegmentKey] {
+// maxListings bounds how often a survey begins anew because a purge came to its end.
+const maxListings = 5
+
+// listed lists all objects whose names say much, as they were between two purges: one
+// that commits during the listing would show neither the old form of an object nor the
+// new one.
+func (a *Archive) listed(ctx context.Context, s *Survey) (epochs []Sized[EpochKey], checkpoints []Sized[CheckpointKey], err error) {
+	for range maxListings {
+		if s.Redactions, err = a.redactions(ctx); err != nil {
+			return nil, nil, err
+		}
+		s.Segments, s.Parts, s.Gaps, s.Faults, epochs, checkpoints = nil, nil, nil, nil, nil, nil
+		forms := formsOf(s.Redactions)
+		note := func(info object.Info) error {
+			k, err := ParseKey(info.Key)
+			if err == nil && !forms.counts(k) {
+				return nil
+			}
+			switch k := k.(type) {
+			case EpochKey:
+				epochs = append(epochs, Sized[EpochKey]{k, info.Size})
+			case SegmentKey:
+				s.Segments = append(s.Segments, Sized[SegmentKey]{k, info.Size})
+			case PartKey:
+				s.Parts = append(s.Parts, Sized[PartKey]{k, info.Size})
+			case CheckpointKey:
+				checkpoints = append(checkpoints, Sized[CheckpointKey]{k, info.Size})
+			case GapKey:
+				s.Gaps = append(s.Gaps, k)
+			case nil:
+				s.Faults = append(s.Faults, err)
+			}
+			return nil
+		}
+		// Not the files of checkpoints: there are many, and their names say little.
+		for _, prefix := range []string{epochPrefix, logPrefix, tailPrefix, checkpointPrefix, gapPrefix} {
+			if err := a.each(ctx, prefix, "", note); err != nil {
+				return nil, nil, err
+			}
+		}
+		after, err := keys[RedactionKey](ctx, a, redactionPrefix, "", nil)
+		if err != nil {
+			return nil, nil, err
+		}
+		if len(after) == len(s.Redactions) {
+			sortSegments(s.Segments)
+			return epochs, checkpoints, nil
+		}
+	}
+	return nil, nil, errors.New("purges follow one another too fast for a survey; try again")
+}
+
+func sortSegments(list []Sized[SegmentKey]) {
 	slices.SortFunc(list, func(x, y Sized[SegmentKey]) int {
-		return cmp.Or(cmp.Compare(x.Key.Epoch, y.Key.Epoch), cmp.Compare(x.Key.First, y.Key.First), cmp.Compare(x.Key.Last, y.Key.Last), cmp.Compare(y.Key.Rewrite, x.Key.Rewrite))
-	})
-	return slices.CompactFunc(list, func(x, y Sized[SegmentKey]) bool {
-		x.Key.Rewrite, y.Key.Rewrite = 0, 0
-		return x.Key == y.Key
+		return cmp.Or(cmp.Compare(x.Key.Epoch, y.Key.Epoch), cmp.Compare(x.Key.First, y.Key.First), cmp.Compare(x.Key.Last, y.Key.Last), cmp.Compare(x.Key.Rewrite, y.Key.Rewrite))
 	})
 }
 

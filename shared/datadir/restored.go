@@ -32,6 +32,9 @@ type Restored struct {
 	// Mismatch says that the state's digest was not its frame's, and that an operator
 	// took it as it is.
 	Mismatch *Mismatch `json:"digest_mismatch,omitempty"`
+	// Purged says that purges have taken pairs out of the state: Base's digest is what
+	// is left, not what the frame carries.
+	Purged bool `json:"purged,omitempty"`
 	// Accepted is nil until an operator has made this copy the instance's history.
 	Accepted *Acceptance `json:"accepted,omitempty"`
 }

@@ -58,6 +58,9 @@ func Accept(ctx context.Context, o Acceptance) (_ datadir.Acceptance, err error)
 	case dir.Identity().InstanceID != r.Instance:
 		return datadir.Acceptance{}, fmt.Errorf("%w: %s has become instance %s", ErrNotRestored, o.DataDir, dir.Identity().InstanceID)
 	}
+	if r.Purged {
+		return datadir.Acceptance{}, &PurgedError{DataDir: o.DataDir, LSN: r.Base.LSN}
+	}
 	a := &accepting{o: &o, node: dir.Identity().NodeID, r: r}
 	if err := a.name(ctx); err != nil {
 		return datadir.Acceptance{}, err

@@ -55,9 +55,8 @@ func final(err error) bool {
 		missing *archive.MissingError
 		foreign *archive.ForeignError
 		newer   *archive.NewerError
-		purged  *PurgedError
 	)
-	return errors.As(err, &missing) || errors.As(err, &foreign) || errors.As(err, &newer) || errors.As(err, &purged) ||
+	return errors.As(err, &missing) || errors.As(err, &foreign) || errors.As(err, &newer) ||
 		errors.Is(err, object.ErrDenied) || errors.Is(err, object.ErrKey) || errors.Is(err, object.ErrNotFound) || errors.Is(err, object.ErrRange) || NoSpace(err) || errors.Is(err, errLocal)
 }
 

@@ -134,16 +134,17 @@ func (e *OtherRestoreError) Error() string {
 	return fmt.Sprintf("%s holds a restore that was begun with other arguments (%s): run again with those, or remove it", e.Staging, e.What)
 }
 
-// PurgedError says that a frame was rewritten by a purge that this version cannot
-// replay.
+// PurgedError says that a copy cannot go on as its instance, because a purge has taken
+// rows out of it that the log behind it would count.
 type PurgedError struct {
-	Key string
-	LSN lsn.LSN
+	DataDir string
+	LSN     lsn.LSN
 }
 
 // Error implements error.
 func (e *PurgedError) Error() string {
-	return fmt.Sprintf("LSN %d in %s was rewritten by a purge, which this version cannot replay: use the version that purged it or a later one", e.LSN, e.Key)
+	return fmt.Sprintf("%s stands at LSN %d, where a purge has taken rows out of the state: the archive's log goes on from a state that had them, so this copy cannot become its history. "+
+		"Restore to a point behind the deletion of the rows, or make it an instance of its own with oc-pitr accept --new-instance", e.DataDir, e.LSN)
 }
 
 // DigestError says that what was restored is not what the log says it was.

@@ -49,6 +49,11 @@ func layOut(ctx context.Context, fs vfs.FS, a *archive.Archive, m *archive.Manif
 	return local(datadir.SyncDir(fs, dir))
 }
 
+// Files fetches the files of a checkpoint into dir, as a restore does.
+func Files(ctx context.Context, fs vfs.FS, a *archive.Archive, m *archive.Manifest, dir string) error {
+	return layOut(ctx, fs, a, m, dir, func(int64) {})
+}
+
 // local marks an error of this machine's disk.
 func local(err error) error {
 	if err == nil {

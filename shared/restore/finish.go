@@ -91,7 +91,8 @@ func (i *stoppableIter) Next() bool {
 func (r *run) finish(ctx context.Context, at table.Applied) error {
 	made := datadir.Restored{
 		Instance: r.plan.Instance, Archive: r.o.Store.String(), Time: time.Now().UTC(), Paused: r.o.Pause, Mismatch: r.result.Mismatch,
-		Base: datadir.Base{LSN: at.Pos.LSN, Epoch: at.Pos.Epoch, Chain: at.Chain, Digest: at.Digest, Stamp: at.Stamp},
+		Purged: len(r.plan.survey.Lacks(at.Pos)) > 0,
+		Base:   datadir.Base{LSN: at.Pos.LSN, Epoch: at.Pos.Epoch, Chain: at.Chain, Digest: at.Digest, Stamp: at.Stamp},
 	}
 	if err := datadir.SyncDir(r.fs(), r.stage.state()); err != nil {
 		return local(err)
@@ -112,6 +113,7 @@ func (r *run) finish(ctx context.Context, at table.Applied) error {
 	res.LSN, res.Epoch, res.Timestamp, res.Digest = at.Pos.LSN, at.Pos.Epoch, moment(at.Stamp), at.Digest
 	res.Segments, res.BytesFetched, res.Seconds = len(r.plan.Pieces), r.store.read.Load(), time.Since(r.begun).Seconds()
 	res.Instance, res.Line, res.DataDir, res.Gaps, res.Paused, res.AcceptedEpoch = r.plan.Instance, r.plan.Line, r.o.DataDir, r.plan.Gaps, r.o.Pause, accepted
+	res.Purged = made.Purged
 	if c := r.plan.Checkpoint; c != nil {
 		res.CheckpointLSN = c.LSN
 	}

@@ -117,6 +117,10 @@ func List(ctx context.Context, store object.Store, req Request) (*Listing, error
 	return out, nil
 }
 
+// Heads are the epochs whose lines, together, have every frame of the archive, the
+// newest first.
+func Heads(s *archive.Survey) []lsn.Epoch { return heads(s) }
+
 // heads are the epochs whose lines, together, have every frame of the archive: the
 // newest, and those that others have left behind with frames of their own.
 func heads(s *archive.Survey) (out []lsn.Epoch) {

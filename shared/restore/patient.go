@@ -96,3 +96,6 @@ func (r *resuming) again() error {
 
 // Close implements io.Closer.
 func (r *resuming) Close() error { return r.r.Close() }
+
+// Patient gives a store whose reads go on where they broke off, as those of a restore do.
+func Patient(s object.Store) object.Store { return patient{s} }

@@ -68,6 +68,9 @@ type Result struct {
 	DataDir  string    `json:"data_dir"`
 	Keys     uint64    `json:"keys"`
 	Gaps     []Hole    `json:"gaps"`
+	// Purged says that purges have taken rows out of what was restored: Digest is that of
+	// the frame without what the records of the purges say.
+	Purged bool `json:"purged,omitempty"`
 	// Mismatch is what was accepted by AcceptMismatch.
 	Mismatch *datadir.Mismatch `json:"digest_mismatch,omitempty"`
 	Paused   bool              `json:"paused,omitempty"`
@@ -332,6 +335,9 @@ func (r *run) replay(ctx context.Context) (at table.Applied, err error) {
 	})
 	if err != nil {
 		return at, digestFault(err)
+	}
+	if at, err = r.settlePurges(s, src.at.Digest, at); err != nil {
+		return at, err
 	}
 	return at, local(s.Flush())
 }

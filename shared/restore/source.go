@@ -25,12 +25,15 @@ type source struct {
 	// at is the state after the last frame that was given; before is the one before it.
 	at, before wal.Tail
 	tries      int
+	// payloads are what purges have left of frames.
+	payloads map[lsn.Pos]lsn.Chain
 }
 
 func newSource(ctx context.Context, a *archive.Archive, p *Plan, from table.Applied) *source {
 	return &source{
 		ctx: ctx, a: a, p: p, pieces: pieces(p.line, from.Pos.LSN+1, p.Target.LSN),
-		at: wal.Tail{Pos: from.Pos, Chain: from.Chain, Digest: from.Digest, Timestamp: from.Stamp},
+		at:       wal.Tail{Pos: from.Pos, Chain: from.Chain, Digest: from.Digest, Timestamp: from.Stamp},
+		payloads: p.survey.Payloads(),
 	}
 }
 
@@ -84,11 +87,26 @@ func (s *source) next() (*frame.Frame, error) {
 		return nil, s.leave()
 	case f.LSN != s.at.Pos.LSN+1:
 		return nil, fmt.Errorf("the archive goes on at LSN %d behind LSN %d: list it again", f.LSN, s.at.Pos.LSN)
-	case f.Redacted:
-		return nil, &PurgedError{Key: keyOf(&s.pieces[0]), LSN: f.LSN}
+	}
+	if err := s.holdRedacted(f); err != nil {
+		return nil, err
 	}
 	s.before, s.at, s.tries = s.at, s.f.Tail(), 0
 	return f, nil
+}
+
+// holdRedacted holds what a purge has left of a frame against the purge's record: the
+// chain speaks of the body that the frame had.
+func (s *source) holdRedacted(f *frame.Frame) error {
+	if !f.Redacted {
+		return nil
+	}
+	want, ok := s.payloads[lsn.Pos{Epoch: f.Epoch, LSN: f.LSN}]
+	if got := lsn.Chain(frame.BodyHash(&f.Salt, f.Body)); !ok || got != want {
+		return &archive.DamagedError{Store: s.a.Store().String(), Key: keyOf(&s.pieces[0]),
+			Err: fmt.Errorf("LSN %d was redacted, and what is left of it has hash %s; the records of purges say %s", f.LSN, got, want)}
+	}
+	return nil
 }
 
 // enter opens the next object, which must go on where the one before ended.

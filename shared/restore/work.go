@@ -55,6 +55,9 @@ type work struct {
 	LSN        lsn.LSN     `json:"lsn"`
 	Checkpoint *checkpoint `json:"checkpoint"`
 	Result     *Result     `json:"result"`
+	// Recorded is the digest that the target frame carries, where purges have left a
+	// state of another one: with it a run knows whether the counters were settled.
+	Recorded *lsn.Digest `json:"recorded_digest,omitempty"`
 }
 
 type checkpoint struct {

@@ -97,6 +97,12 @@ func LoadCatalog(v View, tenant ulid.ULID) (*Catalog, error) {
 	return c, c.join()
 }
 
+// DecodeTable makes a table of its stored record alone, without the foreign keys that
+// point at it.
+func DecodeTable(tenant ulid.ULID, name string, record []byte) (*Table, error) {
+	return decodeTable(tenant, name, record)
+}
+
 func decodeTable(tenant ulid.ULID, name string, value []byte) (*Table, error) {
 	r, err := DecodeRecord(value)
 	if err != nil {

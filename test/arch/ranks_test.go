@@ -45,6 +45,7 @@ var ranks = map[string]int{
 	"scripts/call":        5,
 	"scripts/child":       5,
 	"scripts/demo/data":   5,
+	"shared/purge":        5,
 	"shared/replica":      5,
 	"shared/verification": 5,
 

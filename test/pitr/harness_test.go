@@ -10,6 +10,8 @@ import (
 
 	"originchain/shared/clock"
 	"originchain/shared/engine"
+	"originchain/shared/frame"
+	"originchain/shared/lsn"
 	"originchain/shared/object"
 	"originchain/shared/restore"
 	"originchain/shared/simdisk"
@@ -52,3 +54,5 @@ func openEngine(t testing.TB, disk *simdisk.Disk, shared bool) *engine.Engine {
 	must(t, err)
 	return e
 }
+
+func pairHash(key, value string) lsn.Digest { return frame.PairHash([]byte(key), []byte(value)) }

@@ -7,6 +7,7 @@ import (
 	"originchain/shared/datadir"
 	"originchain/shared/frame"
 	"originchain/shared/object"
+	"originchain/shared/purge"
 	"originchain/shared/restore"
 )
 
@@ -37,6 +38,9 @@ const (
 	ExitDigest    = 60
 	ExitFaults    = 61
 	ExitLive      = 70
+	ExitPurged    = 71
+	ExitStillLive = 80
+	ExitPlan      = 81
 )
 
 // exitCodes is the table as --help prints it.
@@ -65,7 +69,10 @@ const exitCodes = `Exit codes:
   51  no space left
   60  the restored state does not have the digest that its frame carries
   61  verify: faults were found
-  70  another epoch may be live: name it with --ends-epoch`
+  70  another epoch may be live: name it with --ends-epoch
+  71  the copy cannot be accepted: a purge has taken rows out of it
+  80  purge: the rows, or answers that tell of them, are still in the live state
+  81  purge: the plan that was named is not that of the archive as it is`
 
 // coded is an error that chose its exit code.
 type coded struct {
@@ -111,7 +118,18 @@ func targetCode(err error) int {
 	var target *restore.TargetError
 	var clock *restore.ClockError
 	var live *restore.LiveError
+	var purged *restore.PurgedError
+	var stillLive *purge.LiveError
+	var plan *purge.PlanError
 	switch {
+	case errors.As(err, &purged):
+		return ExitPurged
+	case errors.As(err, &stillLive):
+		return ExitStillLive
+	case errors.As(err, &plan), errors.Is(err, archive.ErrOvertaken):
+		return ExitPlan
+	case errors.Is(err, purge.ErrSelector):
+		return ExitUsage
 	case errors.As(err, &clock):
 		return ExitClock
 	case errors.As(err, &live):
@@ -159,7 +177,6 @@ func archiveCode(err error) int {
 		region  *archive.RegionError
 		newer   *archive.NewerError
 		frames  *frame.NewerError
-		purged  *restore.PurgedError
 		damaged *archive.DamagedError
 	)
 	// What names the archive as a whole is told by the object that stands for it.
@@ -177,7 +194,7 @@ func archiveCode(err error) int {
 		return ExitMissing
 	case errors.As(err, &region):
 		return ExitRegion
-	case errors.As(err, &newer), errors.As(err, &frames), errors.As(err, &purged):
+	case errors.As(err, &newer), errors.As(err, &frames):
 		return ExitNewer
 	case errors.As(err, &damaged):
 		return ExitDamaged

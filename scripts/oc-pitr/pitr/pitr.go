@@ -39,7 +39,7 @@ const name = "oc-pitr"
 const long = `oc-pitr restores an OriginChain instance from its archive: to a moment, to an LSN, or
 to the newest point that the archive holds.
 
-The archive is only read, except by accept, which takes an epoch in it. Results go to
+The archive is only read, except by accept, which takes an epoch in it, and by purge. Results go to
 standard output, with --json as exactly one JSON document, and progress to standard
 error.
 
@@ -92,7 +92,7 @@ func (c *command) root() *cobra.Command {
 		SilenceErrors: true,
 		Args:          func(cmd *cobra.Command, args []string) error { return usage(cobra.NoArgs(cmd, args)) },
 		RunE: func(*cobra.Command, []string) error {
-			return usage(errors.New("name a command: restore, list, verify or accept"))
+			return usage(errors.New("name a command: restore, list, verify, accept or purge"))
 		},
 		CompletionOptions: cobra.CompletionOptions{DisableDefaultCmd: true},
 	}
@@ -105,7 +105,7 @@ func (c *command) root() *cobra.Command {
 	f.StringVar(&c.region, "region", "", "the region of this machine; an archive of another one is refused (default: not asked) ["+regionEnv+"]")
 	f.BoolVar(&c.crossRegion, "allow-cross-region", false, "use an archive of another region")
 	f.BoolVar(&c.asJSON, "json", false, "print one JSON document on standard output")
-	for _, sub := range []*cobra.Command{c.restoreCommand(), c.listCommand(), c.verifyCommand(), c.acceptCommand(), c.completion()} {
+	for _, sub := range []*cobra.Command{c.restoreCommand(), c.listCommand(), c.verifyCommand(), c.acceptCommand(), c.purgeCommand(), c.completion()} {
 		if sub.Args == nil {
 			sub.Args = func(cmd *cobra.Command, args []string) error { return usage(cobra.NoArgs(cmd, args)) }
 		}

@@ -1,0 +1,89 @@
+package restore
+
+import (
+	"errors"
+	"fmt"
+
+	"originchain/shared/archive"
+	"originchain/shared/frame"
+	"originchain/shared/lsn"
+	"originchain/shared/table"
+)
+
+// settlePurges makes the state at the target what it is without the rows that purges
+// have taken out of the log. The rows are not there: what is left to do is to take them
+// out of the counters, which frames put as absolute values. The digest to be held
+// against is then the one that the frame carries, without the pairs and with the
+// counters that stand in the records, and nothing that was found in the state.
+//
+// It happens once: the batch moves the state's own digest away from the recorded one,
+// which was noted before.
+func (r *run) settlePurges(s *table.Store, recorded lsn.Digest, at table.Applied) (table.Applied, error) {
+	lacks := r.plan.survey.Lacks(at.Pos)
+	if len(lacks) == 0 || at.Pos.LSN != r.plan.Target.LSN {
+		return at, nil
+	}
+	w := r.stage.work
+	if w.Recorded == nil {
+		w.Recorded = &recorded
+		if err := r.stage.save(); err != nil {
+			return at, err
+		}
+	}
+	if at.Digest != *w.Recorded {
+		return at, nil
+	}
+	b := s.NewBatch()
+	counters := map[string]*counting{}
+	for i := range lacks {
+		at.Digest = at.Digest.Sub(lacks[i].Delta)
+		if err := discount(s, &lacks[i], counters); err != nil {
+			return at, errors.Join(fmt.Errorf("LSN %d: %w", at.Pos.LSN, err), b.Close())
+		}
+	}
+	for key, c := range counters {
+		value := c.now.Append(nil)
+		at.Digest = at.Digest.Sub(c.was).Add(frame.PairHash([]byte(key), value))
+		if err := b.Add(&frame.Op{Type: frame.Put, Key: []byte(key), Value: value}); err != nil {
+			return at, err
+		}
+	}
+	if err := b.Commit(at); err != nil {
+		return at, local(err)
+	}
+	return at, b.Close()
+}
+
+// counting is a counter that purged rows are taken out of.
+type counting struct {
+	now table.Counters
+	was lsn.Digest
+}
+
+func discount(s *table.Store, l *archive.Lack, into map[string]*counting) error {
+	for _, share := range l.Counters {
+		key := table.CounterKey(l.Tenant, share.Table, share.Index)
+		c := into[string(key)]
+		if c == nil {
+			raw, ok, err := s.Get(key)
+			if err != nil {
+				return err
+			}
+			if !ok {
+				return fmt.Errorf("the record of a purge takes %d entries out of a counter that is not there: table %d, index %d", share.Entries, share.Table, share.Index)
+			}
+			c = &counting{was: frame.PairHash(key, raw)}
+			if c.now, err = table.DecodeCounters(raw); err != nil {
+				return err
+			}
+			into[string(key)] = c
+		}
+		if c.now.Entries < share.Entries || c.now.Bytes < share.Bytes {
+			return fmt.Errorf("the record of a purge takes %d entries of %d bytes out of a counter of %d and %d: table %d, index %d", share.Entries, share.Bytes, c.now.Entries, c.now.Bytes, share.Table, share.Index)
+		}
+		c.now.Entries -= share.Entries
+		c.now.Bytes -= share.Bytes
+		c.now.Sum = c.now.Sum.Sub(share.Sum)
+	}
+	return nil
+}
