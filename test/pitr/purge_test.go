@@ -110,7 +110,7 @@ func Subjects(t testing.TB, store object.Store) *Workload {
 	second.Write(4)
 	// A day later another request takes the answers away that have expired.
 	for i := range 6 {
-		time.Sleep(25 * time.Hour)
+		<-time.After(25 * time.Hour)
 		idem := &engine.Idempotency{Key: fmt.Sprintf("other-%d", i), Status: 200, Answer: func(lsn.Pos) []byte { return []byte("{}") }}
 		second.change(idem, func(b *rows.Builder, t *table.Table) error { return putItem(b, t, 3000, fmt.Sprintf("other-%d", i)) })
 	}
