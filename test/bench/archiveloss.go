@@ -17,6 +17,7 @@ import (
 
 	"originchain/scripts/call"
 	"originchain/shared/api"
+	"originchain/shared/restore"
 	"originchain/test/bench/load"
 )
 
@@ -28,7 +29,7 @@ const (
 	// lossAfter is how long there are writes before the server is killed, at the least:
 	// longer than what may be lost, so that more would be seen. lossSpread comes on top,
 	// so that the kill meets every moment of a window.
-	lossAfter  = 1300 * time.Millisecond
+	lossAfter  = 1100 * time.Millisecond
 	lossSpread = 500 * time.Millisecond
 	// The limits are in seconds.
 	lossLimitS3     = 1.0
@@ -55,7 +56,7 @@ func benchLoss(ctx context.Context, b *bench) (err error) {
 		}
 		var all []losses
 		rng := rand.New(rand.NewPCG(1, 1))
-		for i := range min(b.rounds, b.pick(b.rounds, 2)) {
+		for i := range b.pick(b.rounds, min(b.rounds, 2)) {
 			l, err := b.lossRound(ctx, at.depot, strconv.Itoa(i), lossAfter+time.Duration(rng.Int64N(int64(lossSpread))))
 			if err != nil {
 				return fmt.Errorf("round %d on %s: %w", i+1, at.depot.name, err)
@@ -122,10 +123,7 @@ func (b *bench) lossRound(ctx context.Context, at depot, name string, after time
 		return l, err
 	}
 	var listed struct {
-		Until *struct {
-			LSN  uint64    `json:"lsn"`
-			Time time.Time `json:"time"`
-		} `json:"recoverable_until"`
+		Until *restore.Point `json:"recoverable_until"`
 	}
 	if _, err := b.pitrJSON(ctx, at.env, &listed, "list", "--archive", archive); err != nil {
 		return l, err
@@ -135,7 +133,7 @@ func (b *bench) lossRound(ctx context.Context, at depot, name string, after time
 	}
 	l.bound, l.acked = killed.Sub(listed.Until.Time), int64(len(w.acked()))
 	for _, at := range w.acked() {
-		if at > listed.Until.LSN {
+		if at > uint64(listed.Until.LSN) {
 			l.lost++
 		}
 	}

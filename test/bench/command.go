@@ -75,13 +75,13 @@ type options struct {
 // chosen returns the groups that --only names, or whose names begin so; all
 // without it.
 func (o *options) chosen() ([]group, error) {
+	if o.rounds < 1 {
+		return nil, fmt.Errorf("--rounds %d: it is at least 1", o.rounds)
+	}
 	if o.only == "" {
 		return groups(), nil
 	}
 	var out []group
-	if o.rounds < 1 {
-		return nil, fmt.Errorf("--rounds %d: it is at least 1", o.rounds)
-	}
 	for _, name := range strings.Split(o.only, ",") {
 		found := false
 		for _, g := range groups() {
