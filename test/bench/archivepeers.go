@@ -13,13 +13,21 @@ import (
 	"originchain/test/bench/postgres"
 )
 
-// restorePeers has the peers restore the same rows. One that is not here is reported as
-// that, and so is one that fails.
+// peer is another system that restores the same rows.
+type peer struct {
+	name string
+	run  func(context.Context, corpus) error
+}
+
+// restorePeers has the peers restore the same rows.
 func (b *bench) restorePeers(ctx context.Context, c corpus) error {
-	for _, peer := range []struct {
-		name string
-		run  func(context.Context, corpus) error
-	}{{"restore-litestream", b.restoreLitestream}, {"restore-pgbackrest", b.restoreBackrest}} {
+	return b.askPeers(ctx, c, []peer{{"restore-litestream", b.restoreLitestream}, {"restore-pgbackrest", b.restoreBackrest}})
+}
+
+// askPeers reports one that is not here as that, and so one that fails: neither is left
+// out in silence, and neither stops the others.
+func (b *bench) askPeers(ctx context.Context, c corpus, peers []peer) error {
+	for _, peer := range peers {
 		if err := b.probe(); err != nil {
 			return err
 		}

@@ -20,8 +20,12 @@ import (
 	"originchain/shared/wal"
 )
 
-// replayShare of the rate of the engine's recovery must be reached.
-const replayShare = 0.9
+const (
+	// restoredBytes is how much log is restored, counted in uncompressed frame bodies.
+	restoredBytes = 256 << 20
+	// replayShare of the rate of the engine's recovery must be reached.
+	replayShare = 0.9
+)
 
 // benchReplay restores the log that the engine's recovery is measured with, from an
 // archive of the same segments.
@@ -29,7 +33,7 @@ func benchReplay(ctx context.Context, b *bench) (err error) {
 	dir := filepath.Join(b.work, "replay")
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	logDir := filepath.Join(dir, "log")
-	instance, rows, err := b.buildLog(ctx, filepath.Join(dir, "source"), logDir)
+	instance, rows, err := b.buildLog(ctx, filepath.Join(dir, "source"), logDir, b.pick(restoredBytes, replayBytesQuick))
 	if err != nil {
 		return fmt.Errorf("build the log: %w", err)
 	}

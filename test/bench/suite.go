@@ -107,6 +107,7 @@ func measure(ctx context.Context, o options, out io.Writer) (err error) {
 	}
 	for _, g := range chosen {
 		if err := b.runGroup(ctx, g); err != nil {
+			b.sayf("\n%s", b.table()) // what there is so far
 			return err
 		}
 	}
