@@ -121,14 +121,14 @@ func TestReadmeBlockIsReplaced(t *testing.T) {
 func TestBenchmarksInProcessProduceTheirFigures(t *testing.T) {
 	b := &bench{options: options{quick: true}, work: t.TempDir(), out: io.Discard}
 	for _, g := range groups() {
-		if g.name != "commit" && g.name != "recovery" {
+		if g.name != "commit" && g.name != "recovery" && g.name != "archive-replay" {
 			continue
 		}
 		if err := b.runGroup(t.Context(), g); err != nil {
 			t.Fatal(err)
 		}
 	}
-	want := map[string]bool{"group-commit": true, "one-writer": true, "recovery": true, "recovery-vs-pebble": true}
+	want := map[string]bool{"group-commit": true, "one-writer": true, "recovery": true, "recovery-vs-pebble": true, "restore-replay": true, "restore-overlap": true}
 	for _, f := range b.figures {
 		if !want[f.Name] || f.Verdict == failed || f.Measured <= 0 || f.Fsync.P50 <= 0 {
 			t.Errorf("%+v", f)

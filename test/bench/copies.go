@@ -213,7 +213,7 @@ func (b *bench) fillDocuments(ctx context.Context, n *node, size int) error {
 	for range batchStreams {
 		part := size / documentBytes / batchStreams
 		n.nextID += int64(part)
-		body := &documentReader{id: n.nextID - int64(part), left: part, rng: rand.NewChaCha8([32]byte{byte(n.nextID), byte(n.nextID >> 8), byte(n.nextID >> 16), byte(n.nextID >> 24)})}
+		body := newDocuments(n.nextID-int64(part), part, 1, 0)
 		g.Go(func() error { return n.stream(gctx, "bench.documents", body, part) })
 	}
 	return g.Wait()
@@ -223,23 +223,40 @@ func (b *bench) fillDocuments(ctx context.Context, n *node, size int) error {
 type documentReader struct {
 	id   int64
 	left int
+	// step is between two ids; 0 is 1.
+	step int64
 	rng  *rand.ChaCha8
 	raw  [3 * documentBytes / 4]byte
 	line bytes.Buffer
 }
 
+// newDocuments makes so many rows behind an id, the same each time.
+func newDocuments(behind int64, rows int, step int64, salt byte) *documentReader {
+	seed := [32]byte{byte(behind), byte(behind >> 8), byte(behind >> 16), byte(behind >> 24), salt}
+	return &documentReader{id: behind, left: rows, step: step, rng: rand.NewChaCha8(seed)}
+}
+
+// row makes the next row; false at the end.
+func (r *documentReader) row() (id int64, text string, ok bool) {
+	if r.left == 0 {
+		return 0, "", false
+	}
+	r.left--
+	r.id += max(r.step, 1)
+	_, _ = r.rng.Read(r.raw[:]) // never fails
+	return r.id, base64.StdEncoding.EncodeToString(r.raw[:]), true
+}
+
 // Read implements io.Reader.
 func (r *documentReader) Read(p []byte) (int, error) {
 	if r.line.Len() == 0 {
-		if r.left == 0 {
+		id, text, ok := r.row()
+		if !ok {
 			return 0, io.EOF
 		}
-		r.left--
-		r.id++
-		_, _ = r.rng.Read(r.raw[:]) // never fails
 		r.line.Reset()
-		r.line.WriteString(`{"id":` + strconv.FormatInt(r.id, 10) + `,"text":"`)
-		r.line.WriteString(base64.StdEncoding.EncodeToString(r.raw[:]))
+		r.line.WriteString(`{"id":` + strconv.FormatInt(id, 10) + `,"text":"`)
+		r.line.WriteString(text)
 		r.line.WriteString("\"}\n")
 	}
 	return r.line.Read(p)

@@ -33,6 +33,7 @@ type node struct {
 	client  *call.Client
 	dir     string
 	args    []string // further ones
+	env     []string // further variables
 	address string
 	tenant  string
 	admin   string // token
@@ -41,7 +42,12 @@ type node struct {
 
 // serve starts a server on an empty directory and makes a tenant.
 func (b *bench) serve(ctx context.Context, name string, args ...string) (*node, error) {
-	n := &node{bench: b, dir: filepath.Join(b.work, name), args: args}
+	return b.serveWith(ctx, name, nil, args...)
+}
+
+// serveWith is serve with variables of its environment.
+func (b *bench) serveWith(ctx context.Context, name string, env []string, args ...string) (*node, error) {
+	n := &node{bench: b, dir: filepath.Join(b.work, name), env: env, args: args}
 	if err := n.start(ctx); err != nil {
 		return nil, errors.Join(err, n.close())
 	}
@@ -67,7 +73,7 @@ func (n *node) start(ctx context.Context) (err error) {
 			return err
 		}
 	}
-	n.server, err = child.Start(child.Options{Binary: n.bench.binary, DataDir: n.dir, Listen: n.address, Args: append([]string{"--log-level", "warning", "--advertise", "http://" + n.address}, n.args...)})
+	n.server, err = child.Start(child.Options{Binary: n.bench.binary, DataDir: n.dir, Listen: n.address, Args: append([]string{"--log-level", "warning", "--advertise", "http://" + n.address}, n.args...), Env: n.env})
 	if err != nil {
 		return err
 	}

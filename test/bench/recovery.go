@@ -47,7 +47,7 @@ func benchRecovery(ctx context.Context, b *bench) (err error) {
 	dir := filepath.Join(b.work, "recovery")
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	logDir := filepath.Join(dir, "log")
-	instance, rows, err := b.buildLog(ctx, filepath.Join(dir, "source"), logDir)
+	instance, rows, err := b.buildLog(ctx, filepath.Join(dir, "source"), logDir, b.pick(replayBytes, replayBytesQuick))
 	if err != nil {
 		return fmt.Errorf("build the log: %w", err)
 	}
@@ -87,7 +87,7 @@ func benchRecovery(ctx context.Context, b *bench) (err error) {
 
 // buildLog fills an engine through its pipeline and keeps every segment of its
 // log under keep: the engine itself lets go of those its checkpoints cover.
-func (b *bench) buildLog(ctx context.Context, dir, keep string) (instance [16]byte, rows int, err error) {
+func (b *bench) buildLog(ctx context.Context, dir, keep string, bodyBytes int) (instance [16]byte, rows int, err error) {
 	flights, err := data.Flights()
 	if err != nil {
 		return instance, 0, err
@@ -101,7 +101,7 @@ func (b *bench) buildLog(ctx context.Context, dir, keep string) (instance [16]by
 	}
 	instance = [16]byte(p.engine.Identity().InstanceID)
 	source := filepath.Join(dir, "log")
-	frames, err := p.fill(ctx, flights, b.pick(replayBytes, replayBytesQuick), func() error { return linkSegments(source, keep, false) })
+	frames, err := p.fill(ctx, flights, bodyBytes, func() error { return linkSegments(source, keep, false) })
 	if err = errors.Join(err, p.close()); err != nil {
 		return instance, 0, err
 	}

@@ -28,6 +28,11 @@ func groups() []group {
 		{"replication-lag", benchLag},
 		{"replication-sync", benchSync},
 		{"replication-copy", benchCopy},
+		{"archive-loss", benchLoss},
+		{"archive-ship", benchShip},
+		{"archive-cost", benchCost},
+		{"archive-replay", benchReplay},
+		{"archive-restore", benchRestore},
 	}
 }
 
@@ -57,12 +62,14 @@ const (
 	missed  verdict = "missed"
 	noLimit verdict = "-"
 	failed  verdict = "FAILED"
+	absent  verdict = "not here"
 )
 
 // bench is one run.
 type bench struct {
 	options
 	work    string // temporary directory
+	pitr    string
 	self    string // this program, to be run as the load client
 	out     io.Writer
 	fsync   fsyncs
@@ -82,6 +89,9 @@ func measure(ctx context.Context, o options, out io.Writer) (err error) {
 	if b.binary, err = filepath.Abs(o.binary); err != nil {
 		return err
 	}
+	if b.pitr, err = filepath.Abs(o.pitr); err != nil {
+		return err
+	}
 	if b.self, err = os.Executable(); err != nil {
 		return err
 	}
@@ -97,6 +107,7 @@ func measure(ctx context.Context, o options, out io.Writer) (err error) {
 	}
 	for _, g := range chosen {
 		if err := b.runGroup(ctx, g); err != nil {
+			b.sayf("\n%s", b.table()) // what there is so far
 			return err
 		}
 	}
