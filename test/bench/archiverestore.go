@@ -135,7 +135,7 @@ func (b *bench) newestCheckpoint(ctx context.Context, dir string) (float64, erro
 func percent(part, of float64) float64 { return 100 * part / of }
 
 // apart is by how much an estimate misses what came of it, in percent of that.
-func apart(estimate, real float64) float64 { return percent(math.Abs(estimate-real), real) }
+func apart(estimate, took float64) float64 { return percent(math.Abs(estimate-took), took) }
 
 func (n *node) shipCheckpoint(ctx context.Context) error {
 	admin := call.Client{URL: n.server.URL(), Token: n.admin}
