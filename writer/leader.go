@@ -87,6 +87,9 @@ type MustFollowError struct {
 
 // Error implements error.
 func (e *MustFollowError) Error() string {
+	if e.Address == "" {
+		return fmt.Sprintf("this node may not write: %s; it follows whom --leader-addr or the record of --control names", e.Reason)
+	}
 	return fmt.Sprintf("this node may not write: %s; it follows %s", e.Reason, e.Address)
 }
 
