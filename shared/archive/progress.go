@@ -112,11 +112,14 @@ func (p *progress) sight(durable lsn.LSN, now time.Time) {
 	p.seen = thin
 }
 
-// age is how long the first frame above to has been durable; 0 if none is.
+// leastAge is that of a frame which is seen for the first time: 0 says that there is none.
+const leastAge = time.Microsecond
+
+// age is how long the first frame above to has been durable; 0 if, and only if, none is.
 func (p *progress) age(to lsn.LSN, now time.Time) time.Duration {
 	for _, s := range p.seen {
 		if s.lsn > to {
-			return max(0, now.Sub(s.at))
+			return max(leastAge, now.Sub(s.at))
 		}
 	}
 	return 0
