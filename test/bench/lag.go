@@ -70,16 +70,21 @@ func benchLag(ctx context.Context, b *bench) (err error) {
 }
 
 // lags samples at fixed times, each sample on its own: one that waits holds up
-// no other. One clock measures, that of this process.
+// no other. One clock measures, that of this process. A sample before the first is
+// not counted: a node hashes a token the first time it sees it (Argon2id, 60 ms
+// of a core and more), which all reads of that moment wait for.
 func (p *pair) lags(ctx context.Context, warmUp, period time.Duration) ([]time.Duration, error) {
 	transport := &http.Transport{MaxIdleConnsPerHost: clients}
 	defer transport.CloseIdleConnections()
+	start := time.Now().Add(warmUp)
 	writer, follower := *p.writer.client, *p.follower.client
 	writer.HTTP, follower.HTTP = &http.Client{Transport: transport}, &http.Client{Transport: transport}
+	if _, err := lag(ctx, &writer, &follower, p.writer.tenant, lagFirstID-1); err != nil {
+		return nil, err
+	}
 	var mu sync.Mutex
 	var out []time.Duration
 	g, ctx := errgroup.WithContext(ctx)
-	start := time.Now().Add(warmUp)
 	for n := int64(0); ctx.Err() == nil; n++ {
 		due := start.Add(time.Duration(n) * lagGap)
 		if due.Sub(start) >= period {
