@@ -38,6 +38,10 @@ type following struct {
 	// in it than a leader has said to be committed, which is told.
 	target, found, told lsn.LSN
 
+	// copied is when a chunk came that is no single group of the leader's: this node
+	// was away, and copies.
+	copied atomic.Int64
+
 	// The rest is the apply goroutine's.
 	reader *wal.Reader
 	held   *frame.Frame // read and not applied yet; valid until the reader's next call
@@ -126,6 +130,9 @@ func (e *Engine) show(at table.Applied) {
 // of package wal say whether it is the chunk or the disk that is wrong; the disk's
 // stop the engine.
 func (e *Engine) Copy(c wal.Chunk) error {
+	if len(c.Bytes) >= copyingBytes {
+		e.follow.copied.Store(time.Now().UnixNano())
+	}
 	newest := e.log.NewestFirst()
 	err := e.log.Copy(c)
 	if err == nil && e.log.NewestFirst() != newest {
@@ -194,7 +201,7 @@ func (e *Engine) RunFollower(ctx context.Context) error {
 	ended := make(chan struct{})
 	stages.Go(func() { e.maintainUntil(ended) })
 	for ctx.Err() == nil && e.failure.Load() == nil {
-		wait, err := e.applyCommitted()
+		wait, err := e.applyCommitted(ctx)
 		if err != nil {
 			e.fail("apply the leader's frames", err)
 			break
@@ -229,13 +236,40 @@ func (e *Engine) rest(ctx context.Context, wait time.Duration) {
 	}
 }
 
+const (
+	// copyingBytes is the size of a chunk from which the log is being caught up: chunks
+	// are as full as they get.
+	copyingBytes = 768 << 10
+	// copyingFor is how long that counts after the last such chunk.
+	copyingFor = 100 * time.Millisecond
+	// copyingShare times as long as it worked an apply rests meanwhile.
+	copyingShare = 3
+)
+
+// yield leaves disk and cores to the log while it is being caught up: what is durable
+// here is safe, and is applied in the end just as soon. Applying never stops for it,
+// since a follower may stay behind for as long as its leader is loaded.
+func (e *Engine) yield(ctx context.Context, worked time.Duration) {
+	if time.Since(time.Unix(0, e.follow.copied.Load())) >= copyingFor {
+		return
+	}
+	t := time.NewTimer(copyingShare * worked)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-ctx.Done():
+	case <-e.failed:
+	}
+}
+
 // applyBytes bounds one batch of a follower: it is what readers wait for.
 const applyBytes = 1 << 20
 
 // applyCommitted applies all that may be visible now, and returns after how long
 // there is more, if it is delayed alone.
-func (e *Engine) applyCommitted() (wait time.Duration, err error) {
-	for {
+func (e *Engine) applyCommitted(ctx context.Context) (wait time.Duration, err error) {
+	for ctx.Err() == nil {
+		start := time.Now()
 		limit := min(e.Durable(), e.follow.committed())
 		e.follow.caught(e.applied.Pos.LSN, false)
 		if e.applied.Pos.LSN >= limit {
@@ -252,7 +286,9 @@ func (e *Engine) applyCommitted() (wait time.Duration, err error) {
 		if err = b.commit(); err != nil {
 			return 0, err
 		}
+		e.yield(ctx, time.Since(start))
 	}
+	return 0, nil
 }
 
 // followed is one batch of a follower.

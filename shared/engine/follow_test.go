@@ -553,3 +553,43 @@ func TestAStateThatIsAheadOfTheCommitIsNotRead(t *testing.T) {
 	until(t, "what is committed is read", caught)
 	n.mustClose()
 }
+
+// Applying leaves the machine to a log that is being caught up, for a share of the
+// time alone, and not to one that comes as it is written.
+func TestApplyingYieldsToALogThatIsCaughtUp(t *testing.T) {
+	const worked = 10 * time.Millisecond
+	cases := []struct {
+		name  string
+		since time.Duration // of the last full chunk
+		want  time.Duration
+	}{
+		{"while full chunks come", 0, copyingShare * worked},
+		{"just after", copyingFor - time.Millisecond, copyingShare * worked},
+		{"no longer", copyingFor, 0},
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				e := &Engine{failed: make(chan struct{})}
+				e.follow.copied.Store(time.Now().Add(-c.since).UnixNano())
+				start := time.Now()
+				e.yield(t.Context(), worked)
+				if got := time.Since(start); got != c.want {
+					t.Errorf("rested for %s, want %s", got, c.want)
+				}
+			})
+		})
+	}
+	t.Run("a stop is not held up", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			e := &Engine{failed: make(chan struct{})}
+			e.follow.copied.Store(time.Now().UnixNano())
+			ctx, cancel := context.WithCancel(t.Context())
+			cancel()
+			start := time.Now()
+			if e.yield(ctx, time.Hour); time.Since(start) != 0 {
+				t.Errorf("rested for %s", time.Since(start))
+			}
+		})
+	})
+}

@@ -56,6 +56,8 @@ func readTree(t *testing.T, root fs.FS) (tree []*source) {
 		switch {
 		case d.IsDir() && (hidden || slices.Contains([]string{"bin", "var", "testdata", "node_modules", "cdk.out"}, base)):
 			return fs.SkipDir
+		case d.IsDir() && p != "." && exists(root, path.Join(p, "go.mod")):
+			return fs.SkipDir // another module, as for Go
 		case d.IsDir(), hidden, base == "LICENSE":
 			return nil
 		case base != ".gitignore" && !slices.Contains(textual, path.Ext(p)):
@@ -122,4 +124,9 @@ func packages(tree []*source) (dirs []string) {
 	}
 	slices.Sort(dirs)
 	return slices.Compact(dirs)
+}
+
+func exists(root fs.FS, p string) bool {
+	_, err := fs.Stat(root, p)
+	return err == nil
 }
