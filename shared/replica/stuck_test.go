@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"runtime"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -130,6 +131,56 @@ func TestAFollowerThatTakesNothingIsGone(t *testing.T) {
 			t.Error(err)
 		}
 	})
+}
+
+// The log is the queue of a slow follower: what the leader, the connection and the
+// follower hold in memory of it is a few messages, however much there is to send.
+func TestAFollowerThatTakesNothingCostsBoundedMemory(t *testing.T) {
+	const frames = 96 // of a MiB
+	synctest.Test(t, func(t *testing.T) {
+		quiet := logrus.New()
+		quiet.SetOutput(io.Discard)
+		l := filled(t, frames)
+		hub := NewHub(HubConfig{}, HubDeps{Log: quiet, Durable: l.Durable}, 0)
+		hub.Begin(0, nil)
+		s := NewServer(ServerConfig{Instance: [16]byte{1}, Node: "leader", Epoch: 1}, ServerDeps{
+			Log: quiet, WAL: l, Hub: hub, Now: func() int64 { return 0 }, Shipped: func() lsn.LSN { return 0 },
+			Admit: func(context.Context, string, lsn.LSN) error { return nil },
+		})
+		listener := newPipes()
+		served := make(chan error, 1)
+		go func() { served <- s.Serve(listener, nil) }()
+		conn, err := Dial("leader", nil, listener.dial)
+		if err != nil {
+			t.Fatal(err)
+		}
+		before := heap()
+		stream, err := conn.Open(t.Context(), &pb.Hello{Node: "f"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait() // until the leader can send no more
+		held := heap() - before
+		t.Logf("%d KiB are held for a follower that takes nothing of %d MiB", held>>10, frames)
+		// The window is 4 MiB; on each side a message as it is made and as it is sent.
+		if held > 16<<20 {
+			t.Errorf("%d bytes are held, want at most 16 MiB", held)
+		}
+		stream.Close()
+		s.Stop()
+		if err := errors.Join(conn.Close(), <-served, l.Close()); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// heap is how many bytes are reachable.
+func heap() int64 {
+	runtime.GC()
+	runtime.GC() // pools let go at the second
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return int64(m.HeapAlloc)
 }
 
 // What a handler uses is closed when Serve has returned, so none runs any more.
