@@ -340,6 +340,7 @@ func (n *Shell) Serve(ctx context.Context, s *Served, ready <-chan struct{}, int
 	if interrupt || errors.As(err, &ended) {
 		// The engine is closed next, and nobody may read it then.
 		s.service.queries.cancelAll()
+		s.server.Interrupt(errInterrupted)
 		if !requests.over(requestGrace) {
 			// No Ended: the data cannot be opened again in this process.
 			return fmt.Errorf("%s; and requests were still under way after %s: start the node again", err.Error(), requestGrace)

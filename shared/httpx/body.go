@@ -1,6 +1,7 @@
 package httpx
 
 import (
+	"context"
 	"errors"
 	"io"
 	"os"
@@ -184,15 +185,35 @@ func (b *streamBody) Read(p []byte) (int, error) {
 	if b.call.Request.ContentLength == 0 {
 		return 0, io.EOF
 	}
-	b.call.extendRead()
-	n, err := b.call.Request.Body.Read(p)
+	n, err := b.read(p)
 	switch {
 	case errors.Is(err, io.EOF):
 		b.call.endRead()
+	case err != nil && b.call.server.interrupted.Err() != nil:
+		err = context.Cause(b.call.server.interrupted)
 	case err != nil:
 		err = bodyError(err)
 	case b.call.Request.ProtoMajor > 1:
 		b.call.liftRead() // there it would end the stream while the handler works
+	}
+	return n, err
+}
+
+// read waits for the next bytes until the deadline, or until the server's streams
+// are interrupted.
+func (b *streamBody) read(p []byte) (int, error) {
+	c := b.call
+	c.extendRead()
+	cut := make(chan struct{})
+	stop := context.AfterFunc(c.server.interrupted, func() {
+		defer close(cut)
+		if d, ok := c.x.ResponseWriter.(deadliner); ok {
+			_ = d.SetReadDeadline(time.Unix(1, 0)) // long past
+		}
+	})
+	n, err := c.Request.Body.Read(p)
+	if !stop() {
+		<-cut // the connection must not be touched when the call has ended
 	}
 	return n, err
 }

@@ -14,6 +14,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"originchain/shared/fault"
 )
 
 // served is a running Serve.
@@ -246,6 +248,40 @@ func TestABodyThatStallsIsGivenUp(t *testing.T) {
 	}
 	res, err := http.ReadResponse(bufio.NewReader(c), nil)
 	if err != nil || res.StatusCode != 400 {
+		t.Errorf("%v %v", res, err)
+	}
+	s.stop()
+	if err := <-s.done; err != nil {
+		t.Error(err)
+	}
+}
+
+// A client that holds its stream open holds up nobody who ends the requests: the
+// read that waits ends, and so does the next one.
+func TestAStreamIsInterrupted(t *testing.T) {
+	var r *rig
+	reading := make(chan struct{})
+	r = newRig(t, Config{BodyTimeout: time.Hour}, streamingRoute("/rest", func(c *Call) error {
+		in := make([]byte, 2)
+		if _, err := io.ReadFull(c.Stream(), in); err != nil {
+			return err
+		}
+		close(reading)
+		_, err := io.ReadFull(c.Stream(), in)
+		if _, again := c.Stream().Read(in); again == nil {
+			t.Error("the stream goes on")
+		}
+		return err
+	}))
+	s := serve(t, r, r, nil, Limits{})
+	c := s.dial(t)
+	if _, err := c.Write([]byte("POST /rest HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nab")); err != nil {
+		t.Fatal(err)
+	}
+	<-reading
+	r.Interrupt(fault.New(fault.NotReady, "the node follows now"))
+	res, err := http.ReadResponse(bufio.NewReader(c), nil)
+	if err != nil || res.StatusCode != 503 {
 		t.Errorf("%v %v", res, err)
 	}
 	s.stop()

@@ -86,7 +86,14 @@ type Server struct {
 	limits    *limiter
 	denials   denialLimit
 	bodyBytes atomic.Int64
+	// interrupted ends, with its cause, the reads of bodies that are streamed.
+	interrupted context.Context
+	interrupt   context.CancelCauseFunc
 }
+
+// Interrupt ends every wait for more of a streamed body, now and later, with err: a
+// client that holds one open would hold up whoever wants to end the requests.
+func (s *Server) Interrupt(err error) { s.interrupt(err) }
 
 // route is a Route with its series.
 type route struct {
@@ -98,6 +105,7 @@ type route struct {
 // rows that match the same requests, a row without handler or name) is an error.
 func New(cfg Config, deps Deps, routes []Route) (*Server, error) {
 	s := &Server{cfg: cfg.withDefaults(), deps: deps, mux: http.NewServeMux(), limits: newLimiter()}
+	s.interrupted, s.interrupt = context.WithCancelCause(context.Background())
 	s.denials.bucket = rate.NewLimiter(auditedDenialsPerSecond, auditedDenialsBurst)
 	s.unmatched = series{metrics: deps.Metrics, route: "unmatched", method: "any"}
 	names := make(map[string]bool, len(routes))
