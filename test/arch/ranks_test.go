@@ -44,9 +44,9 @@ var ranks = map[string]int{
 	"shared/leasetest":       4,
 	"shared/restore":         4,
 	"shared/sql":             4,
-	"writer/config":          4,
 
 	"shared/aws/ddblease/ddbtest": 5,
+	"shared/lease/leaseopen":      5,
 	"scripts/call":                5,
 	"scripts/child":               5,
 	"scripts/demo/data":           5,
@@ -55,6 +55,7 @@ var ranks = map[string]int{
 	"shared/verification":         5,
 
 	"scripts/kill9/rounds": 6,
+	"writer/config":        6,
 	"scripts/oc-pitr/pitr": 6,
 	"scripts/waldump/dump": 6,
 	"writer":               6,
