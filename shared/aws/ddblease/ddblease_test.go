@@ -34,7 +34,7 @@ func TestContract(t *testing.T) {
 	leasetest.Run(t, func(t *testing.T) func() lease.Store {
 		tables++
 		table := fmt.Sprintf("leases-%d", tables)
-		ddbtest.Table(t, endpoint, table)
+		ddbtest.Table(t, endpoint, table, ddblease.KeyAttribute)
 		return func() lease.Store { return open(t, endpoint, table) }
 	})
 }
@@ -88,7 +88,7 @@ func answer(status int, kind string) http.HandlerFunc {
 // took effect. One that was refused was not made.
 func TestOutcomes(t *testing.T) {
 	endpoint := ddbtest.Start(t)
-	ddbtest.Table(t, endpoint, "leases")
+	ddbtest.Table(t, endpoint, "leases", ddblease.KeyAttribute)
 	p := newProxy(t, endpoint)
 	s := open(t, p.URL, "leases")
 	ctx := context.Background()

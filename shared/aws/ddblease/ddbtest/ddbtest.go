@@ -20,8 +20,6 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 	"golang.org/x/sys/unix"
-
-	"originchain/shared/aws/ddblease"
 )
 
 // Region and Credentials are those of the emulator, which checks neither.
@@ -63,11 +61,11 @@ func Start(t testing.TB) (endpoint string) {
 	return "http://127.0.0.1:" + port
 }
 
-// Table makes a table for leases and returns its name.
-func Table(t testing.TB, endpoint, name string) {
+// Table makes a table whose only key is a text attribute.
+func Table(t testing.TB, endpoint, name, keyAttribute string) {
 	t.Helper()
 	client := dynamodb.New(dynamodb.Options{Region: Region, BaseEndpoint: &endpoint, Credentials: Credentials()})
-	key := aws.String(ddblease.KeyAttribute)
+	key := &keyAttribute
 	_, err := client.CreateTable(context.Background(), &dynamodb.CreateTableInput{
 		TableName: &name, BillingMode: types.BillingModePayPerRequest,
 		AttributeDefinitions: []types.AttributeDefinition{{AttributeName: key, AttributeType: types.ScalarAttributeTypeS}},
