@@ -57,6 +57,10 @@ type Follower struct {
 
 	status  status
 	metrics *metrics
+	// node is this node's id, once its directory is open.
+	node atomic.Pointer[string]
+	// promoted holds the epoch that the role is to end for.
+	promoted chan lsn.Epoch
 }
 
 // status is what the node knows of its leader; it is read by anyone.
@@ -73,13 +77,15 @@ type status struct {
 
 // New makes the follower role of a node. It starts nothing and touches no file.
 func New(shell *writer.Shell, cfg Config, deps Deps) *Follower {
-	f := &Follower{shell: shell, cfg: cfg, deps: deps}
+	f := &Follower{shell: shell, cfg: cfg, deps: deps, promoted: make(chan lsn.Epoch, 1)}
 	f.metrics = newMetrics(deps.Metrics, f)
 	return f
 }
 
 // Run follows until ctx ends: nil then. It returns an error when the directory
-// cannot be opened or the log or the state has failed.
+// cannot be opened or the log or the state has failed, and a *writer.PromotedError when
+// the node is to open its directory, which is closed by then, as a writer. It may be
+// called again after that.
 func (f *Follower) Run(ctx context.Context) error {
 	f.shell.SetRole(role{f})
 	for ctx.Err() == nil {
@@ -87,6 +93,9 @@ func (f *Follower) Run(ctx context.Context) error {
 		var ended *writer.Ended
 		if !errors.As(err, &ended) {
 			return err
+		}
+		if promoted := new(writer.PromotedError); errors.As(ended.Err, &promoted) {
+			return promoted
 		}
 		if err := f.prepareAgain(ctx, ended.Err); err != nil && ctx.Err() == nil {
 			return f.shell.OpenFailed(ctx, err)
@@ -151,13 +160,26 @@ func (f *Follower) follow(ctx context.Context, e *engine.Engine, served *atomic.
 		return err
 	}
 	served.Store(s)
+	node := e.Identity().NodeID
+	f.node.Store(&node)
 	f.deps.Log.WithField("lsn", uint64(e.Visible().LSN)).WithField("durable_lsn", uint64(e.Durable())).Info("looking for the leader")
 	return f.shell.Serve(ctx, s, e.CaughtUp(), true, func(ctx context.Context) error {
 		g, ctx := errgroup.WithContext(ctx)
 		g.Go(func() error { return e.RunFollower(ctx) })
 		g.Go(func() error { return f.stream(ctx, e) })
+		g.Go(func() error { return f.awaitPromotion(ctx) })
 		return g.Wait()
 	})
+}
+
+// awaitPromotion ends the role when it is asked to.
+func (f *Follower) awaitPromotion(ctx context.Context) error {
+	select {
+	case <-ctx.Done():
+		return nil
+	case epoch := <-f.promoted:
+		return &writer.Ended{Err: &writer.PromotedError{Epoch: epoch}}
+	}
 }
 
 // stream follows one stream after the other.

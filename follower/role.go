@@ -1,12 +1,14 @@
 package follower
 
 import (
+	"context"
 	"fmt"
 	"math"
 
 	"github.com/prometheus/client_golang/prometheus"
 
 	"originchain/shared/api"
+	"originchain/shared/fault"
 	"originchain/shared/lsn"
 	pb "originchain/shared/replica/replicapb"
 	"originchain/shared/telemetry"
@@ -69,6 +71,31 @@ func (role) Mode() string { return writer.RoleFollower }
 
 // MayAnswer implements writer.Role: a follower's reads are as old as they say.
 func (role) MayAnswer() error { return nil }
+
+// Promote implements writer.Role: the role ends, and whoever runs it opens the data
+// directory as a writer. That the record gives the epoch to this node is seen here, so
+// that nobody is made a writer by a call alone; and again where the epoch is opened.
+func (r role) Promote(ctx context.Context, epoch lsn.Epoch) (bool, error) {
+	switch {
+	case r.deps.Control == nil:
+		return false, fault.New(fault.Conflict, "this node has no record of who writes; start it with --control, or as a writer")
+	case !r.cfg.Promotable:
+		return false, fault.New(fault.Conflict, "this node only ever follows; promote one that runs oc-server")
+	}
+	rec, ok, err := r.deps.Control.Load(ctx)
+	if err != nil {
+		return false, fault.New(fault.NotReady, "the record of who writes cannot be read: without it nobody is promoted").WithRetry().Wrap(err)
+	}
+	node := r.node.Load()
+	if !ok || node == nil || rec.Holder != *node || rec.Epoch != epoch || rec.Released {
+		return false, fault.New(fault.Conflict, "the record of who writes does not give epoch %d to this node: it names %s for epoch %d; take the epoch for it first", epoch, rec.Holder, rec.Epoch)
+	}
+	select {
+	case r.promoted <- epoch:
+	default: // one is under way
+	}
+	return false, nil
+}
 
 // Standing implements writer.Role: how far behind the leader this one is.
 func (r role) Standing() writer.Standing {

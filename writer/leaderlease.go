@@ -30,6 +30,13 @@ func (l *leader) takeEpoch(ctx context.Context, o engine.Opening) (lsn.Epoch, er
 		if err != nil {
 			return 0, err
 		}
+		if rec.Given(who.NodeID) && place != "" && rec.Epoch > archived {
+			epoch, err := l.adopt(ctx, o, rec, place)
+			if conflict := new(lease.ConflictError); !errors.As(err, &conflict) {
+				return epoch, err
+			}
+			continue
+		}
 		// The directory first: an epoch that was taken in the record and forgotten
 		// here could be allotted again.
 		epoch, err := o.Allot(max(rec.Epoch, archived))
@@ -55,6 +62,30 @@ func (l *leader) takeEpoch(ctx context.Context, o engine.Opening) (lsn.Epoch, er
 			return 0, fmt.Errorf("take epoch %d in the record: %w", next.Epoch, errors.Join(err, ctx.Err()))
 		}
 	}
+}
+
+// adopt opens in the epoch that a failover took on this node's behalf. The record
+// first: it says where the node is, so that no copy of it adopts the same epoch; after
+// a crash in between the node finds its own place there and takes another one.
+func (l *leader) adopt(ctx context.Context, o engine.Opening, rec lease.Record, place string) (lsn.Epoch, error) {
+	next, err := rec.Adopt(lease.Candidate{
+		Instance: o.Who.InstanceID.String(), Node: o.Who.NodeID, Last: o.Last.Pos,
+		ReplicationAddress: l.address(), URL: l.node.cfg.URL, Place: place,
+	})
+	if err != nil {
+		return 0, err
+	}
+	sent := l.term.Sending()
+	stored, err := l.take(ctx, rec.Version, next)
+	if err != nil {
+		return 0, fmt.Errorf("adopt epoch %d, which was given to this node in the record: %w", rec.Epoch, err)
+	}
+	if err := o.Adopt(stored.Epoch); err != nil {
+		return 0, err
+	}
+	l.term.Renewed(sent)
+	l.holder = lease.NewHolder(l.cfg.Control, stored)
+	return stored.Epoch, nil
 }
 
 // take writes the record of a new epoch. Whether a write took effect of which nobody
@@ -87,8 +118,8 @@ func (l *leader) place() (string, error) {
 }
 
 // vacant returns the record once the node may take it: it is entitled to, and the
-// holder has stopped, was this node in this very directory, whose lock it has now,
-// or has not renewed for the time of a lease by this node's own clock.
+// holder has stopped, was this node in this very directory, whose lock it has now, was
+// given it and has not opened yet, or has not renewed for the time of a lease by this node's own clock.
 func (l *leader) vacant(ctx context.Context, node string, last lsn.Pos) (lease.Record, error) {
 	place, err := l.place()
 	if err != nil {
@@ -105,7 +136,7 @@ func (l *leader) vacant(ctx context.Context, node string, last lsn.Pos) (lease.R
 			return rec, &MustFollowError{Address: v.ReplicationAddress, Reason: v.Detail}
 		case v.Decision != lease.Open:
 			return rec, &lease.RefusedError{Verdict: v}
-		case rec.Epoch == 0, rec.SamePlace(node, place), rec.Released, rec.Version == l.stood, time.Since(seen) > lease.Expiry:
+		case rec.Epoch == 0, rec.SamePlace(node, place), place != "" && rec.Given(node), rec.Released, rec.Version == l.stood, time.Since(seen) > lease.Expiry:
 			l.stood = rec.Version
 			return rec, nil
 		}

@@ -1,6 +1,7 @@
 package writer
 
 import (
+	"context"
 	"fmt"
 	"time"
 
@@ -17,6 +18,14 @@ func (l *leader) Leader() string { return "" }
 
 // Degraded implements Role.
 func (l *leader) Degraded(at lsn.LSN) bool { return l.hub != nil && l.hub.Degraded(at) }
+
+// Promote implements Role: a writer is one already.
+func (l *leader) Promote(_ context.Context, epoch lsn.Epoch) (bool, error) {
+	if own := l.engine.Epoch(); own < epoch {
+		return false, notGiven("this node is the writer of epoch %d, and not of %d: it takes a later one when it is started again", own, epoch)
+	}
+	return true, nil
+}
 
 // MayAnswer implements Role.
 func (l *leader) MayAnswer() error {

@@ -60,3 +60,7 @@ func (reader) Standing() Standing { return Standing{} }
 
 // Leader implements Role.
 func (reader) Leader() string { return "" }
+
+func (reader) Promote(context.Context, lsn.Epoch) (bool, error) {
+	return false, notGiven("this node serves a restored copy, for reading alone: oc-pitr accept makes it one that may write")
+}

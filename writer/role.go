@@ -1,6 +1,7 @@
 package writer
 
 import (
+	"context"
 	"time"
 
 	"originchain/shared/api"
@@ -35,6 +36,9 @@ type Role interface {
 	// Leader is where clients reach the writer; "" on the writer itself, and where
 	// nobody knows.
 	Leader() string
+	// Promote makes the node the writer of an epoch that the record gives to it; reached
+	// says that it is already, of that epoch or a later one. It does not wait.
+	Promote(ctx context.Context, epoch lsn.Epoch) (reached bool, err error)
 }
 
 // Standing is how the nodes of an instance stand to each other.
@@ -61,3 +65,6 @@ func (alone) Degraded(lsn.LSN) bool        { return false }
 func (alone) MayAnswer() error             { return nil }
 func (alone) Standing() Standing           { return Standing{} }
 func (alone) Leader() string               { return "" }
+func (alone) Promote(context.Context, lsn.Epoch) (bool, error) {
+	return false, notGiven("this node writes without a record of who does; there is nothing to promote")
+}

@@ -76,7 +76,7 @@ func TestRoutesAreComplete(t *testing.T) {
 		"GET /v1/tenants/{t}/rows/{schema}/{pk}", "DELETE /v1/tenants/{t}/rows/{schema}/{pk}", "POST /v1/tenants/{t}/rows/{schema}/_batch",
 		"POST /v1/tenants/{t}/sql", "POST /v1/tenants/{t}/tx/begin", "GET /v1/tenants/{t}/tx/{tx}", "POST /v1/tenants/{t}/tx/{tx}/commit",
 		"POST /v1/tenants/{t}/tx/{tx}/rollback", "GET /v1/admin/archive", "POST /v1/admin/archive/tail/pause",
-		"POST /v1/admin/archive/tail/resume", "POST /v1/admin/checkpoint",
+		"POST /v1/admin/archive/tail/resume", "POST /v1/admin/checkpoint", "POST /v1/admin/promote",
 	} {
 		if !names[want] {
 			t.Errorf("no route %s", want)

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"sync/atomic"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -31,8 +32,11 @@ type Node struct {
 	cfg      config.Config
 	deps     process.Deps
 	shell    *writer.Shell
-	writer   *writer.Writer
 	follower *follower.Follower
+	// replication is how the node serves followers when it is the writer, and writer
+	// what it is then, or was last.
+	replication writer.Replication
+	writer      atomic.Pointer[writer.Writer]
 	// identity is read again while the node runs; nil without certificates.
 	identity *mtls.Identity
 }
@@ -57,12 +61,12 @@ func New(cfg config.Config, deps process.Deps, promotable bool) (*Node, error) {
 	if err != nil {
 		return nil, err
 	}
-	n.writer = writer.NewWriter(n.shell, writer.Replication{
+	n.replication = writer.Replication{
 		Listen: cfg.ReplicationListen, TLS: n.identity, Control: control,
 		Sync: cfg.SyncReplicas, Timeout: time.Duration(cfg.SyncTimeoutMS) * time.Millisecond, Strict: cfg.SyncStrict,
 		RetainBytes: cfg.FollowerRetainBytes,
 		Place:       func() (string, error) { return lease.PlaceOf(cfg.DataDir) },
-	})
+	}
 	n.follower = follower.New(n.shell, follower.Config{Leader: cfg.LeaderAddr, Promotable: promotable}, follower.Deps{
 		FS: vfs.Default, Log: deps.Log, Metrics: deps.Metrics, Control: control, TLS: n.identity,
 	})
@@ -142,24 +146,44 @@ func (n *Node) Run(ctx context.Context) error {
 		go func() { defer close(done); n.identity.Run(reading, nil) }()
 		defer func() { stop(); <-done }()
 	}
-	if n.cfg.Mode == config.ModeFollower {
-		return n.follower.Run(ctx)
+	lead := n.cfg.Mode != config.ModeFollower
+	for {
+		if lead {
+			again, err := n.lead(ctx)
+			if !again {
+				return err
+			}
+		}
+		err := n.follower.Run(ctx)
+		promoted := new(writer.PromotedError)
+		if !errors.As(err, &promoted) {
+			return err
+		}
+		n.deps.Log.WithField("epoch", uint64(promoted.Epoch)).Info("this node is promoted: it opens its data as the writer")
+		lead = true
 	}
-	err := n.writer.Run(ctx)
+}
+
+// lead runs the node as a writer. follow says that it is to follow now.
+func (n *Node) lead(ctx context.Context) (follow bool, err error) {
+	w := writer.NewWriter(n.shell, n.replication)
+	n.writer.Store(w)
+	err = w.Run(ctx)
 	if errors.As(err, new(*engine.NotAcceptedError)) {
 		n.deps.Log.WithError(err).Error("this node serves a restored copy, for reading alone")
-		return writer.NewReader(n.shell).Run(ctx)
+		return false, writer.NewReader(n.shell).Run(ctx)
 	}
-	var other *writer.MustFollowError
-	if !errors.As(err, &other) {
-		return err
+	if other := new(writer.MustFollowError); !errors.As(err, &other) {
+		return false, err
 	}
 	n.deps.Log.WithError(err).Error("this node is no longer the writer; it follows from now on")
-	if err := n.writer.Close(); err != nil {
-		return err
-	}
-	return n.follower.Run(ctx)
+	return true, w.Close()
 }
 
 // Close implements process.Node.
-func (n *Node) Close() error { return n.writer.Close() }
+func (n *Node) Close() error {
+	if w := n.writer.Load(); w != nil {
+		return w.Close()
+	}
+	return nil
+}

@@ -241,6 +241,20 @@ type SetTenantConfigRequest struct {
 	ReplicationMode string `json:"replication_mode"`
 }
 
+// PromoteRequest is the body of POST /v1/admin/promote.
+type PromoteRequest struct {
+	// Epoch is the one that the record of who writes names for this node.
+	Epoch uint64 `json:"epoch"`
+}
+
+// Promoted is its answer.
+type Promoted struct {
+	Epoch uint64 `json:"epoch"`
+	// Writer: the node is the writer already, of that epoch or a later one. If not, it
+	// is about to be: GET /ready says when.
+	Writer bool `json:"writer"`
+}
+
 // Topology is GET /v1/topology. Of two answers the one with the higher epoch is
 // right.
 type Topology struct {

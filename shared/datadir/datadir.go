@@ -295,6 +295,21 @@ func (d *Dir) AllotEpoch(atLeast lsn.Epoch) (lsn.Epoch, error) {
 	return r.Epoch, writeJSON(d.fs, d.path, epochFile, r)
 }
 
+// AdoptEpoch takes an epoch that was allotted elsewhere on this node's behalf. It is
+// durable before it returns. One that this directory has allotted, or accepted of
+// a leader, is refused: its frames may exist.
+func (d *Dir) AdoptEpoch(epoch lsn.Epoch) error {
+	r, err := d.epochs()
+	if err != nil {
+		return err
+	}
+	if epoch <= max(r.Epoch, r.Accepted) {
+		return fmt.Errorf("epoch %d was given to this node, and its directory has epoch %d already", epoch, max(r.Epoch, r.Accepted))
+	}
+	r.Epoch = epoch
+	return writeJSON(d.fs, d.path, epochFile, r)
+}
+
 // ErrStaleLeader says that a leader of a higher epoch was accepted before.
 var ErrStaleLeader = errors.New("the leader is of an epoch that has ended")
 

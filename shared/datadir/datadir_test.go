@@ -148,4 +148,16 @@ func TestAStaleLeaderIsNotAccepted(t *testing.T) {
 	if err := dir.AcceptEpoch(7); err != nil {
 		t.Errorf("the leader of before: %v", err)
 	}
+	// One that was allotted elsewhere is kept if it is above all of them, once.
+	for _, step := range []struct {
+		epoch lsn.Epoch
+		ok    bool
+	}{{8, false}, {7, false}, {11, true}, {11, false}} {
+		if err := dir.AdoptEpoch(step.epoch); (err == nil) != step.ok {
+			t.Errorf("adopt epoch %d: %v", step.epoch, err)
+		}
+	}
+	if got, err := dir.AllotEpoch(0); err != nil || got != 12 {
+		t.Errorf("the own epoch behind one that was adopted is %d: %v", got, err)
+	}
 }

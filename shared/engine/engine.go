@@ -107,6 +107,8 @@ type Opening struct {
 	Line []wal.EpochStart
 	// Allot takes an epoch above atLeast in the data directory, durably.
 	Allot func(atLeast lsn.Epoch) (lsn.Epoch, error)
+	// Adopt keeps an epoch there that was allotted elsewhere for this opening, durably.
+	Adopt func(epoch lsn.Epoch) error
 }
 
 // Engine is one open data directory, as a writer (Open, Run) or as a follower

@@ -80,8 +80,14 @@ func (e *Engine) chainAt(n lsn.LSN) (lsn.Chain, error) {
 func (e *Engine) takeEpoch(ctx context.Context) (err error) {
 	tail := e.log.Tail()
 	allot := func(atLeast lsn.Epoch) (lsn.Epoch, error) { return e.dir.AllotEpoch(max(atLeast, tail.Pos.Epoch)) }
+	adopt := func(epoch lsn.Epoch) error {
+		if epoch <= tail.Pos.Epoch {
+			return fmt.Errorf("epoch %d was given to this node, and its log has reached epoch %d", epoch, tail.Pos.Epoch)
+		}
+		return e.dir.AdoptEpoch(epoch)
+	}
 	if e.deps.TakeEpoch != nil {
-		e.epoch, err = e.deps.TakeEpoch(ctx, Opening{Who: e.dir.Identity(), Last: tail, Line: e.log.Epochs(), Allot: allot})
+		e.epoch, err = e.deps.TakeEpoch(ctx, Opening{Who: e.dir.Identity(), Last: tail, Line: e.log.Epochs(), Allot: allot, Adopt: adopt})
 	} else {
 		e.epoch, err = allot(0)
 	}

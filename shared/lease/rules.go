@@ -121,6 +121,32 @@ func (r Record) Take(c Candidate) (Record, error) {
 	return next, nil
 }
 
+// Given says that the record was taken on a node's behalf and nobody has opened it
+// yet: the node has no lease of a former self to wait for.
+func (r Record) Given(node string) bool {
+	return r.Holder == node && r.Epoch != 0 && !r.Confirmed() && !r.Released && r.Place == ""
+}
+
+// Adopt is how a node opens in an epoch that was taken on its behalf, in place of
+// Take: it says where it is, which only one can. It fails with RefusedError, with
+// ErrOtherInstance, and where the record was not given so.
+func (r Record) Adopt(c Candidate) (Record, error) {
+	switch {
+	case r.Instance != c.Instance:
+		return Record{}, fmt.Errorf("%w: %s, not %s", ErrOtherInstance, r.Instance, c.Instance)
+	case !r.Given(c.Node) || c.Place == "":
+		return Record{}, fmt.Errorf("epoch %d of %s is not given to %s at %q", r.Epoch, r.Holder, c.Node, c.Place)
+	}
+	if v := r.MayOpen(c.Node, c.Last); v.Decision != Open {
+		return Record{}, &RefusedError{v}
+	}
+	next := r.clone()
+	next.ReplicationAddress, next.URL, next.Place = c.ReplicationAddress, c.URL, c.Place
+	// Whoever took it saw the log a moment earlier.
+	next.Line[len(next.Line)-1] = Opening{Epoch: r.Epoch, FirstLSN: c.Last.LSN + 1, Parent: c.Last.Epoch}
+	return next, nil
+}
+
 // rebase cuts the line to what a log that ends at last shares with it.
 func (r *Record) rebase(last lsn.Pos) {
 	if r.onLine(last) {

@@ -388,3 +388,50 @@ func TestEveryChangeIsFenced(t *testing.T) {
 		}
 	}
 }
+
+// An epoch that was taken on a node's behalf is opened by one process: who says first
+// where it is. All others, and whoever opens what it opened itself, take another one.
+func TestAdopt(t *testing.T) {
+	last := lsn.Pos{LSN: 7, Epoch: 1}
+	free := first()
+	free.ConfirmedEpoch, free.InSync, free.CommitLSN = 1, []string{"b"}, 5
+	given, err := free.Take(Candidate{Instance: free.Instance, Node: free.InSync[0], Last: last})
+	if err != nil {
+		t.Fatal(err)
+	}
+	node := given.Holder
+	if !given.Given(node) || given.Given(free.Holder) || free.Given(free.Holder) {
+		t.Fatalf("%+v", given)
+	}
+	later := lsn.Pos{LSN: 9, Epoch: 1} // the log went on until the node opened
+	own := Candidate{Instance: free.Instance, Node: node, Last: later, Place: "here", URL: "http://b:1", ReplicationAddress: "b:2"}
+	opened, err := given.Adopt(own)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if o := opened.Line[len(opened.Line)-1]; opened.Epoch != given.Epoch || opened.Place != "here" || opened.URL != own.URL || o.FirstLSN != 10 || o.Parent != 1 {
+		t.Errorf("%+v", opened)
+	}
+	confirmed, err := opened.Confirm(Claim{Node: node, Epoch: opened.Epoch}, later, nil)
+	if err != nil || confirmed.Given(node) {
+		t.Errorf("%+v, %v", confirmed, err)
+	}
+	for name, refused := range map[string]struct {
+		r Record
+		c func(*Candidate)
+	}{
+		"adopted already":      {opened, func(c *Candidate) { c.Place = "elsewhere" }},
+		"confirmed":            {confirmed, func(*Candidate) {}},
+		"another node":         {given, func(c *Candidate) { c.Node = free.Holder }},
+		"another instance":     {given, func(c *Candidate) { c.Instance = "01HZX3V9J8Q2W4E6R8T0Y2M4K7" }},
+		"nobody knows where":   {given, func(c *Candidate) { c.Place = "" }},
+		"a log that fell back": {given, func(c *Candidate) { c.Last = lsn.Pos{} }},
+		"released meanwhile":   {func() Record { r := given.clone(); r.Released = true; return r }(), func(*Candidate) {}},
+	} {
+		c := own
+		refused.c(&c)
+		if got, err := refused.r.Adopt(c); err == nil {
+			t.Errorf("%s: %+v", name, got)
+		}
+	}
+}

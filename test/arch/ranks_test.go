@@ -39,6 +39,7 @@ var ranks = map[string]int{
 	"shared/recover":      3,
 	"shared/rows":         3,
 
+	"shared/failover":  4,
 	"shared/engine":    4,
 	"shared/leasetest": 4,
 	"shared/restore":   4,
