@@ -18,6 +18,7 @@ import (
 	"originchain/shared/engine"
 	"originchain/shared/httpx"
 	"originchain/shared/lease"
+	"originchain/shared/lease/leaseopen"
 	"originchain/shared/mtls"
 	"originchain/shared/object"
 	"originchain/writer"
@@ -52,7 +53,7 @@ func New(cfg config.Config, deps process.Deps, promotable bool) (*Node, error) {
 			return nil, err
 		}
 	}
-	control, err := openControl(cfg)
+	control, err := leaseopen.Open(context.Background(), vfs.Default, cfg.Control)
 	if err != nil {
 		return nil, err
 	}
@@ -112,19 +113,6 @@ func shellDeps(deps process.Deps) writer.Deps {
 		Audit:   deps.Audit,
 		Admin:   deps.Admin,
 	}
-}
-
-// openControl opens the record of who writes; nil where there is none.
-func openControl(cfg config.Config) (lease.Store, error) {
-	dir, err := cfg.ControlDir()
-	if err != nil || dir == "" {
-		return nil, err
-	}
-	s, err := lease.OpenFile(vfs.Default, dir)
-	if err != nil {
-		return nil, fmt.Errorf("open the record of who writes in %s: %w", dir, err)
-	}
-	return s, nil
 }
 
 // onStep reports a step of the machine's clock: stamps go on by the monotonic

@@ -61,6 +61,12 @@ func successor(current Record, exists bool, expect uint64, next Record) (Record,
 	if current.Version != expect {
 		return Record{}, &ConflictError{Expected: expect, Found: current.clone(), Exists: exists}
 	}
+	return Successor(expect, next)
+}
+
+// Successor is next as a store keeps it behind the record of version expect, or why
+// it may not be kept.
+func Successor(expect uint64, next Record) (Record, error) {
 	next = next.clone()
 	next.Version = expect + 1
 	if err := next.Validate(); err != nil {

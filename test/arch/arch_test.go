@@ -52,7 +52,7 @@ func TestTheMapShowsTheRanks(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	row := regexp.MustCompile("(?m)^\\| (\\d) \\| `([a-z0-9/-]+)` \\| .+ \\|$")
+	row := regexp.MustCompile("(?m)^\\| (\\d+) \\| `([a-z0-9/-]+)` \\| .+ \\|$")
 	shown := make(map[string]int)
 	for _, m := range row.FindAllStringSubmatch(string(text), -1) {
 		if shown[m[2]], err = strconv.Atoi(m[1]); err != nil {

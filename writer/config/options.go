@@ -47,7 +47,7 @@ func options() []option {
 		text("replication-listen", "host:port", "", "address that followers stream from (default: none)", func(c *Config) *string { return &c.ReplicationListen }),
 		text("replication-tls-dir", "dir", "", "directory of ca.crt, node.crt and node.key, which nodes show each other; without it replication stays on loopback", func(c *Config) *string { return &c.ReplicationTLSDir }),
 		text("leader-addr", "host:port", "", "address a follower streams from, unless --control says otherwise", func(c *Config) *string { return &c.LeaderAddr }),
-		text("control", "url", "", "record of who writes and who is in sync, such as file:///var/lib/originchain/control (default: the data directory alone decides)", func(c *Config) *string { return &c.Control }),
+		text("control", "url", "", "record of who writes and who is in sync, such as file:///var/lib/originchain/control, or dynamodb://table/name (default: the data directory alone decides)", func(c *Config) *string { return &c.Control }),
 		count("sync-replicas", "0", "followers that must have a write on disk before it is acknowledged", func(c *Config) *int { return &c.SyncReplicas }),
 		count("sync-timeout-ms", "1000", "milliseconds an acknowledgement waits for a follower before that leaves the in-sync set", func(c *Config) *int { return &c.SyncTimeoutMS }),
 		flag("sync-strict", "refuse writes that fewer than --sync-replicas followers have, instead of marking them degraded", func(c *Config) *bool { return &c.SyncStrict }),

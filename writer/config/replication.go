@@ -3,9 +3,9 @@ package config
 import (
 	"fmt"
 	"net"
-	"net/url"
-	"path/filepath"
 	"strings"
+
+	"originchain/shared/lease/leaseopen"
 )
 
 // maxSyncReplicas bounds how many followers an acknowledgement can wait for.
@@ -59,8 +59,10 @@ func (c *Config) validateReplication() (faults []string) {
 // validateControl checks what the record of who writes needs.
 func (c *Config) validateControl() (faults []string) {
 	fault := func(format string, args ...any) { faults = append(faults, fmt.Sprintf(format, args...)) }
-	if _, err := c.ControlDir(); err != nil {
-		fault("--control %q: %v", c.Control, err)
+	if c.Control != "" {
+		if err := leaseopen.Check(c.Control); err != nil {
+			fault("--control: %v", err)
+		}
 	}
 	if c.Control != "" && c.Advertise == "" {
 		fault("--control needs --advertise: the record says where clients reach the writer")
@@ -69,23 +71,6 @@ func (c *Config) validateControl() (faults []string) {
 		fault("--replication-listen %s: with --control it names one address, since the record tells the followers to stream from it", c.ReplicationListen)
 	}
 	return faults
-}
-
-// ControlDir is the directory of a control URL of the file scheme; "" without one.
-func (c *Config) ControlDir() (string, error) {
-	if c.Control == "" {
-		return "", nil
-	}
-	u, err := url.Parse(c.Control)
-	switch {
-	case err != nil:
-		return "", err
-	case u.Scheme != "file":
-		return "", fmt.Errorf("the scheme is file, not %q", u.Scheme)
-	case u.Host != "" || !filepath.IsAbs(u.Path) || u.RawQuery != "" || u.Fragment != "":
-		return "", fmt.Errorf("it is file:// and an absolute path, such as file:///var/lib/originchain/control")
-	}
-	return filepath.Clean(u.Path), nil
 }
 
 // loopbackHost says that an address is on this machine alone.

@@ -5,13 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/url"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/spf13/cobra"
 
 	"originchain/shared/datadir"
 	"originchain/shared/lease"
+	"originchain/shared/lease/leaseopen"
 	"originchain/shared/lsn"
 	"originchain/shared/restore"
 )
@@ -79,7 +79,7 @@ func (c *command) accept(ctx context.Context, controlURL, url string, ends lsn.E
 			return err
 		}
 	}
-	if o.Control, err = openControl(c.FS, controlURL); err != nil {
+	if o.Control, err = openControl(ctx, c.FS, controlURL); err != nil {
 		return err
 	}
 	done, err := restore.Accept(ctx, o)
@@ -125,17 +125,10 @@ func (c *command) identity() (id datadir.Identity, err error) {
 }
 
 // openControl opens the record of who writes; nil without a URL.
-func openControl(fs vfs.FS, raw string) (lease.Store, error) {
-	if raw == "" {
-		return nil, nil
+func openControl(ctx context.Context, fs vfs.FS, raw string) (lease.Store, error) {
+	s, err := leaseopen.Open(ctx, fs, raw)
+	if err != nil && leaseopen.Check(raw) != nil {
+		return nil, usage(fmt.Errorf("--control: %w", err))
 	}
-	u, err := url.Parse(raw)
-	if err != nil || u.Scheme != "file" || u.Host != "" || u.Path == "" || u.RawQuery != "" {
-		return nil, usage(fmt.Errorf("--control %q: it is file:// and an absolute path, such as file:///var/lib/originchain/control", raw))
-	}
-	s, err := lease.OpenFile(fs, u.Path)
-	if err != nil {
-		return nil, fmt.Errorf("open the record of who writes in %s: %w", u.Path, err)
-	}
-	return s, nil
+	return s, err
 }

@@ -134,7 +134,7 @@ func (c *command) restore(ctx context.Context, f *restoreFlags) error {
 	if f.dryRun {
 		return c.dryRun(ctx, store, req)
 	}
-	control, err := openControl(c.FS, f.control)
+	control, err := openControl(ctx, c.FS, f.control)
 	if err != nil {
 		return err
 	}
