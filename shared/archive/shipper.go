@@ -31,7 +31,7 @@ const (
 	// watchEvery bounds how often the shipper looks at a busy log.
 	watchEvery = 50 * time.Millisecond
 	// fencePoll is how often an idle writer asks whether a higher epoch has begun.
-	fencePoll = 10 * time.Second
+	fencePoll = 5 * time.Second
 )
 
 // Config says what is shipped, and as whom.
@@ -120,6 +120,7 @@ func NewShipper(cfg Config, deps Deps) (*Shipper, error) {
 	} {
 		t.what, t.log = what, deps.Logger
 	}
+	s.tail.timeout = partTimeout
 	s.checkpoints.complete(0, deps.Now())
 	// Nothing is shipped yet, as far as anyone knows: so nothing local may go.
 	s.progress.begin(max(deps.Log.FirstLSN(), 1)-1, 0)

@@ -92,17 +92,17 @@ func (s *Shipper) Status() Status {
 	}
 	var since time.Time
 	for _, t := range []*trouble{&s.connecting, &s.segments, &s.tail, &s.fence, &s.checkpoints.trouble} {
-		if at, err := t.last(); err != nil && (since.IsZero() || at.Before(since)) {
+		if at, err := t.last(now); err != nil && (since.IsZero() || at.Before(since)) {
 			st.LastError, since = err.Error(), at
 		}
 	}
-	st.Tail = s.tailState()
+	st.Tail = s.tailState(now)
 	st.CheckpointLSN, st.CheckpointSeconds = s.checkpoints.age(now)
 	return st
 }
 
-func (s *Shipper) tailState() Tail {
-	_, err := s.tail.last()
+func (s *Shipper) tailState(now time.Time) Tail {
+	_, err := s.tail.last(now)
 	switch {
 	case !s.cfg.Tail:
 		return TailOff

@@ -48,7 +48,11 @@ func (s *Shipper) shipTail(ctx context.Context) error {
 		defer window.Stop()
 		for {
 			for !s.paused.Load() && len(slots) < cap(slots) {
-				p, err := t.cut()
+				var p *part
+				err := s.local(ctx, &s.tail, maxPartBytes, func() (err error) {
+					p, err = t.cut()
+					return err
+				})
 				if err != nil {
 					return err
 				}
@@ -80,7 +84,6 @@ func (s *Shipper) shipPart(ctx context.Context, p *part) error {
 	})
 	switch {
 	case errors.Is(err, errMoot):
-		s.tail.over(s.deps.Now())
 		return nil
 	case err != nil:
 		return fmt.Errorf("ship %s: %w", p.key, err)
@@ -92,12 +95,14 @@ func (s *Shipper) shipPart(ctx context.Context, p *part) error {
 // cut makes the next part of what is durable; nil if nothing is new, or what is new
 // is better left to its segment.
 func (t *tailer) cut() (*part, error) {
+	// In this order: what is missing from the list by then was shipped by then.
+	segments := t.s.deps.Log.Segments()
 	if shipped := t.s.ShippedLSN(); shipped >= t.next {
 		if err := t.skip(shipped + 1); err != nil {
 			return nil, err
 		}
 	}
-	for _, info := range t.s.deps.Log.Segments() {
+	for _, info := range segments {
 		to := min(info.Last, t.s.deps.Log.Durable())
 		if to < t.next {
 			continue
@@ -111,7 +116,13 @@ func (t *tailer) cut() (*part, error) {
 			}
 			continue
 		}
-		return t.read(info, to)
+		from := t.next
+		p, err := t.read(info, to)
+		if err != nil {
+			// Of a part that was read half nothing was shipped.
+			t.next, err = from, errors.Join(err, t.reopen())
+		}
+		return p, err
 	}
 	return nil, nil
 }

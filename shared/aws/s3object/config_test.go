@@ -71,10 +71,10 @@ func TestRegion(t *testing.T) {
 	for name, c := range answers {
 		t.Run(name, func(t *testing.T) {
 			s, p, _ := through(t, false)
-			p.answer = func(op string, w http.ResponseWriter) bool {
+			p.answer.set(func(op string, w http.ResponseWriter) bool {
 				c.answer(op, w)
 				return true
-			}
+			})
 			if got, err := s.Region(t.Context()); err != nil || got != c.want {
 				t.Errorf("got %q, %v, want %q", got, err, c.want)
 			}
@@ -96,11 +96,11 @@ func location(region string) func(op string, w http.ResponseWriter) {
 
 func TestAnotherRegionIsNamed(t *testing.T) {
 	s, p, _ := through(t, false)
-	p.answer = func(_ string, w http.ResponseWriter) bool {
+	p.answer.set(func(_ string, w http.ResponseWriter) bool {
 		w.Header().Set(regionHeader, "ap-south-1")
 		refuse(w, http.StatusMovedPermanently, "PermanentRedirect")
 		return true
-	}
+	})
 	if err := s.Put(t.Context(), "k", object.Bytes(nil)); err == nil || !strings.Contains(err.Error(), "is in ap-south-1") {
 		t.Errorf("got %v", err)
 	}
