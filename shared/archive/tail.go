@@ -25,6 +25,8 @@ type tailer struct {
 	next lsn.LSN
 	prev wal.Tail
 	r    *wal.Reader
+	// segments lists those of the log.
+	segments func() []wal.SegmentInfo
 }
 
 // part is a run of frames, ready to be uploaded.
@@ -41,7 +43,7 @@ func (s *Shipper) shipTail(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() (err error) {
 		_, all := s.progress.reached()
-		t := &tailer{s: s, next: all.to + 1}
+		t := &tailer{s: s, next: all.to + 1, segments: s.deps.Log.Segments}
 		defer func() { err = errors.Join(err, t.reopen()) }()
 		slots := make(chan struct{}, partsInFlight)
 		window := time.NewTicker(s.cfg.TailWindow)
@@ -96,7 +98,7 @@ func (s *Shipper) shipPart(ctx context.Context, p *part) error {
 // is better left to its segment.
 func (t *tailer) cut() (*part, error) {
 	// In this order: what is missing from the list by then was shipped by then.
-	segments := t.s.deps.Log.Segments()
+	segments := t.segments()
 	if shipped := t.s.ShippedLSN(); shipped >= t.next {
 		if err := t.skip(shipped + 1); err != nil {
 			return nil, err
@@ -121,6 +123,9 @@ func (t *tailer) cut() (*part, error) {
 		if err != nil {
 			// Of a part that was read half nothing was shipped.
 			t.next, err = from, errors.Join(err, t.reopen())
+		}
+		if errors.Is(err, wal.ErrRemoved) {
+			return nil, nil // shipped and let go meanwhile: the next call skips it
 		}
 		return p, err
 	}
