@@ -172,3 +172,33 @@ func stillReachable(t *testing.T, store object.Store, before map[lsn.Epoch][]lsn
 		}
 	}
 }
+
+// A boundary that retention has removed is not kept in memory either: one an hour adds
+// up in a process that runs for a year.
+func TestABoundaryThatIsGoneIsForgotten(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store, n, _ := swept(t)
+		a := New(store)
+		s := n.shipper(store)
+		stop := started(t, s)
+		for range 3 {
+			n.write(2)
+			n.roll()
+			_, err := n.checkpoint(s, map[string]string{"1.sst": fmt.Sprint(n.log.Durable())})
+			must(t, err)
+			time.Sleep(boundaryMemory + time.Hour)
+			out, err := a.Retain(t.Context(), Retention{Until: time.Now()})
+			must(t, err)
+			if out.Boundary == 0 {
+				t.Fatal("no boundary was raised: nothing was tested")
+			}
+		}
+		_, err := a.newestBoundary(t.Context())
+		must(t, err)
+		if there, kept := len(objects(t, store, boundaryPrefix)), len(a.known.read); kept > there {
+			t.Errorf("%d are kept of %d", kept, there)
+		}
+		must(t, stop())
+		must(t, n.log.Close())
+	})
+}

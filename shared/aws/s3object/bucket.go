@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"net/url"
+	"strings"
 	"sync/atomic"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -33,6 +35,17 @@ func (s *Store) haveBucket(ctx context.Context) error {
 		return s.kind(err)
 	}
 	return nil
+}
+
+// Resides returns the region that the bytes of the bucket are in; "" where the server
+// is not Amazon's, and what it calls a region is no place.
+func (s *Store) Resides(ctx context.Context) (string, error) {
+	if s.config.Endpoint != "" {
+		if u, err := url.Parse(s.config.Endpoint); err != nil || !strings.Contains(u.Hostname()+".", ".amazonaws.com.") {
+			return "", err
+		}
+	}
+	return s.Region(ctx)
 }
 
 // Region returns the region that the bucket is in.
