@@ -7,6 +7,10 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/sirupsen/logrus"
+	"github.com/sirupsen/logrus/hooks/test"
+
 	"originchain/shared/object"
 	"originchain/shared/objecttest"
 )
@@ -114,6 +118,46 @@ func TestASlowArchiveIsOpenedAllTheSame(t *testing.T) {
 			t.Errorf("after an hour: %+v", st)
 		}
 		must(t, stop())
+		must(t, n.log.Close())
+	})
+}
+
+// logged keeps what a shipper logs.
+func logged() (*logrus.Logger, *test.Hook) {
+	l, hook := test.NewNullLogger()
+	return l, hook
+}
+
+// A shipper that has given up says so, and one that is stopped while the archive is away
+// does not say that it works again.
+func TestTheEndOfAShipperIsToldAsItIs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := objecttest.NewFaulty(object.NewMemory("a"), 1)
+		n := newNode(t, 1).open(1)
+		log, hook := logged()
+		shipper := func(disk vfs.FS) *Shipper {
+			cfg := n.config()
+			cfg.Tail = true
+			s, err := NewShipper(cfg, Deps{Store: store, Log: n.log, FS: disk, Logger: log})
+			must(t, err)
+			return s
+		}
+		store.SetAway(true)
+		stop := running(t, shipper(n.fs))
+		time.Sleep(time.Minute)
+		must(t, stop())
+		if hook.LastEntry() == nil || hook.LastEntry().Level != logrus.ErrorLevel {
+			t.Errorf("stopped while it is away: %v", hook.LastEntry())
+		}
+		store.SetAway(false)
+		n.roll()
+		s := shipper(&moody{FS: n.fs, spoil: func(_ int, f vfs.File) (vfs.File, error) { return &flipped{File: f}, nil }})
+		if err := s.Run(t.Context()); err == nil {
+			t.Fatal("a damaged segment was shipped")
+		}
+		if st := s.Status(); st.LastError == "" || st.Tail != TailWaiting {
+			t.Errorf("nothing is shipped any more: %+v", st)
+		}
 		must(t, n.log.Close())
 	})
 }

@@ -35,6 +35,12 @@ func (m *moody) Open(name string, opts ...vfs.OpenOption) (vfs.File, error) {
 	return m.spoil(m.n, f)
 }
 
+func (m *moody) opened() int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.n
+}
+
 // flipped reads one byte wrong.
 type flipped struct {
 	vfs.File
@@ -47,6 +53,14 @@ func (f *flipped) Read(p []byte) (int, error) {
 		p[at] ^= 4
 	}
 	f.pos += n
+	return n, err
+}
+
+func (f *flipped) ReadAt(p []byte, off int64) (int, error) {
+	n, err := f.File.ReadAt(p, off)
+	if at := 200 - off; at >= 0 && at < int64(n) {
+		p[at] ^= 4
+	}
 	return n, err
 }
 
@@ -71,7 +85,7 @@ func TestWhatIsUploadedIsWhatWasVerified(t *testing.T) {
 		go func() { done <- s.Run(ctx) }()
 		time.Sleep(time.Minute)
 		cancel()
-		if disk.n < 2 {
+		if disk.opened() < 2 {
 			t.Fatal("the segment was read once: nothing was tested")
 		}
 		if got := objects(t, store, logPrefix); len(got) > 0 || s.ShippedLSN() > 0 {
@@ -104,8 +118,8 @@ func TestAReadThatFailsIsTriedAgain(t *testing.T) {
 				must(t, err)
 				stop := running(t, s)
 				time.Sleep(time.Minute)
-				if disk.n < fails[1] {
-					t.Errorf("opened %d times, it fails up to the %dth: nothing was tested", disk.n, fails[1])
+				if disk.opened() < fails[1] {
+					t.Errorf("opened %d times, it fails up to the %dth: nothing was tested", disk.opened(), fails[1])
 				}
 				if s.ShippedLSN() != n.log.Durable() {
 					t.Errorf("shipped up to LSN %d of %d: %+v", s.ShippedLSN(), n.log.Durable(), s.Status())

@@ -70,12 +70,13 @@ func (t *trouble) begin() *task {
 	return k
 }
 
-// end forgets a task. What was told of it is over when no other has failed.
-func (t *trouble) end(k *task, now time.Time) {
+// end forgets a task. What was told of it is over when it is done, or not needed any
+// more, and no other has failed.
+func (t *trouble) end(k *task, done bool, now time.Time) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	delete(t.doing, k)
-	if !t.said {
+	if !t.said || !done {
 		return
 	}
 	for other := range t.doing {
@@ -141,14 +142,14 @@ var errMoot = errors.New("it is not needed any more")
 
 // retry calls do until it succeeds or fails for good, or the context ends. An attempt
 // that moves size bytes has time for that.
-func (s *Shipper) retry(ctx context.Context, t *trouble, size int64, do func(context.Context) error) error {
+func (s *Shipper) retry(ctx context.Context, t *trouble, size int64, do func(context.Context) error) (err error) {
 	backoff, timeout := firstBackoff, cmp.Or(t.timeout, attemptTimeout)
 	k := t.begin()
-	defer func() { t.end(k, s.deps.Now()) }()
+	defer func() { t.end(k, err == nil || errors.Is(err, errMoot), s.deps.Now()) }()
 	for {
 		t.attempt(k, s.deps.Now(), size)
 		attempt, cancel := context.WithTimeout(ctx, timeout+forBody(size))
-		err := do(attempt)
+		err = do(attempt)
 		expired := attempt.Err() != nil
 		cancel()
 		switch {
@@ -156,7 +157,7 @@ func (s *Shipper) retry(ctx context.Context, t *trouble, size int64, do func(con
 			return nil
 		case ctx.Err() != nil:
 			return context.Cause(ctx)
-		case permanent(err) || errors.Is(err, errMoot):
+		case permanent(err) || errors.Is(err, errMoot) || errors.Is(err, errGiveUp):
 			return err
 		}
 		if expired {

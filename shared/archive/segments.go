@@ -143,12 +143,15 @@ func (s *Shipper) local(ctx context.Context, t *trouble, size int64, do func() e
 	err := s.retry(ctx, t, size, func(context.Context) error {
 		err := do()
 		if corrupt := (*fault.Corruption)(nil); errors.As(err, &corrupt) || errors.Is(err, errOther) || errors.Is(err, errNotInLog) {
-			bad, err = err, errMoot
+			bad, err = err, errGiveUp
 		}
 		return err
 	})
 	return cmp.Or(bad, err)
 }
+
+// errGiveUp ends tries of what stays as it is.
+var errGiveUp = errors.New("no try helps")
 
 // errOther says that a file is not the one that it should be.
 var errOther = errors.New("another file has its place")

@@ -81,6 +81,9 @@ type Shipper struct {
 	wanted    chan struct{} // of cap 1: a checkpoint is needed at once
 	checkpoints
 
+	// ended is what Run has ended with for good.
+	ended atomic.Pointer[error]
+
 	connecting, segments, tail, fence trouble
 }
 
@@ -136,6 +139,7 @@ func (s *Shipper) Run(ctx context.Context) error {
 	if ctx.Err() != nil {
 		return nil
 	}
+	s.ended.Store(&err)
 	return err
 }
 

@@ -38,7 +38,8 @@ const (
 	TailOff     Tail = "off"
 	TailRunning Tail = "running"
 	TailPaused  Tail = "paused"
-	// TailWaiting: the archive is away, or does not take the epoch yet.
+	// TailWaiting: the archive is away, or does not take the epoch yet, or nothing is
+	// shipped any more.
 	TailWaiting Tail = "waiting"
 )
 
@@ -96,6 +97,9 @@ func (s *Shipper) Status() Status {
 			st.LastError, since = err.Error(), at
 		}
 	}
+	if err := s.ended.Load(); err != nil {
+		st.LastError = (*err).Error()
+	}
 	st.Tail = s.tailState(now)
 	st.CheckpointLSN, st.CheckpointSeconds = s.checkpoints.age(now)
 	return st
@@ -108,7 +112,7 @@ func (s *Shipper) tailState(now time.Time) Tail {
 		return TailOff
 	case s.paused.Load():
 		return TailPaused
-	case err != nil || !s.connected.Load():
+	case err != nil || !s.connected.Load() || s.ended.Load() != nil:
 		return TailWaiting
 	}
 	return TailRunning
