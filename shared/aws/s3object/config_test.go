@@ -84,6 +84,17 @@ func TestRegion(t *testing.T) {
 	if got, err := s.Region(t.Context()); err != nil || got != s3test.Region {
 		t.Errorf("of the gateway: %q, %v", got, err)
 	}
+	if got, err := s.Resides(t.Context()); err != nil || got != "" {
+		t.Errorf("the gateway is in %q, %v", got, err)
+	}
+	for endpoint, want := range map[string]bool{
+		"": true, "https://s3.eu-central-1.amazonaws.com": true, "https://s3.cn-north-1.amazonaws.com.cn": true,
+		"http://127.0.0.1:9000": false, "https://amazonaws.com.example": false,
+	} {
+		if amazons(endpoint) != want {
+			t.Errorf("%q is Amazon's: %t", endpoint, !want)
+		}
+	}
 }
 
 func location(region string) func(op string, w http.ResponseWriter) {
