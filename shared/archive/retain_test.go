@@ -202,3 +202,28 @@ func TestABoundaryThatIsGoneIsForgotten(t *testing.T) {
 		must(t, n.log.Close())
 	})
 }
+
+// Every start of a writer makes an epoch. A month of segments with many of them is
+// decided on by what each epoch leaves, not by putting every line together.
+func TestEpochsThatLeaveNothingOfTheirOwnCostNothing(t *testing.T) {
+	decide := func(epochs lsn.Epoch) float64 {
+		s, at := &Survey{}, lsn.LSN(1)
+		for e := lsn.Epoch(1); e <= epochs; e++ {
+			s.Epochs = append(s.Epochs, Epoch{Epoch: e, Parent: e - 1, FirstLSN: at})
+			for range 2000 / epochs {
+				s.Segments = append(s.Segments, Sized[SegmentKey]{Key: SegmentKey{Epoch: e, First: at, Last: at + 9}})
+				at += 10
+			}
+		}
+		return testing.AllocsPerRun(1, func() {
+			k := keeping{survey: s, until: 1}
+			must(t, k.decide(t.Context()))
+			if len(k.lines) != 1 {
+				t.Errorf("%d lines", len(k.lines))
+			}
+		})
+	}
+	if one, many := decide(1), decide(100); many > 4*one {
+		t.Errorf("%.0f allocations with one epoch, %.0f with a hundred", one, many)
+	}
+}
