@@ -43,8 +43,15 @@ const (
 	// epochWait bounds how long an opening that has a record asks the archive which
 	// epochs it knows: an archive that is away keeps no writer from writing.
 	epochWait = 2 * time.Second
-	// retainEvery is how often the archive is looked through for what is too old.
+	// askWait bounds one question of a node without data, which cannot do without the
+	// answer, and asks again.
+	askWait = 30 * time.Second
+	// retainEvery is how often the archive is looked through for what is too old, and
+	// how long that may take.
 	retainEvery = time.Hour
+	// retainGrace is the share of the retention for which a point is kept longer: a
+	// restore that began while its point was in the window has as long to come to its end.
+	retainGrace = 24
 	// checkpointRetry is how long after a checkpoint that failed the next is made.
 	checkpointRetry = 30 * time.Second
 )
@@ -83,7 +90,7 @@ func (a *archiver) mayOpen(ctx context.Context, who datadir.Identity, last lsn.P
 		return nil
 	}
 	for warned := false; ; {
-		in, err := a.store.Instance(ctx)
+		in, err := a.instance(ctx, last)
 		var missing *archive.MissingError
 		switch {
 		case errors.As(err, &missing):
@@ -111,6 +118,18 @@ func (a *archiver) mayOpen(ctx context.Context, who datadir.Identity, last lsn.P
 			return errors.Join(err, ctx.Err())
 		}
 	}
+}
+
+// instance asks whose the archive is. A node that has data opens without the answer:
+// an archive that hangs must not keep an heir from writing.
+func (a *archiver) instance(ctx context.Context, last lsn.Pos) (archive.Instance, error) {
+	limit := askWait
+	if last.LSN > 0 {
+		limit = epochWait
+	}
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	return a.store.Instance(ctx)
 }
 
 // began says that there is data in the archive. Without, a first start of the instance
@@ -272,6 +291,10 @@ func (a *archiver) checkpoint(ctx context.Context) (out shippedCheckpoint, err e
 	case <-ctx.Done():
 		return out, ctx.Err()
 	}
+	// A copy costs a flush, and one that nobody takes is for nothing.
+	if !a.shipper.Status().Connected {
+		return out, archive.ErrNotConnected
+	}
 	fs := a.node.deps.FS
 	dir := fs.PathJoin(a.node.cfg.Engine.DataDir, archiveDir)
 	if err := a.clear(); err != nil {
@@ -292,6 +315,7 @@ func (a *archiver) checkpoint(ctx context.Context) (out shippedCheckpoint, err e
 
 // retention lets go of what is older than every moment that is to stay restorable.
 func (a *archiver) retention(ctx context.Context) {
+	clock := steady{began: time.Now(), wall: time.Now, since: time.Since}
 	tick := time.NewTicker(min(retainEvery, max(a.cfg.Retention, time.Minute)))
 	defer tick.Stop()
 	for {
@@ -300,7 +324,10 @@ func (a *archiver) retention(ctx context.Context) {
 			return
 		case <-tick.C:
 		}
-		out, err := a.store.Retain(ctx, archive.Retention{Until: time.Now().Add(-a.cfg.Retention)})
+		looking, cancel := context.WithTimeout(ctx, retainEvery)
+		until := clock.now().Add(-a.cfg.Retention - a.cfg.Retention/retainGrace)
+		out, err := a.store.Retain(looking, archive.Retention{Until: until, Now: clock.now})
+		cancel()
 		log := a.node.deps.Log.WithField("bytes", out.Bytes).WithField("segments", len(out.Segments)).WithField("checkpoints", len(out.Checkpoints)).WithField("boundary", out.Boundary)
 		switch {
 		case err != nil && ctx.Err() == nil:
@@ -309,6 +336,24 @@ func (a *archiver) retention(ctx context.Context) {
 			log.Info("what is older than the retention is gone from the archive")
 		}
 	}
+}
+
+// steady is the clock of the retention. What is removed is gone: so a machine's clock
+// that is stepped ahead makes nothing old, and one that is stepped back keeps more.
+type steady struct {
+	began time.Time
+	wall  func() time.Time
+	since func(time.Time) time.Duration // by the monotonic clock
+}
+
+// now is the earlier of what the wall clock says and of what it said in the beginning
+// with what has passed since.
+func (c *steady) now() time.Time {
+	wall, counted := c.wall().Round(0), c.began.Round(0).Add(c.since(c.began))
+	if counted.Before(wall) {
+		return counted
+	}
+	return wall
 }
 
 // shipped is the last frame that need not stay here on account of the archive; all

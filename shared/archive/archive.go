@@ -139,6 +139,11 @@ func (a *Archive) openFrames(ctx context.Context, k Key, want extent, instance u
 	if err != nil {
 		return nil, err
 	}
+	return a.newFrames(k, want, instance, r)
+}
+
+// newFrames reads an object from wherever its bytes come.
+func (a *Archive) newFrames(k Key, want extent, instance ulid.ULID, r io.ReadCloser) (*Frames, error) {
 	f := &Frames{a: a, key: k, want: want, src: &sticky{r: r}}
 	if err := f.begin(instance); err != nil {
 		return nil, errors.Join(err, f.Close())

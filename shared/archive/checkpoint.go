@@ -35,7 +35,7 @@ type checkpoints struct {
 	mu     sync.Mutex
 	hashes map[hashed]lsn.Chain
 	newest lsn.LSN
-	// at is when the newest one was known to be complete; begun stands in for it.
+	// at is when the state of the newest one was copied; the start stands in for it.
 	at time.Time
 }
 
@@ -57,11 +57,12 @@ func (c *checkpoints) age(now time.Time) (uint64, float64) {
 	return uint64(c.newest), max(0, now.Sub(c.at)).Seconds()
 }
 
-// complete notes that the archive has a checkpoint at an LSN.
-func (c *checkpoints) complete(at lsn.LSN, now time.Time) {
+// complete notes that the archive has a checkpoint at an LSN, of a state that was copied
+// at a moment.
+func (c *checkpoints) complete(at lsn.LSN, copied time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.newest, c.at = at, now
+	c.newest, c.at = at, copied
 }
 
 // Shipped is what the shipping of a checkpoint came to.
@@ -81,6 +82,8 @@ type Shipped struct {
 // ctx ends, or a retry cannot help; what was uploaded by then is not uploaded again
 // by the next one.
 func (s *Shipper) ShipCheckpoint(ctx context.Context, dir string, at table.Applied, committed func() lsn.LSN) (Shipped, error) {
+	// The copy is as old as this call: its upload may take hours, and makes it no newer.
+	copied := s.deps.Now()
 	s.checkpoints.one.Lock()
 	defer s.checkpoints.one.Unlock()
 	out := Shipped{Key: CheckpointKey{LSN: at.Pos.LSN, Epoch: at.Pos.Epoch}}
@@ -105,7 +108,7 @@ func (s *Shipper) ShipCheckpoint(ctx context.Context, dir string, at table.Appli
 	})
 	if err != nil || out.Present {
 		if out.Present {
-			s.checkpoints.complete(at.Pos.LSN, s.deps.Now())
+			s.checkpoints.complete(at.Pos.LSN, copied)
 		}
 		return out, err
 	}
@@ -113,11 +116,11 @@ func (s *Shipper) ShipCheckpoint(ctx context.Context, dir string, at table.Appli
 	if err != nil {
 		return out, fmt.Errorf("ship a checkpoint: %w", err)
 	}
-	u := &upload{s: s, dir: dir, at: at, files: files, out: &out}
+	u := &upload{s: s, dir: dir, at: at, files: files, copied: copied, out: &out}
 	if err := u.run(ctx); err != nil {
 		return out, fmt.Errorf("ship the checkpoint at LSN %d: %w", at.Pos.LSN, err)
 	}
-	s.checkpoints.complete(at.Pos.LSN, s.deps.Now())
+	s.checkpoints.complete(at.Pos.LSN, copied)
 	return out, nil
 }
 
@@ -275,7 +278,9 @@ type upload struct {
 	dir   string
 	at    table.Applied
 	files []File
-	out   *Shipped
+	// copied is when the state was copied.
+	copied time.Time
+	out    *Shipped
 }
 
 // run uploads in an order that a sweep cannot break; DESIGN.md has the argument.
@@ -423,7 +428,7 @@ func (u *upload) publish(ctx context.Context) error {
 	}
 	m := Manifest{Checkpoint: Checkpoint{
 		Head: s.newHead(), LSN: u.at.Pos.LSN, Epoch: u.at.Pos.Epoch, Chain: u.at.Chain, Digest: u.at.Digest, Stamp: u.at.Stamp,
-		Node: s.cfg.Node, Time: s.now(), Bytes: u.out.Bytes,
+		Node: s.cfg.Node, Time: moment(u.copied), Bytes: u.out.Bytes,
 	}, Files: u.files}
 	if _, err := s.a.putDocument(ctx, m.Key(), &m); err != nil {
 		return err

@@ -31,7 +31,7 @@ const (
 	// watchEvery bounds how often the shipper looks at a busy log.
 	watchEvery = 50 * time.Millisecond
 	// fencePoll is how often an idle writer asks whether a higher epoch has begun.
-	fencePoll = 10 * time.Second
+	fencePoll = 5 * time.Second
 )
 
 // Config says what is shipped, and as whom.
@@ -81,6 +81,9 @@ type Shipper struct {
 	wanted    chan struct{} // of cap 1: a checkpoint is needed at once
 	checkpoints
 
+	// ended is what Run has ended with for good.
+	ended atomic.Pointer[error]
+
 	connecting, segments, tail, fence trouble
 }
 
@@ -120,6 +123,7 @@ func NewShipper(cfg Config, deps Deps) (*Shipper, error) {
 	} {
 		t.what, t.log = what, deps.Logger
 	}
+	s.tail.timeout = partTimeout
 	s.checkpoints.complete(0, deps.Now())
 	// Nothing is shipped yet, as far as anyone knows: so nothing local may go.
 	s.progress.begin(max(deps.Log.FirstLSN(), 1)-1, 0)
@@ -135,6 +139,7 @@ func (s *Shipper) Run(ctx context.Context) error {
 	if ctx.Err() != nil {
 		return nil
 	}
+	s.ended.Store(&err)
 	return err
 }
 

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"maps"
 	"slices"
 	"sync"
 
@@ -318,11 +319,24 @@ type boundaries struct {
 	read map[uint64]*Boundary
 }
 
+// only forgets the boundaries that are not there any more.
+func (b *boundaries) only(list []Sized[BoundaryKey]) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	maps.DeleteFunc(b.read, func(number uint64, _ *Boundary) bool {
+		return !slices.ContainsFunc(list, func(k Sized[BoundaryKey]) bool { return k.Key.Number == number })
+	})
+}
+
 // newestBoundary reads the boundary with the highest number, nil if there is none.
 func (a *Archive) newestBoundary(ctx context.Context) (*Boundary, error) {
 	list, err := keys[BoundaryKey](ctx, a, boundaryPrefix, "", nil)
-	if err != nil || len(list) == 0 {
+	if err != nil {
 		return nil, err
+	}
+	a.known.only(list)
+	if len(list) == 0 {
+		return nil, nil
 	}
 	return a.boundary(ctx, list[len(list)-1].Key)
 }
