@@ -176,6 +176,9 @@ func (p *planning) admit() error {
 	if len(p.s.Faults) > 0 {
 		return fmt.Errorf("%w: mend or remove what is damaged or none of the archive's first", &UnfitError{errors.Join(p.s.Faults...).Error()})
 	}
+	if len(p.s.Unpurged) > 0 {
+		return &UnfitError{p.s.Unpurged[0].Error()}
+	}
 	for _, epoch := range restore.Heads(p.s) {
 		line, _ := p.s.Line(epoch)
 		if line.Broken != "" {
