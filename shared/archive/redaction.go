@@ -325,6 +325,37 @@ func (a *Archive) putOwn(ctx context.Context, k Key, body object.Body, taken err
 	return nil
 }
 
+// Announced are the contents of the checkpoints that are being made behind all purges,
+// and the names of announcements of those that are not.
+func (a *Archive) Announced(ctx context.Context) (contents map[lsn.Chain]bool, unpurged []string, err error) {
+	list, err := keys[PendingKey](ctx, a, pendingPrefix, "", nil)
+	if err != nil {
+		return nil, nil, err
+	}
+	records, err := keys[RedactionKey](ctx, a, redactionPrefix, "", nil)
+	if err != nil {
+		return nil, nil, err
+	}
+	contents = make(map[lsn.Chain]bool)
+	for _, k := range list {
+		var d Pending
+		err := a.read(ctx, k.Key, maxManifestBytes, &d)
+		if missing := (*MissingError)(nil); errors.As(err, &missing) {
+			continue // its manifest is there, or it was given up
+		} else if err != nil {
+			return nil, nil, err
+		}
+		if d.Purges < uint64(len(records)) {
+			unpurged = append(unpurged, k.Key.String())
+			continue
+		}
+		for _, sum := range d.SHA256 {
+			contents[sum] = true
+		}
+	}
+	return contents, unpurged, nil
+}
+
 // Names lists all objects below a prefix, "" for all there are, whatever counts of them.
 func (a *Archive) Names(ctx context.Context, prefix string) (out []object.Info, err error) {
 	err = a.each(ctx, prefix, "", func(info object.Info) error {
