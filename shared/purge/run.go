@@ -37,8 +37,8 @@ type Result struct {
 	// Resumed says that the purge had been committed by an earlier run, and this one did
 	// the rest.
 	Resumed bool `json:"resumed"`
-	// Nodes are to be built anew from the archive: they hold the rows until then.
-	Nodes []string `json:"nodes_to_rebuild"`
+	// Remains is what is left to be done on the nodes: they hold the rows until then.
+	Remains
 }
 
 // LiveError says that the newest state still has what is to be purged.
@@ -285,13 +285,12 @@ func (e *execution) hold(ctx context.Context) error {
 // erase removes, with all versions, what a committed purge has replaced, and what
 // purges that came to nothing have left. It looks afterwards that all of it is gone.
 func (e *execution) erase(ctx context.Context, r *archive.Redaction, resumed bool) (*Result, error) {
-	out := &Result{ID: r.ID, Plan: r.Plan, Archive: e.o.Store.String(), Frames: len(r.Frames), Resumed: resumed, Nodes: []string{}}
-	for i := range e.s.Epochs {
-		if n := e.s.Epochs[i].Node; !slices.Contains(out.Nodes, n) {
-			out.Nodes = append(out.Nodes, n)
-		}
+	out := &Result{ID: r.ID, Plan: r.Plan, Archive: e.o.Store.String(), Frames: len(r.Frames), Resumed: resumed}
+	frames := make([]lsn.Pos, len(r.Frames))
+	for i, f := range r.Frames {
+		frames[i] = lsn.Pos{Epoch: f.Epoch, LSN: f.LSN}
 	}
-	slices.Sort(out.Nodes)
+	out.Remains = remainsOf(e.s.Epochs, frames)
 	for _, x := range r.Replaced {
 		if x.New == "" {
 			out.Dropped++

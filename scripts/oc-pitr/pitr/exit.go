@@ -42,6 +42,7 @@ const (
 	ExitPassed    = 72
 	ExitStillLive = 80
 	ExitPlan      = 81
+	ExitFound     = 82
 )
 
 // exitCodes is the table as --help prints it.
@@ -74,7 +75,8 @@ const exitCodes = `Exit codes:
   71  the copy cannot be accepted: a purge has taken rows out of it
   72  a purge came to its end since the copy was made or begun: restore anew
   80  purge: the rows, or answers that tell of them, are still in the live state
-  81  purge: the plan that was named is not that of the archive as it is`
+  81  purge: the plan that was named is not that of the archive as it is
+  82  purge --find: files of a node hold the rows`
 
 // coded is an error that chose its exit code.
 type coded struct {
