@@ -124,6 +124,7 @@ func start(t testing.TB, disk *simdisk.Disk, store object.Store, dir string, epo
 	n.stop, n.done = cancel, make(chan error, 2)
 	go func() { n.done <- n.engine.Run(ctx) }()
 	go func() { n.done <- n.s.Run(ctx) }()
+	<-time.After(time.Second) // to find the archive, without which no checkpoint is shipped
 	return n
 }
 
@@ -191,9 +192,9 @@ func (n *node) forget(tenant ulid.ULID, region uint64, name string) {
 // expire lets stored answers expire, and another request take them away.
 func (n *node) expire(tenant ulid.ULID) {
 	n.t.Helper()
+	<-time.After(25 * time.Hour)
 	for i := range 3 {
-		<-time.After(25 * time.Hour)
-		n.write(tenant, fmt.Sprintf("later-%d-%d", i, time.Now().UnixNano()), "{}", func(b *rows.Builder, of func(string) *table.Table) error {
+		n.write(tenant, fmt.Sprintf("later-%d", i), "{}", func(b *rows.Builder, of func(string) *table.Table) error {
 			return put(b, of("notes"), schema.Str("later"), schema.Str(fmt.Sprint(i)))
 		})
 	}

@@ -25,6 +25,8 @@ import (
 type lived struct {
 	store *object.Memory
 	disk  *simdisk.Disk
+	// early is the disk as it was before the log gave up what was shipped.
+	early *simdisk.Disk
 	last  lsn.LSN
 }
 
@@ -38,6 +40,7 @@ func live(t testing.TB) *lived {
 	n.checkpoint()
 	n.person(tenantA, 7, mark, mark+"@second", "there")
 	n.forget(tenantA, 7, mark)
+	l.early = l.disk.KillClone()
 	n.person(tenantA, 2, "bea", mark[:4]+"@second", "there") // not the subject's, though it looks like it
 	n.expire(tenantA)
 	n.checkpoint()
