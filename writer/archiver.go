@@ -185,9 +185,13 @@ func (a *archiver) open(e *engine.Engine) (err error) {
 	}
 	id := e.Identity()
 	a.engine = e
+	purges, err := e.Purges()
+	if err != nil {
+		return err
+	}
 	a.shipper, err = archive.NewShipper(archive.Config{
 		Instance: id.InstanceID, Epoch: e.Epoch(), Node: id.NodeID, Region: a.node.cfg.Region, AllowCrossRegion: a.cfg.AllowCrossRegion,
-		Tail: a.cfg.Tail, TailWindow: a.cfg.TailWindow,
+		Tail: a.cfg.Tail, TailWindow: a.cfg.TailWindow, Purges: purges,
 	}, archive.Deps{Store: a.cfg.Store, Log: e.Log(), FS: a.node.deps.FS, Logger: a.node.deps.Log, Metrics: a.node.metrics.archive})
 	if err != nil {
 		return err

@@ -103,6 +103,9 @@ func (s *Shipper) ShipCheckpoint(ctx context.Context, dir string, at table.Appli
 		return out, fmt.Errorf("ship a checkpoint: %w", ErrNotConnected)
 	}
 	err := s.retry(ctx, &s.checkpoints.trouble, 0, func(ctx context.Context) (err error) {
+		if err := s.purged(ctx); err != nil {
+			return err
+		}
 		out.Present, err = s.hasCheckpoint(ctx, out.Key)
 		return err
 	})
@@ -347,7 +350,7 @@ func (u *upload) nonce() (uint32, error) {
 }
 
 func (u *upload) announce(ctx context.Context, nonce uint32) error {
-	p := Pending{Head: u.s.newHead(), LSN: u.at.Pos.LSN, Epoch: u.at.Pos.Epoch, Node: u.s.cfg.Node, Time: u.s.now()}
+	p := Pending{Head: u.s.newHead(), LSN: u.at.Pos.LSN, Epoch: u.at.Pos.Epoch, Node: u.s.cfg.Node, Time: u.s.now(), Purges: u.s.cfg.Purges}
 	for i := range u.files {
 		p.SHA256 = append(p.SHA256, u.files[i].SHA256)
 	}
@@ -428,7 +431,7 @@ func (u *upload) publish(ctx context.Context) error {
 	}
 	m := Manifest{Checkpoint: Checkpoint{
 		Head: s.newHead(), LSN: u.at.Pos.LSN, Epoch: u.at.Pos.Epoch, Chain: u.at.Chain, Digest: u.at.Digest, Stamp: u.at.Stamp,
-		Node: s.cfg.Node, Time: moment(u.copied), Bytes: u.out.Bytes,
+		Node: s.cfg.Node, Time: moment(u.copied), Bytes: u.out.Bytes, Purges: s.cfg.Purges,
 	}, Files: u.files}
 	if _, err := s.a.putDocument(ctx, m.Key(), &m); err != nil {
 		return err
@@ -440,6 +443,10 @@ func (u *upload) publish(ctx context.Context) error {
 	if errors.As(err, &missing) || err == nil && !ok {
 		return fmt.Errorf("%w: %s: %w", ErrIncomplete, m.Key(), cmp.Or(err, errGone))
 	} else if err != nil {
+		return err
+	}
+	// A purge may have come to its end meanwhile: then the checkpoint does not count.
+	if err := s.purged(ctx); err != nil {
 		return err
 	}
 	return u.above(ctx)

@@ -79,6 +79,30 @@ func (e *ConflictError) Error() string {
 	return fmt.Sprintf("%s in %s holds another history than this node's log: want %s, got %s; nothing more is shipped: compare both with waldump before either is removed", e.Key, e.Store, e.Want, e.Got)
 }
 
+// UnpurgedError says that a node holds what a purge has removed from the archive, or may
+// hold it: it was not built anew since. It ships nothing more.
+type UnpurgedError struct {
+	Store string
+	// Purges is how many the archive has had, Behind how many the node was built behind.
+	Purges, Behind uint64
+	// Newest is the record of the newest one.
+	Newest string
+}
+
+// Error implements error.
+func (e *UnpurgedError) Error() string {
+	return fmt.Sprintf("%s has had %d purges (%s is the newest), and this node was built behind %d of them: its log and its state may hold rows that were purged, and nothing of it is shipped. Stop it, restore the archive into a new directory with oc-pitr, and destroy this one", e.Store, e.Purges, e.Newest, e.Behind)
+}
+
+// StragglerError says that a node has shipped an object past a purge that it was not
+// built behind.
+type StragglerError struct{ Store, Key string }
+
+// Error implements error.
+func (e *StragglerError) Error() string {
+	return fmt.Sprintf("%s in %s was shipped past a purge, by a node that was not built anew: it may hold rows that were purged, and does not count. Stop that node, and run the newest purge again with oc-pitr purge --confirm: it erases the object", e.Key, e.Store)
+}
+
 // ErrAboveCommit says that a checkpoint holds frames that may yet be taken back.
 var ErrAboveCommit = errors.New("the checkpoint stands above the commit LSN")
 
@@ -97,7 +121,8 @@ func Permanent(err error) bool {
 		region   *RegionError
 		conflict *ConflictError
 		newer    *NewerError
+		unpurged *UnpurgedError
 	)
-	return errors.As(err, &fenced) || errors.As(err, &foreign) || errors.As(err, &region) || errors.As(err, &conflict) || errors.As(err, &newer) ||
+	return errors.As(err, &unpurged) || errors.As(err, &fenced) || errors.As(err, &foreign) || errors.As(err, &region) || errors.As(err, &conflict) || errors.As(err, &newer) ||
 		errors.Is(err, ErrSuperseded) || errors.Is(err, ErrIncomplete) || errors.Is(err, object.ErrKey)
 }

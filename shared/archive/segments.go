@@ -100,6 +100,11 @@ func (s *Shipper) shipSegment(ctx context.Context, info wal.SegmentInfo, r *wal.
 		return fmt.Errorf("read %s: %w", info.Path, err)
 	}
 	err = s.retry(ctx, &s.segments, body.Size, func(ctx context.Context) error {
+		// A segment holds frames that the archive may have as parts: of an unpurged node
+		// not even the one that a purge overtakes is to get there.
+		if err := s.purged(ctx); err != nil {
+			return err
+		}
 		if err := s.put(ctx, k, body, kindSegment, func(ctx context.Context) error { return s.sameSegment(ctx, k, r.Tail.Chain) }); err != nil {
 			return err
 		}

@@ -123,6 +123,9 @@ func (a *accepting) newest(ctx context.Context) (newest archive.Epoch, err error
 	if err := admit(reader, s, &Request{Instance: a.r.Instance, Region: a.o.Region, AllowCrossRegion: a.o.AllowCrossRegion}); err != nil {
 		return newest, err
 	}
+	if err := behindAll(s, a.r.Purges, a.o.DataDir); err != nil {
+		return newest, err
+	}
 	if a.o.Region == "" {
 		a.o.Region = s.Instance.Region
 	}

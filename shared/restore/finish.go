@@ -91,8 +91,8 @@ func (i *stoppableIter) Next() bool {
 func (r *run) finish(ctx context.Context, at table.Applied) error {
 	made := datadir.Restored{
 		Instance: r.plan.Instance, Archive: r.o.Store.String(), Time: time.Now().UTC(), Paused: r.o.Pause, Mismatch: r.result.Mismatch,
-		Purged: len(r.plan.survey.Lacks(at.Pos)) > 0,
-		Base:   datadir.Base{LSN: at.Pos.LSN, Epoch: at.Pos.Epoch, Chain: at.Chain, Digest: at.Digest, Stamp: at.Stamp},
+		Purged: len(r.plan.survey.Lacks(at.Pos)) > 0, Purges: len(r.plan.survey.Redactions),
+		Base: datadir.Base{LSN: at.Pos.LSN, Epoch: at.Pos.Epoch, Chain: at.Chain, Digest: at.Digest, Stamp: at.Stamp},
 	}
 	if err := datadir.SyncDir(r.fs(), r.stage.state()); err != nil {
 		return local(err)

@@ -3,6 +3,7 @@ package restore
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"originchain/shared/archive"
 	"originchain/shared/frame"
@@ -84,6 +85,25 @@ func discount(s *table.Store, l *archive.Lack, into map[string]*counting) error 
 		c.now.Entries -= share.Entries
 		c.now.Bytes -= share.Bytes
 		c.now.Sum = c.now.Sum.Sub(share.Sum)
+	}
+	return nil
+}
+
+// faults are what is to be told of an archive: what is damaged, and what was shipped past
+// a purge.
+func faults(s *archive.Survey) []error {
+	out := slices.Clone(s.Faults)
+	for _, x := range s.Unpurged {
+		out = append(out, x)
+	}
+	return out
+}
+
+// behindAll is a *PassedError if a purge has come to its end that a copy was not made
+// behind.
+func behindAll(s *archive.Survey, purges int, what string) error {
+	if n := len(s.Redactions); purges < n {
+		return &PassedError{What: what, Record: s.Redactions[n-1].Key().String()}
 	}
 	return nil
 }

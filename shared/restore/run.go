@@ -137,6 +137,11 @@ func (r *run) makePlan(ctx context.Context, w *work, args arguments) (err error)
 	if r.plan, err = MakePlan(ctx, r.o.Store, req); err != nil {
 		return err
 	}
+	if w != nil && w.Arguments == args {
+		if err := behindAll(r.plan.survey, w.Purges, r.o.DataDir+stagingSuffix); err != nil {
+			return err
+		}
+	}
 	if w != nil && w.Arguments == args && w.Checkpoint != nil {
 		r.plan.beginAt(w.Checkpoint)
 	}
@@ -165,7 +170,7 @@ func (p *Plan) beginAt(c *checkpoint) {
 func (r *run) work(ctx context.Context) error {
 	s := r.stage
 	if s.work == nil {
-		s.work = &work{Arguments: r.o.arguments(), Phase: fetching, Line: r.plan.Line, LSN: r.plan.Target.LSN, Checkpoint: checkpointOf(r.plan.Checkpoint)}
+		s.work = &work{Arguments: r.o.arguments(), Phase: fetching, Line: r.plan.Line, LSN: r.plan.Target.LSN, Checkpoint: checkpointOf(r.plan.Checkpoint), Purges: len(r.plan.survey.Redactions)}
 		if err := s.save(); err != nil {
 			return err
 		}
@@ -338,6 +343,9 @@ func (r *run) replay(ctx context.Context) (at table.Applied, err error) {
 	}
 	if at, err = r.settlePurges(s, src.at.Digest, at); err != nil {
 		return at, err
+	}
+	if err := s.SetPurges(r.plan.Instance, uint64(len(r.plan.survey.Redactions))); err != nil {
+		return at, local(err)
 	}
 	return at, local(s.Flush())
 }

@@ -39,8 +39,10 @@ const (
 	ExitFaults    = 61
 	ExitLive      = 70
 	ExitPurged    = 71
+	ExitPassed    = 72
 	ExitStillLive = 80
 	ExitPlan      = 81
+	ExitFound     = 82
 )
 
 // exitCodes is the table as --help prints it.
@@ -71,8 +73,10 @@ const exitCodes = `Exit codes:
   61  verify: faults were found
   70  another epoch may be live: name it with --ends-epoch
   71  the copy cannot be accepted: a purge has taken rows out of it
+  72  a purge came to its end since the copy was made or begun: restore anew
   80  purge: the rows, or answers that tell of them, are still in the live state
-  81  purge: the plan that was named is not that of the archive as it is`
+  81  purge: the plan that was named is not that of the archive as it is
+  82  purge --find: files of a node hold the rows`
 
 // coded is an error that chose its exit code.
 type coded struct {
@@ -124,6 +128,8 @@ func targetCode(err error) int {
 	switch {
 	case errors.As(err, &purged):
 		return ExitPurged
+	case errors.As(err, new(*restore.PassedError)):
+		return ExitPassed
 	case errors.As(err, &stillLive):
 		return ExitStillLive
 	case errors.As(err, &plan), errors.Is(err, archive.ErrOvertaken):
