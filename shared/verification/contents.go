@@ -30,7 +30,9 @@ func (h holder) compare(o holder) int {
 // contents are the pairs of a state, and what one pass over them gathers.
 type contents struct {
 	*run
-	snap *table.Snapshot
+	snap table.View
+	// links says how rows, entries and references are held against each other.
+	links links
 	// tenants have a record; schemas have at least one table.
 	tenants, schemas map[ulid.ULID]bool
 	// nextID is the next table id of a tenant.
@@ -40,8 +42,8 @@ type contents struct {
 	advance           func(int64)
 }
 
-func newContents(r *run, snap *table.Snapshot) *contents {
-	return &contents{run: r, snap: snap, tenants: map[ulid.ULID]bool{}, schemas: map[ulid.ULID]bool{}, nextID: map[ulid.ULID]uint32{},
+func newContents(r *run, snap table.View) *contents {
+	return &contents{run: r, snap: snap, links: lookups{}, tenants: map[ulid.ULID]bool{}, schemas: map[ulid.ULID]bool{}, nextID: map[ulid.ULID]uint32{},
 		counters: map[holder]table.Counters{}, tallies: map[holder]table.Counters{}}
 }
 
@@ -159,6 +161,9 @@ func (c *contents) compare() error {
 		if err := c.compareTenant(id, names); err != nil {
 			return err
 		}
+	}
+	if err := c.links.end(c); err != nil {
+		return err
 	}
 	c.compareCounters(names)
 	return nil
