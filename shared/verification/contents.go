@@ -50,7 +50,7 @@ func newContents(r *run, snap table.View) *contents {
 // scan recomputes the digest, and looks at every pair as it goes by. It reports
 // whether it came to the end.
 func (c *contents) scan(logSound bool) (whole bool, err error) {
-	advance, end := c.opts.Begin("state", "keys", c.estimate())
+	advance, end := c.opts.Begin("state", "keys", table.CountedKeys(c.snap))
 	defer end()
 	c.advance = advance
 	scanned, err := recovery.VerifyView(&watched{View: c.snap, see: c.see, ended: c.ended}, c.at)
@@ -69,41 +69,6 @@ func (c *contents) scan(logSound bool) (whole bool, err error) {
 		c.proved = logSound && c.history.known && c.history.digest == c.at.Digest
 	}
 	return true, nil
-}
-
-// estimate is how many keys there are, as the counters say.
-func (c *contents) estimate() int64 {
-	n := uint64(0)
-	for _, id := range c.tenantIDs() {
-		lower, upper := table.RecordRange(id, table.SpaceCounters)
-		it, err := c.snap.Iter(lower, upper, false)
-		if err != nil {
-			continue // the scan will meet it, and says so
-		}
-		for it.Next() {
-			if counters, err := table.DecodeCounters(it.Value()); err == nil {
-				n += counters.Entries
-			}
-		}
-		_ = it.Close() // the scan meets this as well
-	}
-	return int64(min(n, 1<<62))
-}
-
-// tenantIDs are the tenants that have a record, read without judgement.
-func (c *contents) tenantIDs() (ids []ulid.ULID) {
-	lower, upper := table.RecordRange(table.System, table.SpaceTenants)
-	it, err := c.snap.Iter(lower, upper, false)
-	if err != nil {
-		return nil
-	}
-	for it.Next() {
-		if p, ok := table.SplitKey(it.Key()); ok && len(p.Rest) == len(ulid.ULID{}) {
-			ids = append(ids, ulid.ULID(p.Rest))
-		}
-	}
-	_ = it.Close() // the scan reads the same keys and reports
-	return ids
 }
 
 // see looks at one pair: what can be told of it alone is checked, the rest kept.
