@@ -68,13 +68,9 @@ type Options struct {
 	OnFailure func(error)
 }
 
-// MemtableBytes is how much of a state is in memory before it is flushed, unless
-// Options say otherwise.
-const MemtableBytes = 32 << 20
-
 const (
 	defaultCacheBytes    = 128 << 20
-	defaultMemtableBytes = MemtableBytes
+	defaultMemtableBytes = 32 << 20
 	bloomBitsPerKey      = 10
 	maxOpenFiles         = 512
 	// From so many tables on level 0 on they are compacted; from so many on
