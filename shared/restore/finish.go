@@ -31,7 +31,7 @@ func (r *run) verify(ctx context.Context, at table.Applied) (err error) {
 	if snap.Applied() != at || at.Pos.LSN != r.plan.Target.LSN || at.Pos.Epoch != r.plan.Target.Epoch {
 		return fmt.Errorf("the restored state stands at LSN %d of epoch %d, the target is LSN %d of epoch %d", snap.Applied().Pos.LSN, snap.Applied().Pos.Epoch, r.plan.Target.LSN, r.plan.Target.Epoch)
 	}
-	advance, end := r.o.Begin("scan", "keys", 0)
+	advance, end := r.o.Begin("scan", "keys", table.CountedKeys(snap))
 	defer end()
 	scanned, err := recovery.VerifyView(&stoppable{View: snap, ctx: ctx, advance: advance}, at)
 	if stopped := ctx.Err(); stopped != nil {

@@ -309,10 +309,17 @@ func (r *run) layOut(ctx context.Context) error {
 // holdCheckpoint holds what the files say of themselves against the manifest.
 func (r *run) holdCheckpoint(c *archive.Checkpoint) error {
 	at, err := r.standsAt(true)
-	if err != nil || at == appliedOf(c) {
+	if err != nil {
 		return err
 	}
-	return &archive.DamagedError{Store: r.o.Store.String(), Key: c.Key().String(),
+	return holdStand(r.o.Store, c, at)
+}
+
+func holdStand(store object.Store, c *archive.Checkpoint, at table.Applied) error {
+	if at == appliedOf(c) {
+		return nil
+	}
+	return &archive.DamagedError{Store: store.String(), Key: c.Key().String(),
 		Err: fmt.Errorf("its files stand at LSN %d with digest %s, it says LSN %d with digest %s", at.Pos.LSN, at.Digest, c.LSN, c.Digest)}
 }
 

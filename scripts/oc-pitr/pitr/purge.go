@@ -39,7 +39,7 @@ speaks of the subject is purged by a command of its own.
 
 --find PATH looks instead for the rows in a node's files: segments of the log, divergent
 files, or a data directory, which stands for those in it. It prints the frames that tell
-of the rows, changes nothing, and ends with code 82 if there are any. A state is not
+of the rows, changes nothing, and ends with code 83 if there are any. A state is not
 looked into, since its files keep deleted values: destroy it. After the purge --find needs
 --pk: what a --where selects has gone from the archive.
 
