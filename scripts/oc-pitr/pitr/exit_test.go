@@ -50,6 +50,7 @@ func typedErrors() map[string]struct {
 		"restore.NotEmptyError":        {ExitNotEmpty, &restore.NotEmptyError{}},
 		"restore.OtherRestoreError":    {ExitBusy, &restore.OtherRestoreError{}},
 		"restore.PurgedError":          {ExitPurged, &restore.PurgedError{}},
+		"restore.PassedError":          {ExitPassed, &restore.PassedError{}},
 		"restore.DigestError":          {ExitDigest, &restore.DigestError{}},
 		"restore.ScratchError":         {ExitScratch, &restore.ScratchError{}},
 		"restore.LiveError":            {ExitLive, &restore.LiveError{}},
@@ -95,8 +96,9 @@ func withoutCode() map[string]string {
 		passes = "the store is away or has failed: run again"
 	)
 	return map[string]string{
-		"archive.ErrIncomplete": ships, "archive.ErrNotOwnEpoch": ships, "archive.ErrNotConnected": ships, "archive.ErrAboveCommit": ships, "archive.ErrSuperseded": ships,
-		"archive.ErrChanged": "of the retention, which a writer runs", "archive.KeyError": reads,
+		"archive.ErrIncomplete": ships, "archive.ErrNotOwnEpoch": ships, "archive.ErrNotConnected": ships, "archive.ErrAboveCommit": ships, "archive.ErrSuperseded": ships, "archive.UnpurgedError": ships,
+		"archive.StragglerError": "listed by the survey, and not met by a restore",
+		"archive.ErrChanged":     "of the retention, which a writer runs", "archive.KeyError": reads,
 		"frame.ErrNoFrame": reads, "frame.ErrFooter": reads, "frame.DecodeError": reads,
 		"datadir.ErrStaleLeader": "of a follower",
 		"object.ErrExists":       "is success, or is read back", "object.ErrNotFound": reads, "object.ErrRange": reads, "object.ErrKey": reads, "object.ErrFailed": passes, "object.Error": "carries one of the others",
