@@ -86,13 +86,17 @@ type Task struct {
 	ended, told bool
 }
 
-// moreEach is by how much a count of unknown size grows from one line to the next.
-const moreEach = 4
+// firstCount is the first count of unknown size that is a line, moreEach by how much it
+// grows from one line to the next.
+const (
+	firstCount = 1000
+	moreEach   = 4
+)
 
 // Start shows a task of total units, named in the plural. It lasts until Done,
 // whatever has been added. A total of 0 says that the size is not known.
 func (d *Display) Start(name, unit string, total int64) *Task {
-	t := &Task{d: d, name: name, unit: unit, total: max(total, 1), known: total > 0, next: 1, started: time.Now()}
+	t := &Task{d: d, name: name, unit: unit, total: max(total, 1), known: total > 0, next: firstCount, started: time.Now()}
 	d.mu.Lock()
 	d.tasks = append(d.tasks, t)
 	d.mu.Unlock()

@@ -219,7 +219,7 @@ func TestNoLineSaysNothingOrTheSameTwice(t *testing.T) {
 		want  []string
 	}{
 		"nothing, of unknown size": {0, step(), []string{"scan 0 keys"}},
-		"of unknown size":          {0, step(1, 1, 1, 1, 100), []string{"scan 1 keys so far", "scan 4 keys so far", "scan 104 keys so far", "scan 104 of 104 keys"}},
+		"of unknown size":          {0, step(999, 1, 2999, 1, 100), []string{"scan 1,000 keys so far", "scan 4,000 keys so far", "scan 4,100 of 4,100 keys"}},
 		"to the end":               {4, step(2, 2), []string{"scan 0 of 4 keys", "scan 2 of 4 keys", "scan 4 of 4 keys"}},
 		"an empty last step":       {4, step(4, 0), []string{"scan 0 of 4 keys", "scan 4 of 4 keys"}},
 		"past the estimate":        {4, step(3, 2, 1), []string{"scan 0 of 4 keys", "scan 3 of 4 keys", "scan 6 of 6 keys"}},
