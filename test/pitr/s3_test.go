@@ -9,7 +9,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"originchain/shared/aws/s3object"
@@ -53,8 +52,8 @@ func TestAPurgeLeavesNoVersions(t *testing.T) {
 	telling := []byte("subject-first, long ago")
 	must(t, s.Put(t.Context(), "objects/"+strings.Repeat("ab", 32), object.Bytes(telling)))
 	must(t, s.Delete(t.Context(), "objects/"+strings.Repeat("ab", 32)))
-	before, marks := versionsIn(t, b)
-	if marks == 0 || !slices.ContainsFunc(before, func(v version) bool { return bytes.Equal(v.body, telling) }) {
+	before, marks := b.Versions(t)
+	if marks == 0 || !slices.ContainsFunc(before, func(v s3test.Version) bool { return bytes.Equal(v.Body, telling) }) {
 		t.Fatalf("the bucket keeps no versions: %d marks", marks)
 	}
 	o := purgeOptions(s)
@@ -66,47 +65,22 @@ func TestAPurgeLeavesNoVersions(t *testing.T) {
 		t.Errorf("purged %+v", got)
 	}
 	silent(t, s, plan)
-	after, marks := versionsIn(t, b)
+	after, marks := b.Versions(t)
 	if marks != 0 {
 		t.Errorf("%d marks of deletions are left", marks)
 	}
 	now := objectsIn(t, s)
 	for _, v := range after {
-		if key := strings.TrimPrefix(v.key, "some/prefix/"); !v.newest || !now[key] {
-			t.Errorf("a version of %s is left: the newest: %t", v.key, v.newest)
+		if key := strings.TrimPrefix(v.Key, "some/prefix/"); !v.Newest || !now[key] {
+			t.Errorf("a version of %s is left: the newest: %t", v.Key, v.Newest)
 		}
-		if bytes.Contains(v.body, []byte("subject")) {
-			t.Errorf("a version of %s tells of the subject", v.key)
+		if bytes.Contains(v.Body, []byte("subject")) {
+			t.Errorf("a version of %s tells of the subject", v.Key)
 		}
 	}
 	latest, err := restore.Run(t.Context(), options(s, vfs.NewMem(), restore.Request{Latest: true}))
 	must(t, err)
 	sameState(t, w.Lines[2], w.Lines[2].Last(), latest)
-}
-
-type version struct {
-	key    string
-	newest bool
-	body   []byte
-}
-
-// versionsIn reads every version in a bucket, and counts the marks of deletions.
-func versionsIn(t *testing.T, b s3test.Bucket) (out []version, marks int) {
-	t.Helper()
-	pages := s3.NewListObjectVersionsPaginator(b.Client, &s3.ListObjectVersionsInput{Bucket: &b.Name})
-	for pages.HasMorePages() {
-		page, err := pages.NextPage(t.Context())
-		must(t, err)
-		marks += len(page.DeleteMarkers)
-		for _, v := range page.Versions {
-			r, err := b.Client.GetObject(t.Context(), &s3.GetObjectInput{Bucket: &b.Name, Key: v.Key, VersionId: v.VersionId})
-			must(t, err)
-			body, err := io.ReadAll(r.Body)
-			must(t, errors.Join(err, r.Body.Close()))
-			out = append(out, version{*v.Key, v.IsLatest != nil && *v.IsLatest, body})
-		}
-	}
-	return out, marks
 }
 
 func objectsIn(t *testing.T, s object.Store) map[string]bool {
