@@ -65,6 +65,7 @@ func restarts(t *testing.T, times int, fs vfs.FS, store object.Store, opts ...op
 	for range times {
 		before := highest(t, store)
 		n := open(t, fs, append([]option{archived(store)}, opts...)...)
+		n.shippedAll()
 		if got := n.w.own.Epoch(); got <= before || got != highest(t, store) {
 			t.Errorf("it took epoch %d, the archive was at %d and is at %d", got, before, highest(t, store))
 		}
@@ -209,7 +210,7 @@ func TestAnEpochWithoutAFrameIsItsNodes(t *testing.T) {
 		if died == nil {
 			t.Fatal("no epoch was taken")
 		}
-		// What went on has the instance, what stood still has not.
+		// What went on has the instance, and what stood still has not.
 		fenced(t, died, store)
 	}
 	// And now nobody goes on: each life ends between the two.
@@ -220,7 +221,7 @@ func TestAnEpochWithoutAFrameIsItsNodes(t *testing.T) {
 		store.after = func(key string) { away.SetAway(strings.HasPrefix(key, "epochs/")) }
 		lost := launch(t, disk, Replication{}, archived(store))
 		becomes(t, "the epoch is taken", func() bool {
-			return strings.Contains(lost.do(t.Context(), "", "GET", "/ready", nil).body, "away")
+			return strings.Contains(lost.do(t.Context(), "", "GET", "/ready", nil).body, "no route")
 		})
 		if err := lost.stop(); err == nil {
 			t.Error("a start that had no epoch ended without an error")
@@ -286,9 +287,9 @@ func TestAStartSaysThatItWaitsForTheArchive(t *testing.T) {
 	m := launch(t, disk, Replication{}, archived(store), func(_ *Config, d *Deps) { d.Log.SetOutput(&logs) })
 	becomes(t, "/ready says what the start waits for", func() bool {
 		body := m.do(t.Context(), "", "GET", "/ready", nil).want(503).body
-		return strings.Contains(body, `"archive":{"ok":false,"degraded":false`) && strings.Contains(body, "waits for the archive") && strings.Contains(body, "away")
+		return strings.Contains(body, `"archive":{"ok":false,"detail":"the start waits for the archive`) && strings.Contains(body, "no route")
 	})
-	if text := logs.take(); !strings.Contains(text, "waits for the archive") || !strings.Contains(text, "away") {
+	if text := logs.take(); !strings.Contains(text, "waits for the archive") || !strings.Contains(text, "no route") {
 		t.Errorf("the log: %s", text)
 	}
 	m.do(t.Context(), "", "GET", "/v1/topology", nil).refused(503, "not_ready")

@@ -41,7 +41,7 @@ const (
 // who creates its object has it.
 //
 // A node gets one only if the newest epoch of the archive is its own history: its log
-// holds it, or the node took it and came to write nothing in it (Claims), or an
+// holds it, or the node took it and it came to nothing (Claims), or an
 // operator has ended it (Ended). Else another node is the writer, and an epoch above
 // its would fence it: *FencedError. And the log must hold all frames of its last epoch
 // that the archive has, unless they were ended: *BehindError.
@@ -128,39 +128,46 @@ func (a *allotting) entitled(ctx context.Context, newest *Epoch) error {
 	if newest == nil || newest.Epoch <= a.o.Ended {
 		return nil
 	}
-	if slices.Contains(a.o.Claims, newest.Nonce) {
-		if newest.FirstLSN == a.o.At.Pos.LSN+1 && newest.ParentChain == a.o.At.Chain {
+	at := &a.o.At
+	held := slices.ContainsFunc(a.o.Line, func(e wal.EpochStart) bool { return e.Epoch == newest.Epoch && sameBeginning(newest, e) })
+	mine := slices.Contains(a.o.Claims, newest.Nonce)
+	if mine && !held && newest.Epoch > at.Pos.Epoch {
+		// It came to nothing, unless another life of this directory has gone on in it.
+		last, err := a.last(ctx, newest.Epoch)
+		if err != nil {
+			return err
+		}
+		mine = last == 0
+		if mine && newest.FirstLSN == at.Pos.LSN+1 && newest.ParentChain == at.Chain {
 			return nil // where it begins was decided when it was taken
 		}
-	} else if !slices.ContainsFunc(a.o.Line, func(e wal.EpochStart) bool { return e.Epoch == newest.Epoch && sameBeginning(newest, e) }) {
-		return &FencedError{Own: a.o.At.Pos.Epoch, Epoch: newest.Epoch, Key: EpochKey{newest.Epoch}.String(), Node: newest.Node}
 	}
-	return a.whole(ctx)
+	if !held && !mine {
+		return &FencedError{Own: at.Pos.Epoch, Epoch: newest.Epoch, Key: EpochKey{newest.Epoch}.String(), Node: newest.Node}
+	}
+	// Only what is durable here is shipped: what is there beyond was written by this
+	// log, and lost, or by the one that it is a copy of.
+	last, err := a.last(ctx, at.Pos.Epoch)
+	if err == nil && last > at.Pos.LSN {
+		err = &BehindError{Store: a.a.store.String(), Last: at.Pos, Has: last}
+	}
+	return err
 }
 
-// whole is an error if the archive has frames of the log's last epoch above its end.
-// Only what is durable here is shipped: so they were written by this log, and lost, or
-// by the one that it is a copy of.
-func (a *allotting) whole(ctx context.Context) error {
-	at, has := a.o.At.Pos, lsn.LSN(0)
-	segments, err := keys[SegmentKey](ctx, a.a, logPrefix+hex16(uint64(at.Epoch))+"/", "", nil)
+// last is the last frame of an epoch that the archive has in any object; 0 for none.
+func (a *allotting) last(ctx context.Context, epoch lsn.Epoch) (last lsn.LSN, err error) {
+	segments, err := keys[SegmentKey](ctx, a.a, logPrefix+hex16(uint64(epoch))+"/", "", nil)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	for _, k := range segments {
-		has = max(has, k.Key.Last)
+		last = max(last, k.Key.Last)
 	}
-	parts, err := keys[PartKey](ctx, a.a, tailPrefix+hex16(uint64(at.Epoch))+"/", "", nil)
-	if err != nil {
-		return err
-	}
+	parts, err := keys[PartKey](ctx, a.a, tailPrefix+hex16(uint64(epoch))+"/", "", nil)
 	for _, k := range parts {
-		has = max(has, k.Key.To)
+		last = max(last, k.Key.To)
 	}
-	if has > at.LSN {
-		return &BehindError{Store: a.a.store.String(), Last: at, Has: has}
-	}
-	return nil
+	return last, err
 }
 
 // note keeps the nonce before an object carries it, beside that of the newest epoch if
