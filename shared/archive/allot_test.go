@@ -34,7 +34,9 @@ func (n *node) cut(upTo lsn.LSN) ([]wal.EpochStart, wal.Tail) {
 	return l.Epochs(), l.Tail()
 }
 
-func (n *node) claimant() Claimant { return Claimant{Instance: testInstance, Node: n.name, Region: "eu-central-1"} }
+func (n *node) claimant() Claimant {
+	return Claimant{Instance: testInstance, Node: n.name, Region: "eu-central-1"}
+}
 
 // TestWhoGetsAnEpoch: the newest epoch must be the log's own history.
 func TestWhoGetsAnEpoch(t *testing.T) {
@@ -42,7 +44,7 @@ func TestWhoGetsAnEpoch(t *testing.T) {
 		t.Helper()
 		store, n := object.NewMemory("a"), newNode(t, 1).open(1)
 		n.write(20)
-		stop := started(t, n.shipper(store))
+		stop := started(t, n.shipper(store, func(c *Config) { c.Tail = true }))
 		time.Sleep(time.Minute)
 		must(t, stop())
 		return n, store
