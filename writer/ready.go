@@ -39,6 +39,9 @@ func (n *Shell) checks(now time.Time) map[string]api.Check {
 	if reason := n.health.reason(now); reason != "" {
 		checks[checkDisk] = api.Check{Detail: reason}
 	}
+	if reason := n.fenced.Load(); reason != nil {
+		checks[checkFenced] = api.Check{Detail: telemetry.Redact(*reason)}
+	}
 	e := n.engine.Load()
 	select {
 	case <-n.opened:
@@ -53,9 +56,6 @@ func (n *Shell) checks(now time.Time) map[string]api.Check {
 		role.Checks(checks)
 		if w := n.waits.Load(); w != nil {
 			checks[checkArchive] = api.Check{Detail: w.detail(now)}
-		}
-		if reason := n.fenced.Load(); reason != nil {
-			checks[checkFenced] = api.Check{Detail: telemetry.Redact(*reason)}
 		}
 		if role.Mode() == RoleFollower {
 			checks[checkLog] = api.Check{Detail: "nothing is shown before the leader has said what of the log is committed"}
