@@ -12,7 +12,6 @@ import (
 
 	"originchain/shared/api"
 	"originchain/shared/archive"
-	"originchain/shared/datadir"
 	"originchain/shared/engine"
 	"originchain/shared/lsn"
 	"originchain/shared/object"
@@ -43,9 +42,6 @@ const (
 	// epochWait bounds how long an opening that has a record asks the archive which
 	// epochs it knows: an archive that is away keeps no writer from writing.
 	epochWait = 2 * time.Second
-	// askWait bounds one question of a node without data, which cannot do without the
-	// answer, and asks again.
-	askWait = 30 * time.Second
 	// retainEvery is how often the archive is looked through for what is too old, and
 	// how long that may take.
 	retainEvery = time.Hour
@@ -82,56 +78,6 @@ func newArchiver(node *Shell) *archiver {
 // instance that has an archive.
 var ErrArchived = errors.New("the archive is of an instance that exists, and the data directory is empty")
 
-// mayOpen asks whether a node whose log ends at last may be a writer, as far as the
-// archive knows. An empty directory becomes a new instance only where the archive is
-// known to be of none: until it can be asked, the node waits.
-func (a *archiver) mayOpen(ctx context.Context, who datadir.Identity, last lsn.Pos) error {
-	if a.store == nil {
-		return nil
-	}
-	for warned := false; ; {
-		in, err := a.instance(ctx, last)
-		var missing *archive.MissingError
-		switch {
-		case errors.As(err, &missing):
-			return nil
-		case err == nil && in.Instance != who.InstanceID:
-			if last.LSN == 0 {
-				return fmt.Errorf("%w: %s is of instance %s; restore it with oc-pitr restore, start a follower of its writer, or name an archive of its own for a new instance", ErrArchived, a.cfg.Store, in.Instance)
-			}
-			return &archive.ForeignError{Store: a.cfg.Store.String(), Key: "instance.json", Theirs: in.Instance, Ours: who.InstanceID}
-		case last.LSN > 0:
-			return nil // the shipper finds out when it can
-		case err == nil:
-			var began bool
-			if began, err = a.began(ctx); err == nil && !began {
-				return nil
-			} else if err == nil {
-				return fmt.Errorf("%w: %s is of this instance, %s, whose data is there; restore it with oc-pitr restore", ErrArchived, a.cfg.Store, in.Instance)
-			}
-		}
-		if !warned {
-			warned = true
-			a.node.deps.Log.WithError(err).Error("the data directory is empty, and the archive cannot be asked whether there is an instance already; the node waits for it")
-		}
-		if wait(ctx, time.Second); ctx.Err() != nil {
-			return errors.Join(err, ctx.Err())
-		}
-	}
-}
-
-// instance asks whose the archive is. A node that has data opens without the answer:
-// an archive that hangs must not keep an heir from writing.
-func (a *archiver) instance(ctx context.Context, last lsn.Pos) (archive.Instance, error) {
-	limit := askWait
-	if last.LSN > 0 {
-		limit = epochWait
-	}
-	ctx, cancel := context.WithTimeout(ctx, limit)
-	defer cancel()
-	return a.store.Instance(ctx)
-}
-
 // began says that there is data in the archive. Without, a first start of the instance
 // was cut short before its first frame was shipped.
 func (a *archiver) began(ctx context.Context) (bool, error) {
@@ -153,29 +99,6 @@ func (a *archiver) highestEpoch(ctx context.Context) (lsn.Epoch, error) {
 		return 0, nil
 	}
 	return highest, ctx.Err()
-}
-
-// takeEpoch is the engine's question for an epoch where there is no record: who
-// creates its object in the archive has it. It waits for an archive that is away,
-// since nobody else could tell two writers apart.
-func (a *archiver) takeEpoch(ctx context.Context, o engine.Opening) (lsn.Epoch, error) {
-	who := archive.Claimant{Instance: o.Who.InstanceID, Node: o.Who.NodeID, Region: a.node.cfg.Region, AllowCrossRegion: a.cfg.AllowCrossRegion}
-	own, err := o.Allot(0)
-	if err != nil {
-		return 0, err
-	}
-	for {
-		epoch, err := archive.AllotEpoch(ctx, a.cfg.Store, who, o.Line, o.Last, own-1)
-		if err == nil && epoch > own {
-			// Durable here too, so that the directory never allots it again.
-			epoch, err = o.Allot(epoch - 1)
-		}
-		if err == nil || ctx.Err() != nil || archive.Permanent(err) {
-			return epoch, err
-		}
-		a.node.deps.Log.WithError(err).Error("the archive allots the epoch and cannot be asked; the node waits for it. With --control a writer starts without it")
-		wait(ctx, time.Second)
-	}
 }
 
 // open makes the shipper of an open engine.

@@ -272,3 +272,27 @@ func (a *Archive) HighestEpoch(ctx context.Context) (highest lsn.Epoch, err erro
 	}
 	return highest, err
 }
+
+// Began reports that there is data in the archive. It lists next to nothing.
+func (a *Archive) Began(ctx context.Context) (bool, error) {
+	for _, prefix := range []string{logPrefix, tailPrefix, checkpointPrefix} {
+		began := false
+		err := a.each(ctx, prefix, "", func(info object.Info) error {
+			if _, err := ParseKey(info.Key); err == nil {
+				began = true
+				return errEnough
+			}
+			return nil
+		})
+		switch {
+		case began:
+			return true, nil
+		case err != nil:
+			return false, err
+		}
+	}
+	return false, nil
+}
+
+// errEnough ends a listing.
+var errEnough = errors.New("no more is needed")

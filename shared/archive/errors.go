@@ -16,16 +16,38 @@ type FencedError struct {
 	// Own is the epoch that has ended, Epoch the one that the archive knows above it;
 	// they are equal if another history stands under Own.
 	Own, Epoch lsn.Epoch
-	// Key is the object that says so.
-	Key string
+	// Key is the object that says so, Node who created it; "" where it was not read.
+	Key, Node string
 }
 
 // Error implements error.
 func (e *FencedError) Error() string {
-	if e.Epoch > e.Own {
-		return fmt.Sprintf("the archive has epoch %d (%s): the writer of epoch %d has been superseded; follow the newer one", e.Epoch, e.Key, e.Own)
+	by := ""
+	if e.Node != "" {
+		by = " of node " + e.Node
+	}
+	switch {
+	case e.Epoch > e.Own:
+		return fmt.Sprintf("the archive has epoch %d%s (%s): the writer of epoch %d has been superseded; follow the newer one", e.Epoch, by, e.Key, e.Own)
+	case e.Epoch < e.Own:
+		return fmt.Sprintf("the archive's newest is epoch %d%s (%s), and the log of this node has reached epoch %d without it: two nodes have written; stop this one and let it follow the other", e.Epoch, by, e.Key, e.Own)
 	}
 	return fmt.Sprintf("%s holds another history of epoch %d than this node's: two nodes have written it; stop this one and let it follow the other", e.Key, e.Own)
+}
+
+// BehindError says that the archive has frames of a log's last epoch that the log has
+// not: who began a new epoch behind it would give them up.
+type BehindError struct {
+	Store string
+	// Last is where the log ends, Has the last frame of that epoch in the archive.
+	Last lsn.Pos
+	Has  lsn.LSN
+}
+
+// Error implements error.
+func (e *BehindError) Error() string {
+	return fmt.Sprintf("the log of this node ends at LSN %d, and %s has the frames of epoch %d up to LSN %d: this is an older copy of the data, or has lost its end, and no writer; "+
+		"take what is there with oc-pitr restore --latest and oc-pitr accept, or start this node as a follower", e.Last.LSN, e.Store, e.Last.Epoch, e.Has)
 }
 
 // DamagedError says that an object is not what its name says, or not readable.
@@ -122,7 +144,9 @@ func Permanent(err error) bool {
 		conflict *ConflictError
 		newer    *NewerError
 		unpurged *UnpurgedError
+		behind   *BehindError
+		unnoted  *noteError
 	)
-	return errors.As(err, &unpurged) || errors.As(err, &fenced) || errors.As(err, &foreign) || errors.As(err, &region) || errors.As(err, &conflict) || errors.As(err, &newer) ||
+	return errors.As(err, &unpurged) || errors.As(err, &fenced) || errors.As(err, &behind) || errors.As(err, &unnoted) || errors.As(err, &foreign) || errors.As(err, &region) || errors.As(err, &conflict) || errors.As(err, &newer) ||
 		errors.Is(err, ErrSuperseded) || errors.Is(err, ErrIncomplete) || errors.Is(err, object.ErrKey)
 }

@@ -114,6 +114,7 @@ func (s *Shipper) shipSegment(ctx context.Context, info wal.SegmentInfo, r *wal.
 	if err != nil {
 		return fmt.Errorf("ship %s: %w", k, err)
 	}
+	s.segmentFacts.add(k, Facts{Stamp: info.LastTimestamp, SHA256: r.SHA256})
 	s.progress.addSegment(span{info.First, info.Last, info.LastTimestamp})
 	return nil
 }

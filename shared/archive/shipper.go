@@ -74,7 +74,9 @@ type Shipper struct {
 	a    *Archive
 	claim
 
-	progress progress
+	progress     progress
+	segmentFacts facts[SegmentKey]
+	partFacts    facts[PartKey]
 	// listed are the segments that the archive had when the shipper began.
 	listed    map[SegmentKey]bool
 	news      chan struct{} // of cap 1: the log has more than before

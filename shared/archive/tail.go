@@ -90,6 +90,7 @@ func (s *Shipper) shipPart(ctx context.Context, p *part) error {
 	case err != nil:
 		return fmt.Errorf("ship %s: %w", p.key, err)
 	}
+	s.partFacts.add(p.key, Facts{Stamp: p.stamp})
 	s.progress.addPart(span{p.key.From, p.key.To, p.stamp})
 	return nil
 }

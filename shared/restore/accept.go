@@ -145,7 +145,12 @@ func (a *accepting) take(ctx context.Context) (epoch lsn.Epoch, err error) {
 	epoch = max(a.live, b.Epoch)
 	if a.o.Archive != nil {
 		who := archive.Claimant{Instance: a.r.Instance, Node: a.node, Region: a.o.Region, AllowCrossRegion: a.o.AllowCrossRegion}
-		if epoch, err = archive.AllotEpoch(ctx, a.o.Archive, who, nil, end, epoch); err != nil {
+		// What was named ends, and nothing that has begun since.
+		epoch, err = archive.AllotEpoch(ctx, a.o.Archive, who, archive.Allotment{At: end, AtLeast: epoch, Ended: a.live})
+		var fenced *archive.FencedError
+		if errors.As(err, &fenced) {
+			return 0, &LiveError{Live: fenced.Epoch, Node: fenced.Node, Named: a.o.Ends}
+		} else if err != nil {
 			return 0, fmt.Errorf("take an epoch in the archive: %w", err)
 		}
 	}
