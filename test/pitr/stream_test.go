@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -180,9 +181,9 @@ func TestAStoreThatEndsAStream(t *testing.T) {
 	late := false
 	for at := 1; ; at++ {
 		store := objecttest.NewFaulty(memory, 1)
-		calls := 0
+		var calls atomic.Int64
 		store.SetHook(objecttest.Hook{Before: func(context.Context, objecttest.Call) error {
-			if calls++; calls >= at {
+			if calls.Add(1) >= int64(at) {
 				return object.ErrDenied
 			}
 			return nil
