@@ -187,7 +187,7 @@ func TestAClaimOutlivesEveryKill(t *testing.T) {
 	}
 }
 
-// TestAnArchiveThatHangsIsToldOf: a call that does not return is given up, told of and
+// TestAnArchiveThatHangsIsToldOfWhileAnEpochIsAskedFor: a call that does not return is given up, told of and
 // made again, and what was found out stays.
 func TestAnArchiveThatHangsIsToldOfWhileAnEpochIsAskedFor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -96,7 +96,7 @@ func withoutCode() map[string]string {
 		passes = "the store is away or has failed: run again"
 	)
 	return map[string]string{
-		"archive.ErrIncomplete": ships, "archive.ErrNotOwnEpoch": ships, "archive.ErrNotConnected": ships, "archive.ErrAboveCommit": ships, "archive.ErrSuperseded": ships, "archive.UnpurgedError": ships,
+		"archive.ErrIncomplete": ships, "archive.ErrNotOwnEpoch": ships, "archive.ErrNotConnected": ships, "archive.ErrAboveCommit": ships, "archive.ErrSuperseded": ships, "archive.UnpurgedError": ships, "archive.BehindError": ships,
 		"archive.StragglerError": "listed by the survey, and not met by a restore",
 		"archive.ErrChanged":     "of the retention, which a writer runs", "archive.KeyError": reads,
 		"frame.ErrNoFrame": reads, "frame.ErrFooter": reads, "frame.DecodeError": reads,
