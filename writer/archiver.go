@@ -78,13 +78,6 @@ func newArchiver(node *Shell) *archiver {
 // instance that has an archive.
 var ErrArchived = errors.New("the archive is of an instance that exists, and the data directory is empty")
 
-// began says that there is data in the archive. Without, a first start of the instance
-// was cut short before its first frame was shipped.
-func (a *archiver) began(ctx context.Context) (bool, error) {
-	s, err := a.store.Survey(ctx)
-	return err != nil || len(s.Segments) > 0 || len(s.Parts) > 0 || len(s.Checkpoints) > 0, err
-}
-
 // highestEpoch is the newest epoch that the archive knows of, 0 if it cannot be
 // asked now: then the shipper finds out whether this node's is above it.
 func (a *archiver) highestEpoch(ctx context.Context) (lsn.Epoch, error) {
