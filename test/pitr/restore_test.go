@@ -2,14 +2,17 @@ package pitr
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"math/rand/v2"
 	"testing"
 	"time"
 
+	"originchain/shared/archive"
 	"originchain/shared/datadir"
 	"originchain/shared/lsn"
 	"originchain/shared/object"
+	"originchain/shared/objecttest"
 	"originchain/shared/restore"
 	"originchain/shared/simdisk"
 )
