@@ -24,6 +24,7 @@ func (f *Follower) connected(w *pb.Welcome) {
 	f.status.epoch.Store(w.GetEpoch())
 	f.status.trouble.Store(nil)
 	f.status.connected.Store(true)
+	f.shell.LeaderFound()
 	f.deps.Log.WithField("leader", node).WithField("epoch", w.GetEpoch()).Info("following")
 }
 

@@ -1,12 +1,8 @@
 package writer
 
 import (
-	"cmp"
-	"encoding/hex"
 	"errors"
-	"slices"
 	"strconv"
-	"time"
 
 	"originchain/shared/api"
 	"originchain/shared/archive"
@@ -27,8 +23,8 @@ const (
 	tailOff    = "off"
 )
 
-// getArchive lists the newest objects of the archive. A follower lists them too, and
-// cannot say what would be lost.
+// getArchive lists the newest objects of the archive, and says up to where it can be
+// restored. A follower lists them too, and cannot say what would be lost.
 func (s *service) getArchive(c *httpx.Call) (out api.Archive, err error) {
 	out.Segments = []api.ArchiveObject{}
 	limit := archiveListed
@@ -38,15 +34,17 @@ func (s *service) getArchive(c *httpx.Call) (out api.Archive, err error) {
 		}
 	}
 	out.TailStatus = tailOff
-	if a := s.node.archiver.Load(); a != nil {
-		st := a.shipper.Status()
-		out.TailStatus, out.RPOSeconds = tailStatus(st.Tail), &st.RPOSeconds
-	}
 	store := s.node.cfg.Archive.Store
 	if store == nil {
 		return out, nil
 	}
-	survey, err := archive.New(store).Survey(c.Context())
+	l := &archiveListing{a: archive.New(store), local: s.engine.Log().Segments()}
+	if a := s.node.archiver.Load(); a != nil {
+		l.shipper = a.shipper
+		st := a.shipper.Status()
+		out.TailStatus, out.RPOSeconds = tailStatus(st.Tail), &st.RPOSeconds
+	}
+	l.survey, err = l.a.Survey(c.Context())
 	var missing *archive.MissingError
 	switch {
 	case errors.As(err, &missing): // nothing was shipped yet
@@ -54,9 +52,11 @@ func (s *service) getArchive(c *httpx.Call) (out api.Archive, err error) {
 	case err != nil:
 		return out, fault.New(fault.NotReady, "the archive cannot be listed now; see the check \"archive\" of GET /ready").WithRetry().Wrap(err)
 	}
-	objects := archiveObjects(survey)
+	objects := l.objects()
 	out.Segments = objects[:min(limit, len(objects))]
-	s.sealed(out.Segments)
+	if last, at, ok := l.recoverable(c.Context()); ok {
+		out.RecoverableLSN, out.RecoverableUntil = (*uint64)(&last), at
+	}
 	return out, nil
 }
 
@@ -68,40 +68,6 @@ func tailStatus(t archive.Tail) string {
 		return tailPaused
 	}
 	return tailActive
-}
-
-// archiveObjects are all of a survey, the newest first.
-func archiveObjects(s *archive.Survey) []api.ArchiveObject {
-	out := make([]api.ArchiveObject, 0, len(s.Segments)+len(s.Parts)+len(s.Checkpoints))
-	for _, x := range s.Segments {
-		out = append(out, api.ArchiveObject{Kind: "segment", LSNStart: uint64(x.Key.First), LSNEnd: uint64(x.Key.Last), SizeBytes: x.Size, Compressed: true, Key: x.Key.String()})
-	}
-	for _, x := range s.Parts {
-		out = append(out, api.ArchiveObject{Kind: "tail", LSNStart: uint64(x.Key.From), LSNEnd: uint64(x.Key.To), SizeBytes: x.Size, Compressed: true, Key: x.Key.String()})
-	}
-	for i := range s.Checkpoints {
-		x := &s.Checkpoints[i]
-		at, sum := time.UnixMicro(x.Stamp).UTC(), hex.EncodeToString(x.FilesSHA256[:])
-		out = append(out, api.ArchiveObject{Kind: "checkpoint", LSNStart: uint64(x.LSN), LSNEnd: uint64(x.LSN), SealedAt: &at, SHA256: &sum, SizeBytes: x.Bytes, Key: x.Key().String()})
-	}
-	slices.SortFunc(out, func(a, b api.ArchiveObject) int {
-		return cmp.Or(cmp.Compare(b.LSNEnd, a.LSNEnd), cmp.Compare(a.Key, b.Key))
-	})
-	return out
-}
-
-// sealed completes what this node's own log knows of an object.
-func (s *service) sealed(objects []api.ArchiveObject) {
-	stamps := make(map[uint64]int64)
-	for _, x := range s.engine.Log().Segments() {
-		stamps[uint64(x.Last)] = x.LastTimestamp
-	}
-	for i := range objects {
-		if stamp := stamps[objects[i].LSNEnd]; objects[i].SealedAt == nil && stamp != 0 {
-			at := time.UnixMicro(stamp).UTC()
-			objects[i].SealedAt = &at
-		}
-	}
 }
 
 // shipping is what ships to the archive from here.

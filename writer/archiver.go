@@ -12,7 +12,6 @@ import (
 
 	"originchain/shared/api"
 	"originchain/shared/archive"
-	"originchain/shared/datadir"
 	"originchain/shared/engine"
 	"originchain/shared/lsn"
 	"originchain/shared/object"
@@ -43,8 +42,12 @@ const (
 	// epochWait bounds how long an opening that has a record asks the archive which
 	// epochs it knows: an archive that is away keeps no writer from writing.
 	epochWait = 2 * time.Second
-	// retainEvery is how often the archive is looked through for what is too old.
+	// retainEvery is how often the archive is looked through for what is too old, and
+	// how long that may take.
 	retainEvery = time.Hour
+	// retainGrace is the share of the retention for which a point is kept longer: a
+	// restore that began while its point was in the window has as long to come to its end.
+	retainGrace = 24
 	// checkpointRetry is how long after a checkpoint that failed the next is made.
 	checkpointRetry = 30 * time.Second
 )
@@ -75,51 +78,6 @@ func newArchiver(node *Shell) *archiver {
 // instance that has an archive.
 var ErrArchived = errors.New("the archive is of an instance that exists, and the data directory is empty")
 
-// mayOpen asks whether a node whose log ends at last may be a writer, as far as the
-// archive knows. An empty directory becomes a new instance only where the archive is
-// known to be of none: until it can be asked, the node waits.
-func (a *archiver) mayOpen(ctx context.Context, who datadir.Identity, last lsn.Pos) error {
-	if a.store == nil {
-		return nil
-	}
-	for warned := false; ; {
-		in, err := a.store.Instance(ctx)
-		var missing *archive.MissingError
-		switch {
-		case errors.As(err, &missing):
-			return nil
-		case err == nil && in.Instance != who.InstanceID:
-			if last.LSN == 0 {
-				return fmt.Errorf("%w: %s is of instance %s; restore it with oc-pitr restore, start a follower of its writer, or name an archive of its own for a new instance", ErrArchived, a.cfg.Store, in.Instance)
-			}
-			return &archive.ForeignError{Store: a.cfg.Store.String(), Key: "instance.json", Theirs: in.Instance, Ours: who.InstanceID}
-		case last.LSN > 0:
-			return nil // the shipper finds out when it can
-		case err == nil:
-			var began bool
-			if began, err = a.began(ctx); err == nil && !began {
-				return nil
-			} else if err == nil {
-				return fmt.Errorf("%w: %s is of this instance, %s, whose data is there; restore it with oc-pitr restore", ErrArchived, a.cfg.Store, in.Instance)
-			}
-		}
-		if !warned {
-			warned = true
-			a.node.deps.Log.WithError(err).Error("the data directory is empty, and the archive cannot be asked whether there is an instance already; the node waits for it")
-		}
-		if wait(ctx, time.Second); ctx.Err() != nil {
-			return errors.Join(err, ctx.Err())
-		}
-	}
-}
-
-// began says that there is data in the archive. Without, a first start of the instance
-// was cut short before its first frame was shipped.
-func (a *archiver) began(ctx context.Context) (bool, error) {
-	s, err := a.store.Survey(ctx)
-	return err != nil || len(s.Segments) > 0 || len(s.Parts) > 0 || len(s.Checkpoints) > 0, err
-}
-
 // highestEpoch is the newest epoch that the archive knows of, 0 if it cannot be
 // asked now: then the shipper finds out whether this node's is above it.
 func (a *archiver) highestEpoch(ctx context.Context) (lsn.Epoch, error) {
@@ -136,29 +94,6 @@ func (a *archiver) highestEpoch(ctx context.Context) (lsn.Epoch, error) {
 	return highest, ctx.Err()
 }
 
-// takeEpoch is the engine's question for an epoch where there is no record: who
-// creates its object in the archive has it. It waits for an archive that is away,
-// since nobody else could tell two writers apart.
-func (a *archiver) takeEpoch(ctx context.Context, o engine.Opening) (lsn.Epoch, error) {
-	who := archive.Claimant{Instance: o.Who.InstanceID, Node: o.Who.NodeID, Region: a.node.cfg.Region, AllowCrossRegion: a.cfg.AllowCrossRegion}
-	own, err := o.Allot(0)
-	if err != nil {
-		return 0, err
-	}
-	for {
-		epoch, err := archive.AllotEpoch(ctx, a.cfg.Store, who, o.Line, o.Last, own-1)
-		if err == nil && epoch > own {
-			// Durable here too, so that the directory never allots it again.
-			epoch, err = o.Allot(epoch - 1)
-		}
-		if err == nil || ctx.Err() != nil || archive.Permanent(err) {
-			return epoch, err
-		}
-		a.node.deps.Log.WithError(err).Error("the archive allots the epoch and cannot be asked; the node waits for it. With --control a writer starts without it")
-		wait(ctx, time.Second)
-	}
-}
-
 // open makes the shipper of an open engine.
 func (a *archiver) open(e *engine.Engine) (err error) {
 	if a.store == nil {
@@ -166,9 +101,13 @@ func (a *archiver) open(e *engine.Engine) (err error) {
 	}
 	id := e.Identity()
 	a.engine = e
+	purges, err := e.Purges()
+	if err != nil {
+		return err
+	}
 	a.shipper, err = archive.NewShipper(archive.Config{
 		Instance: id.InstanceID, Epoch: e.Epoch(), Node: id.NodeID, Region: a.node.cfg.Region, AllowCrossRegion: a.cfg.AllowCrossRegion,
-		Tail: a.cfg.Tail, TailWindow: a.cfg.TailWindow,
+		Tail: a.cfg.Tail, TailWindow: a.cfg.TailWindow, Purges: purges,
 	}, archive.Deps{Store: a.cfg.Store, Log: e.Log(), FS: a.node.deps.FS, Logger: a.node.deps.Log, Metrics: a.node.metrics.archive})
 	if err != nil {
 		return err
@@ -272,6 +211,10 @@ func (a *archiver) checkpoint(ctx context.Context) (out shippedCheckpoint, err e
 	case <-ctx.Done():
 		return out, ctx.Err()
 	}
+	// A copy costs a flush, and one that nobody takes is for nothing.
+	if !a.shipper.Status().Connected {
+		return out, archive.ErrNotConnected
+	}
 	fs := a.node.deps.FS
 	dir := fs.PathJoin(a.node.cfg.Engine.DataDir, archiveDir)
 	if err := a.clear(); err != nil {
@@ -292,6 +235,7 @@ func (a *archiver) checkpoint(ctx context.Context) (out shippedCheckpoint, err e
 
 // retention lets go of what is older than every moment that is to stay restorable.
 func (a *archiver) retention(ctx context.Context) {
+	clock := steady{began: time.Now(), wall: time.Now, since: time.Since}
 	tick := time.NewTicker(min(retainEvery, max(a.cfg.Retention, time.Minute)))
 	defer tick.Stop()
 	for {
@@ -300,7 +244,10 @@ func (a *archiver) retention(ctx context.Context) {
 			return
 		case <-tick.C:
 		}
-		out, err := a.store.Retain(ctx, archive.Retention{Until: time.Now().Add(-a.cfg.Retention)})
+		looking, cancel := context.WithTimeout(ctx, retainEvery)
+		until := clock.now().Add(-a.cfg.Retention - a.cfg.Retention/retainGrace)
+		out, err := a.store.Retain(looking, archive.Retention{Until: until, Now: clock.now})
+		cancel()
 		log := a.node.deps.Log.WithField("bytes", out.Bytes).WithField("segments", len(out.Segments)).WithField("checkpoints", len(out.Checkpoints)).WithField("boundary", out.Boundary)
 		switch {
 		case err != nil && ctx.Err() == nil:
@@ -309,6 +256,24 @@ func (a *archiver) retention(ctx context.Context) {
 			log.Info("what is older than the retention is gone from the archive")
 		}
 	}
+}
+
+// steady is the clock of the retention. What is removed is gone: so a machine's clock
+// that is stepped ahead makes nothing old, and one that is stepped back keeps more.
+type steady struct {
+	began time.Time
+	wall  func() time.Time
+	since func(time.Time) time.Duration // by the monotonic clock
+}
+
+// now is the earlier of what the wall clock says and of what it said in the beginning
+// with what has passed since.
+func (c *steady) now() time.Time {
+	wall, counted := c.wall().Round(0), c.began.Round(0).Add(c.since(c.began))
+	if counted.Before(wall) {
+		return counted
+	}
+	return wall
 }
 
 // shipped is the last frame that need not stay here on account of the archive; all

@@ -150,7 +150,7 @@ func TestTheArchiveAllotsEpochs(t *testing.T) {
 	if !errors.As(err, &other) || !strings.Contains(err.Error(), "epoch 2") {
 		t.Fatalf("the first writer ended with %v", err)
 	}
-	n.call("PUT", "/rows/shop.items/1", `{"id":"1","name":"of a zombie"}`).want(503)
+	n.call("PUT", "/rows/shop.items/1", `{"id":"1","name":"of a zombie"}`).refused(503, "fenced")
 	if err := n.w.Close(); err != nil {
 		t.Fatal(err)
 	}

@@ -39,6 +39,7 @@ type node struct {
 	metrics *telemetry.Metrics
 	stop    func() error
 	ended   func() error // waits until Run ends by itself
+	opened  func() error // waits until the node serves, or tells why Run has ended
 }
 
 // option changes how a node under test is made.
@@ -60,6 +61,16 @@ func open(t testing.TB, fs vfs.FS, opts ...option) *node {
 
 // openWith is open for a writer that others follow.
 func openWith(t testing.TB, fs vfs.FS, replication Replication, opts ...option) *node {
+	t.Helper()
+	n := launch(t, fs, replication, opts...)
+	if err := n.opened(); err != nil {
+		t.Fatalf("the node did not open: %v", err)
+	}
+	return n
+}
+
+// launch is openWith that does not wait.
+func launch(t testing.TB, fs vfs.FS, replication Replication, opts ...option) *node {
 	t.Helper()
 	n := &node{t: t, fs: fs, dir: "/data", audit: filepath.Join(t.TempDir(), "audit.log"), metrics: telemetry.NewMetrics()}
 	log := logrus.New()
@@ -111,11 +122,14 @@ func openWith(t testing.TB, fs vfs.FS, replication Replication, opts ...option) 
 		ran <- nil
 		return err
 	}
-	select {
-	case <-n.w.Opened():
-	case err := <-ran:
-		ran <- err
-		t.Fatalf("the node did not open: %v", err)
+	n.opened = func() error {
+		select {
+		case <-n.w.Opened():
+			return nil
+		case err := <-ran:
+			ran <- nil
+			return err
+		}
 	}
 	return n
 }

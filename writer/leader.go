@@ -259,6 +259,7 @@ func (l *leader) fencedBy(epoch lsn.Epoch) {
 
 // fence ends the writer's work for good: nothing more is acknowledged.
 func (l *leader) fence(reason error) {
+	l.node.Fence(reason.Error())
 	l.hub.Fence(reason)
 	l.engine.Fence(fmt.Errorf("%w: %w", replica.ErrFenced, reason))
 }

@@ -69,7 +69,8 @@ func TestBeforeTheLogIsOpen(t *testing.T) {
 // and Run ends with ErrLogFailed.
 func TestLogFailure(t *testing.T) {
 	disk := simdisk.New()
-	n := open(t, disk)
+	// What is read below is read within the grace.
+	n := open(t, disk, func(c *Config, _ *Deps) { c.FailureGrace = time.Hour })
 	n.tenant, n.token = n.newTenant(`{}`)
 	n.register(ordersManifest)
 	n.call("POST", "/rows/shop.orders", `{"id":"before"}`).want(200)

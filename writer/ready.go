@@ -8,6 +8,7 @@ import (
 	"originchain/shared/api"
 	"originchain/shared/engine"
 	"originchain/shared/httpx"
+	"originchain/shared/telemetry"
 )
 
 // The names of the checks of /ready.
@@ -16,6 +17,8 @@ const (
 	checkLease    = "lease"
 	checkDisk     = "disk"
 	checkPipeline = "pipeline"
+	checkArchive  = "archive"
+	checkFenced   = "fenced"
 )
 
 // getReady answers /ready: 503 unless every check holds. What is degraded alone,
@@ -36,6 +39,9 @@ func (n *Shell) checks(now time.Time) map[string]api.Check {
 	if reason := n.health.reason(now); reason != "" {
 		checks[checkDisk] = api.Check{Detail: reason}
 	}
+	if reason := n.fenced.Load(); reason != nil {
+		checks[checkFenced] = api.Check{Detail: telemetry.Redact(*reason)}
+	}
 	e := n.engine.Load()
 	select {
 	case <-n.opened:
@@ -48,6 +54,9 @@ func (n *Shell) checks(now time.Time) map[string]api.Check {
 		// What it waits for may be other nodes and not its disk.
 		role := n.now()
 		role.Checks(checks)
+		if w := n.waits.Load(); w != nil {
+			checks[checkArchive] = api.Check{Detail: w.detail(now)}
+		}
 		if role.Mode() == RoleFollower {
 			checks[checkLog] = api.Check{Detail: "nothing is shown before the leader has said what of the log is committed"}
 		}

@@ -122,9 +122,14 @@ type Shell struct {
 	role    atomic.Pointer[Role]
 	// archiver ships to the archive; nil while the node is not the writer, or has none.
 	archiver atomic.Pointer[archiver]
+	// fenced is who has superseded this node, while it does not know where that one is.
+	fenced atomic.Pointer[string]
+	// waits is what an opening waits for beside its own disk.
+	waits atomic.Pointer[waiting]
 
 	http *httpx.Metrics
 	boot *httpx.Server // while no engine is served
+	past *httpx.Server // the same while the node is fenced
 	ops  *httpx.Server
 
 	mu      sync.RWMutex
@@ -165,7 +170,11 @@ func NewShell(cfg Config, deps Deps) (*Shell, error) {
 	if cfg.SeparateOps {
 		public = nil
 	}
-	n.boot, err = httpx.New(boot, n.httpDeps(nil), public)
+	if n.boot, err = httpx.New(boot, n.httpDeps(nil), public); err != nil {
+		return nil, err
+	}
+	boot.Unrouted = fault.New(fault.Fenced, "another node is the writer now, and this one does not know where; nothing was written, send the request to the writer. GET /ready says what is known").WithRetry()
+	n.past, err = httpx.New(boot, n.httpDeps(nil), public)
 	return n, err
 }
 
@@ -178,7 +187,7 @@ func (n *Shell) Handler() http.Handler {
 	return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		s := n.enter()
 		if s == nil {
-			n.boot.ServeHTTP(rw, r)
+			n.unserved().ServeHTTP(rw, r)
 			return
 		}
 		defer s.requests.Done()
@@ -191,6 +200,20 @@ func (n *Shell) Handler() http.Handler {
 		s.server.ServeHTTP(rw, r)
 	})
 }
+
+// unserved answers while no engine is served.
+func (n *Shell) unserved() *httpx.Server {
+	if n.fenced.Load() != nil {
+		return n.past
+	}
+	return n.boot
+}
+
+// Fence says that another node is the writer: requests are answered so until LeaderFound.
+func (n *Shell) Fence(reason string) { n.fenced.Store(&reason) }
+
+// LeaderFound says that the node knows whom it follows.
+func (n *Shell) LeaderFound() { n.fenced.Store(nil) }
 
 // errInterrupted is why a request was ended that its client did not end.
 var errInterrupted = fault.New(fault.NotReady, "the node is being stopped, or prepares its data to follow again; retry, here when GET /ready says that it is ready, or elsewhere").WithRetry()

@@ -62,6 +62,7 @@ func (w *Writer) Run(ctx context.Context) (err error) {
 	e, err := engine.Open(ctx, w.cfg.Engine, deps)
 	var other *MustFollowError
 	if errors.As(err, &other) {
+		w.Fence(other.Reason)
 		return err
 	} else if errors.Is(err, engine.ErrUnusable) {
 		return &MustFollowError{Reason: err.Error()}

@@ -280,6 +280,11 @@ type Archive struct {
 	Segments []ArchiveObject `json:"segments"`
 	// TailStatus is "active", "paused" or "off".
 	TailStatus string `json:"tail_status"`
+	// RecoverableLSN is the last frame that can be restored to, without a hole, on the
+	// line of the newest epoch; RecoverableUntil is its stamp. Null where there is none;
+	// the stamp also where only an object that is not read for this says it.
+	RecoverableLSN   *uint64    `json:"recoverable_lsn"`
+	RecoverableUntil *time.Time `json:"recoverable_until"`
 	// RPOSeconds is how much would be lost with this machine now: for how long the
 	// oldest frame that is in no object has been durable. Null where this node ships
 	// nothing and cannot know.
@@ -293,9 +298,12 @@ type ArchiveObject struct {
 	// LSNStart and LSNEnd are the frames it holds; of a checkpoint both are where it stands.
 	LSNStart uint64 `json:"lsn_start"`
 	LSNEnd   uint64 `json:"lsn_end"`
-	// SealedAt is the stamp of the last frame; null where only the object itself says.
+	// SealedAt is the stamp of the last frame. It and SHA256 are told of what this node
+	// has in its log or has shipped since it was started, and of checkpoints; null where
+	// only the whole object says.
 	SealedAt *time.Time `json:"sealed_at"`
-	// SHA256 is that of a segment's bytes, or of a checkpoint's list of files.
+	// SHA256 is the one in a segment's footer, over all before it; of a checkpoint, that
+	// of its list of files. A tail has none.
 	SHA256     *string `json:"sha256"`
 	SizeBytes  int64   `json:"size_bytes"`
 	Compressed bool    `json:"compressed"`

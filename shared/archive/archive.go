@@ -139,6 +139,11 @@ func (a *Archive) openFrames(ctx context.Context, k Key, want extent, instance u
 	if err != nil {
 		return nil, err
 	}
+	return a.newFrames(k, want, instance, r)
+}
+
+// newFrames reads an object from wherever its bytes come.
+func (a *Archive) newFrames(k Key, want extent, instance ulid.ULID, r io.ReadCloser) (*Frames, error) {
 	f := &Frames{a: a, key: k, want: want, src: &sticky{r: r}}
 	if err := f.begin(instance); err != nil {
 		return nil, errors.Join(err, f.Close())
@@ -267,3 +272,27 @@ func (a *Archive) HighestEpoch(ctx context.Context) (highest lsn.Epoch, err erro
 	}
 	return highest, err
 }
+
+// Began reports that there is data in the archive. It lists next to nothing.
+func (a *Archive) Began(ctx context.Context) (bool, error) {
+	for _, prefix := range []string{logPrefix, tailPrefix, checkpointPrefix} {
+		began := false
+		err := a.each(ctx, prefix, "", func(info object.Info) error {
+			if _, err := ParseKey(info.Key); err == nil {
+				began = true
+				return errEnough
+			}
+			return nil
+		})
+		switch {
+		case began:
+			return true, nil
+		case err != nil:
+			return false, err
+		}
+	}
+	return false, nil
+}
+
+// errEnough ends a listing.
+var errEnough = errors.New("no more is needed")

@@ -35,7 +35,7 @@ type checkpoints struct {
 	mu     sync.Mutex
 	hashes map[hashed]lsn.Chain
 	newest lsn.LSN
-	// at is when the newest one was known to be complete; begun stands in for it.
+	// at is when the state of the newest one was copied; the start stands in for it.
 	at time.Time
 }
 
@@ -57,11 +57,12 @@ func (c *checkpoints) age(now time.Time) (uint64, float64) {
 	return uint64(c.newest), max(0, now.Sub(c.at)).Seconds()
 }
 
-// complete notes that the archive has a checkpoint at an LSN.
-func (c *checkpoints) complete(at lsn.LSN, now time.Time) {
+// complete notes that the archive has a checkpoint at an LSN, of a state that was copied
+// at a moment.
+func (c *checkpoints) complete(at lsn.LSN, copied time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.newest, c.at = at, now
+	c.newest, c.at = at, copied
 }
 
 // Shipped is what the shipping of a checkpoint came to.
@@ -81,6 +82,8 @@ type Shipped struct {
 // ctx ends, or a retry cannot help; what was uploaded by then is not uploaded again
 // by the next one.
 func (s *Shipper) ShipCheckpoint(ctx context.Context, dir string, at table.Applied, committed func() lsn.LSN) (Shipped, error) {
+	// The copy is as old as this call: its upload may take hours, and makes it no newer.
+	copied := s.deps.Now()
 	s.checkpoints.one.Lock()
 	defer s.checkpoints.one.Unlock()
 	out := Shipped{Key: CheckpointKey{LSN: at.Pos.LSN, Epoch: at.Pos.Epoch}}
@@ -100,12 +103,15 @@ func (s *Shipper) ShipCheckpoint(ctx context.Context, dir string, at table.Appli
 		return out, fmt.Errorf("ship a checkpoint: %w", ErrNotConnected)
 	}
 	err := s.retry(ctx, &s.checkpoints.trouble, 0, func(ctx context.Context) (err error) {
+		if err := s.purged(ctx); err != nil {
+			return err
+		}
 		out.Present, err = s.hasCheckpoint(ctx, out.Key)
 		return err
 	})
 	if err != nil || out.Present {
 		if out.Present {
-			s.checkpoints.complete(at.Pos.LSN, s.deps.Now())
+			s.checkpoints.complete(at.Pos.LSN, copied)
 		}
 		return out, err
 	}
@@ -113,11 +119,11 @@ func (s *Shipper) ShipCheckpoint(ctx context.Context, dir string, at table.Appli
 	if err != nil {
 		return out, fmt.Errorf("ship a checkpoint: %w", err)
 	}
-	u := &upload{s: s, dir: dir, at: at, files: files, out: &out}
+	u := &upload{s: s, dir: dir, at: at, files: files, copied: copied, out: &out}
 	if err := u.run(ctx); err != nil {
 		return out, fmt.Errorf("ship the checkpoint at LSN %d: %w", at.Pos.LSN, err)
 	}
-	s.checkpoints.complete(at.Pos.LSN, s.deps.Now())
+	s.checkpoints.complete(at.Pos.LSN, copied)
 	return out, nil
 }
 
@@ -275,7 +281,9 @@ type upload struct {
 	dir   string
 	at    table.Applied
 	files []File
-	out   *Shipped
+	// copied is when the state was copied.
+	copied time.Time
+	out    *Shipped
 }
 
 // run uploads in an order that a sweep cannot break; DESIGN.md has the argument.
@@ -342,7 +350,7 @@ func (u *upload) nonce() (uint32, error) {
 }
 
 func (u *upload) announce(ctx context.Context, nonce uint32) error {
-	p := Pending{Head: u.s.newHead(), LSN: u.at.Pos.LSN, Epoch: u.at.Pos.Epoch, Node: u.s.cfg.Node, Time: u.s.now()}
+	p := Pending{Head: u.s.newHead(), LSN: u.at.Pos.LSN, Epoch: u.at.Pos.Epoch, Node: u.s.cfg.Node, Time: u.s.now(), Purges: u.s.cfg.Purges}
 	for i := range u.files {
 		p.SHA256 = append(p.SHA256, u.files[i].SHA256)
 	}
@@ -423,7 +431,7 @@ func (u *upload) publish(ctx context.Context) error {
 	}
 	m := Manifest{Checkpoint: Checkpoint{
 		Head: s.newHead(), LSN: u.at.Pos.LSN, Epoch: u.at.Pos.Epoch, Chain: u.at.Chain, Digest: u.at.Digest, Stamp: u.at.Stamp,
-		Node: s.cfg.Node, Time: s.now(), Bytes: u.out.Bytes,
+		Node: s.cfg.Node, Time: moment(u.copied), Bytes: u.out.Bytes, Purges: s.cfg.Purges,
 	}, Files: u.files}
 	if _, err := s.a.putDocument(ctx, m.Key(), &m); err != nil {
 		return err
@@ -435,6 +443,10 @@ func (u *upload) publish(ctx context.Context) error {
 	if errors.As(err, &missing) || err == nil && !ok {
 		return fmt.Errorf("%w: %s: %w", ErrIncomplete, m.Key(), cmp.Or(err, errGone))
 	} else if err != nil {
+		return err
+	}
+	// A purge may have come to its end meanwhile: then the checkpoint does not count.
+	if err := s.purged(ctx); err != nil {
 		return err
 	}
 	return u.above(ctx)

@@ -11,7 +11,6 @@ import (
 
 	"github.com/oklog/ulid/v2"
 
-	"originchain/shared/lsn"
 	"originchain/shared/object"
 	"originchain/shared/wal"
 )
@@ -137,74 +136,4 @@ func sameBeginning(d *Epoch, e wal.EpochStart) bool {
 		return true
 	}
 	return false
-}
-
-// allotTries bounds how often AllotEpoch tries before it gives the error back.
-const allotTries = 8
-
-// AllotEpoch takes the next epoch of an instance that has no lease record: the one
-// who creates its object has it. It is above atLeast and above every epoch of the
-// archive. line are the epochs of the node's log, whose objects come first; the new
-// one begins behind at, the end of that log.
-func AllotEpoch(ctx context.Context, store object.Store, who Claimant, line []wal.EpochStart, at wal.Tail, atLeast lsn.Epoch) (lsn.Epoch, error) {
-	c := claim{a: New(store), who: who}
-	nonce, err := c.nonce()
-	if err != nil {
-		return 0, err
-	}
-	backoff := firstBackoff
-	for try := 1; ; try++ {
-		epoch, err := c.allot(ctx, line, at, atLeast, nonce)
-		if err == nil || permanent(err) || try == allotTries || ctx.Err() != nil {
-			return epoch, err
-		}
-		if err := sleep(ctx, backoff); err != nil {
-			return 0, err
-		}
-		backoff *= 2
-	}
-}
-
-// allot is one try. The nonce is that of all tries: an object that carries it is one
-// that a try created whose answer was lost.
-func (c *claim) allot(ctx context.Context, line []wal.EpochStart, at wal.Tail, atLeast lsn.Epoch, nonce string) (lsn.Epoch, error) {
-	if err := c.ownArchive(ctx); err != nil {
-		return 0, err
-	}
-	for _, e := range line {
-		if err := c.ensureEpoch(ctx, e); err != nil {
-			return 0, err
-		}
-	}
-	list, err := keys[EpochKey](ctx, c.a, epochPrefix, "", nil)
-	if err != nil {
-		return 0, err
-	}
-	highest := atLeast
-	for _, k := range list {
-		highest = max(highest, k.Key.Epoch)
-	}
-	if highest > atLeast {
-		if d, err := c.a.Epoch(ctx, EpochKey{highest}); err == nil && d.Nonce == nonce {
-			return highest, nil
-		} else if err != nil && !told(err) {
-			return 0, err
-		}
-	}
-	own := c.epochOf(wal.EpochStart{Epoch: highest + 1, Parent: at.Pos.Epoch, First: at.Pos.LSN + 1, PrevChain: at.Chain}, nonce)
-	taken, err := c.a.putDocument(ctx, EpochKey{own.Epoch}, &own)
-	if err != nil {
-		return 0, err
-	}
-	if !taken {
-		return own.Epoch, nil
-	}
-	d, err := c.a.Epoch(ctx, EpochKey{own.Epoch})
-	switch {
-	case err != nil:
-		return 0, err
-	case d.Nonce == nonce:
-		return own.Epoch, nil
-	}
-	return 0, fmt.Errorf("epoch %d was taken by node %s a moment before", own.Epoch, d.Node)
 }

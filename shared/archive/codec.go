@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"hash"
 	"io"
 
 	"github.com/klauspost/compress/zstd"
@@ -37,21 +38,40 @@ func newEncoder(w io.Writer, size int64) (*zstd.Encoder, error) {
 	return enc, nil
 }
 
+// counter counts and hashes what is written to it.
+type counter struct {
+	hash.Hash
+	n int64
+}
+
+// Write implements io.Writer.
+func (c *counter) Write(p []byte) (int, error) {
+	c.n += int64(len(p))
+	return c.Hash.Write(p)
+}
+
+// tapped closes what a reader reads from.
+type tapped struct {
+	io.Reader
+	io.Closer
+}
+
 // compressed is the body of a source of size bytes, which is read and compressed
 // twice, once to know length and hash and once to send it: a segment of any size
-// costs a window of memory, and no disk.
-func compressed(open func() (io.ReadCloser, error), size int64) (body object.Body, err error) {
+// costs a window of memory, and no disk. The first time the result is given to check,
+// which reads it to the end: so what has the hash is what was found good.
+func compressed(open func() (io.ReadCloser, error), size int64, check func(io.ReadCloser) error) (body object.Body, err error) {
 	body.Open = func() (io.ReadCloser, error) { return compress(open, size) }
 	r, err := body.Open()
 	if err != nil {
 		return body, err
 	}
-	sum := sha256.New()
-	n, err := io.Copy(sum, r)
-	if err := errors.Join(err, r.Close()); err != nil {
+	sum := &counter{Hash: sha256.New()}
+	tap := io.TeeReader(r, sum)
+	if err := check(tapped{tap, r}); err != nil {
 		return body, err
 	}
-	body.Size = n
+	body.Size = sum.n
 	sum.Sum(body.SHA256[:0])
 	return body, nil
 }

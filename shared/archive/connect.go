@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"time"
 
 	"originchain/shared/lsn"
 	"originchain/shared/wal"
@@ -13,6 +14,9 @@ import (
 // objects, and finds out what of the line is there. It can be run again: each step
 // looks whether it is done.
 func (s *Shipper) connect(ctx context.Context) error {
+	if err := s.reside(ctx); err != nil {
+		return err
+	}
 	if err := s.ownArchive(ctx); err != nil {
 		return err
 	}
@@ -99,8 +103,23 @@ func (s *Shipper) resume(ctx context.Context, line []wal.EpochStart) error {
 		x.stamp = stamp(x.to)
 		s.progress.addPart(x)
 	}
-	s.progress.sight(s.deps.Log.Durable(), s.deps.Now())
+	now := s.deps.Now()
+	s.progress.recall(remembered(local, s.deps.Log.Durable(), now))
+	s.progress.sight(s.deps.Log.Durable(), now)
 	return nil
+}
+
+// remembered are sightings as the stamps of the local segments tell them: an archive
+// that was away before a restart has been away for as long. A clock that was stepped
+// since can only make them younger than now, never older than the stamps say.
+func remembered(local []wal.SegmentInfo, durable lsn.LSN, now time.Time) (out []sighting) {
+	for i := range local {
+		if x := &local[i]; x.Last <= durable && x.LastTimestamp > 0 {
+			age := max(0, now.UnixMicro()-x.LastTimestamp)
+			out = append(out, sighting{x.Last, now.Add(-time.Duration(age) * time.Microsecond)})
+		}
+	}
+	return out
 }
 
 // floor is the last frame of the line that retention has let go of, 0 for none:

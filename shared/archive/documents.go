@@ -89,6 +89,9 @@ type Checkpoint struct {
 	Time   time.Time  `json:"time"`
 	// Rewrite is that of its key: the purges that have rewritten it.
 	Rewrite uint32 `json:"rewrite,omitempty"`
+	// Purges is how many purges the state was built behind. A checkpoint of fewer than
+	// the archive has had does not count.
+	Purges uint64 `json:"purges,omitempty"`
 	// Bytes is the size of all files together, FilesSHA256 the hash of their list.
 	Bytes       int64     `json:"bytes"`
 	FilesSHA256 lsn.Chain `json:"files_sha256"`
@@ -108,10 +111,12 @@ type Manifest struct {
 // Pending announces a checkpoint. Whatever has one of the contents is needed.
 type Pending struct {
 	Head
-	LSN    lsn.LSN     `json:"lsn"`
-	Epoch  lsn.Epoch   `json:"epoch"`
-	Node   string      `json:"node"`
-	Time   time.Time   `json:"time"`
+	LSN   lsn.LSN   `json:"lsn"`
+	Epoch lsn.Epoch `json:"epoch"`
+	Node  string    `json:"node"`
+	Time  time.Time `json:"time"`
+	// Purges is that of the checkpoint to be.
+	Purges uint64      `json:"purges,omitempty"`
 	SHA256 []lsn.Chain `json:"sha256"`
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"sync"
 	"testing"
@@ -252,7 +253,10 @@ func TestATakenNameIsReadBeforeItIsJudged(t *testing.T) {
 // rawSegment is the object of a segment.
 func rawSegment(t testing.TB, n *node, info wal.SegmentInfo) object.Body {
 	t.Helper()
-	body, err := compressed(n.opener(info.Path), info.Bytes)
+	body, err := compressed(n.opener(info.Path), info.Bytes, func(r io.ReadCloser) error {
+		_, err := io.Copy(io.Discard, r)
+		return errors.Join(err, r.Close())
+	})
 	must(t, err)
 	return body
 }

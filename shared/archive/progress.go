@@ -47,7 +47,8 @@ type sighting struct {
 }
 
 // progress is how far the archive is behind the log. Ages are counted by the
-// monotonic clock, from when the shipper saw the frames durable.
+// monotonic clock, from when the shipper saw the frames durable; for what was durable
+// before it began, from the stamp of the segment's last frame.
 type progress struct {
 	mu sync.Mutex
 	// segments is what is there in sealed segments, all in whatever form.
@@ -55,12 +56,30 @@ type progress struct {
 	seen          []sighting
 }
 
-// begin sets where the node's log begins.
+// begin sets where the node's log begins. When frames became durable stays known.
 func (p *progress) begin(at lsn.LSN, stamp int64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.segments, p.all = run{to: at, stamp: stamp}, run{to: at, stamp: stamp}
-	p.seen = nil
+	p.forget()
+}
+
+// recall adds sightings, by LSN, of frames that were durable before the shipper was
+// there to see them.
+func (p *progress) recall(list []sighting) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.seen = append(p.seen, list...)
+	slices.SortStableFunc(p.seen, func(x, y sighting) int { return cmp.Compare(x.lsn, y.lsn) })
+	for i := len(p.seen) - 2; i >= 0; i-- {
+		if after := p.seen[i+1].at; after.Before(p.seen[i].at) {
+			p.seen[i].at = after // what stands below was durable by then, too
+		}
+	}
+	p.forget()
+	for len(p.seen) > maxSightings {
+		p.thin()
+	}
 }
 
 func (p *progress) addSegment(s span) {
@@ -96,12 +115,14 @@ func (p *progress) sight(durable lsn.LSN, now time.Time) {
 	if durable <= last {
 		return
 	}
-	p.seen = append(p.seen, sighting{durable, now})
-	if len(p.seen) <= maxSightings {
-		return
+	if p.seen = append(p.seen, sighting{durable, now}); len(p.seen) > maxSightings {
+		p.thin()
 	}
-	// Of two neighbours the earlier moment stays with the later frame: an age is
-	// never told too low.
+}
+
+// thin halves the sightings. Of two neighbours the earlier moment stays with the later
+// frame: an age is never told too low.
+func (p *progress) thin() {
 	thin := p.seen[:0]
 	for i := 0; i+1 < len(p.seen); i += 2 {
 		thin = append(thin, sighting{p.seen[i+1].lsn, p.seen[i].at})

@@ -165,11 +165,24 @@ func Rewritten(k Key, n uint32) Key {
 }
 
 // forms says which form of an object counts.
-type forms struct{ replaced, made map[string]bool }
+type forms struct {
+	replaced, made map[string]bool
+	// redacted are the frames that were, by epoch, rising.
+	redacted map[lsn.Epoch][]lsn.LSN
+	purges   uint64
+}
 
 func formsOf(purges []Redaction) forms {
-	f := forms{replaced: make(map[string]bool), made: make(map[string]bool)}
+	f := forms{replaced: make(map[string]bool), made: make(map[string]bool), redacted: make(map[lsn.Epoch][]lsn.LSN), purges: uint64(len(purges))}
+	defer func() {
+		for _, list := range f.redacted {
+			slices.Sort(list)
+		}
+	}()
 	for i := range purges {
+		for _, x := range purges[i].Frames {
+			f.redacted[x.Epoch] = append(f.redacted[x.Epoch], x.LSN)
+		}
 		for _, r := range purges[i].Replaced {
 			f.replaced[r.Old] = true
 			f.made[r.New] = true
@@ -179,10 +192,32 @@ func formsOf(purges []Redaction) forms {
 }
 
 // counts reports an object that was not replaced, and was made by no purge that did
-// not come to its end.
+// not come to its end, and by no node that a purge has passed by: each object that holds
+// a redacted frame was made by a purge, or is not to be there.
 func (f *forms) counts(k Key) bool {
 	name := k.String()
-	return !f.replaced[name] && (RewriteOf(k) == 0 || f.made[name])
+	if f.replaced[name] || RewriteOf(k) != 0 && !f.made[name] {
+		return false
+	}
+	switch k := k.(type) {
+	case SegmentKey:
+		return k.Rewrite != 0 || !f.holds(k.Epoch, k.First, k.Last)
+	case PartKey:
+		return k.Rewrite != 0 || !f.holds(k.Epoch, k.From, k.To)
+	}
+	return true
+}
+
+// holds reports a redacted frame among those from first to last.
+func (f *forms) holds(epoch lsn.Epoch, first, last lsn.LSN) bool {
+	list := f.redacted[epoch]
+	i, _ := slices.BinarySearch(list, first)
+	return i < len(list) && list[i] <= last
+}
+
+// unpurged reports a checkpoint of a state that was not built behind all purges.
+func (f *forms) unpurged(c *Checkpoint) bool {
+	return c.Purges < f.purges && !f.made[c.Key().String()]
 }
 
 // Counts tells which objects count, as of this survey.
@@ -288,6 +323,37 @@ func (a *Archive) putOwn(ctx context.Context, k Key, body object.Body, taken err
 		return fmt.Errorf("%s in %s: %w", k, a.store, taken)
 	}
 	return nil
+}
+
+// Announced are the contents of the checkpoints that are being made behind all purges,
+// and the names of announcements of those that are not.
+func (a *Archive) Announced(ctx context.Context) (contents map[lsn.Chain]bool, unpurged []string, err error) {
+	list, err := keys[PendingKey](ctx, a, pendingPrefix, "", nil)
+	if err != nil {
+		return nil, nil, err
+	}
+	records, err := keys[RedactionKey](ctx, a, redactionPrefix, "", nil)
+	if err != nil {
+		return nil, nil, err
+	}
+	contents = make(map[lsn.Chain]bool)
+	for _, k := range list {
+		var d Pending
+		err := a.read(ctx, k.Key, maxManifestBytes, &d)
+		if missing := (*MissingError)(nil); errors.As(err, &missing) {
+			continue // its manifest is there, or it was given up
+		} else if err != nil {
+			return nil, nil, err
+		}
+		if d.Purges < uint64(len(records)) {
+			unpurged = append(unpurged, k.Key.String())
+			continue
+		}
+		for _, sum := range d.SHA256 {
+			contents[sum] = true
+		}
+	}
+	return contents, unpurged, nil
 }
 
 // Names lists all objects below a prefix, "" for all there are, whatever counts of them.

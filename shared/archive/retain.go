@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -220,30 +221,30 @@ func (w *sweep) mark(ctx context.Context) (*marks, error) {
 			return nil, err
 		}
 	}
-	docs := make([]Manifest, len(manifests))
+	var mu sync.Mutex
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(readsInFlight)
-	for i, k := range manifests {
+	for _, k := range manifests {
 		if gone[k.Key] {
 			continue
 		}
-		g.Go(func() (err error) {
-			docs[i], err = w.a.Manifest(ctx, k.Key)
+		g.Go(func() error {
+			// Not kept: a month of them has many times the names of the files there are.
+			d, err := w.a.Manifest(ctx, k.Key)
 			if missing := (*MissingError)(nil); errors.As(err, &missing) {
 				return nil // another run took it
+			} else if err != nil {
+				return err
 			}
-			return err
+			mu.Lock()
+			defer mu.Unlock()
+			for i := range d.Files {
+				m.names[d.Files[i].Key()] = true
+			}
+			return nil
 		})
 	}
-	if err := g.Wait(); err != nil {
-		return nil, err
-	}
-	for i := range docs {
-		for j := range docs[i].Files {
-			m.names[docs[i].Files[j].Key()] = true
-		}
-	}
-	return m, nil
+	return m, g.Wait()
 }
 
 // markPending marks what is announced, unless the announcement is over: its manifest

@@ -172,3 +172,58 @@ func stillReachable(t *testing.T, store object.Store, before map[lsn.Epoch][]lsn
 		}
 	}
 }
+
+// A boundary that retention has removed is not kept in memory either: one an hour adds
+// up in a process that runs for a year.
+func TestABoundaryThatIsGoneIsForgotten(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store, n, _ := swept(t)
+		a := New(store)
+		s := n.shipper(store)
+		stop := started(t, s)
+		for range 3 {
+			n.write(2)
+			n.roll()
+			_, err := n.checkpoint(s, map[string]string{"1.sst": fmt.Sprint(n.log.Durable())})
+			must(t, err)
+			time.Sleep(boundaryMemory + time.Hour)
+			out, err := a.Retain(t.Context(), Retention{Until: time.Now()})
+			must(t, err)
+			if out.Boundary == 0 {
+				t.Fatal("no boundary was raised: nothing was tested")
+			}
+		}
+		_, err := a.newestBoundary(t.Context())
+		must(t, err)
+		if there, kept := len(objects(t, store, boundaryPrefix)), len(a.known.read); kept > there {
+			t.Errorf("%d are kept of %d", kept, there)
+		}
+		must(t, stop())
+		must(t, n.log.Close())
+	})
+}
+
+// Every start of a writer makes an epoch. A month of segments with many of them is
+// decided on by what each epoch leaves, not by putting every line together.
+func TestEpochsThatLeaveNothingOfTheirOwnCostNothing(t *testing.T) {
+	decide := func(epochs lsn.Epoch) float64 {
+		s, at := &Survey{}, lsn.LSN(1)
+		for e := lsn.Epoch(1); e <= epochs; e++ {
+			s.Epochs = append(s.Epochs, Epoch{Epoch: e, Parent: e - 1, FirstLSN: at})
+			for range 2000 / epochs {
+				s.Segments = append(s.Segments, Sized[SegmentKey]{Key: SegmentKey{Epoch: e, First: at, Last: at + 9}})
+				at += 10
+			}
+		}
+		return testing.AllocsPerRun(1, func() {
+			k := keeping{survey: s, until: 1}
+			must(t, k.decide(t.Context()))
+			if len(k.lines) != 1 {
+				t.Errorf("%d lines", len(k.lines))
+			}
+		})
+	}
+	if one, many := decide(1), decide(100); many > 4*one {
+		t.Errorf("%.0f allocations with one epoch, %.0f with a hundred", one, many)
+	}
+}

@@ -38,9 +38,12 @@ type needed struct {
 // to until, is either shared or, if it is one of the child's own, shows that all
 // frames of the parent were older than the window.
 func (k *keeping) decide(ctx context.Context) error {
-	newest := k.survey.Newest()
+	newest, own := k.survey.Newest(), k.own()
 	for i := range k.survey.Epochs {
 		epoch := k.survey.Epochs[i].Epoch
+		if epoch != newest && !own[epoch] {
+			continue // every opening makes an epoch, and few leave a line of their own
+		}
 		line, ok := k.survey.Line(epoch)
 		if !ok {
 			continue
@@ -61,6 +64,30 @@ func (k *keeping) decide(ctx context.Context) error {
 		k.lines = append(k.lines, needed{line: line, base: base})
 	}
 	return nil
+}
+
+// own are the epochs that have frames or checkpoints which no child's line has.
+func (k *keeping) own() map[lsn.Epoch]bool {
+	out, shared := make(map[lsn.Epoch]bool), make(map[lsn.Epoch]lsn.LSN)
+	for i := range k.survey.Epochs {
+		d := &k.survey.Epochs[i]
+		shared[d.Parent] = max(shared[d.Parent], d.FirstLSN-1)
+	}
+	note := func(epoch lsn.Epoch, last lsn.LSN) {
+		if last > shared[epoch] {
+			out[epoch] = true
+		}
+	}
+	for i := range k.survey.Segments {
+		note(k.survey.Segments[i].Key.Epoch, k.survey.Segments[i].Key.Last)
+	}
+	for i := range k.survey.Parts {
+		note(k.survey.Parts[i].Key.Epoch, k.survey.Parts[i].Key.To)
+	}
+	for i := range k.survey.Checkpoints {
+		note(k.survey.Checkpoints[i].Epoch, k.survey.Checkpoints[i].LSN)
+	}
+	return out
 }
 
 // alive reports an epoch that is not the newest and has points in the window that no

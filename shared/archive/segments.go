@@ -1,6 +1,7 @@
 package archive
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -8,7 +9,9 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"originchain/shared/fault"
 	"originchain/shared/lsn"
+	"originchain/shared/object"
 	"originchain/shared/wal"
 )
 
@@ -27,7 +30,11 @@ func (s *Shipper) shipSegments(ctx context.Context) error {
 				if done, err := s.skipSegment(info); err != nil {
 					return err
 				} else if !done {
-					r, err := s.verifySegment(info, prev)
+					var r *wal.SegmentReport
+					err := s.local(ctx, &s.segments, info.Bytes, func() (err error) {
+						r, err = s.verifySegment(info, prev)
+						return err
+					})
 					if err != nil {
 						return err
 					}
@@ -72,7 +79,7 @@ func (s *Shipper) verifySegment(info wal.SegmentInfo, prev *wal.SegmentReport) (
 		return nil, fmt.Errorf("verify a segment before it is shipped: %w", err)
 	}
 	if !r.Sealed || r.Header.Instance != s.cfg.Instance || r.Header.Epoch != info.Epoch || r.Header.First != info.First || r.Tail.Pos.LSN != info.Last {
-		return nil, fmt.Errorf("verify a segment before it is shipped: %s is not the sealed segment of LSN %d to %d in epoch %d that the log says it is", info.Path, info.First, info.Last, info.Epoch)
+		return nil, fmt.Errorf("verify a segment before it is shipped: %s is not the sealed segment of LSN %d to %d in epoch %d that the log says it is: %w", info.Path, info.First, info.Last, info.Epoch, errOther)
 	}
 	if prev != nil && prev.Tail.Pos.LSN+1 == r.Header.First {
 		if err := r.Follows(prev); err != nil {
@@ -84,12 +91,20 @@ func (s *Shipper) verifySegment(info wal.SegmentInfo, prev *wal.SegmentReport) (
 
 func (s *Shipper) shipSegment(ctx context.Context, info wal.SegmentInfo, r *wal.SegmentReport) error {
 	k := SegmentKey{Epoch: info.Epoch, First: info.First, Last: info.Last}
-	open := func() (io.ReadCloser, error) { return s.deps.FS.Open(info.Path) }
-	body, err := compressed(open, info.Bytes)
+	var body object.Body
+	err := s.local(ctx, &s.segments, info.Bytes, func() (err error) {
+		body, err = s.compressSegment(k, info, r.Tail.Chain)
+		return err
+	})
 	if err != nil {
 		return fmt.Errorf("read %s: %w", info.Path, err)
 	}
 	err = s.retry(ctx, &s.segments, body.Size, func(ctx context.Context) error {
+		// A segment holds frames that the archive may have as parts: of an unpurged node
+		// not even the one that a purge overtakes is to get there.
+		if err := s.purged(ctx); err != nil {
+			return err
+		}
 		if err := s.put(ctx, k, body, kindSegment, func(ctx context.Context) error { return s.sameSegment(ctx, k, r.Tail.Chain) }); err != nil {
 			return err
 		}
@@ -99,9 +114,53 @@ func (s *Shipper) shipSegment(ctx context.Context, info wal.SegmentInfo, r *wal.
 	if err != nil {
 		return fmt.Errorf("ship %s: %w", k, err)
 	}
+	s.segmentFacts.add(k, Facts{Stamp: info.LastTimestamp, SHA256: r.SHA256})
 	s.progress.addSegment(span{info.First, info.Last, info.LastTimestamp})
 	return nil
 }
+
+// compressSegment makes the body of a segment's object, and reads it as a restore will:
+// the disk may give other bytes than it gave to be verified, and what is uploaded is
+// what the local file may be removed for.
+func (s *Shipper) compressSegment(k SegmentKey, info wal.SegmentInfo, want lsn.Chain) (object.Body, error) {
+	open := func() (io.ReadCloser, error) { return s.deps.FS.Open(info.Path) }
+	var damaged *DamagedError
+	body, err := compressed(open, info.Bytes, func(r io.ReadCloser) error {
+		f, err := s.a.newFrames(k, extent{epoch: k.Epoch, first: k.First, last: k.Last, sealed: true}, s.cfg.Instance, r)
+		if err != nil {
+			return err
+		}
+		got, err := lastChain(f)
+		if err == nil && got != want {
+			err = s.a.damaged(k, fmt.Errorf("it ends with chain %s, not %s", got, want))
+		}
+		return err
+	})
+	if errors.As(err, &damaged) {
+		err = &fault.Corruption{File: info.Path, What: "segment", Want: "the bytes that were verified a moment before", Got: damaged.Err.Error()}
+	}
+	return body, err
+}
+
+// local runs what reads this node's own log, again until the disk lets it. What is
+// damaged stays so.
+func (s *Shipper) local(ctx context.Context, t *trouble, size int64, do func() error) error {
+	var bad error
+	err := s.retry(ctx, t, size, func(context.Context) error {
+		err := do()
+		if corrupt := (*fault.Corruption)(nil); errors.As(err, &corrupt) || errors.Is(err, errOther) || errors.Is(err, errNotInLog) {
+			bad, err = err, errGiveUp
+		}
+		return err
+	})
+	return cmp.Or(bad, err)
+}
+
+// errGiveUp ends tries of what stays as it is.
+var errGiveUp = errors.New("no try helps")
+
+// errOther says that a file is not the one that it should be.
+var errOther = errors.New("another file has its place")
 
 // sameSegment reads the object whose name was taken. It is as good as ours if it is
 // whole and ends with the same chain value, whoever created it.
@@ -121,21 +180,25 @@ func (s *Shipper) samePart(ctx context.Context, k PartKey, want lsn.Chain) error
 	return s.sameFrames(f, k, k.Epoch, want)
 }
 
-// sameFrames reads to the end: an object is judged only when all of it was good. A
-// chain value is a whole history: two that are equal at the end are equal throughout.
-func (s *Shipper) sameFrames(f *Frames, k Key, epoch lsn.Epoch, want lsn.Chain) (err error) {
+// lastChain reads to the end and closes: an object is judged only when all of it was good.
+func lastChain(f *Frames) (_ lsn.Chain, err error) {
 	defer func() { err = errors.Join(err, f.Close()) }()
 	for {
 		if _, err := f.Next(); errors.Is(err, io.EOF) {
-			break
+			return f.Tail().Chain, nil
 		} else if err != nil {
-			return err
+			return lsn.Chain{}, err
 		}
 	}
-	got := f.Tail().Chain
+}
+
+// sameFrames compares. A chain value is a whole history: two that are equal at the end
+// are equal throughout.
+func (s *Shipper) sameFrames(f *Frames, k Key, epoch lsn.Epoch, want lsn.Chain) error {
+	got, err := lastChain(f)
 	switch {
-	case got == want:
-		return nil
+	case err != nil || got == want:
+		return err
 	case epoch == s.cfg.Epoch:
 		return &FencedError{Own: epoch, Epoch: epoch, Key: k.String()}
 	}

@@ -31,7 +31,7 @@ const (
 	// watchEvery bounds how often the shipper looks at a busy log.
 	watchEvery = 50 * time.Millisecond
 	// fencePoll is how often an idle writer asks whether a higher epoch has begun.
-	fencePoll = 10 * time.Second
+	fencePoll = 5 * time.Second
 )
 
 // Config says what is shipped, and as whom.
@@ -46,6 +46,9 @@ type Config struct {
 	// Tail ships the open segment every TailWindow (0 is DefaultTailWindow).
 	Tail       bool
 	TailWindow time.Duration
+	// Purges is how many purges of the archive the state and the log were built behind.
+	// Where the archive has had more, nothing of this node gets into it.
+	Purges uint64
 }
 
 // Deps are what a Shipper works with. Log is open and written in Epoch; FS holds its
@@ -71,7 +74,9 @@ type Shipper struct {
 	a    *Archive
 	claim
 
-	progress progress
+	progress     progress
+	segmentFacts facts[SegmentKey]
+	partFacts    facts[PartKey]
 	// listed are the segments that the archive had when the shipper began.
 	listed    map[SegmentKey]bool
 	news      chan struct{} // of cap 1: the log has more than before
@@ -80,6 +85,9 @@ type Shipper struct {
 	gap       atomic.Pointer[Gap]
 	wanted    chan struct{} // of cap 1: a checkpoint is needed at once
 	checkpoints
+
+	// ended is what Run has ended with for good.
+	ended atomic.Pointer[error]
 
 	connecting, segments, tail, fence trouble
 }
@@ -120,6 +128,7 @@ func NewShipper(cfg Config, deps Deps) (*Shipper, error) {
 	} {
 		t.what, t.log = what, deps.Logger
 	}
+	s.tail.timeout = partTimeout
 	s.checkpoints.complete(0, deps.Now())
 	// Nothing is shipped yet, as far as anyone knows: so nothing local may go.
 	s.progress.begin(max(deps.Log.FirstLSN(), 1)-1, 0)
@@ -129,12 +138,13 @@ func NewShipper(cfg Config, deps Deps) (*Shipper, error) {
 
 // Run ships until ctx ends, then returns nil. Whatever may pass by itself is tried
 // again for ever. An error is for good: *FencedError, *ConflictError, *ForeignError,
-// *RegionError, *NewerError, or a *fault.Corruption of a local segment.
+// *RegionError, *UnpurgedError, *NewerError, or a *fault.Corruption of a local segment.
 func (s *Shipper) Run(ctx context.Context) error {
 	err := s.run(ctx)
 	if ctx.Err() != nil {
 		return nil
 	}
+	s.ended.Store(&err)
 	return err
 }
 
@@ -176,7 +186,7 @@ func (s *Shipper) watch(ctx context.Context) error {
 	}
 }
 
-// keepStanding ends the run when a higher epoch has begun.
+// keepStanding ends the run when a higher epoch has begun, or a purge has counted.
 func (s *Shipper) keepStanding(ctx context.Context) error {
 	for {
 		if err := sleep(ctx, fencePoll); err != nil {
@@ -188,7 +198,8 @@ func (s *Shipper) keepStanding(ctx context.Context) error {
 	}
 }
 
-// standing is an error if a higher epoch has begun.
+// standing is an error if a higher epoch has begun, or this node may hold what a purge
+// has removed.
 func (s *Shipper) standing(ctx context.Context) error {
 	higher, err := s.a.store.List(ctx, epochPrefix, EpochKey{s.cfg.Epoch}.String(), object.MaxList)
 	if err != nil {
@@ -199,7 +210,17 @@ func (s *Shipper) standing(ctx context.Context) error {
 			return &FencedError{Own: s.cfg.Epoch, Epoch: k.(EpochKey).Epoch, Key: info.Key}
 		}
 	}
-	return nil
+	return s.purged(ctx)
+}
+
+// purged is an *UnpurgedError if the archive has had purges that this node was not built
+// behind: its log and the files of its state may hold what they have removed.
+func (s *Shipper) purged(ctx context.Context) error {
+	records, err := keys[RedactionKey](ctx, s.a, redactionPrefix, "", nil)
+	if err != nil || uint64(len(records)) <= s.cfg.Purges {
+		return err
+	}
+	return &UnpurgedError{Store: s.a.store.String(), Purges: uint64(len(records)), Behind: s.cfg.Purges, Newest: records[len(records)-1].Key.String()}
 }
 
 // ShippedLSN is the last frame that the archive has in sealed segments, without a

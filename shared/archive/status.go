@@ -38,7 +38,8 @@ const (
 	TailOff     Tail = "off"
 	TailRunning Tail = "running"
 	TailPaused  Tail = "paused"
-	// TailWaiting: the archive is away, or does not take the epoch yet.
+	// TailWaiting: the archive is away, or does not take the epoch yet, or nothing is
+	// shipped any more.
 	TailWaiting Tail = "waiting"
 )
 
@@ -92,23 +93,26 @@ func (s *Shipper) Status() Status {
 	}
 	var since time.Time
 	for _, t := range []*trouble{&s.connecting, &s.segments, &s.tail, &s.fence, &s.checkpoints.trouble} {
-		if at, err := t.last(); err != nil && (since.IsZero() || at.Before(since)) {
+		if at, err := t.last(now); err != nil && (since.IsZero() || at.Before(since)) {
 			st.LastError, since = err.Error(), at
 		}
 	}
-	st.Tail = s.tailState()
+	if err := s.ended.Load(); err != nil {
+		st.LastError = (*err).Error()
+	}
+	st.Tail = s.tailState(now)
 	st.CheckpointLSN, st.CheckpointSeconds = s.checkpoints.age(now)
 	return st
 }
 
-func (s *Shipper) tailState() Tail {
-	_, err := s.tail.last()
+func (s *Shipper) tailState(now time.Time) Tail {
+	_, err := s.tail.last(now)
 	switch {
 	case !s.cfg.Tail:
 		return TailOff
 	case s.paused.Load():
 		return TailPaused
-	case err != nil || !s.connected.Load():
+	case err != nil || !s.connected.Load() || s.ended.Load() != nil:
 		return TailWaiting
 	}
 	return TailRunning

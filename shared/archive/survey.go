@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"maps"
 	"slices"
 	"sync"
 
@@ -30,6 +31,9 @@ type Survey struct {
 	// Redactions are purges, oldest first. What one has replaced is not told of, nor is a
 	// rewritten object that no record speaks of: the record is what makes it count.
 	Redactions []Redaction
+	// Unpurged are segments, parts and checkpoints that a node has shipped past a purge
+	// that it was not built behind: they may hold what was purged, and do not count.
+	Unpurged []*StragglerError
 	// Faults are documents that are damaged, of another instance or of a newer
 	// version, and names that are none of an archive: all else is told without them.
 	Faults []error
@@ -52,6 +56,14 @@ func (a *Archive) Survey(ctx context.Context) (*Survey, error) {
 	if s.Checkpoints, err = readEach(ctx, s, checkpoints, a.checkpointHead); err != nil {
 		return nil, err
 	}
+	forms := formsOf(s.Redactions)
+	s.Checkpoints = slices.DeleteFunc(s.Checkpoints, func(c Checkpoint) bool {
+		unpurged := forms.unpurged(&c)
+		if unpurged {
+			s.Unpurged = append(s.Unpurged, &StragglerError{Store: a.store.String(), Key: c.Key().String()})
+		}
+		return unpurged
+	})
 	s.Boundary, err = a.newestBoundary(ctx)
 	return s, err
 }
@@ -67,11 +79,14 @@ func (a *Archive) listed(ctx context.Context, s *Survey) (epochs []Sized[EpochKe
 		if s.Redactions, err = a.redactions(ctx); err != nil {
 			return nil, nil, err
 		}
-		s.Segments, s.Parts, s.Gaps, s.Faults, epochs, checkpoints = nil, nil, nil, nil, nil, nil
+		s.Segments, s.Parts, s.Gaps, s.Faults, s.Unpurged, epochs, checkpoints = nil, nil, nil, nil, nil, nil, nil
 		forms := formsOf(s.Redactions)
 		note := func(info object.Info) error {
 			k, err := ParseKey(info.Key)
 			if err == nil && !forms.counts(k) {
+				if RewriteOf(k) == 0 && !forms.replaced[info.Key] {
+					s.Unpurged = append(s.Unpurged, &StragglerError{Store: a.store.String(), Key: info.Key})
+				}
 				return nil
 			}
 			switch k := k.(type) {
@@ -318,11 +333,24 @@ type boundaries struct {
 	read map[uint64]*Boundary
 }
 
+// only forgets the boundaries that are not there any more.
+func (b *boundaries) only(list []Sized[BoundaryKey]) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	maps.DeleteFunc(b.read, func(number uint64, _ *Boundary) bool {
+		return !slices.ContainsFunc(list, func(k Sized[BoundaryKey]) bool { return k.Key.Number == number })
+	})
+}
+
 // newestBoundary reads the boundary with the highest number, nil if there is none.
 func (a *Archive) newestBoundary(ctx context.Context) (*Boundary, error) {
 	list, err := keys[BoundaryKey](ctx, a, boundaryPrefix, "", nil)
-	if err != nil || len(list) == 0 {
+	if err != nil {
 		return nil, err
+	}
+	a.known.only(list)
+	if len(list) == 0 {
+		return nil, nil
 	}
 	return a.boundary(ctx, list[len(list)-1].Key)
 }

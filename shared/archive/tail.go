@@ -25,6 +25,8 @@ type tailer struct {
 	next lsn.LSN
 	prev wal.Tail
 	r    *wal.Reader
+	// segments lists those of the log.
+	segments func() []wal.SegmentInfo
 }
 
 // part is a run of frames, ready to be uploaded.
@@ -41,14 +43,18 @@ func (s *Shipper) shipTail(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() (err error) {
 		_, all := s.progress.reached()
-		t := &tailer{s: s, next: all.to + 1}
+		t := &tailer{s: s, next: all.to + 1, segments: s.deps.Log.Segments}
 		defer func() { err = errors.Join(err, t.reopen()) }()
 		slots := make(chan struct{}, partsInFlight)
 		window := time.NewTicker(s.cfg.TailWindow)
 		defer window.Stop()
 		for {
 			for !s.paused.Load() && len(slots) < cap(slots) {
-				p, err := t.cut()
+				var p *part
+				err := s.local(ctx, &s.tail, maxPartBytes, func() (err error) {
+					p, err = t.cut()
+					return err
+				})
 				if err != nil {
 					return err
 				}
@@ -80,11 +86,11 @@ func (s *Shipper) shipPart(ctx context.Context, p *part) error {
 	})
 	switch {
 	case errors.Is(err, errMoot):
-		s.tail.over(s.deps.Now())
 		return nil
 	case err != nil:
 		return fmt.Errorf("ship %s: %w", p.key, err)
 	}
+	s.partFacts.add(p.key, Facts{Stamp: p.stamp})
 	s.progress.addPart(span{p.key.From, p.key.To, p.stamp})
 	return nil
 }
@@ -92,12 +98,14 @@ func (s *Shipper) shipPart(ctx context.Context, p *part) error {
 // cut makes the next part of what is durable; nil if nothing is new, or what is new
 // is better left to its segment.
 func (t *tailer) cut() (*part, error) {
+	// In this order: what is missing from the list by then was shipped by then.
+	segments := t.segments()
 	if shipped := t.s.ShippedLSN(); shipped >= t.next {
 		if err := t.skip(shipped + 1); err != nil {
 			return nil, err
 		}
 	}
-	for _, info := range t.s.deps.Log.Segments() {
+	for _, info := range segments {
 		to := min(info.Last, t.s.deps.Log.Durable())
 		if to < t.next {
 			continue
@@ -111,7 +119,16 @@ func (t *tailer) cut() (*part, error) {
 			}
 			continue
 		}
-		return t.read(info, to)
+		from := t.next
+		p, err := t.read(info, to)
+		if err != nil {
+			// Of a part that was read half nothing was shipped.
+			t.next, err = from, errors.Join(err, t.reopen())
+		}
+		if errors.Is(err, wal.ErrRemoved) {
+			return nil, nil // shipped and let go meanwhile: the next call skips it
+		}
+		return p, err
 	}
 	return nil, nil
 }

@@ -273,6 +273,8 @@ type epochRecord struct {
 	Epoch lsn.Epoch `json:"epoch"`
 	// Accepted is the highest epoch of a leader that this node has followed.
 	Accepted lsn.Epoch `json:"accepted,omitempty"`
+	// Claims are the nonces under which epochs were last taken in an archive.
+	Claims []string `json:"claims,omitempty"`
 }
 
 func (d *Dir) epochs() (r epochRecord, err error) {
@@ -334,6 +336,31 @@ func (d *Dir) AcceptEpoch(epoch lsn.Epoch) error {
 		return nil
 	}
 	r.Accepted = epoch
+	return writeJSON(d.fs, d.path, epochFile, r)
+}
+
+// maxClaims bounds the nonces that are kept: the archive's newest and the next one.
+const maxClaims = 2
+
+// Claims are the nonces under which this directory took epochs in an archive, or was
+// about to, when NoteClaims was called last.
+func (d *Dir) Claims() ([]string, error) {
+	r, err := d.epochs()
+	return r.Claims, err
+}
+
+// NoteClaims keeps nonces in the place of those before. It is durable before it
+// returns: an epoch that carries one of them was taken by this directory, also if it
+// has no frame of it.
+func (d *Dir) NoteClaims(nonces []string) error {
+	if len(nonces) > maxClaims {
+		return fmt.Errorf("note %d claims in %s, which keeps %d", len(nonces), epochFile, maxClaims)
+	}
+	r, err := d.epochs()
+	if err != nil {
+		return err
+	}
+	r.Claims = nonces
 	return writeJSON(d.fs, d.path, epochFile, r)
 }
 

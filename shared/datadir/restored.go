@@ -35,6 +35,9 @@ type Restored struct {
 	// Purged says that purges have taken pairs out of the state: Base's digest is what
 	// is left, not what the frame carries.
 	Purged bool `json:"purged,omitempty"`
+	// Purges is how many the archive had had: a copy goes on as its instance only while
+	// it had no more.
+	Purges int `json:"purges,omitempty"`
 	// Accepted is nil until an operator has made this copy the instance's history.
 	Accepted *Acceptance `json:"accepted,omitempty"`
 }

@@ -22,5 +22,8 @@ func (e *Engine) CopyState(dir string) (table.Applied, error) {
 	return at, errors.Join(err, s.Close())
 }
 
+// Purges is how many purges of its instance's archive the state was built behind.
+func (e *Engine) Purges() (uint64, error) { return e.store.Purges(e.dir.Identity().InstanceID) }
+
 // Dir is the open data directory.
 func (e *Engine) Dir() *datadir.Dir { return e.dir }

@@ -107,7 +107,7 @@ func (e *Engine) propose(w *pending) error {
 	e.closing.RLock()
 	defer e.closing.RUnlock()
 	if f := e.failure.Load(); f != nil {
-		return fault.New(fault.NotReady, "the server cannot write its log and is stopping; send the request to the next writer").WithRetry().Wrap(f.err)
+		return refusal(f.err)
 	}
 	if e.closed {
 		return fault.New(fault.NotReady, "the server is stopping and takes no more writes; send the request to the next writer").WithRetry()

@@ -109,6 +109,13 @@ type Opening struct {
 	Allot func(atLeast lsn.Epoch) (lsn.Epoch, error)
 	// Adopt keeps an epoch there that was allotted elsewhere for this opening, durably.
 	Adopt func(epoch lsn.Epoch) error
+	// Ended is the epoch up to which an operator has ended all others for this
+	// directory, by accepting it; 0 for none.
+	Ended lsn.Epoch
+	// Claims are the nonces under which the directory has taken epochs in an archive
+	// last; NoteClaims keeps others in their place, durably.
+	Claims     []string
+	NoteClaims func(nonces []string) error
 }
 
 // Engine is one open data directory, as a writer (Open, Run) or as a follower
@@ -356,7 +363,21 @@ func (e *Engine) fail(doing string, err error) {
 
 // Fence ends the engine because another node is the writer: what is not
 // acknowledged yet never is by this one.
-func (e *Engine) Fence(err error) { e.fail("go on as the writer", err) }
+func (e *Engine) Fence(err error) { e.fail("go on as the writer", &fenced{err}) }
+
+// fenced is a failure that is no fault of this node.
+type fenced struct{ error }
+
+// Unwrap gives the cause.
+func (f *fenced) Unwrap() error { return f.error }
+
+// refusal is the answer of an engine that has failed to who sends more.
+func refusal(err error) *fault.Error {
+	if errors.As(err, new(*fenced)) {
+		return fault.New(fault.Fenced, "another node is the writer now, and this one takes no more writes; nothing was written, send the request to the writer").WithRetry().Wrap(err)
+	}
+	return fault.New(fault.NotReady, "the server cannot write its log and is stopping; send the request to the next writer").WithRetry().Wrap(err)
+}
 
 // Failure says why the engine has stopped; nil while it runs.
 func (e *Engine) Failure() error {
@@ -370,6 +391,10 @@ func (e *Engine) Failure() error {
 func (e *Engine) Failed() <-chan struct{} { return e.failed }
 
 func (e *Engine) errFailed(err error) error {
+	if errors.As(err, new(*fenced)) {
+		return fault.New(fault.Fenced, "another node is the writer now; retry with the same Idempotency-Key there").
+			With("outcome", "unknown").WithRetry().Wrap(err)
+	}
 	return fault.New(fault.NotReady, "the server cannot write its log and is stopping; retry with the same Idempotency-Key against the next writer").
 		With("outcome", "unknown").WithRetry().Wrap(err)
 }

@@ -171,10 +171,10 @@ func testFenced(t *testing.T, gate Gate) {
 	other := errors.New("node b holds epoch 2")
 	n.Fence(other)
 	close(release)
-	if err := <-answer; fault.CodeOf(err) != fault.NotReady || fault.From(err).Fields["outcome"] != "unknown" {
+	if err := <-answer; fault.CodeOf(err) != fault.Fenced || fault.From(err).Fields["outcome"] != "unknown" {
 		t.Errorf("what was in flight: %v", err)
 	}
-	if _, err := n.put(2, "later", rows.Any()); fault.CodeOf(err) != fault.NotReady {
+	if _, err := n.put(2, "later", rows.Any()); fault.CodeOf(err) != fault.Fenced {
 		t.Errorf("what comes later: %v", err)
 	}
 	if got := n.Visible().LSN; got != visible {

@@ -79,17 +79,18 @@ func (e *Engine) chainAt(n lsn.LSN) (lsn.Chain, error) {
 // before its first frame exists.
 func (e *Engine) takeEpoch(ctx context.Context) (err error) {
 	tail := e.log.Tail()
-	allot := func(atLeast lsn.Epoch) (lsn.Epoch, error) { return e.dir.AllotEpoch(max(atLeast, tail.Pos.Epoch)) }
-	adopt := func(epoch lsn.Epoch) error {
+	o := Opening{Who: e.dir.Identity(), Last: tail, Line: e.log.Epochs(), NoteClaims: e.dir.NoteClaims}
+	o.Allot = func(atLeast lsn.Epoch) (lsn.Epoch, error) { return e.dir.AllotEpoch(max(atLeast, tail.Pos.Epoch)) }
+	o.Adopt = func(epoch lsn.Epoch) error {
 		if epoch <= tail.Pos.Epoch {
 			return fmt.Errorf("epoch %d was given to this node, and its log has reached epoch %d", epoch, tail.Pos.Epoch)
 		}
 		return e.dir.AdoptEpoch(epoch)
 	}
-	if e.deps.TakeEpoch != nil {
-		e.epoch, err = e.deps.TakeEpoch(ctx, Opening{Who: e.dir.Identity(), Last: tail, Line: e.log.Epochs(), Allot: allot, Adopt: adopt})
-	} else {
-		e.epoch, err = allot(0)
+	if e.deps.TakeEpoch == nil {
+		e.epoch, err = o.Allot(0)
+	} else if err = e.decided(&o); err == nil {
+		e.epoch, err = e.deps.TakeEpoch(ctx, o)
 	}
 	if err != nil {
 		return fmt.Errorf("allot an epoch: %w", err)
@@ -112,6 +113,18 @@ func (e *Engine) takeEpoch(ctx context.Context) (err error) {
 		return fmt.Errorf("make the frame of epoch %d durable: %w", e.epoch, err)
 	}
 	return e.apply([]*entryRef{entry})
+}
+
+// decided adds what the directory knows of epochs besides its log.
+func (e *Engine) decided(o *Opening) (err error) {
+	if o.Claims, err = e.dir.Claims(); err != nil {
+		return err
+	}
+	r, err := e.dir.Restored()
+	if err == nil && r != nil && r.Accepted != nil {
+		o.Ended = r.Accepted.Epoch
+	}
+	return err
 }
 
 // newSalts seeds the generator of salts. ChaCha8 is a cryptographic generator:

@@ -378,6 +378,15 @@ func (f *Folder) Erase(ctx context.Context, keys ...string) error {
 	return f.remove(ctx, "erase", keys)
 }
 
+// EraseVersions implements Store: a folder keeps none. What puts that were killed have
+// left is removed before a folder is first used.
+func (f *Folder) EraseVersions(ctx context.Context, prefix string) (int, error) {
+	if err := cmpOr(ctx.Err(), f.usable()); err != nil {
+		return 0, &Error{Op: "erase versions of", Key: prefix, Store: f.String(), Err: err}
+	}
+	return 0, nil
+}
+
 func (f *Folder) remove(ctx context.Context, op string, keys []string) error {
 	if err := cmpOr(begin(ctx, keys...), f.usable()); err != nil {
 		return &Error{Op: op, Key: Several(keys), Store: f.String(), Err: err}

@@ -148,6 +148,14 @@ func (m *Memory) Erase(ctx context.Context, keys ...string) error {
 	return m.remove(ctx, "erase", keys)
 }
 
+// EraseVersions implements Store: it keeps none.
+func (m *Memory) EraseVersions(ctx context.Context, prefix string) (int, error) {
+	if err := ctx.Err(); err != nil {
+		return 0, m.fail("erase versions of", prefix, err)
+	}
+	return 0, nil
+}
+
 func (m *Memory) remove(ctx context.Context, op string, keys []string) error {
 	if err := begin(ctx, keys...); err != nil {
 		return m.fail(op, Several(keys), err)

@@ -41,6 +41,11 @@ type Store interface {
 	Delete(ctx context.Context, keys ...string) error
 	// Erase removes objects with every version of them, for good.
 	Erase(ctx context.Context, keys ...string) error
+	// EraseVersions removes, for good, what was kept below a prefix of objects that are
+	// gone or were others: older versions, the marks of deletions, and the parts of puts
+	// that came to nothing. Objects stay as they are, but a put that goes on meanwhile
+	// may fail. It says how much there was; a store that keeps none of it has nothing to do.
+	EraseVersions(ctx context.Context, prefix string) (int, error)
 	// String is where the store is, as a URL without credentials.
 	String() string
 }

@@ -290,6 +290,15 @@ func (f *Faulty) Erase(ctx context.Context, keys ...string) error {
 	return f.remove(ctx, "erase", f.store.Erase, keys)
 }
 
+// EraseVersions implements Store.
+func (f *Faulty) EraseVersions(ctx context.Context, prefix string) (n int, err error) {
+	_, _, err = f.do(ctx, "erase versions", []string{prefix}, func() (err error) {
+		n, err = f.store.EraseVersions(ctx, prefix)
+		return err
+	}, nil)
+	return n, err
+}
+
 func (f *Faulty) remove(ctx context.Context, op string, remove func(context.Context, ...string) error, keys []string) error {
 	_, _, err := f.do(ctx, op, keys, func() error { return remove(ctx, keys...) }, func() error {
 		var half []string

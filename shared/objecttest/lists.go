@@ -205,3 +205,23 @@ func removeRaces(t *testing.T, handle func() object.Store) {
 		t.Fatalf("got %q", got)
 	}
 }
+
+func versions(t *testing.T, handle func() object.Store) {
+	s := handle()
+	Put(t, s, "a/b", []byte("there"))
+	Put(t, s, "a/gone", []byte("gone"))
+	if err := s.Delete(t.Context(), "a/gone"); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if _, err := s.EraseVersions(t.Context(), "a/"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n, err := s.EraseVersions(t.Context(), ""); n != 0 || err != nil {
+		t.Errorf("there was something left: %d, %v", n, err)
+	}
+	if got := Read(t, s, "a/b"); string(got) != "there" {
+		t.Errorf("an object has changed: %q", got)
+	}
+}

@@ -39,6 +39,7 @@ func Run(t *testing.T, open func(t *testing.T) (handle func() object.Store)) {
 		{"a limit is 1 to MaxList", listLimit},
 		{"deleted is deleted, twice too", remove(object.Store.Delete)},
 		{"erased is erased, twice too", remove(object.Store.Erase)},
+		{"erasing versions leaves objects", versions},
 		{"a context that has ended changes nothing", ended},
 		{"a context that ends stops a put", stopped},
 		{"keys are checked", keys},

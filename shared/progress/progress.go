@@ -78,19 +78,32 @@ type Task struct {
 
 	mu          sync.Mutex
 	total, done int64
-	// ended says that it is done or aborted, told that the last line said so.
+	// known says that there was a size to begin with; without one a line is due when
+	// done comes to next.
+	known bool
+	next  int64
+	// ended says that it is done or aborted, told that the last line said all of it.
 	ended, told bool
 }
 
+// firstCount is the first count of unknown size that is a line, moreEach by how much it
+// grows from one line to the next.
+const (
+	firstCount = 1000
+	moreEach   = 4
+)
+
 // Start shows a task of total units, named in the plural. It lasts until Done,
-// whatever has been added.
+// whatever has been added. A total of 0 says that the size is not known.
 func (d *Display) Start(name, unit string, total int64) *Task {
-	t := &Task{d: d, name: name, unit: unit, total: max(total, 1), started: time.Now()}
+	t := &Task{d: d, name: name, unit: unit, total: max(total, 1), known: total > 0, next: firstCount, started: time.Now()}
 	d.mu.Lock()
 	d.tasks = append(d.tasks, t)
 	d.mu.Unlock()
 	if d.bars == nil {
-		d.Note("%-14s 0 of %s %s", name, Thousands(total), unit)
+		if t.known {
+			d.Note("%-14s 0 of %s %s", name, Thousands(total), unit)
+		}
 		return t
 	}
 	// A bar that is made with a total ends by itself when it comes to it, which
@@ -107,7 +120,7 @@ func (d *Display) Start(name, unit string, total int64) *Task {
 func (t *Task) Add(n int64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.ended {
+	if t.ended || n == 0 {
 		return
 	}
 	before := min(t.done, t.total) * 4 / t.total
@@ -120,8 +133,15 @@ func (t *Task) Add(n int64) {
 		}
 		return
 	}
-	if quarter := min(t.done, t.total) * 4 / t.total; quarter > before {
-		t.line(max(t.done, t.total))
+	switch quarter := min(t.done, t.total) * 4 / t.total; {
+	case !t.known:
+		if t.done >= t.next {
+			t.next = t.done * moreEach
+			t.d.Note("%-14s %s %s so far, after %s", t.name, Thousands(t.done), t.unit, time.Since(t.started).Round(time.Millisecond))
+		}
+	case quarter > before && t.done <= t.total:
+		// One that has passed its estimate is at its end when it says so.
+		t.line(t.total)
 	}
 }
 
@@ -145,6 +165,10 @@ func (t *Task) Done() {
 func (t *Task) line(total int64) {
 	t.told = t.done == total
 	took := time.Since(t.started)
+	if total == 0 {
+		t.d.Note("%-14s 0 %s after %s", t.name, t.unit, took.Round(time.Millisecond))
+		return
+	}
 	left := ""
 	if t.done > 0 && t.done < total {
 		left = fmt.Sprintf(", about %s left", time.Duration(float64(took)*float64(total-t.done)/float64(t.done)).Round(time.Second))

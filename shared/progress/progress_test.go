@@ -2,6 +2,7 @@ package progress
 
 import (
 	"bytes"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -116,7 +117,7 @@ func TestATaskOfNothingEnds(t *testing.T) {
 	both(t, func(t *testing.T, bars bool, d *Display, out *bytes.Buffer) {
 		d.Start("log", "bytes", 0).Done()
 		closes(t, d)
-		want := "0 of 0 bytes after "
+		want := "log            0 bytes after "
 		if bars {
 			want = "100 % done"
 		}
@@ -184,4 +185,50 @@ func TestANoteAfterTheEndIsPrinted(t *testing.T) {
 			t.Errorf("%q", got)
 		}
 	})
+}
+
+// lines are those of a task on no terminal, without how long it took.
+func lines(total int64, work func(t *Task)) []string {
+	var out bytes.Buffer
+	d := New(&out)
+	t := d.Start("scan", "keys", total)
+	work(t)
+	t.Done()
+	d.Close()
+	got := strings.Split(strings.TrimRight(out.String(), "\n"), "\n")
+	for i, l := range got {
+		got[i], _, _ = strings.Cut(strings.Join(strings.Fields(l), " "), " after ")
+		got[i] = strings.TrimSuffix(got[i], ",")
+	}
+	return got
+}
+
+// TestNoLineSaysNothingOrTheSameTwice: no "0 of 0" where the size is not known, and one
+// last line, whatever the last steps were.
+func TestNoLineSaysNothingOrTheSameTwice(t *testing.T) {
+	step := func(n ...int64) func(*Task) {
+		return func(t *Task) {
+			for _, n := range n {
+				t.Add(n)
+			}
+		}
+	}
+	for name, x := range map[string]struct {
+		total int64
+		work  func(*Task)
+		want  []string
+	}{
+		"nothing, of unknown size": {0, step(), []string{"scan 0 keys"}},
+		"of unknown size":          {0, step(999, 1, 2999, 1, 100), []string{"scan 1,000 keys so far", "scan 4,000 keys so far", "scan 4,100 of 4,100 keys"}},
+		"to the end":               {4, step(2, 2), []string{"scan 0 of 4 keys", "scan 2 of 4 keys", "scan 4 of 4 keys"}},
+		"an empty last step":       {4, step(4, 0), []string{"scan 0 of 4 keys", "scan 4 of 4 keys"}},
+		"past the estimate":        {4, step(3, 2, 1), []string{"scan 0 of 4 keys", "scan 3 of 4 keys", "scan 6 of 6 keys"}},
+		"short of the estimate":    {8, step(1), []string{"scan 0 of 8 keys", "scan 1 of 1 keys"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if got := lines(x.total, x.work); !slices.Equal(got, x.want) {
+				t.Errorf("%q, want %q", got, x.want)
+			}
+		})
+	}
 }

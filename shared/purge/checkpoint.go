@@ -61,7 +61,7 @@ func (e *execution) checkpoint(ctx context.Context, x *PlannedCheckpoint) (err e
 		e.files[f.Key().String()] = true
 	}
 	k := e.next(x.key)
-	m.Rewrite = archive.RewriteOf(k)
+	m.Rewrite, m.Purges = archive.RewriteOf(k), e.behind()
 	if err := e.a.PutManifest(ctx, e.plan.Instance, &m); err != nil {
 		return err
 	}
@@ -92,6 +92,9 @@ func (e *execution) copyState(ctx context.Context, c *archive.Checkpoint, withou
 	}
 	err = copyPairs(ctx, old, s, without)
 	if err == nil {
+		err = s.SetPurges(e.plan.Instance, e.behind())
+	}
+	if err == nil {
 		err = s.Checkpoint(dir)
 	}
 	if err := errors.Join(err, s.Close(), fs.RemoveAll(fresh)); err != nil {
@@ -99,6 +102,9 @@ func (e *execution) copyState(ctx context.Context, c *archive.Checkpoint, withou
 	}
 	return dir, e.holdState(dir, c, without)
 }
+
+// behind is how many purges what is made now is built behind: this one is among them.
+func (e *execution) behind() uint64 { return uint64(len(e.plan.survey.Redactions)) + 1 }
 
 func isMissing(err error) bool { return errors.Is(err, iofs.ErrNotExist) }
 

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -66,9 +67,8 @@ type Plan struct {
 	Checkpoints []PlannedCheckpoint `json:"checkpoints"`
 	// Bytes is the size of what is rewritten.
 	Bytes int64 `json:"bytes_to_rewrite"`
-	// Nodes are those that have written the archive; they, and every follower, hold the
-	// rows until they are built anew.
-	Nodes []string `json:"nodes"`
+	// Remains is what will be left to be done on the nodes.
+	Remains
 
 	survey    *archive.Survey
 	edits     map[lsn.Pos]*edit
@@ -136,7 +136,7 @@ func MakePlan(ctx context.Context, o Options) (*Plan, error) {
 	p.plan = &Plan{
 		Instance: p.s.Instance.Instance, Archive: o.Store.String(), Tenant: o.Selector.Tenant, Schema: o.Selector.Schema, survey: p.s,
 		edits: map[lsn.Pos]*edit{}, lacking: map[archive.CheckpointKey]map[string]pair{},
-		Ranges: []Range{}, Objects: []PlannedObject{}, Checkpoints: []PlannedCheckpoint{}, Nodes: []string{},
+		Ranges: []Range{}, Objects: []PlannedObject{}, Checkpoints: []PlannedCheckpoint{},
 	}
 	p.chooseCheckpoints()
 	// Which rows are meant is known when all of the history was read: so twice.
@@ -175,6 +175,9 @@ func (p *planning) admit() error {
 	}
 	if len(p.s.Faults) > 0 {
 		return fmt.Errorf("%w: mend or remove what is damaged or none of the archive's first", &UnfitError{errors.Join(p.s.Faults...).Error()})
+	}
+	if len(p.s.Unpurged) > 0 {
+		return &UnfitError{p.s.Unpurged[0].Error()}
 	}
 	for _, epoch := range restore.Heads(p.s) {
 		line, _ := p.s.Line(epoch)
@@ -403,12 +406,7 @@ func (p *planning) finish() error {
 			q.Bytes += q.Checkpoints[i].Bytes
 		}
 	}
-	for i := range p.s.Epochs {
-		if n := p.s.Epochs[i].Node; !slices.Contains(q.Nodes, n) {
-			q.Nodes = append(q.Nodes, n)
-		}
-	}
-	slices.Sort(q.Nodes)
+	q.Remains = remainsOf(p.s.Epochs, slices.Collect(maps.Keys(q.edits)))
 	if most := max(q.Frames, len(q.intervals), len(q.Objects)+len(q.Checkpoints)); most > archive.MaxRedacted {
 		return &UnfitError{fmt.Sprintf("%d frames, intervals or objects are concerned, one purge takes at most %d: select fewer rows", most, archive.MaxRedacted)}
 	}

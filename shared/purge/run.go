@@ -31,11 +31,14 @@ type Result struct {
 	Dropped  int    `json:"dropped"`
 	// Erased is how many objects this run has removed, with all their versions.
 	Erased int `json:"erased"`
+	// Versions is how many older versions, marks of deletions and unfinished uploads it
+	// has removed besides, of objects that were deleted before.
+	Versions int `json:"versions"`
 	// Resumed says that the purge had been committed by an earlier run, and this one did
 	// the rest.
 	Resumed bool `json:"resumed"`
-	// Nodes are to be built anew from the archive: they hold the rows until then.
-	Nodes []string `json:"nodes_to_rebuild"`
+	// Remains is what is left to be done on the nodes: they hold the rows until then.
+	Remains
 }
 
 // LiveError says that the newest state still has what is to be purged.
@@ -282,13 +285,12 @@ func (e *execution) hold(ctx context.Context) error {
 // erase removes, with all versions, what a committed purge has replaced, and what
 // purges that came to nothing have left. It looks afterwards that all of it is gone.
 func (e *execution) erase(ctx context.Context, r *archive.Redaction, resumed bool) (*Result, error) {
-	out := &Result{ID: r.ID, Plan: r.Plan, Archive: e.o.Store.String(), Frames: len(r.Frames), Resumed: resumed, Nodes: []string{}}
-	for i := range e.s.Epochs {
-		if n := e.s.Epochs[i].Node; !slices.Contains(out.Nodes, n) {
-			out.Nodes = append(out.Nodes, n)
-		}
+	out := &Result{ID: r.ID, Plan: r.Plan, Archive: e.o.Store.String(), Frames: len(r.Frames), Resumed: resumed}
+	frames := make([]lsn.Pos, len(r.Frames))
+	for i, f := range r.Frames {
+		frames[i] = lsn.Pos{Epoch: f.Epoch, LSN: f.LSN}
 	}
-	slices.Sort(out.Nodes)
+	out.Remains = remainsOf(e.s.Epochs, frames)
 	for _, x := range r.Replaced {
 		if x.New == "" {
 			out.Dropped++
@@ -300,13 +302,17 @@ func (e *execution) erase(ctx context.Context, r *archive.Redaction, resumed boo
 	if err != nil {
 		return nil, err
 	}
-	e.o.Note("erase %d objects with all their versions", len(list))
-	for batch := range slices.Chunk(list, eraseAtOnce) {
-		if err := e.o.Store.Erase(ctx, batch...); err != nil {
-			return nil, fmt.Errorf("the purge counts, and not all of the old objects are erased yet: run it again with --confirm %s: %w", r.Plan, err)
-		}
+	if err := e.eraseAll(ctx, r, list); err != nil {
+		return nil, err
 	}
 	out.Erased = len(list)
+	if out.Versions, err = e.eraseVersions(ctx, r); err != nil {
+		return nil, err
+	}
+	// What is to be gone is looked for anew: a node that goes on may have shipped more.
+	if list, err = e.doomed(ctx, r); err != nil {
+		return nil, err
+	}
 	names, err := e.a.Names(ctx, "")
 	if err != nil {
 		return nil, err
@@ -319,15 +325,57 @@ func (e *execution) erase(ctx context.Context, r *archive.Redaction, resumed boo
 	return out, nil
 }
 
+func (e *execution) eraseAll(ctx context.Context, r *archive.Redaction, list []string) error {
+	e.o.Note("erase %d objects with all their versions", len(list))
+	for batch := range slices.Chunk(list, eraseAtOnce) {
+		if err := e.o.Store.Erase(ctx, batch...); err != nil {
+			return fmt.Errorf("the purge counts, and not all of the old objects are erased yet: run it again with --confirm %s: %w", r.Plan, err)
+		}
+	}
+	return nil
+}
+
+// versionPasses bounds how often old versions are looked for until none is found.
+const versionPasses = 3
+
+// eraseVersions removes what the store keeps of objects that were there before: those
+// that retention has deleted held the rows too, and no list tells of them. The last pass
+// proves that none is left.
+func (e *execution) eraseVersions(ctx context.Context, r *archive.Redaction) (all int, err error) {
+	e.o.Note("erase old versions of what was removed before")
+	for range versionPasses {
+		n, err := e.o.Store.EraseVersions(ctx, "")
+		all += n
+		if err != nil {
+			return all, fmt.Errorf("the purge counts, and not all old versions are erased yet: run it again with --confirm %s: %w", r.Plan, err)
+		}
+		if n == 0 {
+			return all, nil
+		}
+	}
+	return all, fmt.Errorf("the store goes on making old versions of objects: stop what removes them, then run again with --confirm %s", r.Plan)
+}
+
 // doomed lists, in order, what a committed purge erases: old names, whether or not they
-// are there, since a deleted object may have older versions; and not a file that some
-// checkpoint has come to need.
+// are there, since a deleted object may have older versions; what was shipped past a
+// purge; and files that no checkpoint that counts has, or is being made of.
 func (e *execution) doomed(ctx context.Context, r *archive.Redaction) ([]string, error) {
+	// In this order a file that is being made a checkpoint of is announced, or named.
+	names, err := e.a.Names(ctx, "")
+	if err != nil {
+		return nil, err
+	}
+	announced, list, err := e.a.Announced(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if e.s, err = e.a.Survey(ctx); err != nil {
+		return nil, err
+	}
 	needed, err := e.needed(ctx)
 	if err != nil {
 		return nil, err
 	}
-	var list []string
 	for _, x := range r.Replaced {
 		list = append(list, x.Old)
 	}
@@ -336,13 +384,16 @@ func (e *execution) doomed(ctx context.Context, r *archive.Redaction) ([]string,
 			list = append(list, name)
 		}
 	}
-	names, err := e.a.Names(ctx, "")
-	if err != nil {
-		return nil, err
+	for _, x := range e.s.Unpurged {
+		list = append(list, x.Key)
 	}
 	counts := e.s.Counts()
 	for _, info := range names {
-		if k, err := archive.ParseKey(info.Key); err == nil && archive.RewriteOf(k) > 0 && !counts(k) {
+		k, err := archive.ParseKey(info.Key)
+		if err != nil {
+			continue
+		}
+		if f, ok := k.(archive.FileKey); ok && !needed[info.Key] && !announced[f.SHA256] || archive.RewriteOf(k) > 0 && !counts(k) {
 			list = append(list, info.Key)
 		}
 	}

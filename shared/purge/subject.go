@@ -21,7 +21,8 @@ type Selector struct {
 	Tenant ulid.ULID
 	// Schema is the table, as "namespace.table".
 	Schema string
-	// PK is the primary key, of one column, as a path holds it.
+	// PK is the primary key as answers give it: of one column as a path holds it, of
+	// several the text of a JSON array.
 	PK string
 	// Column and Value select instead, if Column is set.
 	Column, Value string
@@ -62,13 +63,17 @@ func (s *subject) learn(value []byte) error {
 	if s.sel.Column != "" {
 		return s.learnColumn(t)
 	}
-	v, err := t.ParsePK(s.sel.PK)
+	pk, err := t.ParseTuple(s.sel.PK)
 	if err != nil {
 		s.why = err // another table of the name may have such a key
 		return nil
 	}
 	s.matched = true
-	s.add(t, []schema.Value{v}, schema.AppendKey(nil, v))
+	var tuple []byte
+	for _, v := range pk {
+		tuple = schema.AppendKey(tuple, v)
+	}
+	s.add(t, pk, tuple)
 	return nil
 }
 

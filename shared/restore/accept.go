@@ -123,6 +123,9 @@ func (a *accepting) newest(ctx context.Context) (newest archive.Epoch, err error
 	if err := admit(reader, s, &Request{Instance: a.r.Instance, Region: a.o.Region, AllowCrossRegion: a.o.AllowCrossRegion}); err != nil {
 		return newest, err
 	}
+	if err := behindAll(s, a.r.Purges, a.o.DataDir); err != nil {
+		return newest, err
+	}
 	if a.o.Region == "" {
 		a.o.Region = s.Instance.Region
 	}
@@ -142,7 +145,12 @@ func (a *accepting) take(ctx context.Context) (epoch lsn.Epoch, err error) {
 	epoch = max(a.live, b.Epoch)
 	if a.o.Archive != nil {
 		who := archive.Claimant{Instance: a.r.Instance, Node: a.node, Region: a.o.Region, AllowCrossRegion: a.o.AllowCrossRegion}
-		if epoch, err = archive.AllotEpoch(ctx, a.o.Archive, who, nil, end, epoch); err != nil {
+		// What was named ends, and nothing that has begun since.
+		epoch, err = archive.AllotEpoch(ctx, a.o.Archive, who, archive.Allotment{At: end, AtLeast: epoch, Ended: a.live})
+		var fenced *archive.FencedError
+		if errors.As(err, &fenced) {
+			return 0, &LiveError{Live: fenced.Epoch, Node: fenced.Node, Named: a.o.Ends}
+		} else if err != nil {
 			return 0, fmt.Errorf("take an epoch in the archive: %w", err)
 		}
 	}

@@ -147,6 +147,18 @@ func (e *PurgedError) Error() string {
 		"Restore to a point behind the deletion of the rows, or make it an instance of its own with oc-pitr accept --new-instance", e.DataDir, e.LSN)
 }
 
+// PassedError says that a purge has come to its end since a copy was made, or begun: it
+// may hold the rows.
+type PassedError struct {
+	// What is the directory, Record that of the newest purge.
+	What, Record string
+}
+
+// Error implements error.
+func (e *PassedError) Error() string {
+	return fmt.Sprintf("%s was fetched before a purge (%s), and may hold rows that the archive has no more: destroy it, and restore anew", e.What, e.Record)
+}
+
 // DigestError says that what was restored is not what the log says it was.
 type DigestError struct {
 	LSN  lsn.LSN

@@ -31,7 +31,7 @@ func (r *run) verify(ctx context.Context, at table.Applied) (err error) {
 	if snap.Applied() != at || at.Pos.LSN != r.plan.Target.LSN || at.Pos.Epoch != r.plan.Target.Epoch {
 		return fmt.Errorf("the restored state stands at LSN %d of epoch %d, the target is LSN %d of epoch %d", snap.Applied().Pos.LSN, snap.Applied().Pos.Epoch, r.plan.Target.LSN, r.plan.Target.Epoch)
 	}
-	advance, end := r.o.Begin("scan", "keys", 0)
+	advance, end := r.o.Begin("scan", "keys", table.CountedKeys(snap))
 	defer end()
 	scanned, err := recovery.VerifyView(&stoppable{View: snap, ctx: ctx, advance: advance}, at)
 	if stopped := ctx.Err(); stopped != nil {
@@ -91,8 +91,8 @@ func (i *stoppableIter) Next() bool {
 func (r *run) finish(ctx context.Context, at table.Applied) error {
 	made := datadir.Restored{
 		Instance: r.plan.Instance, Archive: r.o.Store.String(), Time: time.Now().UTC(), Paused: r.o.Pause, Mismatch: r.result.Mismatch,
-		Purged: len(r.plan.survey.Lacks(at.Pos)) > 0,
-		Base:   datadir.Base{LSN: at.Pos.LSN, Epoch: at.Pos.Epoch, Chain: at.Chain, Digest: at.Digest, Stamp: at.Stamp},
+		Purged: len(r.plan.survey.Lacks(at.Pos)) > 0, Purges: len(r.plan.survey.Redactions),
+		Base: datadir.Base{LSN: at.Pos.LSN, Epoch: at.Pos.Epoch, Chain: at.Chain, Digest: at.Digest, Stamp: at.Stamp},
 	}
 	if err := datadir.SyncDir(r.fs(), r.stage.state()); err != nil {
 		return local(err)

@@ -96,7 +96,7 @@ func List(ctx context.Context, store object.Store, req Request) (*Listing, error
 	if b := r.s.Boundary; b != nil {
 		out.RetainedFrom = &b.Until
 	}
-	for _, f := range r.s.Faults {
+	for _, f := range faults(r.s) {
 		out.Faults = append(out.Faults, f.Error())
 	}
 	heads := heads(r.s)

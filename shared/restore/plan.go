@@ -117,7 +117,7 @@ func MakePlan(ctx context.Context, store object.Store, req Request) (*Plan, erro
 		Instance: r.s.Instance.Instance, Region: r.s.Instance.Region, Line: req.Epoch, Newest: r.s.Newest(), Target: at,
 		From: w[0].From, Until: w[len(w)-1].Until, Gaps: holes(r.l), Faults: []string{}, survey: r.s, line: r.l,
 	}
-	for _, f := range r.s.Faults {
+	for _, f := range faults(r.s) {
 		p.Faults = append(p.Faults, f.Error())
 	}
 	p.Checkpoint, _ = r.checkpoint(at.LSN)

@@ -3,6 +3,7 @@ package restore
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"originchain/shared/archive"
 	"originchain/shared/frame"
@@ -33,19 +34,15 @@ func (r *run) settlePurges(s *table.Store, recorded lsn.Digest, at table.Applied
 	if at.Digest != *w.Recorded {
 		return at, nil
 	}
-	b := s.NewBatch()
-	counters := map[string]*counting{}
-	for i := range lacks {
-		at.Digest = at.Digest.Sub(lacks[i].Delta)
-		if err := discount(s, &lacks[i], counters); err != nil {
-			return at, errors.Join(fmt.Errorf("LSN %d: %w", at.Pos.LSN, err), b.Close())
-		}
+	ops, digest, err := settled(s, lacks, at)
+	if err != nil {
+		return at, err
 	}
-	for key, c := range counters {
-		value := c.now.Append(nil)
-		at.Digest = at.Digest.Sub(c.was).Add(frame.PairHash([]byte(key), value))
-		if err := b.Add(&frame.Op{Type: frame.Put, Key: []byte(key), Value: value}); err != nil {
-			return at, err
+	at.Digest = digest
+	b := s.NewBatch()
+	for i := range ops {
+		if err := b.Add(&ops[i]); err != nil {
+			return at, errors.Join(err, b.Close())
 		}
 	}
 	if err := b.Commit(at); err != nil {
@@ -54,13 +51,31 @@ func (r *run) settlePurges(s *table.Store, recorded lsn.Digest, at table.Applied
 	return at, b.Close()
 }
 
+// settled are the counters without the purged rows, and the digest that is theirs.
+func settled(v table.View, lacks []archive.Lack, at table.Applied) (ops []frame.Op, digest lsn.Digest, err error) {
+	counters := map[string]*counting{}
+	digest = at.Digest
+	for i := range lacks {
+		digest = digest.Sub(lacks[i].Delta)
+		if err := discount(v, &lacks[i], counters); err != nil {
+			return nil, digest, fmt.Errorf("LSN %d: %w", at.Pos.LSN, err)
+		}
+	}
+	for key, c := range counters {
+		value := c.now.Append(nil)
+		digest = digest.Sub(c.was).Add(frame.PairHash([]byte(key), value))
+		ops = append(ops, frame.Op{Type: frame.Put, Key: []byte(key), Value: value})
+	}
+	return ops, digest, nil
+}
+
 // counting is a counter that purged rows are taken out of.
 type counting struct {
 	now table.Counters
 	was lsn.Digest
 }
 
-func discount(s *table.Store, l *archive.Lack, into map[string]*counting) error {
+func discount(s table.View, l *archive.Lack, into map[string]*counting) error {
 	for _, share := range l.Counters {
 		key := table.CounterKey(l.Tenant, share.Table, share.Index)
 		c := into[string(key)]
@@ -84,6 +99,25 @@ func discount(s *table.Store, l *archive.Lack, into map[string]*counting) error 
 		c.now.Entries -= share.Entries
 		c.now.Bytes -= share.Bytes
 		c.now.Sum = c.now.Sum.Sub(share.Sum)
+	}
+	return nil
+}
+
+// faults are what is to be told of an archive: what is damaged, and what was shipped past
+// a purge.
+func faults(s *archive.Survey) []error {
+	out := slices.Clone(s.Faults)
+	for _, x := range s.Unpurged {
+		out = append(out, x)
+	}
+	return out
+}
+
+// behindAll is a *PassedError if a purge has come to its end that a copy was not made
+// behind.
+func behindAll(s *archive.Survey, purges int, what string) error {
+	if n := len(s.Redactions); purges < n {
+		return &PassedError{What: what, Record: s.Redactions[n-1].Key().String()}
 	}
 	return nil
 }

@@ -137,6 +137,11 @@ func (r *run) makePlan(ctx context.Context, w *work, args arguments) (err error)
 	if r.plan, err = MakePlan(ctx, r.o.Store, req); err != nil {
 		return err
 	}
+	if w != nil && w.Arguments == args {
+		if err := behindAll(r.plan.survey, w.Purges, r.o.DataDir+stagingSuffix); err != nil {
+			return err
+		}
+	}
 	if w != nil && w.Arguments == args && w.Checkpoint != nil {
 		r.plan.beginAt(w.Checkpoint)
 	}
@@ -165,7 +170,7 @@ func (p *Plan) beginAt(c *checkpoint) {
 func (r *run) work(ctx context.Context) error {
 	s := r.stage
 	if s.work == nil {
-		s.work = &work{Arguments: r.o.arguments(), Phase: fetching, Line: r.plan.Line, LSN: r.plan.Target.LSN, Checkpoint: checkpointOf(r.plan.Checkpoint)}
+		s.work = &work{Arguments: r.o.arguments(), Phase: fetching, Line: r.plan.Line, LSN: r.plan.Target.LSN, Checkpoint: checkpointOf(r.plan.Checkpoint), Purges: len(r.plan.survey.Redactions)}
 		if err := s.save(); err != nil {
 			return err
 		}
@@ -304,10 +309,17 @@ func (r *run) layOut(ctx context.Context) error {
 // holdCheckpoint holds what the files say of themselves against the manifest.
 func (r *run) holdCheckpoint(c *archive.Checkpoint) error {
 	at, err := r.standsAt(true)
-	if err != nil || at == appliedOf(c) {
+	if err != nil {
 		return err
 	}
-	return &archive.DamagedError{Store: r.o.Store.String(), Key: c.Key().String(),
+	return holdStand(r.o.Store, c, at)
+}
+
+func holdStand(store object.Store, c *archive.Checkpoint, at table.Applied) error {
+	if at == appliedOf(c) {
+		return nil
+	}
+	return &archive.DamagedError{Store: store.String(), Key: c.Key().String(),
 		Err: fmt.Errorf("its files stand at LSN %d with digest %s, it says LSN %d with digest %s", at.Pos.LSN, at.Digest, c.LSN, c.Digest)}
 }
 
@@ -338,6 +350,9 @@ func (r *run) replay(ctx context.Context) (at table.Applied, err error) {
 	}
 	if at, err = r.settlePurges(s, src.at.Digest, at); err != nil {
 		return at, err
+	}
+	if err := s.SetPurges(r.plan.Instance, uint64(len(r.plan.survey.Redactions))); err != nil {
+		return at, local(err)
 	}
 	return at, local(s.Flush())
 }

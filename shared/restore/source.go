@@ -98,7 +98,10 @@ func (s *source) next() (*frame.Frame, error) {
 // holdRedacted holds what a purge has left of a frame against the purge's record: the
 // chain speaks of the body that the frame had.
 func (s *source) holdRedacted(f *frame.Frame) error {
-	if !f.Redacted {
+	if _, ok := s.payloads[lsn.Pos{Epoch: f.Epoch, LSN: f.LSN}]; !f.Redacted && ok {
+		return &archive.DamagedError{Store: s.a.Store().String(), Key: keyOf(&s.pieces[0]),
+			Err: fmt.Errorf("a purge has redacted LSN %d, and the frame is here as it was before", f.LSN)}
+	} else if !f.Redacted {
 		return nil
 	}
 	want, ok := s.payloads[lsn.Pos{Epoch: f.Epoch, LSN: f.LSN}]

@@ -55,6 +55,9 @@ type work struct {
 	LSN        lsn.LSN     `json:"lsn"`
 	Checkpoint *checkpoint `json:"checkpoint"`
 	Result     *Result     `json:"result"`
+	// Purges is how many the archive had had: what was fetched then may hold what a later
+	// one has removed.
+	Purges int `json:"purges,omitempty"`
 	// Recorded is the digest that the target frame carries, where purges have left a
 	// state of another one: with it a run knows whether the counters were settled.
 	Recorded *lsn.Digest `json:"recorded_digest,omitempty"`

@@ -310,6 +310,19 @@ func TestPrimaryKeysInPaths(t *testing.T) {
 	composite := mustTable(t, "namespace=\"n\"\ntable=\"t\"\nprimary_key=[\"a\",\"b\"]\ncolumns=[{name=\"a\",ty=\"str\"},{name=\"b\",ty=\"u64\"}]")
 	_, err := composite.ParsePK("x")
 	wantFault(t, err, fault.Unsupported, "the primary key of table n.t has 2 columns, and a path holds one value; use SQL with a WHERE over them")
+	for _, text := range []string{`["x",7]`, ` [ "x" , 7 ] `, `["\u0078",7]`} {
+		if got, err := composite.ParseTuple(text); err != nil || len(got) != 2 || FormatPK(got) != `["x",7]` {
+			t.Errorf("%s: %v, %v", text, got, err)
+		}
+	}
+	for _, text := range []string{``, `x`, `["x"]`, `["x",7,8]`, `["x","7"]`, `[x,7]`, `["x",7.0]`, `["x",-1]`, `["x",null]`, `{"a":"x"}`, `["x",7]]`, "[\"\xff\",7]"} {
+		if _, err := composite.ParseTuple(text); err == nil {
+			t.Errorf("%q is taken for a key", text)
+		}
+	}
+	if got, err := of("str").ParseTuple(`["x"]`); err != nil || got[0] != Str(`["x"]`) {
+		t.Errorf("a key of one column is its text: %v, %v", got, err)
+	}
 	if got := FormatPK([]Value{Str("a\"b"), U64(7), Bytes([]byte{255}), Null()}); got != `["a\"b",7,"/w==",null]` {
 		t.Error(got)
 	}

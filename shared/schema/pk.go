@@ -1,6 +1,7 @@
 package schema
 
 import (
+	"encoding/json"
 	"strconv"
 	"unicode/utf8"
 
@@ -46,6 +47,39 @@ func (t *Table) ParsePK(s string) (Value, error) {
 		}
 	}
 	return Value{}, fault.New(fault.TypeMismatch, "%q is not a key of table %s: column %q is %s, %s", clip(s, maxQuoted), t.ID, c.Name, c.Type, pkForm(c.Type)).With("column", c.Name)
+}
+
+// ParseTuple reads a primary key as FormatPK gives it: of one column as ParsePK reads
+// it, of several the text of a JSON array with an element for each. Faults:
+// type_mismatch.
+func (t *Table) ParseTuple(s string) ([]Value, error) {
+	if len(t.PK) == 1 {
+		v, err := t.ParsePK(s)
+		return []Value{v}, err
+	}
+	var elements []json.RawMessage
+	if !utf8.ValidString(s) || json.Unmarshal([]byte(s), &elements) != nil || len(elements) != len(t.PK) {
+		return nil, fault.New(fault.TypeMismatch, "%q is not a key of table %s: it is a JSON array of %d elements, in the order of the primary key", clip(s, maxQuoted), t.ID, len(t.PK))
+	}
+	out := make([]Value, len(t.PK))
+	for i, c := range t.PK {
+		text := string(elements[i])
+		if quoted := text[0] == '"'; quoted != (t.Columns[c].Type == TypeStr || t.Columns[c].Type == TypeBytes) {
+			return nil, fault.New(fault.TypeMismatch, "%s is not a key of table %s: column %q is %s", clip(s, maxQuoted), t.ID, t.Columns[c].Name, t.Columns[c].Type).With("column", t.Columns[c].Name)
+		} else if quoted {
+			if err := json.Unmarshal(elements[i], &text); err != nil {
+				return nil, err
+			}
+		}
+		alone := *t
+		alone.PK = []int{c}
+		v, err := alone.ParsePK(text)
+		if err != nil {
+			return nil, err
+		}
+		out[i] = v
+	}
+	return out, nil
 }
 
 // pkForm says how a key of type t is written in a path.

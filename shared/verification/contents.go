@@ -30,7 +30,9 @@ func (h holder) compare(o holder) int {
 // contents are the pairs of a state, and what one pass over them gathers.
 type contents struct {
 	*run
-	snap *table.Snapshot
+	snap table.View
+	// links says how rows, entries and references are held against each other.
+	links links
 	// tenants have a record; schemas have at least one table.
 	tenants, schemas map[ulid.ULID]bool
 	// nextID is the next table id of a tenant.
@@ -40,15 +42,15 @@ type contents struct {
 	advance           func(int64)
 }
 
-func newContents(r *run, snap *table.Snapshot) *contents {
-	return &contents{run: r, snap: snap, tenants: map[ulid.ULID]bool{}, schemas: map[ulid.ULID]bool{}, nextID: map[ulid.ULID]uint32{},
+func newContents(r *run, snap table.View) *contents {
+	return &contents{run: r, snap: snap, links: lookups{}, tenants: map[ulid.ULID]bool{}, schemas: map[ulid.ULID]bool{}, nextID: map[ulid.ULID]uint32{},
 		counters: map[holder]table.Counters{}, tallies: map[holder]table.Counters{}}
 }
 
 // scan recomputes the digest, and looks at every pair as it goes by. It reports
 // whether it came to the end.
 func (c *contents) scan(logSound bool) (whole bool, err error) {
-	advance, end := c.opts.Begin("state", "keys", c.estimate())
+	advance, end := c.opts.Begin("state", "keys", table.CountedKeys(c.snap))
 	defer end()
 	c.advance = advance
 	scanned, err := recovery.VerifyView(&watched{View: c.snap, see: c.see, ended: c.ended}, c.at)
@@ -67,41 +69,6 @@ func (c *contents) scan(logSound bool) (whole bool, err error) {
 		c.proved = logSound && c.history.known && c.history.digest == c.at.Digest
 	}
 	return true, nil
-}
-
-// estimate is how many keys there are, as the counters say.
-func (c *contents) estimate() int64 {
-	n := uint64(0)
-	for _, id := range c.tenantIDs() {
-		lower, upper := table.RecordRange(id, table.SpaceCounters)
-		it, err := c.snap.Iter(lower, upper, false)
-		if err != nil {
-			continue // the scan will meet it, and says so
-		}
-		for it.Next() {
-			if counters, err := table.DecodeCounters(it.Value()); err == nil {
-				n += counters.Entries
-			}
-		}
-		_ = it.Close() // the scan meets this as well
-	}
-	return int64(min(n, 1<<62))
-}
-
-// tenantIDs are the tenants that have a record, read without judgement.
-func (c *contents) tenantIDs() (ids []ulid.ULID) {
-	lower, upper := table.RecordRange(table.System, table.SpaceTenants)
-	it, err := c.snap.Iter(lower, upper, false)
-	if err != nil {
-		return nil
-	}
-	for it.Next() {
-		if p, ok := table.SplitKey(it.Key()); ok && len(p.Rest) == len(ulid.ULID{}) {
-			ids = append(ids, ulid.ULID(p.Rest))
-		}
-	}
-	_ = it.Close() // the scan reads the same keys and reports
-	return ids
 }
 
 // see looks at one pair: what can be told of it alone is checked, the rest kept.
@@ -159,6 +126,9 @@ func (c *contents) compare() error {
 		if err := c.compareTenant(id, names); err != nil {
 			return err
 		}
+	}
+	if err := c.links.end(c); err != nil {
+		return err
 	}
 	c.compareCounters(names)
 	return nil

@@ -18,6 +18,46 @@ func (c *contents) compareTable(cat *table.Catalog, t *table.Table) error {
 	if err := c.compareRows(cat, t); err != nil {
 		return err
 	}
+	return c.links.indexes(c, t)
+}
+
+// links holds rows against their entries and what they point to. lookups asks for each
+// as it comes, where the state is at hand; sums is for one that is far away.
+type links interface {
+	// entry is told of each row of a table for each of its indexes that are ready.
+	entry(c *contents, t *table.Table, ix schema.Index, row schema.Row, pk []byte)
+	// target is told of each reference: proof is the key that must be there.
+	target(c *contents, r reference, proof []byte)
+	// indexes ends a table: its indexes are read.
+	indexes(c *contents, t *table.Table) error
+	// end ends all tables.
+	end(c *contents) error
+}
+
+// reference is a value of a row that stands for another row.
+type reference struct {
+	t   *table.Table
+	fk  schema.ForeignKey
+	key []byte // of the row
+}
+
+// lookups looks up each where it is.
+type lookups struct{}
+
+func (lookups) entry(c *contents, t *table.Table, ix schema.Index, row schema.Row, pk []byte) {
+	c.findEntry(t, ix, row, pk)
+}
+
+func (lookups) target(c *contents, r reference, proof []byte) {
+	_, ok, err := c.snap.Get(proof)
+	if err != nil {
+		c.unreadable(err)
+	} else if !ok {
+		c.missesTarget(r, "")
+	}
+}
+
+func (lookups) indexes(c *contents, t *table.Table) error {
 	for _, ix := range t.Indexes {
 		if err := c.compareIndex(t, ix); err != nil {
 			return err
@@ -25,6 +65,8 @@ func (c *contents) compareTable(cat *table.Catalog, t *table.Table) error {
 	}
 	return nil
 }
+
+func (lookups) end(*contents) error { return nil }
 
 func (c *contents) compareRows(cat *table.Catalog, t *table.Table) error {
 	lower, upper := table.RowRange(t)
@@ -69,7 +111,7 @@ func (c *contents) compareRow(cat *table.Catalog, t *table.Table, key []byte, ro
 	pk := table.PKTuple(key)
 	for _, ix := range t.Indexes {
 		if ix.Ready {
-			c.findEntry(t, ix, row, pk)
+			c.links.entry(c, t, ix, row, pk)
 		}
 	}
 	for _, fk := range t.ForeignKeys {
@@ -109,12 +151,12 @@ func (c *contents) findTarget(cat *table.Catalog, t *table.Table, fk schema.Fore
 		c.keyFault(c.of(CheckForeignKeys, t, "the foreign key cannot be followed: "+err.Error()), key)
 		return
 	}
-	_, ok, err := c.snap.Get(proof)
-	if err != nil {
-		c.unreadable(err)
-	} else if !ok {
-		c.keyFault(c.of(CheckForeignKeys, t, fmt.Sprintf("column %s points to a row of %s that does not exist", t.Columns[fk.Column].Name, fk.TargetSchema)), key)
-	}
+	c.links.target(c, reference{t, fk, key}, proof)
+}
+
+// missesTarget reports a reference that leads nowhere; more is what else is to be said.
+func (c *contents) missesTarget(r reference, more string) {
+	c.keyFault(c.of(CheckForeignKeys, r.t, fmt.Sprintf("column %s points to a row of %s that does not exist%s", r.t.Columns[r.fk.Column].Name, r.fk.TargetSchema, more)), r.key)
 }
 
 // compareIndex requires a row for each entry. An index that is being built has

@@ -161,6 +161,8 @@ type run struct {
 	// proved says that the state is what the log makes of it, so that what is
 	// wrong with it is in the log as well.
 	proved bool
+	// archived says that it is no directory that is verified: there is none to rebuild.
+	archived bool
 }
 
 // verify opens the state first: where it stands says which frame of the log to
@@ -250,6 +252,7 @@ const (
 	doRebuild = "with the server stopped, move the directory state away, copy the newest directory in checkpoints to state, and start the server, which replays the log from there; then verify again"
 	doReindex = "if CREATE INDEX made the index, drop it and create it again; "
 	doRepoint = "insert the row that is pointed to, or change or delete this one; "
+	doOther   = "what the archive leads to is not what its writer had: restore to another point, or from another checkpoint by an earlier target, and report this"
 	doReport  = "the log itself leads to this, so a rebuilt state will have it too: keep the directory and report this with the version of the server"
 )
 
@@ -258,6 +261,8 @@ const (
 func (r *run) advise() {
 	for i := range r.report.Faults {
 		switch f := &r.report.Faults[i]; {
+		case r.archived && !r.proved:
+			f.Do = doOther
 		case f.Do != "":
 		case !r.proved:
 			f.Do = doRebuild

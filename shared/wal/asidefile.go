@@ -163,6 +163,22 @@ func (l *Log) divergentFrom(dir string, at lsn.LSN, chain *lsn.Chain) ([]Diverge
 	return set, nil
 }
 
+// DivergentPaths lists the divergent files in dir, by name.
+func DivergentPaths(disk vfs.FS, dir string) ([]string, error) {
+	names, err := disk.List(dir)
+	if err != nil {
+		return nil, fmt.Errorf("list %s: %w", dir, err)
+	}
+	slices.Sort(names)
+	var paths []string
+	for _, name := range names {
+		if divergentPattern.MatchString(name) {
+			paths = append(paths, disk.PathJoin(dir, name))
+		}
+	}
+	return paths, nil
+}
+
 // divergentHead is what header and footer of a divergent file say.
 type divergentHead struct {
 	Divergent

@@ -174,6 +174,8 @@ type SegmentReport struct {
 	Tail        Tail
 	// Bytes is the length of header and frames.
 	Bytes int64
+	// SHA256 is the one in the footer of a sealed segment, over all before it.
+	SHA256 [frame.HashSize]byte
 	// Torn is set if an unsealed segment ends in bytes that are no frame.
 	Torn *TornError
 }
@@ -240,10 +242,14 @@ func (s *SegmentFile) CheckKeys() error {
 
 // Report sums up what has been read so far.
 func (s *SegmentFile) Report() SegmentReport {
-	return SegmentReport{
+	r := SegmentReport{
 		Path: s.at.path, Header: s.at.header, Sealed: s.footer != nil, Frames: s.seen.footer.Frames,
 		Ops: s.seen.footer.Ops, Tail: s.scan.prev, Bytes: s.seen.end,
 	}
+	if s.footer != nil {
+		r.SHA256 = s.footer.SHA256
+	}
+	return r
 }
 
 // Follows reports whether r continues the log of prev: same instance, next

@@ -167,7 +167,7 @@ func (b *bench) restoreOwn(ctx context.Context, dir string) (err error) {
 	archive, to := folderDepot(dir).url(""), filepath.Join(b.work, "restored")
 	defer func() { err = errors.Join(err, os.RemoveAll(to)) }()
 	var plan dryRun
-	if _, err := b.pitrJSON(ctx, nil, &plan, "restore", "--archive", archive, "--latest", "--dry-run"); err != nil {
+	if _, err := b.pitrJSON(ctx, nil, &plan, "restore", "--archive", archive, "--latest", "--dry-run", "--data-dir", to); err != nil {
 		return err
 	}
 	unix.Sync()

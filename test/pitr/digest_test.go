@@ -10,11 +10,9 @@ import (
 
 	"originchain/scripts/oc-pitr/pitr"
 	"originchain/shared/datadir"
-	"originchain/shared/frame"
 	"originchain/shared/object"
 	"originchain/shared/restore"
 	"originchain/shared/simdisk"
-	"originchain/shared/table"
 )
 
 // TestAWrongStateIsNeverVerified: a checkpoint whose files are as its manifest says, and
@@ -28,18 +26,7 @@ func TestAWrongStateIsNeverVerified(t *testing.T) {
 		n := Begin(t, disk, object.NewFolder(dir), "data", 1, nil, Straight)
 		n.Create()
 		n.Write(10)
-		n.checkpoint(func(copied string) {
-			s, err := table.Open(table.Options{FS: disk, Dir: copied, Log: quiet()})
-			must(t, err)
-			at, err := s.Applied()
-			must(t, err)
-			b := s.NewBatch()
-			must(t, b.Add(&frame.Op{Type: frame.Put, Key: table.RecordKey(tenant, table.SpaceIdem, []byte("stray")), Value: []byte("stray")}))
-			must(t, b.Commit(at))
-			must(t, b.Close())
-			must(t, s.Flush())
-			must(t, s.Close())
-		})
+		n.checkpoint(func(copied string) { stray(t, disk, copied) })
 		n.Write(10)
 		n.End()
 		h = n.Lived

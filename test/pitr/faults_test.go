@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"sync/atomic"
 	"testing"
 
 	"originchain/shared/datadir"
@@ -83,9 +84,9 @@ func TestAStoreThatFailsAtEveryCall(t *testing.T) {
 		req := restore.Request{Epoch: 2, Latest: true}
 		for at := 1; ; at++ {
 			disk, store := simdisk.New(), objecttest.NewFaulty(memory, 1)
-			calls := 0
+			var calls atomic.Int64
 			store.SetHook(objecttest.Hook{Before: func(context.Context, objecttest.Call) error {
-				if calls++; calls == at {
+				if calls.Add(1) == int64(at) {
 					return object.ErrDenied
 				}
 				return nil

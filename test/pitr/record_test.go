@@ -91,7 +91,9 @@ func Begin(t testing.TB, fs *simdisk.Disk, store object.Store, dir string, epoch
 	w.Engine, err = engine.Open(t.Context(), engine.Config{DataDir: dir, SegmentBytes: 8 << 10, MemtableBytes: 64 << 10, CacheBytes: 1 << 20, Shared: true}, deps)
 	must(t, err)
 	w.note()
-	w.s, err = archive.NewShipper(archive.Config{Instance: w.Engine.Identity().InstanceID, Epoch: epoch, Node: w.Engine.Identity().NodeID, Region: "here", Tail: true},
+	purges, err := w.Engine.Purges()
+	must(t, err)
+	w.s, err = archive.NewShipper(archive.Config{Instance: w.Engine.Identity().InstanceID, Epoch: epoch, Node: w.Engine.Identity().NodeID, Region: "here", Tail: true, Purges: purges},
 		archive.Deps{Store: store, Log: w.Engine.Log(), FS: fs, Logger: quiet()})
 	must(t, err)
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -224,17 +225,17 @@ func TestADirectoryThatHoldsSomething(t *testing.T) {
 func TestExpiredCredentials(t *testing.T) {
 	_, dir := folder(t, 10)
 	denied := objecttest.NewFaulty(object.NewFolder(dir), 1)
-	calls := 0
+	var calls atomic.Int64
 	denied.SetHook(objecttest.Hook{Before: func(context.Context, objecttest.Call) error {
-		if calls++; calls > 20 {
+		if calls.Add(1) > 20 {
 			return object.ErrDenied
 		}
 		return nil
 	}})
 	c := &cli{t: t, openers: map[string]object.Opener{"test": func(context.Context, *url.URL) (object.Store, error) { return denied, nil }}}
 	target := filepath.Join(t.TempDir(), "restored")
-	if code, _, errs := c.run("restore", "--archive", "test://a", "--data-dir", target, "--latest"); code != pitr.ExitDenied || calls <= 20 {
-		t.Errorf("exit code %d after %d calls: %s", code, calls, errs)
+	if code, _, errs := c.run("restore", "--archive", "test://a", "--data-dir", target, "--latest"); code != pitr.ExitDenied || calls.Load() <= 20 {
+		t.Errorf("exit code %d after %d calls: %s", code, calls.Load(), errs)
 	}
 	denied.SetHook(objecttest.Hook{})
 	var got struct {

@@ -2,14 +2,17 @@ package pitr
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"math/rand/v2"
 	"testing"
 	"time"
 
+	"originchain/shared/archive"
 	"originchain/shared/datadir"
 	"originchain/shared/lsn"
 	"originchain/shared/object"
+	"originchain/shared/objecttest"
 	"originchain/shared/restore"
 	"originchain/shared/simdisk"
 )
@@ -74,6 +77,39 @@ func goOn(t testing.TB, w *Workload, line lsn.Epoch, at lsn.LSN, epoch lsn.Epoch
 	n.Write(20)
 	n.End()
 	return n.Lived
+}
+
+// TestAnAcceptanceEndsWhatWasNamedAlone: an epoch that begins while it is decided is
+// live, and must be named.
+func TestAnAcceptanceEndsWhatWasNamedAlone(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := Record(t, object.NewMemory("archive"), 20)
+		disk := simdisk.New()
+		got, err := restore.Run(t.Context(), options(w.Store, disk, restore.Request{Latest: true}))
+		must(t, err)
+		newest, err := archive.New(w.Store).HighestEpoch(t.Context())
+		must(t, err)
+		store := objecttest.NewFaulty(w.Store, 1)
+		begun := false
+		store.SetHook(objecttest.Hook{Before: func(ctx context.Context, c objecttest.Call) error {
+			// The object of an epoch is what the acceptance reads last before it takes one.
+			if c.Op != "list" || c.Keys[0] != "epochs/" || c.Nth < 2 || begun {
+				return nil
+			}
+			begun = true
+			_, err := archive.AllotEpoch(ctx, w.Store, archive.Claimant{Instance: got.Instance, Node: "fast", AllowCrossRegion: true}, archive.Allotment{AtLeast: newest, Ended: newest})
+			return err
+		}})
+		_, err = restore.Accept(t.Context(), restore.Acceptance{FS: disk, DataDir: "/restored", Archive: store, Ends: newest})
+		var live *restore.LiveError
+		if !begun || !errors.As(err, &live) || live.Live != newest+1 || live.Node != "fast" || live.Named != newest {
+			t.Fatalf("begun %t: %v", begun, err)
+		}
+		took, err := restore.Accept(t.Context(), restore.Acceptance{FS: disk, DataDir: "/restored", Archive: w.Store, Ends: newest + 1})
+		if err != nil || took.Epoch != newest+2 {
+			t.Errorf("%+v: %v", took, err)
+		}
+	})
 }
 
 // TestARestoredDirectoryAlone: without archive and lease store it is a new instance.

@@ -65,6 +65,7 @@ func exitCode(err error) int {
 	var newer *frame.NewerError
 	var refused *lease.RefusedError
 	var theirs *archive.ForeignError
+	var behind *archive.BehindError
 	switch {
 	case err == nil:
 		return ExitOK
@@ -73,7 +74,7 @@ func exitCode(err error) int {
 	case errors.Is(err, datadir.ErrLocked):
 		return ExitLocked
 	case errors.As(err, &corrupt), errors.As(err, &mismatch),
-		errors.Is(err, datadir.ErrForeign), errors.As(err, &foreign), errors.As(err, &refused), errors.As(err, &theirs), errors.Is(err, writer.ErrArchived), errors.Is(err, lease.ErrOtherInstance), errors.Is(err, datadir.ErrNewer), errors.As(err, &newer):
+		errors.Is(err, datadir.ErrForeign), errors.As(err, &foreign), errors.As(err, &refused), errors.As(err, &theirs), errors.As(err, &behind), errors.Is(err, writer.ErrArchived), errors.Is(err, lease.ErrOtherInstance), errors.Is(err, datadir.ErrNewer), errors.As(err, &newer):
 		return ExitRefused
 	}
 	return ExitFailure

@@ -2,12 +2,16 @@ package pitr
 
 import (
 	"errors"
+	"fmt"
+	"strings"
 
 	"originchain/shared/archive"
 	"originchain/shared/datadir"
 	"originchain/shared/frame"
+	"originchain/shared/lease"
 	"originchain/shared/object"
 	"originchain/shared/purge"
+	recovery "originchain/shared/recover"
 	"originchain/shared/restore"
 )
 
@@ -35,44 +39,83 @@ const (
 	ExitForeign   = 42
 	ExitDenied    = 50
 	ExitNoSpace   = 51
+	ExitScratch   = 52
 	ExitDigest    = 60
 	ExitFaults    = 61
 	ExitLive      = 70
 	ExitPurged    = 71
+	ExitRecord    = 72
+	ExitPassed    = 73
 	ExitStillLive = 80
 	ExitPlan      = 81
+	ExitUnfit     = 82
+	ExitFound     = 83
 )
 
+// exitRow is an exit code and what it says.
+type exitRow struct {
+	code int
+	says string
+}
+
+// exitTable has every exit code: --help prints it, and the runbook has what to do.
+func exitTable() []exitRow {
+	return []exitRow{
+		{ExitOK, "done"},
+		{ExitFailure, "failed, such as an archive that does not answer, or stopped by a signal: run it again with the same arguments, and it goes on"},
+		{ExitUsage, "usage"},
+		{ExitFuture, "the target is in the future"},
+		{ExitBefore, "the target is before what the archive still holds"},
+		{ExitGap, "the target is in a gap, or the line has no recovery point"},
+		{ExitAfter, "the target is after what the archive holds"},
+		{ExitClock, "the writer's clock had been stepped there: choose with --target-lsn or --clock"},
+		{ExitNoLine, "the archive knows no such epoch"},
+		{ExitNotEmpty, "the directory is not empty"},
+		{ExitBusy, "another restore, or a server, works in the directory"},
+		{ExitNoCopy, "the directory is no restored copy that waits to be accepted, or no data directory"},
+		{ExitInstance, "the archive is of another instance"},
+		{ExitNoArchive, "there is no archive"},
+		{ExitRegion, "the archive is of another region"},
+		{ExitNewer, "written by a newer version"},
+		{ExitDamaged, "an object of the archive is damaged: cut short, flipped, or another history"},
+		{ExitMissing, "an object of the archive is missing"},
+		{ExitForeign, "an object of the archive is of another instance"},
+		{ExitDenied, "the store denied access: credentials are missing, wrong or expired"},
+		{ExitNoSpace, "no space left"},
+		{ExitScratch, "verify --mode streaming: the log changes more than --scratch-bytes may hold"},
+		{ExitDigest, "the restored state does not have the digest that its frame carries"},
+		{ExitFaults, "verify: faults were found"},
+		{ExitLive, "another epoch may be live: name it with --ends-epoch"},
+		{ExitPurged, "the copy cannot be accepted: a purge has taken rows out of it"},
+		{ExitRecord, "accept: the record of who writes, or the archive, did not take the new epoch"},
+		{ExitPassed, "a purge came to its end since the copy was made or begun: restore anew"},
+		{ExitStillLive, "purge: the rows, or answers that tell of them, are still in the live state"},
+		{ExitPlan, "purge: the plan that was named is not that of the archive as it is"},
+		{ExitUnfit, "purge: the archive cannot be purged completely as it is"},
+		{ExitFound, "purge --find: files of a node hold the rows"},
+	}
+}
+
+// exitWidth is where a line of the table is broken.
+const exitWidth = 80
+
 // exitCodes is the table as --help prints it.
-const exitCodes = `Exit codes:
-   0  done
-   1  failed, such as an archive that does not answer, or stopped by a signal: run
-      it again with the same arguments, and it goes on
-   2  usage
-  10  the target is in the future
-  11  the target is before what the archive still holds
-  12  the target is in a gap, or the line has no recovery point
-  13  the target is after what the archive holds
-  14  the writer's clock had been stepped there: choose with --target-lsn or --clock
-  15  the archive knows no such epoch
-  20  the directory is not empty
-  21  another restore, or a server, works in the directory
-  22  the directory is no restored copy that waits to be accepted, or no data directory
-  30  the archive is of another instance
-  31  there is no archive
-  32  the archive is of another region
-  33  written by a newer version
-  40  an object of the archive is damaged: cut short, flipped, or another history
-  41  an object of the archive is missing
-  42  an object of the archive is of another instance
-  50  the store denied access: credentials are missing, wrong or expired
-  51  no space left
-  60  the restored state does not have the digest that its frame carries
-  61  verify: faults were found
-  70  another epoch may be live: name it with --ends-epoch
-  71  the copy cannot be accepted: a purge has taken rows out of it
-  80  purge: the rows, or answers that tell of them, are still in the live state
-  81  purge: the plan that was named is not that of the archive as it is`
+func exitCodes() string {
+	var b strings.Builder
+	b.WriteString("Exit codes:")
+	for _, r := range exitTable() {
+		line := fmt.Sprintf("  %2d ", r.code)
+		for word := range strings.FieldsSeq(r.says) {
+			if len(line)+1+len(word) > exitWidth {
+				b.WriteString("\n" + line)
+				line = "     "
+			}
+			line += " " + word
+		}
+		b.WriteString("\n" + line)
+	}
+	return b.String()
+}
 
 // coded is an error that chose its exit code.
 type coded struct {
@@ -106,7 +149,7 @@ func exitCode(err error) int {
 	case restore.NoSpace(err):
 		return ExitNoSpace
 	}
-	for _, of := range []func(error) int{targetCode, directoryCode, archiveCode} {
+	for _, of := range []func(error) int{targetCode, purgeCode, directoryCode, recordCode, archiveCode} {
 		if code := of(err); code != ExitOK {
 			return code
 		}
@@ -117,23 +160,9 @@ func exitCode(err error) int {
 func targetCode(err error) int {
 	var target *restore.TargetError
 	var clock *restore.ClockError
-	var live *restore.LiveError
-	var purged *restore.PurgedError
-	var stillLive *purge.LiveError
-	var plan *purge.PlanError
 	switch {
-	case errors.As(err, &purged):
-		return ExitPurged
-	case errors.As(err, &stillLive):
-		return ExitStillLive
-	case errors.As(err, &plan), errors.Is(err, archive.ErrOvertaken):
-		return ExitPlan
-	case errors.Is(err, purge.ErrSelector):
-		return ExitUsage
 	case errors.As(err, &clock):
 		return ExitClock
-	case errors.As(err, &live):
-		return ExitLive
 	case errors.As(err, &target):
 		switch target.Why {
 		case restore.Future:
@@ -151,10 +180,34 @@ func targetCode(err error) int {
 	return ExitOK
 }
 
+func purgeCode(err error) int {
+	var live *purge.LiveError
+	var plan *purge.PlanError
+	var unfit *purge.UnfitError
+	switch {
+	case errors.As(err, new(*restore.PassedError)):
+		return ExitPassed
+	case errors.As(err, &live):
+		return ExitStillLive
+	case errors.As(err, &plan), errors.Is(err, archive.ErrOvertaken):
+		return ExitPlan
+	case errors.As(err, &unfit):
+		return ExitUnfit
+	case errors.Is(err, purge.ErrSelector):
+		return ExitUsage
+	}
+	return ExitOK
+}
+
 func directoryCode(err error) int {
-	var notEmpty *restore.NotEmptyError
-	var other *restore.OtherRestoreError
-	var mismatch *restore.DigestError
+	var (
+		notEmpty *restore.NotEmptyError
+		other    *restore.OtherRestoreError
+		digest   *restore.DigestError
+		mismatch *recovery.MismatchError
+		scratch  *restore.ScratchError
+		purged   *restore.PurgedError
+	)
 	switch {
 	case errors.As(err, &notEmpty):
 		return ExitNotEmpty
@@ -164,8 +217,35 @@ func directoryCode(err error) int {
 		return ExitNoCopy
 	case errors.Is(err, datadir.ErrNewer):
 		return ExitNewer
-	case errors.As(err, &mismatch):
+	case errors.As(err, &scratch):
+		return ExitScratch
+	case errors.As(err, &digest), errors.As(err, &mismatch):
 		return ExitDigest
+	case errors.As(err, &purged):
+		return ExitPurged
+	}
+	return ExitOK
+}
+
+// recordCode is of an acceptance: who writes, as the record or the archive has it.
+func recordCode(err error) int {
+	var (
+		live     *restore.LiveError
+		fenced   *archive.FencedError
+		conflict *lease.ConflictError
+		refused  *lease.RefusedError
+		ended    *lease.FencedError
+		unknown  *lease.OutcomeUnknownError
+	)
+	switch {
+	case errors.As(err, &live):
+		return ExitLive
+	case errors.Is(err, lease.ErrOtherInstance):
+		return ExitInstance
+	case errors.Is(err, lease.ErrNewerFormat):
+		return ExitNewer
+	case errors.As(err, &fenced), errors.As(err, &conflict), errors.As(err, &refused), errors.As(err, &ended), errors.As(err, &unknown):
+		return ExitRecord
 	}
 	return ExitOK
 }
@@ -178,6 +258,7 @@ func archiveCode(err error) int {
 		newer   *archive.NewerError
 		frames  *frame.NewerError
 		damaged *archive.DamagedError
+		history *archive.ConflictError
 	)
 	// What names the archive as a whole is told by the object that stands for it.
 	whole := archive.InstanceKey{}.String()
@@ -196,7 +277,7 @@ func archiveCode(err error) int {
 		return ExitRegion
 	case errors.As(err, &newer), errors.As(err, &frames):
 		return ExitNewer
-	case errors.As(err, &damaged):
+	case errors.As(err, &damaged), errors.As(err, &history), errors.Is(err, object.ErrContent):
 		return ExitDamaged
 	}
 	return ExitOK

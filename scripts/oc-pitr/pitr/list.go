@@ -3,6 +3,7 @@ package pitr
 import (
 	"context"
 	"io"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -58,11 +59,12 @@ type planned struct {
 }
 
 func (c *command) dryRun(ctx context.Context, store object.Store, req restore.Request) error {
+	begun := time.Now()
 	p, err := restore.MakePlan(ctx, store, req)
 	if err != nil {
 		return err
 	}
-	e, err := restore.Probe(ctx, store, p)
+	e, err := restore.Probe(ctx, store, p, restore.ProbeOptions{FS: c.FS, DataDir: c.dataDir, Planned: time.Since(begun)})
 	if err != nil {
 		return err
 	}

@@ -86,7 +86,7 @@ const (
 
 func (c *command) root() *cobra.Command {
 	root := &cobra.Command{
-		Use: name, Short: "Restore an instance from its archive", Long: long + exitCodes,
+		Use: name, Short: "Restore an instance from its archive", Long: long + exitCodes(),
 		Version:       fmt.Sprintf("%s, %s", c.Version, runtime.Version()),
 		SilenceUsage:  true,
 		SilenceErrors: true,

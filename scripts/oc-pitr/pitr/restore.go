@@ -98,7 +98,7 @@ func (c *command) restoreCommand() *cobra.Command {
 		RunE:                  func(cmd *cobra.Command, _ []string) error { return c.restore(cmd.Context(), &f) },
 	}
 	f.target.register(cmd)
-	cmd.Flags().BoolVar(&f.dryRun, "dry-run", false, "show what would be restored, how far it reaches, and about how long it takes; write nothing")
+	cmd.Flags().BoolVar(&f.dryRun, "dry-run", false, "show what would be restored, how far it reaches, and about how long it takes; leave nothing behind")
 	cmd.Flags().BoolVar(&f.pause, "pause-at-target", false, "leave a directory that is read-only until it is accepted")
 	cmd.Flags().BoolVar(&f.accept, "accept", false, "make the copy the history of its instance, where nothing is live")
 	cmd.Flags().BoolVar(&f.mismatch, "accept-digest-mismatch", false, "take a state whose digest is wrong; the result says so")

@@ -46,7 +46,7 @@ func planText(w io.Writer, p *restore.Plan, e *restore.Estimate) {
 	if c := p.Checkpoint; c != nil {
 		checkpoint = fmt.Sprintf("LSN %d of epoch %d, %s, %s bytes", c.LSN, c.Epoch, moment(time.UnixMicro(c.Stamp)), count(c.Bytes))
 	}
-	_, _ = fmt.Fprintf(w, "dry run, nothing is written\n  target       LSN %d of epoch %d, %s, on the line of epoch %d\n  checkpoint   %s\n",
+	_, _ = fmt.Fprintf(w, "dry run, nothing is restored\n  target       LSN %d of epoch %d, %s, on the line of epoch %d\n  checkpoint   %s\n",
 		p.Target.LSN, p.Target.Epoch, moment(p.Target.Time), p.Line, checkpoint)
 	_, _ = fmt.Fprintf(w, "  log          %s frames, in %d segments and %d parts of the tail, %s bytes\n  fetched      %s bytes\n",
 		count(p.Frames), p.Segments, p.Parts, count(p.LogBytes), count(p.Bytes()))
@@ -54,8 +54,12 @@ func planText(w io.Writer, p *restore.Plan, e *restore.Estimate) {
 	for _, g := range p.Gaps {
 		_, _ = fmt.Fprintf(w, "  gap          LSN %d to %d\n", g.From, g.To)
 	}
-	_, _ = fmt.Fprintf(w, "  estimate     %.0f s (%s bytes/s from the archive, %s frames/s replayed; a probe of %s bytes)\n",
-		e.Seconds, count(e.FetchBytesPerSecond), count(e.ReplayFramesPerSecond), count(e.ProbeBytes))
+	ph := &e.Phases
+	_, _ = fmt.Fprintf(w, "  estimate     %.1f s: plan %.1f, checkpoint %.1f, replay %.1f, flush %.1f, scan %.1f, finish %.1f (a probe of %s bytes: %s bytes/s of the checkpoint, %s frames/s replayed, %s bytes/s scanned)\n",
+		e.Seconds, ph.Plan, ph.Checkpoint, ph.Replay, ph.Flush, ph.Scan, ph.Finish, count(e.ProbeBytes), count(e.FetchBytesPerSecond), count(e.ReplayFramesPerSecond), count(e.ScanBytesPerSecond))
+	if e.NoDisk != "" {
+		_, _ = fmt.Fprintf(w, "               without the disk, which was not measured: %s\n", e.NoDisk)
+	}
 	faults(w, p.Faults)
 }
 

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -15,29 +17,69 @@ import (
 	"originchain/shared/verification"
 )
 
-const verifyLong = `Verify that an archive can be restored, by restoring it: into a scratch directory, which
-is removed in the end. Then the restored directory is checked as oc-server verify does:
-the digest of every key against the one that the writer recorded, every record and row
-through the loaders that the server reads them with, indexes, counters, foreign keys.
+const verifyLong = `Verify that an archive can be restored. Both modes look at everything: the digest of
+every key against the one that the writer recorded, every object of the checkpoint, every
+frame up to the target, every record and row through the loaders that the server reads
+them with, indexes, counters, foreign keys. A sample is never called verified.
 
-There is one mode, and it looks at everything: it needs the disk space of the whole
-state. Rows, indexes and references can be held against each other only in a state that
-is all there, and a sample is never called verified.`
+  full       restore into a scratch directory, which is removed in the end, and check it
+             as oc-server verify does; needs the disk space of the whole state
+  streaming  read the checkpoint where it is, three times from its beginning to its end,
+             and keep only what the log behind it has changed in the scratch directory,
+             up to --scratch-bytes; where that is too little nothing is verified, and
+             the exit code is 52`
+
+// mode is how an archive is verified.
+type mode string
+
+const (
+	modeFull      mode = "full"
+	modeStreaming mode = "streaming"
+)
+
+// verifyFlags are the options of verify.
+type verifyFlags struct {
+	target  targetFlags
+	mode    string
+	scratch int64
+	keep    bool
+}
+
+func (f *verifyFlags) check() error {
+	switch mode(f.mode) {
+	case modeFull:
+		if f.scratch != 0 {
+			return usage(errors.New("--scratch-bytes goes with --mode streaming: a full verification needs the space of the whole state"))
+		}
+	case modeStreaming:
+		if f.keep {
+			return usage(errors.New("--keep goes with --mode full: streaming makes no directory that could be kept"))
+		}
+		if f.scratch < 0 {
+			return usage(fmt.Errorf("--scratch-bytes %d: give a number of bytes", f.scratch))
+		}
+	default:
+		return usage(fmt.Errorf("--mode %q: give full or streaming", f.mode))
+	}
+	return nil
+}
 
 func (c *command) verifyCommand() *cobra.Command {
-	var t targetFlags
-	var keep bool
+	var f verifyFlags
 	cmd := &cobra.Command{
-		Use: "verify --archive URL [--data-dir SCRATCH]", Short: "Verify by a whole restore into scratch", Long: verifyLong,
-		Example:               "  " + name + " verify --archive file:///var/lib/originchain/archive --latest --json",
+		Use: "verify --archive URL [--data-dir SCRATCH]", Short: "Verify that an archive can be restored, by looking at all of it", Long: verifyLong,
+		Example: "  " + name + " verify --archive file:///var/lib/originchain/archive --latest --json\n" +
+			"  " + name + " verify --archive s3://bucket/prefix --mode streaming",
 		DisableFlagsInUseLine: true,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c.env()
-			return c.verify(cmd.Context(), &t, keep)
+			return c.verify(cmd.Context(), &f)
 		},
 	}
-	t.register(cmd)
-	cmd.Flags().BoolVar(&keep, "keep", false, "leave the restored directory")
+	f.target.register(cmd)
+	cmd.Flags().StringVar(&f.mode, "mode", string(modeFull), "full: restore into scratch; streaming: read the checkpoint where it is")
+	cmd.Flags().Int64Var(&f.scratch, "scratch-bytes", 0, fmt.Sprintf("with --mode streaming: how much scratch the changes of the log may take (default %d)", int64(restore.DefaultScratchBytes)))
+	cmd.Flags().BoolVar(&f.keep, "keep", false, "leave the restored directory")
 	return cmd
 }
 
@@ -45,39 +87,47 @@ func (c *command) verifyCommand() *cobra.Command {
 // and is as it must be.
 type verified struct {
 	OK       bool                 `json:"ok"`
+	Mode     mode                 `json:"mode"`
 	Restore  *restore.Result      `json:"restore"`
 	Contents *verification.Report `json:"contents"`
-	Error    string               `json:"error,omitempty"`
+	// Scratch is the most that a streaming verification had on disk.
+	Scratch int64  `json:"scratch_bytes,omitempty"`
+	Error   string `json:"error,omitempty"`
 }
 
-func (c *command) verify(ctx context.Context, t *targetFlags, keep bool) (err error) {
+func (c *command) verify(ctx context.Context, f *verifyFlags) (err error) {
+	if err := f.check(); err != nil {
+		return err
+	}
 	req, err := c.request()
 	if err != nil {
 		return err
 	}
-	if t.time == "" && t.lsn == 0 {
-		t.latest = true
+	if f.target.time == "" && f.target.lsn == 0 {
+		f.target.latest = true
 	}
-	if err := t.into(&req); err != nil {
+	if err := f.target.into(&req); err != nil {
 		return err
 	}
 	store, err := c.open(ctx)
 	if err != nil {
 		return err
 	}
-	scratch, clean, err := c.scratch(keep)
+	scratch, clean, err := c.scratch(f.keep)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, clean()) }()
 	display := progress.New(c.Stderr)
-	var v verified
-	v.Restore, err = restore.Run(ctx, restore.Options{
-		Store: store, Request: req, FS: c.FS, DataDir: scratch, Begin: begin(display),
-		Planned: func(p *restore.Plan) { display.Note("%s", planLine(p)) },
-	})
-	if err == nil {
-		v.Contents, err = verification.Run(ctx, verification.Options{FS: c.FS, DataDir: scratch, Begin: begin(display)})
+	v := verified{Mode: mode(f.mode)}
+	planned := func(p *restore.Plan) { display.Note("%s", planLine(p)) }
+	if v.Mode == modeStreaming {
+		err = v.streaming(ctx, restore.StreamOptions{Store: store, Request: req, FS: c.FS, Scratch: scratch, ScratchBytes: f.scratch, Planned: planned, Begin: begin(display)})
+	} else {
+		v.Restore, err = restore.Run(ctx, restore.Options{Store: store, Request: req, FS: c.FS, DataDir: scratch, Begin: begin(display), Planned: planned})
+		if err == nil {
+			v.Contents, err = verification.Run(ctx, verification.Options{FS: c.FS, DataDir: scratch, Begin: begin(display)})
+		}
 	}
 	display.Close()
 	if v.Restore == nil {
@@ -94,6 +144,25 @@ func (c *command) verify(ctx context.Context, t *targetFlags, keep bool) (err er
 		return &coded{ExitFaults, fmt.Errorf("%d faults in what was restored from %s", v.Contents.FoundFaults, store)}
 	}
 	return nil
+}
+
+// streaming verifies the state as it is in the archive. What could not be read is no
+// fault of the state: nothing is said of that then.
+func (v *verified) streaming(ctx context.Context, o restore.StreamOptions) (err error) {
+	begun := time.Now()
+	s, err := restore.Stream(ctx, o)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, s.Close()) }()
+	report, err := verification.RunView(ctx, verification.ViewOptions{View: s, At: s.At, Begin: o.Begin})
+	if unread := s.Failed(); unread != nil {
+		return unread
+	}
+	v.Contents, v.Restore, v.Scratch = report, s.Result(begun), s.ScratchBytes()
+	v.Restore.Keys = report.State.Keys
+	v.Restore.Verified = err == nil && report.Complete && !slices.ContainsFunc(report.Faults, func(f verification.Fault) bool { return f.Check == verification.CheckDigest })
+	return err
 }
 
 // scratch is where to restore to, and what removes it.
@@ -125,7 +194,11 @@ func ignoreMissing(err error) error {
 }
 
 func verifiedText(w io.Writer, v *verified) {
-	resultLine := fmt.Sprintf("restored to LSN %d of epoch %d, %s, digest %s", v.Restore.LSN, v.Restore.Epoch, moment(v.Restore.Timestamp), v.Restore.Digest)
+	did := "restored to"
+	if v.Mode == modeStreaming {
+		did = "read as it is in the archive, up to"
+	}
+	resultLine := fmt.Sprintf("%s LSN %d of epoch %d, %s, digest %s", did, v.Restore.LSN, v.Restore.Epoch, moment(v.Restore.Timestamp), v.Restore.Digest)
 	_, _ = fmt.Fprintln(w, resultLine)
 	if r := v.Contents; r != nil {
 		s := &r.State
@@ -137,6 +210,6 @@ func verifiedText(w io.Writer, v *verified) {
 		}
 	}
 	if v.OK {
-		_, _ = fmt.Fprintln(w, "OK: everything was restored, read and compared")
+		_, _ = fmt.Fprintln(w, "OK: everything was "+map[mode]string{modeFull: "restored, ", modeStreaming: ""}[v.Mode]+"read and compared")
 	}
 }

@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"net/url"
+	"strings"
 	"sync/atomic"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -33,6 +35,21 @@ func (s *Store) haveBucket(ctx context.Context) error {
 		return s.kind(err)
 	}
 	return nil
+}
+
+// Resides returns the region that the bytes of the bucket are in; "" where the server
+// is not Amazon's, and what it calls a region is no place.
+func (s *Store) Resides(ctx context.Context) (string, error) {
+	if !amazons(s.config.Endpoint) {
+		return "", nil
+	}
+	return s.Region(ctx)
+}
+
+// amazons reports an endpoint that is one of Amazon's, as none given is.
+func amazons(endpoint string) bool {
+	u, err := url.Parse(endpoint)
+	return endpoint == "" || err == nil && strings.Contains(u.Hostname()+".", ".amazonaws.com.")
 }
 
 // Region returns the region that the bucket is in.

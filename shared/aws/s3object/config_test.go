@@ -71,10 +71,10 @@ func TestRegion(t *testing.T) {
 	for name, c := range answers {
 		t.Run(name, func(t *testing.T) {
 			s, p, _ := through(t, false)
-			p.answer = func(op string, w http.ResponseWriter) bool {
+			p.answer.set(func(op string, w http.ResponseWriter) bool {
 				c.answer(op, w)
 				return true
-			}
+			})
 			if got, err := s.Region(t.Context()); err != nil || got != c.want {
 				t.Errorf("got %q, %v, want %q", got, err, c.want)
 			}
@@ -83,6 +83,17 @@ func TestRegion(t *testing.T) {
 	s, _, _ := through(t, false)
 	if got, err := s.Region(t.Context()); err != nil || got != s3test.Region {
 		t.Errorf("of the gateway: %q, %v", got, err)
+	}
+	if got, err := s.Resides(t.Context()); err != nil || got != "" {
+		t.Errorf("the gateway is in %q, %v", got, err)
+	}
+	for endpoint, want := range map[string]bool{
+		"": true, "https://s3.eu-central-1.amazonaws.com": true, "https://s3.cn-north-1.amazonaws.com.cn": true,
+		"http://127.0.0.1:9000": false, "https://amazonaws.com.example": false,
+	} {
+		if amazons(endpoint) != want {
+			t.Errorf("%q is Amazon's: %t", endpoint, !want)
+		}
 	}
 }
 
@@ -96,11 +107,11 @@ func location(region string) func(op string, w http.ResponseWriter) {
 
 func TestAnotherRegionIsNamed(t *testing.T) {
 	s, p, _ := through(t, false)
-	p.answer = func(_ string, w http.ResponseWriter) bool {
+	p.answer.set(func(_ string, w http.ResponseWriter) bool {
 		w.Header().Set(regionHeader, "ap-south-1")
 		refuse(w, http.StatusMovedPermanently, "PermanentRedirect")
 		return true
-	}
+	})
 	if err := s.Put(t.Context(), "k", object.Bytes(nil)); err == nil || !strings.Contains(err.Error(), "is in ap-south-1") {
 		t.Errorf("got %v", err)
 	}

@@ -82,13 +82,13 @@ func TestPartsAreBounded(t *testing.T) {
 	s, p, _ := through(t, false)
 	release := make(chan struct{})
 	reached := make(chan struct{}, 100)
-	p.body = func(op string, b []byte) []byte {
+	p.body.set(func(op string, b []byte) []byte {
 		if op == "UploadPart" {
 			reached <- struct{}{}
 			<-release
 		}
 		return b
-	}
+	})
 	const size = 7 * partBytes
 	b := filled(size)
 	r := &counting{r: bytes.NewReader(b)}
@@ -120,12 +120,12 @@ func TestAnswerIsLost(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s, p, b := through(t, false)
 			lose := times(1, last(size))
-			p.alter = func(op string, _ *http.Response) error {
+			p.alter.set(func(op string, _ *http.Response) error {
 				if lose(op) {
 					return errors.New("lost")
 				}
 				return nil
-			}
+			})
 			// An upload that was completed can be completed again, by its own id.
 			err := s.Put(t.Context(), "k", object.Bytes(filled(size)))
 			if !errors.Is(err, object.ErrExists) && (err != nil || size <= partBytes) {
@@ -149,21 +149,21 @@ func TestUploadIsForgotten(t *testing.T) {
 			s, p, _ := through(t, false)
 			lose, forget := times(1, "CompleteMultipartUpload"), times(2, "CompleteMultipartUpload")
 			if completed {
-				p.alter = func(op string, _ *http.Response) error {
+				p.alter.set(func(op string, _ *http.Response) error {
 					if lose(op) {
 						return errors.New("lost")
 					}
 					return nil
-				}
+				})
 				forget("CompleteMultipartUpload")
 			}
-			p.answer = func(op string, w http.ResponseWriter) bool {
+			p.answer.set(func(op string, w http.ResponseWriter) bool {
 				if op != "CompleteMultipartUpload" || (completed && len(p.requests(op)) == 1) || !forget(op) {
 					return false
 				}
 				refuse(w, http.StatusNotFound, codeNoUpload)
 				return true
-			}
+			})
 			err := s.Put(t.Context(), "k", object.Bytes(filled(sizes["big"])))
 			if err == nil || errors.Is(err, object.ErrExists) != completed || errors.Is(err, object.ErrNotFound) {
 				t.Fatalf("got %v", err)
@@ -189,13 +189,13 @@ func TestPassingFailuresPass(t *testing.T) {
 				for _, op := range []string{"PutObject", "CreateMultipartUpload", "UploadPart", "CompleteMultipartUpload", "ListObjectsV2", "GetObject", "DeleteObjects", "ListObjectVersions"} {
 					refused[op] = times(2, op)
 				}
-				p.answer = func(op string, w http.ResponseWriter) bool {
+				p.answer.set(func(op string, w http.ResponseWriter) bool {
 					if refused[op] == nil || !refused[op](op) {
 						return false
 					}
 					refuse(w, c.status, c.code)
 					return true
-				}
+				})
 				objecttest.Put(t, s, "k", filled(size))
 				if !bytes.Equal(objecttest.Read(t, s, "k"), filled(size)) {
 					t.Error("it came back as other bytes")
@@ -225,13 +225,13 @@ func TestPassingFailuresPass(t *testing.T) {
 func TestUploadStartsOver(t *testing.T) {
 	s, p, b := through(t, false)
 	conflict := times(maxAttempts, "CompleteMultipartUpload")
-	p.answer = func(op string, w http.ResponseWriter) bool {
+	p.answer.set(func(op string, w http.ResponseWriter) bool {
 		if !conflict(op) {
 			return false
 		}
 		refuse(w, http.StatusConflict, codeConflict)
 		return true
-	}
+	})
 	objecttest.Put(t, s, "k", filled(sizes["big"]))
 	if n := len(p.requests("CreateMultipartUpload")); n != 2 {
 		t.Errorf("%d uploads, want 2", n)
@@ -243,13 +243,13 @@ func TestFailuresThatStayAreBoundedAndTidied(t *testing.T) {
 	for _, op := range []string{"PutObject", "CreateMultipartUpload", "UploadPart", "CompleteMultipartUpload"} {
 		t.Run(op, func(t *testing.T) {
 			s, p, b := through(t, false)
-			p.answer = func(got string, w http.ResponseWriter) bool {
+			p.answer.set(func(got string, w http.ResponseWriter) bool {
 				if got != op {
 					return false
 				}
 				refuse(w, http.StatusInternalServerError, "InternalError")
 				return true
-			}
+			})
 			size := sizes["big"]
 			if op == "PutObject" {
 				size = sizes["small"]
@@ -262,7 +262,7 @@ func TestFailuresThatStayAreBoundedAndTidied(t *testing.T) {
 			if n := len(p.requests(op)); n > 3*maxAttempts {
 				t.Errorf("%d requests", n)
 			}
-			p.answer = nil
+			p.answer.set(nil)
 			if _, err := s.Stat(t.Context(), "k"); !errors.Is(err, object.ErrNotFound) {
 				t.Errorf("got %v", err)
 			}
@@ -276,12 +276,12 @@ func TestBytesChangeOnTheWay(t *testing.T) {
 	for name, size := range sizes {
 		t.Run(name, func(t *testing.T) {
 			s, p, b := through(t, false)
-			p.body = func(op string, b []byte) []byte {
+			p.body.set(func(op string, b []byte) []byte {
 				if op == "PutObject" || op == "UploadPart" {
 					b[len(b)-1] ^= 1
 				}
 				return b
-			}
+			})
 			if err := s.Put(t.Context(), "k", object.Bytes(filled(size))); err == nil {
 				t.Fatal("other bytes were stored")
 			}
@@ -289,9 +289,9 @@ func TestBytesChangeOnTheWay(t *testing.T) {
 				t.Fatalf("got %v", err)
 			}
 			noUploads(t, b)
-			p.body = nil
+			p.body.set(nil)
 			objecttest.Put(t, s, "k", filled(size))
-			p.alter = func(op string, answer *http.Response) error {
+			p.alter.set(func(op string, answer *http.Response) error {
 				if op == "GetObject" {
 					got, err := io.ReadAll(answer.Body)
 					if err != nil {
@@ -301,17 +301,17 @@ func TestBytesChangeOnTheWay(t *testing.T) {
 					answer.Body = io.NopCloser(bytes.NewReader(got))
 				}
 				return nil
-			}
+			})
 			got, err := read(t, s, "k")
 			if !errors.Is(err, object.ErrContent) || len(got) == size {
 				t.Errorf("got %d bytes, %v", len(got), err)
 			}
-			p.alter = func(op string, answer *http.Response) error {
+			p.alter.set(func(op string, answer *http.Response) error {
 				if op == "GetObject" {
 					answer.Body = io.NopCloser(io.LimitReader(answer.Body, int64(size)-1))
 				}
 				return nil
-			}
+			})
 			if got, err := read(t, s, "k"); err == nil {
 				t.Errorf("%d of %d bytes passed for all", len(got), size)
 			}
@@ -394,10 +394,10 @@ func TestRefusalsOfS3(t *testing.T) {
 	} {
 		t.Run(c.code, func(t *testing.T) {
 			s, p, b := through(t, false)
-			p.answer = func(op string, w http.ResponseWriter) bool {
+			p.answer.set(func(op string, w http.ResponseWriter) bool {
 				refuse(w, c.status, c.code)
 				return true
-			}
+			})
 			for op, err := range every(t.Context(), s) {
 				if op == "stat" || op == "get nothing" || op == "region" {
 					if c.status == http.StatusForbidden && !errors.Is(err, object.ErrDenied) {

@@ -29,14 +29,33 @@ type proxy struct {
 	mu sync.Mutex
 	// answer replaces the gateway's answer to a request, which it does not see, where
 	// it returns true.
-	answer func(op string, w http.ResponseWriter) bool
+	answer habit[func(op string, w http.ResponseWriter) bool]
 	// alter changes the gateway's answer; an error breaks the connection off instead.
-	alter func(op string, answer *http.Response) error
+	alter habit[func(op string, answer *http.Response) error]
 	// body changes what the gateway gets.
-	body func(op string, b []byte) []byte
+	body habit[func(op string, b []byte) []byte]
 	seen []request
 	// atOnce is how many requests of an op are on their way, most the most there were.
 	atOnce, most map[string]int
+}
+
+// habit is what a proxy does; a request that its client has given up may still be under
+// way while it changes.
+type habit[F any] struct {
+	mu sync.Mutex
+	f  F
+}
+
+func (h *habit[F]) set(f F) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.f = f
+}
+
+func (h *habit[F]) get() F {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.f
 }
 
 // opOf names a request.
@@ -78,10 +97,10 @@ func newProxy(t *testing.T, b s3test.Bucket) *proxy {
 		// The host stays as it was signed.
 		Rewrite: func(r *httputil.ProxyRequest) { r.Out.URL.Scheme, r.Out.URL.Host = gateway.Scheme, gateway.Host },
 		ModifyResponse: func(answer *http.Response) error {
-			if p.alter == nil {
-				return nil
+			if alter := p.alter.get(); alter != nil {
+				return alter(opOf(answer.Request), answer)
 			}
-			return p.alter(opOf(answer.Request), answer)
+			return nil
 		},
 		ErrorHandler: func(http.ResponseWriter, *http.Request, error) { panic(http.ErrAbortHandler) },
 	}
@@ -89,15 +108,15 @@ func newProxy(t *testing.T, b s3test.Bucket) *proxy {
 		op := opOf(r)
 		p.enter(op, r)
 		defer p.leave(op)
-		if p.answer != nil && p.answer(op, w) {
+		if answer := p.answer.get(); answer != nil && answer(op, w) {
 			return
 		}
-		if p.body != nil {
+		if body := p.body.get(); body != nil {
 			b, err := io.ReadAll(r.Body)
 			if err != nil {
 				panic(http.ErrAbortHandler)
 			}
-			r.Body = io.NopCloser(bytes.NewReader(p.body(op, b)))
+			r.Body = io.NopCloser(bytes.NewReader(body(op, b)))
 		}
 		reverse.ServeHTTP(w, r)
 	}))

@@ -30,8 +30,9 @@ const (
 	// maxUploads bounds how often an upload starts over because another one of the
 	// same key was completed at the same time.
 	maxUploads = 3
-	// abortTimeout bounds the tidying after an upload that failed.
-	abortTimeout = 30 * time.Second
+	// abortTimeout bounds the tidying after an upload that failed: a process that stops
+	// waits for it.
+	abortTimeout = 5 * time.Second
 	// sumMetadata is the metadata with the SHA-256 of the whole object, in hex: S3's
 	// own checksum of one that came in parts is one of its parts' checksums.
 	sumMetadata = "sha256"

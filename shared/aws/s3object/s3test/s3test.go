@@ -4,6 +4,7 @@ package s3test
 
 import (
 	"errors"
+	"io"
 	"os"
 	"os/exec"
 	"strings"
@@ -97,3 +98,35 @@ func NewBucket(t testing.TB, versioned bool) Bucket {
 
 // URL is what opens a store in the bucket.
 func (b Bucket) URL(prefix string) string { return gateway.URL(b.Endpoint, b.Name, prefix) }
+
+// Version is one version of an object.
+type Version struct {
+	Key    string
+	Newest bool
+	Body   []byte
+}
+
+// Versions reads every version in the bucket, and counts the marks of deletions.
+func (b Bucket) Versions(t testing.TB) (out []Version, marks int) {
+	t.Helper()
+	pages := s3.NewListObjectVersionsPaginator(b.Client, &s3.ListObjectVersionsInput{Bucket: &b.Name})
+	for pages.HasMorePages() {
+		page, err := pages.NextPage(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		marks += len(page.DeleteMarkers)
+		for _, v := range page.Versions {
+			r, err := b.Client.GetObject(t.Context(), &s3.GetObjectInput{Bucket: &b.Name, Key: v.Key, VersionId: v.VersionId})
+			if err != nil {
+				t.Fatal(err)
+			}
+			body, err := io.ReadAll(r.Body)
+			if err := errors.Join(err, r.Body.Close()); err != nil {
+				t.Fatal(err)
+			}
+			out = append(out, Version{*v.Key, v.IsLatest != nil && *v.IsLatest, body})
+		}
+	}
+	return out, marks
+}

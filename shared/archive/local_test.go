@@ -1,0 +1,165 @@
+package archive
+
+import (
+	"context"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"originchain/shared/object"
+	"originchain/shared/wal"
+)
+
+// moody is a file system whose reading of segments goes wrong as told; n counts how
+// often one was opened.
+type moody struct {
+	vfs.FS
+	mu    sync.Mutex
+	n     int
+	spoil func(n int, f vfs.File) (vfs.File, error)
+}
+
+func (m *moody) Open(name string, opts ...vfs.OpenOption) (vfs.File, error) {
+	f, err := m.FS.Open(name, opts...)
+	if err != nil || !strings.HasSuffix(name, ".log") {
+		return f, err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.n++
+	return m.spoil(m.n, f)
+}
+
+func (m *moody) opened() int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.n
+}
+
+// flipped reads one byte wrong.
+type flipped struct {
+	vfs.File
+	pos int
+}
+
+func (f *flipped) Read(p []byte) (int, error) {
+	n, err := f.File.Read(p)
+	if at := 200 - f.pos; at >= 0 && at < n {
+		p[at] ^= 4
+	}
+	f.pos += n
+	return n, err
+}
+
+func (f *flipped) ReadAt(p []byte, off int64) (int, error) {
+	n, err := f.File.ReadAt(p, off)
+	if at := 200 - off; at >= 0 && at < int64(n) {
+		p[at] ^= 4
+	}
+	return n, err
+}
+
+// The bytes that are uploaded are those that were verified: a disk that gives others
+// from the second reading on puts nothing into the archive.
+func TestWhatIsUploadedIsWhatWasVerified(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := object.NewMemory("a")
+		n := newNode(t, 1).open(1)
+		n.write(3)
+		n.roll()
+		disk := &moody{FS: n.fs, spoil: func(n int, f vfs.File) (vfs.File, error) {
+			if n > 1 {
+				return &flipped{File: f}, nil
+			}
+			return f, nil
+		}}
+		s, err := NewShipper(n.config(), Deps{Store: store, Log: n.log, FS: disk, Logger: quiet()})
+		must(t, err)
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error, 1)
+		go func() { done <- s.Run(ctx) }()
+		time.Sleep(time.Minute)
+		cancel()
+		if disk.opened() < 2 {
+			t.Fatal("the segment was read once: nothing was tested")
+		}
+		if got := objects(t, store, logPrefix); len(got) > 0 || s.ShippedLSN() > 0 {
+			t.Errorf("shipped up to LSN %d: %q", s.ShippedLSN(), got)
+		}
+		if err := <-done; err == nil {
+			t.Error("and nothing was said of it")
+		}
+		must(t, n.log.Close())
+	})
+}
+
+// A disk that cannot be read for a while does not end the shipping.
+func TestAReadThatFailsIsTriedAgain(t *testing.T) {
+	for name, fails := range map[string][2]int{"verifying": {1, 3}, "compressing": {2, 4}, "sending": {3, 5}} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				store := object.NewMemory("a")
+				n := newNode(t, 1).open(1)
+				n.write(3)
+				n.roll()
+				disk := &moody{FS: n.fs, spoil: func(n int, f vfs.File) (vfs.File, error) {
+					if n >= fails[0] && n < fails[1] {
+						_ = f.Close()
+						return nil, syscall.EMFILE
+					}
+					return f, nil
+				}}
+				s, err := NewShipper(n.config(), Deps{Store: store, Log: n.log, FS: disk, Logger: quiet()})
+				must(t, err)
+				stop := running(t, s)
+				time.Sleep(time.Minute)
+				if disk.opened() < fails[1] {
+					t.Errorf("opened %d times, it fails up to the %dth: nothing was tested", disk.opened(), fails[1])
+				}
+				if s.ShippedLSN() != n.log.Durable() {
+					t.Errorf("shipped up to LSN %d of %d: %+v", s.ShippedLSN(), n.log.Durable(), s.Status())
+				}
+				must(t, stop())
+				must(t, n.log.Close())
+			})
+		})
+	}
+}
+
+// A tail that is behind meets segments that are shipped and let go of at any moment
+// while it looks: it goes on behind them.
+func TestTheTailGoesOnBehindWhatIsLetGo(t *testing.T) {
+	for _, late := range []bool{false, true} {
+		n := newNode(t, 1).open(1)
+		s := n.shipper(object.NewMemory("a"))
+		cutter := &tailer{s: s, next: 2}
+		letGo := func() {
+			last := n.log.Durable()
+			n.write(1) // the newest segment stays
+			s.progress.addSegment(span{1, last, 0})
+			must(t, n.log.RemoveBefore(last+1))
+		}
+		cutter.segments = func() []wal.SegmentInfo {
+			list := n.log.Segments()
+			letGo()
+			if !late {
+				list = n.log.Segments()
+			}
+			return list
+		}
+		for range 5 {
+			n.write(30)
+			n.roll()
+			if p, err := cutter.cut(); err != nil || p != nil && p.key.From <= s.ShippedLSN() {
+				t.Fatalf("late %t: %v %v", late, p, err)
+			}
+		}
+		must(t, cutter.reopen())
+		must(t, n.log.Close())
+	}
+}

@@ -1,0 +1,22 @@
+package archive
+
+import "context"
+
+// resident is a store that knows where its bytes are; "" says that it does not.
+type resident interface {
+	Resides(ctx context.Context) (string, error)
+}
+
+// reside refuses a store whose bytes are in another region than the node: what
+// instance.json says is what the first writer took for its own region.
+func (s *Shipper) reside(ctx context.Context) error {
+	r, ok := s.a.store.(resident)
+	if !ok || s.cfg.AllowCrossRegion {
+		return nil
+	}
+	region, err := r.Resides(ctx)
+	if err != nil || region == "" || region == s.cfg.Region {
+		return err
+	}
+	return &RegionError{Store: s.a.store.String(), Theirs: region, Ours: s.cfg.Region}
+}
