@@ -86,7 +86,7 @@ func (f *File) environmentFile(s setting, specifiers map[byte]string, readFile f
 }
 
 func validName(s string) bool {
-	for i := 0; i < len(s); i++ {
+	for i := range len(s) {
 		c := s[i]
 		letter := c == '_' || c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z'
 		if !letter && (i == 0 || c < '0' || c > '9') {

@@ -228,7 +228,7 @@ func styled(r *rand.Rand, s string) string {
 		return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(escaped) + `"`
 	}
 	var b strings.Builder
-	for i := 0; i < len(escaped); i++ {
+	for i := range len(escaped) {
 		c := escaped[i]
 		if strings.IndexByte(" \t\\\"';#", c) >= 0 || r.IntN(8) == 0 && c != '%' && c != '$' {
 			fmt.Fprintf(&b, `\x%02x`, c)
