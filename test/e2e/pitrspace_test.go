@@ -66,8 +66,8 @@ func TestRestoreWithoutSpace(t *testing.T) {
 	expect(exitNoSpace, "no space left", "restore", "--latest", "--data-dir", small.data())
 	refusedThere(t, small, archive)
 	expect(exitNoSpace, "no space left", "verify", "--data-dir", filepath.Join(small.dir, "scratch"))
-	expect(exitScratch, "--scratch-bytes", "verify", "--mode", "streaming", "--scratch-bytes", "1000000", "--data-dir", filepath.Join(small.dir, "scratch"))
 	small.remount(t, "size=128m")
+	expect(exitScratch, "--scratch-bytes", "verify", "--mode", "streaming", "--scratch-bytes", "1000000", "--data-dir", filepath.Join(small.dir, "scratch"))
 	expect(0, "", "restore", "--latest", "--data-dir", small.data())
 	expect(0, "", "verify", "--mode", "streaming", "--data-dir", filepath.Join(small.dir, "scratch"))
 }
