@@ -92,27 +92,39 @@ func filled(t *testing.T, frames int) *wal.Log {
 	return l
 }
 
+// leads serves a log of so many MiB, and dials it; end stops all of it.
+func leads(t *testing.T, frames int) (hub *Hub, conn *Conn, end func()) {
+	t.Helper()
+	quiet := logrus.New()
+	quiet.SetOutput(io.Discard)
+	l := filled(t, frames)
+	hub = NewHub(HubConfig{}, HubDeps{Log: quiet, Durable: l.Durable}, 0)
+	hub.Begin(0, nil)
+	s := NewServer(ServerConfig{Instance: [16]byte{1}, Node: "leader", Epoch: 1}, ServerDeps{
+		Log: quiet, WAL: l, Hub: hub, Now: func() int64 { return 0 }, Shipped: func() lsn.LSN { return 0 },
+		Admit: func(context.Context, string, lsn.LSN) error { return nil },
+	})
+	listener := newPipes()
+	served := make(chan error, 1)
+	go func() { served <- s.Serve(listener, nil) }()
+	conn, err := Dial("leader", nil, listener.dial)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return hub, conn, func() {
+		s.Stop()
+		if err := errors.Join(conn.Close(), <-served, l.Close()); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 // A follower whose process answers and whose disk does not takes nothing, says
 // nothing, and keeps its connection: it counts as gone like any other that is
 // silent, and is shown so, although the leader is in the middle of a Send.
 func TestAFollowerThatTakesNothingIsGone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		quiet := logrus.New()
-		quiet.SetOutput(io.Discard)
-		l := filled(t, 12) // more than may be under way
-		hub := NewHub(HubConfig{}, HubDeps{Log: quiet, Durable: l.Durable}, 0)
-		hub.Begin(0, nil)
-		s := NewServer(ServerConfig{Instance: [16]byte{1}, Node: "leader", Epoch: 1}, ServerDeps{
-			Log: quiet, WAL: l, Hub: hub, Now: func() int64 { return 0 }, Shipped: func() lsn.LSN { return 0 },
-			Admit: func(context.Context, string, lsn.LSN) error { return nil },
-		})
-		listener := newPipes()
-		served := make(chan error, 1)
-		go func() { served <- s.Serve(listener, nil) }()
-		conn, err := Dial("leader", nil, listener.dial)
-		if err != nil {
-			t.Fatal(err)
-		}
+		hub, conn, end := leads(t, 12) // more than may be under way
 		stream, err := conn.Open(t.Context(), &pb.Hello{Node: "f"})
 		if err != nil {
 			t.Fatal(err)
@@ -126,10 +138,7 @@ func TestAFollowerThatTakesNothingIsGone(t *testing.T) {
 			t.Errorf("it has said nothing for %s, and counts as connected: %+v", 2*silentAfter, f)
 		}
 		stream.Close()
-		s.Stop()
-		if err := errors.Join(conn.Close(), <-served, l.Close()); err != nil {
-			t.Error(err)
-		}
+		end()
 	})
 }
 
@@ -138,22 +147,7 @@ func TestAFollowerThatTakesNothingIsGone(t *testing.T) {
 func TestAFollowerThatTakesNothingCostsBoundedMemory(t *testing.T) {
 	const frames = 96 // of a MiB
 	synctest.Test(t, func(t *testing.T) {
-		quiet := logrus.New()
-		quiet.SetOutput(io.Discard)
-		l := filled(t, frames)
-		hub := NewHub(HubConfig{}, HubDeps{Log: quiet, Durable: l.Durable}, 0)
-		hub.Begin(0, nil)
-		s := NewServer(ServerConfig{Instance: [16]byte{1}, Node: "leader", Epoch: 1}, ServerDeps{
-			Log: quiet, WAL: l, Hub: hub, Now: func() int64 { return 0 }, Shipped: func() lsn.LSN { return 0 },
-			Admit: func(context.Context, string, lsn.LSN) error { return nil },
-		})
-		listener := newPipes()
-		served := make(chan error, 1)
-		go func() { served <- s.Serve(listener, nil) }()
-		conn, err := Dial("leader", nil, listener.dial)
-		if err != nil {
-			t.Fatal(err)
-		}
+		_, conn, end := leads(t, frames)
 		before := heap()
 		stream, err := conn.Open(t.Context(), &pb.Hello{Node: "f"})
 		if err != nil {
@@ -167,10 +161,7 @@ func TestAFollowerThatTakesNothingCostsBoundedMemory(t *testing.T) {
 			t.Errorf("%d bytes are held, want at most 16 MiB", held)
 		}
 		stream.Close()
-		s.Stop()
-		if err := errors.Join(conn.Close(), <-served, l.Close()); err != nil {
-			t.Error(err)
-		}
+		end()
 	})
 }
 
