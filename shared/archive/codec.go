@@ -27,14 +27,14 @@ const (
 )
 
 // newEncoder compresses in the goroutine that writes, so that the same input gives
-// the same output and nothing is left behind by who gives up.
-func newEncoder(w io.Writer, size int64) (*zstd.Encoder, error) {
-	enc, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithEncoderLevel(zstd.SpeedDefault),
+// the same output and nothing is left behind by who gives up. The fastest level is also
+// the smallest here: most of a frame are hashes, where a longer search finds nothing.
+func newEncoder() (*zstd.Encoder, error) {
+	enc, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithEncoderLevel(zstd.SpeedFastest),
 		zstd.WithWindowSize(windowBytes), zstd.WithEncoderCRC(false), zstd.WithLowerEncoderMem(true))
 	if err != nil {
 		return nil, fmt.Errorf("zstd encoder: %w", err)
 	}
-	enc.ResetContentSize(w, size)
 	return enc, nil
 }
 
@@ -56,24 +56,27 @@ type tapped struct {
 	io.Closer
 }
 
-// compressed is the body of a source of size bytes, which is read and compressed
-// twice, once to know length and hash and once to send it: a segment of any size
-// costs a window of memory, and no disk. The first time the result is given to check,
-// which reads it to the end: so what has the hash is what was found good.
-func compressed(open func() (io.ReadCloser, error), size int64, check func(io.ReadCloser) error) (body object.Body, err error) {
-	body.Open = func() (io.ReadCloser, error) { return compress(open, size) }
-	r, err := body.Open()
+// compressed is the body of a source of size bytes. What is compressed is given to
+// check, which reads it to the end: so what has the hash is what was found good. It is
+// kept in memory if all of it fits into keep, and else compressed once more to be sent:
+// a segment of any size costs a bounded amount of memory, and no disk.
+func compressed(open func() (io.ReadCloser, error), size int64, keep *room, check func(io.ReadCloser) error) (body object.Body, release func(), err error) {
+	r, err := compress(open, size)
 	if err != nil {
-		return body, err
+		return body, nil, err
 	}
-	sum := &counter{Hash: sha256.New()}
-	tap := io.TeeReader(r, sum)
-	if err := check(tapped{tap, r}); err != nil {
-		return body, err
+	sum, kept := &counter{Hash: sha256.New()}, &pieces{room: keep}
+	if err := check(tapped{io.TeeReader(r, io.MultiWriter(sum, kept)), r}); err != nil {
+		kept.drop()
+		return body, nil, err
 	}
 	body.Size = sum.n
 	sum.Sum(body.SHA256[:0])
-	return body, nil
+	body.Open = kept.open
+	if kept.over {
+		body.Open = func() (io.ReadCloser, error) { return compress(open, size) }
+	}
+	return body, kept.drop, nil
 }
 
 // compressor gives the compressed bytes of a source to whoever reads.
@@ -91,9 +94,10 @@ func compress(open func() (io.ReadCloser, error), size int64) (io.ReadCloser, er
 		return nil, err
 	}
 	c := &compressor{src: src, in: make([]byte, min(copyBytes, max(size, 1)))}
-	if c.enc, err = newEncoder(&c.out, size); err != nil {
+	if c.enc, err = newEncoder(); err != nil {
 		return nil, errors.Join(err, src.Close())
 	}
+	c.enc.ResetContentSize(&c.out, size)
 	return c, nil
 }
 

@@ -253,7 +253,7 @@ func TestATakenNameIsReadBeforeItIsJudged(t *testing.T) {
 // rawSegment is the object of a segment.
 func rawSegment(t testing.TB, n *node, info wal.SegmentInfo) object.Body {
 	t.Helper()
-	body, err := compressed(n.opener(info.Path), info.Bytes, func(r io.ReadCloser) error {
+	body, _, err := compressed(n.opener(info.Path), info.Bytes, newRoom(keepBytes), func(r io.ReadCloser) error {
 		_, err := io.Copy(io.Discard, r)
 		return errors.Join(err, r.Close())
 	})

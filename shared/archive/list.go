@@ -78,9 +78,8 @@ func (a *Archive) checkpointHead(ctx context.Context, k Sized[CheckpointKey]) (c
 // decodeHead reads the fields of a manifest up to its files, which Check covers by
 // themselves.
 func decodeHead(b []byte, what string, into *Checkpoint) error {
-	const list = `,"files":[`
 	for end := range b {
-		if end+len(list) > len(b) || string(b[end:end+len(list)]) != list {
+		if end+len(filesList) > len(b) || string(b[end:end+len(filesList)]) != filesList {
 			continue
 		}
 		head := append(append([]byte{}, b[:end]...), "}\n"...)
@@ -91,7 +90,7 @@ func decodeHead(b []byte, what string, into *Checkpoint) error {
 			return err
 		}
 		if version.Format > format {
-			return &NewerError{What: what, Format: version.Format}
+			return newer(head, what, version.Format)
 		}
 		return decode(head, what, into)
 	}

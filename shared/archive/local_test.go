@@ -100,7 +100,12 @@ func TestWhatIsUploadedIsWhatWasVerified(t *testing.T) {
 
 // A disk that cannot be read for a while does not end the shipping.
 func TestAReadThatFailsIsTriedAgain(t *testing.T) {
-	for name, fails := range map[string][2]int{"verifying": {1, 3}, "compressing": {2, 4}, "sending": {3, 5}} {
+	for name, of := range map[string]struct {
+		from, to int
+		memory   int64
+	}{
+		"verifying": {1, 3, keepBytes}, "compressing": {2, 4, keepBytes}, "sending what memory has no room for": {3, 5, 0},
+	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				store := object.NewMemory("a")
@@ -108,7 +113,7 @@ func TestAReadThatFailsIsTriedAgain(t *testing.T) {
 				n.write(3)
 				n.roll()
 				disk := &moody{FS: n.fs, spoil: func(n int, f vfs.File) (vfs.File, error) {
-					if n >= fails[0] && n < fails[1] {
+					if n >= of.from && n < of.to {
 						_ = f.Close()
 						return nil, syscall.EMFILE
 					}
@@ -116,13 +121,17 @@ func TestAReadThatFailsIsTriedAgain(t *testing.T) {
 				}}
 				s, err := NewShipper(n.config(), Deps{Store: store, Log: n.log, FS: disk, Logger: quiet()})
 				must(t, err)
+				s.keep = newRoom(of.memory)
 				stop := running(t, s)
 				time.Sleep(time.Minute)
-				if disk.opened() < fails[1] {
-					t.Errorf("opened %d times, it fails up to the %dth: nothing was tested", disk.opened(), fails[1])
+				if disk.opened() < of.to {
+					t.Errorf("opened %d times, it fails up to the %dth: nothing was tested", disk.opened(), of.to)
 				}
 				if s.ShippedLSN() != n.log.Durable() {
 					t.Errorf("shipped up to LSN %d of %d: %+v", s.ShippedLSN(), n.log.Durable(), s.Status())
+				}
+				if left := s.keep.left.Load(); left != of.memory {
+					t.Errorf("%d bytes of room left of %d, and nothing is under way", left, of.memory)
 				}
 				must(t, stop())
 				must(t, n.log.Close())
@@ -137,7 +146,9 @@ func TestTheTailGoesOnBehindWhatIsLetGo(t *testing.T) {
 	for _, late := range []bool{false, true} {
 		n := newNode(t, 1).open(1)
 		s := n.shipper(object.NewMemory("a"))
-		cutter := &tailer{s: s, next: 2}
+		enc, err := newEncoder()
+		must(t, err)
+		cutter := &tailer{s: s, next: 2, enc: enc}
 		letGo := func() {
 			last := n.log.Durable()
 			n.write(1) // the newest segment stays

@@ -369,7 +369,11 @@ func (a *Archive) Names(ctx context.Context, prefix string) (out []object.Info, 
 // reads it back: the frames must lead to the chain value that they led to before.
 func (a *Archive) PutRewritten(ctx context.Context, k Key, raw []byte, instance ulid.ULID, end wal.Tail) error {
 	var p part
-	if err := p.compress(raw); err != nil {
+	enc, err := newEncoder()
+	if err != nil {
+		return err
+	}
+	if err := p.compress(enc, raw); err != nil {
 		return err
 	}
 	if err := a.putOwn(ctx, k, p.body, ErrOvertaken); err != nil {

@@ -1,8 +1,11 @@
 package archive
 
 import (
+	"bytes"
 	"cmp"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -92,13 +95,15 @@ func (s *Shipper) verifySegment(info wal.SegmentInfo, prev *wal.SegmentReport) (
 func (s *Shipper) shipSegment(ctx context.Context, info wal.SegmentInfo, r *wal.SegmentReport) error {
 	k := SegmentKey{Epoch: info.Epoch, First: info.First, Last: info.Last}
 	var body object.Body
+	var release func()
 	err := s.local(ctx, &s.segments, info.Bytes, func() (err error) {
-		body, err = s.compressSegment(k, info, r.Tail.Chain)
+		body, release, err = s.compressSegment(info, r)
 		return err
 	})
 	if err != nil {
 		return fmt.Errorf("read %s: %w", info.Path, err)
 	}
+	defer release()
 	err = s.retry(ctx, &s.segments, body.Size, func(ctx context.Context) error {
 		// A segment holds frames that the archive may have as parts: of an unpurged node
 		// not even the one that a purge overtakes is to get there.
@@ -119,27 +124,28 @@ func (s *Shipper) shipSegment(ctx context.Context, info wal.SegmentInfo, r *wal.
 	return nil
 }
 
-// compressSegment makes the body of a segment's object, and reads it as a restore will:
-// the disk may give other bytes than it gave to be verified, and what is uploaded is
-// what the local file may be removed for.
-func (s *Shipper) compressSegment(k SegmentKey, info wal.SegmentInfo, want lsn.Chain) (object.Body, error) {
+// compressSegment makes the body of a segment's object, and holds what comes out of it
+// against the file that was verified: the disk may give other bytes the second time, and
+// what is uploaded is what the local file may be removed for.
+func (s *Shipper) compressSegment(info wal.SegmentInfo, verified *wal.SegmentReport) (object.Body, func(), error) {
 	open := func() (io.ReadCloser, error) { return s.deps.FS.Open(info.Path) }
-	var damaged *DamagedError
-	body, err := compressed(open, info.Bytes, func(r io.ReadCloser) error {
-		f, err := s.a.newFrames(k, extent{epoch: k.Epoch, first: k.First, last: k.Last, sealed: true}, s.cfg.Instance, r)
+	return compressed(open, info.Bytes, s.keep, func(r io.ReadCloser) (err error) {
+		raw, err := expand(r)
 		if err != nil {
+			return errors.Join(err, r.Close())
+		}
+		defer func() { err = errors.Join(err, raw.Close()) }()
+		sum := sha256.New()
+		if _, err := io.Copy(sum, raw); err != nil {
 			return err
 		}
-		got, err := lastChain(f)
-		if err == nil && got != want {
-			err = s.a.damaged(k, fmt.Errorf("it ends with chain %s, not %s", got, want))
+		if got := sum.Sum(nil); !bytes.Equal(got, verified.FileSHA256[:]) {
+			return &fault.Corruption{
+				File: info.Path, What: "SHA-256 of the segment", Want: fmt.Sprintf("%x, as it was verified a moment before", verified.FileSHA256), Got: hex.EncodeToString(got),
+			}
 		}
-		return err
+		return nil
 	})
-	if errors.As(err, &damaged) {
-		err = &fault.Corruption{File: info.Path, What: "segment", Want: "the bytes that were verified a moment before", Got: damaged.Err.Error()}
-	}
-	return body, err
 }
 
 // local runs what reads this node's own log, again until the disk lets it. What is

@@ -78,7 +78,9 @@ type Shipper struct {
 	segmentFacts facts[SegmentKey]
 	partFacts    facts[PartKey]
 	// listed are the segments that the archive had when the shipper began.
-	listed    map[SegmentKey]bool
+	listed map[SegmentKey]bool
+	// keep is the memory for segments that are being uploaded.
+	keep      *room
 	news      chan struct{} // of cap 1: the log has more than before
 	connected atomic.Bool
 	paused    atomic.Bool
@@ -118,7 +120,7 @@ func NewShipper(cfg Config, deps Deps) (*Shipper, error) {
 	}
 	s := &Shipper{
 		cfg: cfg, deps: deps, a: New(deps.Store),
-		listed: make(map[SegmentKey]bool), news: make(chan struct{}, 1), wanted: make(chan struct{}, 1),
+		listed: make(map[SegmentKey]bool), keep: newRoom(keepBytes), news: make(chan struct{}, 1), wanted: make(chan struct{}, 1),
 	}
 	s.claim = claim{a: s.a, who: Claimant{
 		Instance: cfg.Instance, Node: cfg.Node, Region: cfg.Region, AllowCrossRegion: cfg.AllowCrossRegion, Now: deps.Now, Rand: deps.Rand,

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/klauspost/compress/zstd"
 	"golang.org/x/sync/errgroup"
 
 	"originchain/shared/frame"
@@ -27,6 +28,9 @@ type tailer struct {
 	r    *wal.Reader
 	// segments lists those of the log.
 	segments func() []wal.SegmentInfo
+	// enc and raw are used for one part after the other.
+	enc *zstd.Encoder
+	raw []byte
 }
 
 // part is a run of frames, ready to be uploaded.
@@ -44,6 +48,9 @@ func (s *Shipper) shipTail(ctx context.Context) error {
 	g.Go(func() (err error) {
 		_, all := s.progress.reached()
 		t := &tailer{s: s, next: all.to + 1, segments: s.deps.Log.Segments}
+		if t.enc, err = newEncoder(); err != nil {
+			return err
+		}
 		defer func() { err = errors.Join(err, t.reopen()) }()
 		slots := make(chan struct{}, partsInFlight)
 		window := time.NewTicker(s.cfg.TailWindow)
@@ -175,7 +182,7 @@ func (t *tailer) read(info wal.SegmentInfo, to lsn.LSN) (*part, error) {
 		t.r = r
 	}
 	p := &part{key: PartKey{Epoch: info.Epoch, Segment: info.First, From: t.next}}
-	var b []byte
+	b := t.raw[:0]
 	for t.next <= to && len(b) < maxPartBytes {
 		f, err := t.r.Next()
 		if err != nil {
@@ -186,8 +193,8 @@ func (t *tailer) read(info wal.SegmentInfo, to lsn.LSN) (*part, error) {
 			t.prev = wal.Tail{Pos: lsn.Pos{LSN: h.First - 1}, Chain: h.PrevChain, Digest: h.PrevDigest, Timestamp: h.PrevTimestamp}
 		}
 		if f.LSN >= t.next {
-			if b == nil {
-				b = t.begin(&h)
+			if len(b) == 0 {
+				b = t.begin(b, &h)
 			}
 			at := len(b)
 			b = append(b, t.r.Raw()...)
@@ -196,24 +203,26 @@ func (t *tailer) read(info wal.SegmentInfo, to lsn.LSN) (*part, error) {
 		}
 		t.prev = wal.Tail{Pos: lsn.Pos{Epoch: f.Epoch, LSN: f.LSN}, Chain: f.Chain, Digest: f.Digest, Timestamp: f.Timestamp}
 	}
-	p.key.To = t.next - 1
-	return p, p.compress(b)
+	p.key.To, t.raw = t.next-1, b
+	if cap(b) > 2*maxPartBytes {
+		t.raw = nil // a single large frame is no measure for the next part
+	}
+	return p, p.compress(t.enc, b)
 }
 
 // begin is the header of a part: that of a segment which begins with its first
 // frame, so that a part can be verified without the ones before it.
-func (t *tailer) begin(h *frame.SegmentHeader) []byte {
+func (t *tailer) begin(dst []byte, h *frame.SegmentHeader) []byte {
 	own := *h
 	own.First, own.PrevChain, own.PrevDigest, own.PrevTimestamp = t.next, t.prev.Chain, t.prev.Digest, t.prev.Timestamp
-	return own.Append(nil)
+	return own.Append(dst)
 }
 
-func (p *part) compress(raw []byte) error {
+// compress makes the body of the part; enc is used by nobody else meanwhile.
+func (p *part) compress(enc *zstd.Encoder, raw []byte) error {
 	var out bytes.Buffer
-	enc, err := newEncoder(&out, int64(len(raw)))
-	if err != nil {
-		return err
-	}
+	out.Grow(len(raw)/2 + len(raw)/8) // frames are halved, and hardly ever less
+	enc.ResetContentSize(&out, int64(len(raw)))
 	if _, err := enc.Write(raw); err != nil {
 		return err
 	}

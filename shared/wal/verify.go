@@ -20,6 +20,7 @@ type SegmentFile struct {
 	seen   *activeSegment // what the footer of the frames read so far would say
 	footer *frame.Footer
 	seal   int64
+	whole  [frame.HashSize]byte // SHA-256 of the file, once its seal was checked
 	f      frame.Frame
 }
 
@@ -150,6 +151,9 @@ func (s *SegmentFile) CheckSeal() error {
 	}
 	want := s.seen.footer.Append(nil, s.at.header.Seed, uint64(s.seal), s.seen.sum)
 	if bytes.Equal(got, want) {
+		// Append has fed the sum up to the footer's own SHA-256.
+		s.seen.sum.Write(want[len(want)-frame.HashSize-frame.TrailerSize:])
+		s.seen.sum.Sum(s.whole[:0])
 		return nil
 	}
 	computed, err := frame.DecodeFooter(want, s.at.header.Seed, uint64(s.seal))
@@ -174,8 +178,9 @@ type SegmentReport struct {
 	Tail        Tail
 	// Bytes is the length of header and frames.
 	Bytes int64
-	// SHA256 is the one in the footer of a sealed segment, over all before it.
-	SHA256 [frame.HashSize]byte
+	// SHA256 is the one in the footer of a sealed segment, over all before it, and
+	// FileSHA256 that of the whole file, once its seal was checked.
+	SHA256, FileSHA256 [frame.HashSize]byte
 	// Torn is set if an unsealed segment ends in bytes that are no frame.
 	Torn *TornError
 }
@@ -201,6 +206,7 @@ func verifySegment(fs vfs.FS, path string, visit func(*frame.Frame) error) (r Se
 	}
 	if err == nil {
 		err = s.CheckSeal()
+		r.FileSHA256 = s.whole
 	}
 	return r, err
 }

@@ -164,8 +164,8 @@ func (n *node) insertEach(ctx context.Context, flights []data.Flight) error {
 }
 
 const (
-	costRounds = 3
-	costPeriod = 5 * time.Second
+	costRounds = 9
+	costPeriod = 4 * time.Second
 	costWarmUp = time.Second
 	// costShare of the throughput must be left.
 	costShare = 0.95
