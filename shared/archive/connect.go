@@ -14,9 +14,6 @@ import (
 // objects, and finds out what of the line is there. It can be run again: each step
 // looks whether it is done.
 func (s *Shipper) connect(ctx context.Context) error {
-	if err := s.reside(ctx); err != nil {
-		return err
-	}
 	if err := s.ownArchive(ctx); err != nil {
 		return err
 	}
