@@ -106,6 +106,9 @@ var (
 	ErrNoSpace  = errors.New("there is no space left")
 	ErrContent  = errors.New("the content is not what it was said to be")
 	ErrKey      = errors.New("the key is not one of an object")
+	// ErrNoStore says that what would hold the objects is not there and nothing makes it,
+	// such as a bucket; a folder that is not there is an empty store.
+	ErrNoStore = errors.New("the store is not there")
 )
 
 // Error says what failed on which object of which store.

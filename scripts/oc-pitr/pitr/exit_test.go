@@ -72,6 +72,7 @@ func typedErrors() map[string]struct {
 		"datadir.ErrNewer":             {ExitNewer, datadir.ErrNewer},
 		"object.ErrURL":                {ExitUsage, object.ErrURL},
 		"object.ErrDenied":             {ExitDenied, object.ErrDenied},
+		"object.ErrNoStore":            {ExitNoArchive, object.ErrNoStore},
 		"object.ErrNoSpace":            {ExitNoSpace, object.ErrNoSpace},
 		"object.ErrContent":            {ExitDamaged, object.ErrContent},
 		"lease.ErrOtherInstance":       {ExitInstance, lease.ErrOtherInstance},
