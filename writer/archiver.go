@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"sync/atomic"
 	"time"
@@ -48,8 +49,6 @@ const (
 	// retainGrace is the share of the retention for which a point is kept longer: a
 	// restore that began while its point was in the window has as long to come to its end.
 	retainGrace = 24
-	// checkpointRetry is how long after a checkpoint that failed the next is made.
-	checkpointRetry = 30 * time.Second
 )
 
 // archiver is the archive's part of the writer role; its methods do nothing where
@@ -165,36 +164,16 @@ func (a *archiver) run(ctx context.Context) error {
 		a.node.deps.Log.WithError(err).Error("nothing is shipped to the archive any more, and the log grows here; see docs/RUNBOOK.md, oc_archive_unshipped_age_s")
 		return nil
 	})
-	g.Go(func() error { a.checkpoints(ctx); return nil })
+	g.Go(func() error {
+		c := rhythm{every: a.cfg.CheckpointEvery, draw: rand.Int64N, log: a.node.deps.Log, ship: func(ctx context.Context) error {
+			_, err := a.checkpoint(ctx)
+			return err
+		}}
+		c.run(ctx, a.shipper.CheckpointWanted())
+		return nil
+	})
 	g.Go(func() error { a.retention(ctx); return nil })
 	return g.Wait()
-}
-
-// checkpoints ships the state as often as asked for, and at once where the archive
-// has a gap that only a checkpoint bridges.
-func (a *archiver) checkpoints(ctx context.Context) {
-	due := time.NewTimer(a.firstCheckpoint())
-	defer due.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-due.C:
-		case <-a.shipper.CheckpointWanted():
-		}
-		next := a.cfg.CheckpointEvery
-		if _, err := a.checkpoint(ctx); err != nil && ctx.Err() == nil {
-			next = min(next, checkpointRetry)
-			a.node.deps.Log.WithError(err).WithField("retry_s", int64(next/time.Second)).Error("the checkpoint did not get into the archive")
-		}
-		due.Reset(next)
-	}
-}
-
-// firstCheckpoint is soon after the start, so that a new archive has one, but not
-// while the node is busy with starting.
-func (a *archiver) firstCheckpoint() time.Duration {
-	return min(a.cfg.CheckpointEvery, checkpointRetry)
 }
 
 // shippedCheckpoint is a checkpoint in the archive, and where it stands.
