@@ -8,6 +8,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"time"
 )
 
 // Get implements Store.
@@ -216,4 +217,34 @@ func (l *lister) visit(name string) error {
 		l.over = !l.take(Info{Key: name, Size: info.Size()})
 	}
 	return nil
+}
+
+// Now implements Store: it is when the file system says that a file was written which is
+// made for that. Of a share that is the clock of its server; of a folder on this
+// machine's own disk it is this machine's, and no second one.
+func (f *Folder) Now(ctx context.Context) (now time.Time, err error) {
+	if err := cmpOr(ctx.Err(), f.usable()); err != nil {
+		return now, &Error{Op: "now", Store: f.String(), Err: err}
+	}
+	err = f.do("now", "", true, func(d disk) error {
+		name, t, err := temp(d)
+		if err != nil {
+			return kind(err)
+		}
+		// The name goes before the lock that Close gives up, so that none sweeps here.
+		defer func() { _, _ = d.unlink(name), t.Close() }()
+		if _, err := t.Write([]byte{0}); err != nil {
+			return writeKind(err)
+		}
+		if err := t.Sync(); err != nil {
+			return writeKind(err)
+		}
+		info, err := d.stat(name)
+		if err != nil {
+			return kind(err)
+		}
+		now = info.ModTime()
+		return nil
+	})
+	return now, err
 }
