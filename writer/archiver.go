@@ -54,7 +54,7 @@ type archiver struct {
 	engine  *engine.Engine
 	shipper *archive.Shipper
 	// making has room for the one who makes a checkpoint.
-	making chan struct{}
+	making    chan struct{}
 	retention *retention // nil: there is no archive
 	// ended is why nothing is shipped any more by this opening.
 	ended atomic.Pointer[error]

@@ -62,7 +62,7 @@ func TestFolderEndsWithTheVisitor(t *testing.T) {
 	put(t, f, "a/2")
 	enough, met := errors.New("enough"), 0
 	stop := func(Info) error { met++; return enough }
-	if err := Each(t.Context(), f, "", "", stop); err != enough || met != 1 { //nolint:errorlint // unwrapped
+	if err := Each(t.Context(), f, "", "", stop); err != enough || met != 1 {
 		t.Errorf("%v after %d", err, met)
 	}
 	ctx, cancel := context.WithCancel(t.Context())

@@ -51,7 +51,7 @@ func TestAListGoesOnWhereItBrokeOff(t *testing.T) {
 			t.Errorf("%d objects in %d walks: %v", len(got), w.walks, err)
 		}
 		stop, tries := errors.New("enough"), w.tries
-		if err := object.Each(t.Context(), Patient(w), "k/", "", func(object.Info) error { return stop }); err != stop || w.tries > tries+2 { //nolint:errorlint // as it is
+		if err := object.Each(t.Context(), Patient(w), "k/", "", func(object.Info) error { return stop }); err != stop || w.tries > tries+2 {
 			t.Errorf("%v in %d tries", err, w.tries-tries)
 		}
 		w.always, w.tries = true, 0
