@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"sync/atomic"
 	"time"
@@ -42,14 +43,6 @@ const (
 	// epochWait bounds how long an opening that has a record asks the archive which
 	// epochs it knows: an archive that is away keeps no writer from writing.
 	epochWait = 2 * time.Second
-	// retainEvery is how often the archive is looked through for what is too old, and
-	// how long that may take.
-	retainEvery = time.Hour
-	// retainGrace is the share of the retention for which a point is kept longer: a
-	// restore that began while its point was in the window has as long to come to its end.
-	retainGrace = 24
-	// checkpointRetry is how long after a checkpoint that failed the next is made.
-	checkpointRetry = 30 * time.Second
 )
 
 // archiver is the archive's part of the writer role; its methods do nothing where
@@ -61,7 +54,8 @@ type archiver struct {
 	engine  *engine.Engine
 	shipper *archive.Shipper
 	// making has room for the one who makes a checkpoint.
-	making chan struct{}
+	making    chan struct{}
+	retention *retention // nil: there is no archive
 	// ended is why nothing is shipped any more by this opening.
 	ended atomic.Pointer[error]
 }
@@ -70,6 +64,7 @@ func newArchiver(node *Shell) *archiver {
 	a := &archiver{node: node, cfg: node.cfg.Archive, making: make(chan struct{}, 1)}
 	if a.cfg.Store != nil {
 		a.store = archive.New(a.cfg.Store)
+		a.retention = &retention{store: a.store, keep: a.cfg.Retention, log: node.deps.Log, began: time.Now(), failures: node.metrics.retentionFailures}
 	}
 	return a
 }
@@ -135,7 +130,8 @@ func (a *archiver) check(into map[string]api.Check) {
 		c.Detail += "; " + st.LastError
 	}
 	c.Detail = telemetry.Redact(c.Detail)
-	into["archive"] = c
+	into[checkArchive] = c
+	into[checkRetention] = a.retention.check()
 }
 
 // clear removes a copy that a stop left.
@@ -165,36 +161,16 @@ func (a *archiver) run(ctx context.Context) error {
 		a.node.deps.Log.WithError(err).Error("nothing is shipped to the archive any more, and the log grows here; see docs/RUNBOOK.md, oc_archive_unshipped_age_s")
 		return nil
 	})
-	g.Go(func() error { a.checkpoints(ctx); return nil })
-	g.Go(func() error { a.retention(ctx); return nil })
+	g.Go(func() error {
+		c := rhythm{every: a.cfg.CheckpointEvery, draw: rand.Int64N, log: a.node.deps.Log, ship: func(ctx context.Context) error {
+			_, err := a.checkpoint(ctx)
+			return err
+		}}
+		c.run(ctx, a.shipper.CheckpointWanted())
+		return nil
+	})
+	g.Go(func() error { a.retention.run(ctx); return nil })
 	return g.Wait()
-}
-
-// checkpoints ships the state as often as asked for, and at once where the archive
-// has a gap that only a checkpoint bridges.
-func (a *archiver) checkpoints(ctx context.Context) {
-	due := time.NewTimer(a.firstCheckpoint())
-	defer due.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-due.C:
-		case <-a.shipper.CheckpointWanted():
-		}
-		next := a.cfg.CheckpointEvery
-		if _, err := a.checkpoint(ctx); err != nil && ctx.Err() == nil {
-			next = min(next, checkpointRetry)
-			a.node.deps.Log.WithError(err).WithField("retry_s", int64(next/time.Second)).Error("the checkpoint did not get into the archive")
-		}
-		due.Reset(next)
-	}
-}
-
-// firstCheckpoint is soon after the start, so that a new archive has one, but not
-// while the node is busy with starting.
-func (a *archiver) firstCheckpoint() time.Duration {
-	return min(a.cfg.CheckpointEvery, checkpointRetry)
 }
 
 // shippedCheckpoint is a checkpoint in the archive, and where it stands.
@@ -231,49 +207,6 @@ func (a *archiver) checkpoint(ctx context.Context) (out shippedCheckpoint, err e
 			WithField("new_bytes", out.NewBytes).WithField("seconds", time.Since(began).Seconds()).Info("a checkpoint is in the archive")
 	}
 	return out, err
-}
-
-// retention lets go of what is older than every moment that is to stay restorable.
-func (a *archiver) retention(ctx context.Context) {
-	clock := steady{began: time.Now(), wall: time.Now, since: time.Since}
-	tick := time.NewTicker(min(retainEvery, max(a.cfg.Retention, time.Minute)))
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
-		looking, cancel := context.WithTimeout(ctx, retainEvery)
-		until := clock.now().Add(-a.cfg.Retention - a.cfg.Retention/retainGrace)
-		out, err := a.store.Retain(looking, archive.Retention{Until: until, Now: clock.now})
-		cancel()
-		log := a.node.deps.Log.WithField("bytes", out.Bytes).WithField("segments", len(out.Segments)).WithField("checkpoints", len(out.Checkpoints)).WithField("boundary", out.Boundary)
-		switch {
-		case err != nil && ctx.Err() == nil:
-			log.WithError(err).Error("the archive could not be looked through for what is too old; nothing that is needed is gone, and it is tried again in an hour")
-		case out.Boundary != 0:
-			log.Info("what is older than the retention is gone from the archive")
-		}
-	}
-}
-
-// steady is the clock of the retention. What is removed is gone: so a machine's clock
-// that is stepped ahead makes nothing old, and one that is stepped back keeps more.
-type steady struct {
-	began time.Time
-	wall  func() time.Time
-	since func(time.Time) time.Duration // by the monotonic clock
-}
-
-// now is the earlier of what the wall clock says and of what it said in the beginning
-// with what has passed since.
-func (c *steady) now() time.Time {
-	wall, counted := c.wall().Round(0), c.began.Round(0).Add(c.since(c.began))
-	if counted.Before(wall) {
-		return counted
-	}
-	return wall
 }
 
 // shipped is the last frame that need not stay here on account of the archive; all

@@ -23,6 +23,8 @@ type metrics struct {
 	batch    prometheus.Counter
 	sqlTotal *prometheus.CounterVec
 	sqlBusy  prometheus.Gauge
+	// retentionFailures outlives the roles of the process.
+	retentionFailures prometheus.Counter
 }
 
 func newMetrics(r *telemetry.Metrics, w *Shell) *metrics {
@@ -35,9 +37,10 @@ func newMetrics(r *telemetry.Metrics, w *Shell) *metrics {
 			prometheus.ExponentialBucketsRange(0.000_05, 5, 41)).WithLabelValues(),
 		commit: r.Histogram("oc_commit_seconds", "Time from handing a row write to the pipeline until it is durable and visible.",
 			prometheus.ExponentialBucketsRange(0.000_1, 10, 16)).WithLabelValues(),
-		batch:    r.Counter("oc_batch_rows_total", "Rows accepted by _batch."),
-		sqlTotal: r.CounterVec("oc_sql_statements_total", "SQL statements that ended, by kind of answer; \"error\" for those that failed.", "kind"),
-		sqlBusy:  r.Gauge("oc_sql_in_flight", "SQL statements that run right now, over all tenants."),
+		batch:             r.Counter("oc_batch_rows_total", "Rows accepted by _batch."),
+		sqlTotal:          r.CounterVec("oc_sql_statements_total", "SQL statements that ended, by kind of answer; \"error\" for those that failed.", "kind"),
+		retentionFailures: r.Counter("oc_archive_retention_failures_total", "Runs of the retention that failed: the archive keeps what is too old until one comes to its end."),
+		sqlBusy:           r.Gauge("oc_sql_in_flight", "SQL statements that run right now, over all tenants."),
 	}
 	gauge := func(name, help string, read func(*engine.Engine) float64) {
 		r.GaugeFunc(name, help, func() float64 {
@@ -62,6 +65,15 @@ func newMetrics(r *telemetry.Metrics, w *Shell) *metrics {
 		return float64(n)
 	})
 	gauge("oc_state_bytes", "Bytes of the key-value state on disk.", func(e *engine.Engine) float64 { return float64(e.StateBytes()) })
+	r.GaugeFunc("oc_archive_retention_age_s", "Seconds since the archive was last looked through for what is too old, to the end; from the start of the writer on until it was; 0 on a follower and without an archive.",
+		func() float64 {
+			a := w.archiver.Load()
+			if a == nil {
+				return 0
+			}
+			age, _ := a.retention.age()
+			return age.Seconds()
+		})
 	r.GaugeFunc("oc_replication_applied_lag_lsn", "Frames by which the slowest connected follower, or on a follower this one, shows less than the writer.",
 		func() float64 { return float64(w.now().Standing().AppliedLag) })
 	r.GaugeFunc("oc_lease_remaining_ms", "How long this writer may go on answering without another renewal of its lease; 0 when it may not, and on nodes without one.",

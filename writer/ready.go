@@ -18,7 +18,9 @@ const (
 	checkDisk     = "disk"
 	checkPipeline = "pipeline"
 	checkArchive  = "archive"
-	checkFenced   = "fenced"
+	// checkRetention is degraded while the archive keeps what is too old.
+	checkRetention = "retention"
+	checkFenced    = "fenced"
 )
 
 // getReady answers /ready: 503 unless every check holds. What is degraded alone,

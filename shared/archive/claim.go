@@ -65,8 +65,12 @@ func (a *Archive) putDocument(ctx context.Context, k Key, d document) (taken boo
 	return false, err
 }
 
-// ownArchive makes an empty store the instance's archive, and refuses another's.
+// ownArchive makes an empty store the instance's archive, and refuses another's and one
+// in another region: before anything is in it, whoever asks, be it for an epoch alone.
 func (c *claim) ownArchive(ctx context.Context) error {
+	if err := c.reside(ctx); err != nil {
+		return err
+	}
 	d, err := c.a.Instance(ctx)
 	var missing *MissingError
 	if errors.As(err, &missing) {

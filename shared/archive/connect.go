@@ -10,20 +10,10 @@ import (
 	"originchain/shared/wal"
 )
 
-// connect makes sure that the archive is ours and that our line has its epoch
-// objects, and finds out what of the line is there. It can be run again: each step
-// looks whether it is done.
+// connect makes sure that our line has its epoch objects, and finds out what of the line
+// is there. It can be run again: each step looks whether it is done.
 func (s *Shipper) connect(ctx context.Context) error {
-	if err := s.reside(ctx); err != nil {
-		return err
-	}
-	if err := s.ownArchive(ctx); err != nil {
-		return err
-	}
-	line, err := s.line(ctx)
-	if err != nil {
-		return err
-	}
+	line := s.deps.Log.Epochs()
 	if err := s.standing(ctx); err != nil {
 		return err
 	}
@@ -39,25 +29,29 @@ func (s *Shipper) connect(ctx context.Context) error {
 	return s.resume(ctx, line)
 }
 
-// line is the line of this node's log, once its own epoch is durable there.
-func (s *Shipper) line(ctx context.Context) ([]wal.EpochStart, error) {
+// ownEpoch waits until this node's own epoch is durable in its log, for as long as the
+// log goes on: a writer that must have followers first shows, and writes, nothing yet.
+// The archive has no part in it.
+func (s *Shipper) ownEpoch(ctx context.Context) error {
+	s.unbegun.Store(true)
+	defer s.unbegun.Store(false)
 	for {
-		advanced := s.deps.Log.Advanced()
+		advanced, over := s.deps.Log.Advanced(), s.deps.Log.Over()
 		line := s.deps.Log.Epochs()
 		if n := len(line); n > 0 {
 			if newest := line[n-1].Epoch; newest == s.cfg.Epoch {
-				return line, nil
+				return nil
 			} else if newest > s.cfg.Epoch {
-				return nil, &FencedError{Own: s.cfg.Epoch, Epoch: newest, Key: "the log of this node"}
+				return &FencedError{Own: s.cfg.Epoch, Epoch: newest, Key: "the log of this node"}
 			}
+		}
+		if over != nil {
+			return fmt.Errorf("epoch %d has no frame in the log, and will have none: %w", s.cfg.Epoch, over)
 		}
 		select {
 		case <-advanced:
 		case <-ctx.Done():
-			return nil, context.Cause(ctx)
-		}
-		if err := s.deps.Log.Err(); err != nil {
-			return nil, err
+			return context.Cause(ctx)
 		}
 	}
 }

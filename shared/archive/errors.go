@@ -3,6 +3,7 @@ package archive
 import (
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/oklog/ulid/v2"
 
@@ -99,6 +100,19 @@ type ConflictError struct{ Store, Key, Want, Got string }
 // Error implements error.
 func (e *ConflictError) Error() string {
 	return fmt.Sprintf("%s in %s holds another history than this node's log: want %s, got %s; nothing more is shipped: compare both with waldump before either is removed", e.Key, e.Store, e.Want, e.Got)
+}
+
+// ClockError says that this machine and the store do not agree on what time it is: by the
+// wrong one of the two a retention would remove what is not too old.
+type ClockError struct {
+	Store        string
+	Theirs, Ours time.Time
+}
+
+// Error implements error.
+func (e *ClockError) Error() string {
+	return fmt.Sprintf("it is %s by the clock of %s, and %s by this machine's: one of them is wrong by more than %s, and nothing is removed for its age; set this machine's clock, and start the node again",
+		e.Theirs.UTC().Format(time.RFC3339), e.Store, e.Ours.UTC().Format(time.RFC3339), maxClocksApart)
 }
 
 // UnpurgedError says that a node holds what a purge has removed from the archive, or may

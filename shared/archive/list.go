@@ -13,21 +13,7 @@ import (
 // each calls visit for all objects below a prefix and above after, in the order of
 // their names, and lists no further when it returns an error.
 func (a *Archive) each(ctx context.Context, prefix, after string, visit func(object.Info) error) error {
-	for {
-		page, err := a.store.List(ctx, prefix, after, object.MaxList)
-		if err != nil {
-			return err
-		}
-		for _, info := range page {
-			if err := visit(info); err != nil {
-				return err
-			}
-			after = info.Key
-		}
-		if len(page) < object.MaxList {
-			return nil
-		}
-	}
+	return object.Each(ctx, a.store, prefix, after, visit)
 }
 
 // keys lists the keys of one type below a prefix; names that are none go to others,

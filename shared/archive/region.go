@@ -9,14 +9,14 @@ type resident interface {
 
 // reside refuses a store whose bytes are in another region than the node: what
 // instance.json says is what the first writer took for its own region.
-func (s *Shipper) reside(ctx context.Context) error {
-	r, ok := s.a.store.(resident)
-	if !ok || s.cfg.AllowCrossRegion {
+func (c *claim) reside(ctx context.Context) error {
+	r, ok := c.a.store.(resident)
+	if !ok || c.who.AllowCrossRegion {
 		return nil
 	}
 	region, err := r.Resides(ctx)
-	if err != nil || region == "" || region == s.cfg.Region {
+	if err != nil || region == "" || region == c.who.Region {
 		return err
 	}
-	return &RegionError{Store: s.a.store.String(), Theirs: region, Ours: s.cfg.Region}
+	return &RegionError{Store: c.a.store.String(), Theirs: region, Ours: c.who.Region}
 }

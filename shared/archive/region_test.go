@@ -35,3 +35,23 @@ func TestABucketInAnotherRegionIsRefused(t *testing.T) {
 		must(t, n.log.Close())
 	})
 }
+
+// Nor does a node get an epoch there, which would be one that it cannot ship.
+func TestNoEpochIsAllottedInAnotherRegion(t *testing.T) {
+	store := abroad{object.NewMemory("a")}
+	n := newNode(t, 1).open(1)
+	var kept claims
+	var region *RegionError
+	if epoch, err := AllotEpoch(t.Context(), store, n.claimant(), n.ask(&kept)); epoch != 0 || !errors.As(err, &region) || region.Theirs != "us-east-1" {
+		t.Errorf("got epoch %d: %v", epoch, err)
+	}
+	if got := objects(t, store, ""); len(got)+len(kept) > 0 {
+		t.Errorf("it has %q, and the node noted %q", got, kept)
+	}
+	who := n.claimant()
+	who.AllowCrossRegion = true
+	if epoch, err := AllotEpoch(t.Context(), store, who, n.ask(&kept)); epoch != 2 || err != nil {
+		t.Errorf("allowed by name: epoch %d, %v", epoch, err)
+	}
+	must(t, n.log.Close())
+}

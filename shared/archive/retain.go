@@ -25,17 +25,20 @@ const (
 	boundaryMemory = 7 * 24 * time.Hour
 	// pendingMemory is how long an announcement counts that nothing followed.
 	pendingMemory = 24 * time.Hour
+	// maxClocksApart is how far the store's clock and this machine's may be apart.
+	maxClocksApart = 5 * time.Minute
 	// maxBoundaryTries bounds how often another run may take the next number first.
 	maxBoundaryTries = 16
 )
 
 // Retention says what may go.
 type Retention struct {
-	// Until is the oldest moment that stays restorable, on every line.
+	// Until is the oldest moment that stays restorable, on every line, by the caller's
+	// clock. Where the store's is behind that, it is as much earlier.
 	Until time.Time
 	// DryRun removes nothing and raises no boundary.
 	DryRun bool
-	Now    func() time.Time // nil is time.Now
+	Now    func() time.Time // the clock of Until; nil is time.Now
 }
 
 // Retained is what a run removed, or would have.
@@ -55,16 +58,39 @@ type Retained struct {
 	More bool
 }
 
+// ahead is by how much our clock is before the store's, as far as is certain, 0 if it is
+// not: the earlier of the two counts. Clocks so far apart that one of them must be wrong
+// are a *ClockError: whose it is cannot be told, and what is removed is gone.
+func (a *Archive) ahead(ctx context.Context, now func() time.Time) (time.Duration, error) {
+	before := now()
+	theirs, err := a.store.Now(ctx)
+	if err != nil {
+		return 0, fmt.Errorf("retention asks for the time: %w", err)
+	}
+	after := now()
+	if ahead, behind := before.Sub(theirs), theirs.Sub(after); max(ahead, behind) > maxClocksApart {
+		return 0, &ClockError{Store: a.store.String(), Theirs: theirs, Ours: after}
+	}
+	return max(0, after.Sub(theirs)), nil
+}
+
 // ErrChanged says that an epoch began while a run decided what may go; run it again.
 var ErrChanged = errors.New("an epoch began meanwhile; run the retention again")
 
 // Retain removes what no point from r.Until on needs. Of a run that was cut short the
 // next one does the rest. A document that cannot be read makes it an error before
-// anything is removed: what is needed cannot be told without it.
+// anything is removed: what is needed cannot be told without it. So does a clock that is
+// not the store's, by more than maxClocksApart: a *ClockError.
 func (a *Archive) Retain(ctx context.Context, r Retention) (Retained, error) {
 	if r.Now == nil {
 		r.Now = time.Now
 	}
+	ahead, err := a.ahead(ctx, r.Now)
+	if err != nil {
+		return Retained{}, err
+	}
+	now := r.Now
+	r.Until, r.Now = r.Until.Add(-ahead), func() time.Time { return now().Add(-ahead) }
 	w := &sweep{a: a, r: r}
 	if err := w.decide(ctx); err != nil || r.DryRun || w.nothing() {
 		return w.out, err

@@ -12,6 +12,7 @@ import (
 
 	"originchain/shared/lsn"
 	"originchain/shared/object"
+	"originchain/shared/objecttest"
 )
 
 // stampsOf reads the stamps of all frames in the archive.
@@ -226,4 +227,68 @@ func TestEpochsThatLeaveNothingOfTheirOwnCostNothing(t *testing.T) {
 	if one, many := decide(1), decide(100); many > 4*one {
 		t.Errorf("%.0f allocations with one epoch, %.0f with a hundred", one, many)
 	}
+}
+
+// elsewhere is a store whose clock is not this machine's.
+type elsewhere struct {
+	object.Store
+	off time.Duration
+}
+
+func (e elsewhere) Now(ctx context.Context) (time.Time, error) {
+	now, err := e.Store.Now(ctx)
+	return now.Add(e.off), err
+}
+
+// TestRetentionTrustsNoClockAlone: a machine that was started with a wrong date removes
+// nothing, a bit of difference counts for keeping, and a store that does not say what
+// time it is has nothing removed.
+func TestRetentionTrustsNoClockAlone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := object.NewMemory("a")
+		n := newNode(t, 1).open(1)
+		s := n.shipper(store)
+		stop := started(t, s)
+		var made []time.Time
+		for range 3 {
+			n.write(10)
+			n.roll()
+			made = append(made, time.Now())
+			time.Sleep(time.Hour)
+			if _, err := n.checkpoint(s, map[string]string{"a.sst": "a"}); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(time.Hour)
+		}
+		must(t, stop())
+		all := objects(t, store, "")
+		for _, off := range []time.Duration{-40 * 24 * time.Hour, -maxClocksApart - 2*time.Second, maxClocksApart + 2*time.Second, 40 * 24 * time.Hour} {
+			var wrong *ClockError
+			if _, err := New(elsewhere{store, off}).Retain(t.Context(), Retention{Until: time.Now()}); !errors.As(err, &wrong) || wrong.Ours.Add(off) != wrong.Theirs {
+				t.Errorf("the store's clock is off by %s: %v", off, err)
+			}
+		}
+		silent := objecttest.NewFaulty(store, 1)
+		silent.SetHook(objecttest.Hook{Before: func(_ context.Context, c objecttest.Call) error {
+			if c.Op == "now" {
+				return objecttest.ErrInternal
+			}
+			return nil
+		}})
+		if _, err := New(silent).Retain(t.Context(), Retention{Until: time.Now()}); !errors.Is(err, objecttest.ErrInternal) {
+			t.Errorf("no time is told: %v", err)
+		}
+		if got := objects(t, store, ""); len(got) != len(all) {
+			t.Fatalf("%d of %d objects are left", len(got), len(all))
+		}
+		// By our clock the second checkpoint is old enough, by the store's it is not.
+		until := made[1].Add(time.Minute)
+		for off, want := range map[time.Duration]int{-2 * time.Minute: 0, 2 * time.Minute: 1, 0: 1} {
+			out, err := New(elsewhere{store, off}).Retain(t.Context(), Retention{Until: until, DryRun: true})
+			if err != nil || len(out.Checkpoints) != want {
+				t.Errorf("the store's clock is off by %s: %d checkpoints go, want %d: %v", off, len(out.Checkpoints), want, err)
+			}
+		}
+		must(t, n.log.Close())
+	})
 }

@@ -83,6 +83,7 @@ type Shipper struct {
 	keep      *room
 	news      chan struct{} // of cap 1: the log has more than before
 	connected atomic.Bool
+	unbegun   atomic.Bool // the log has no frame of our epoch yet
 	paused    atomic.Bool
 	gap       atomic.Pointer[Gap]
 	wanted    chan struct{} // of cap 1: a checkpoint is needed at once
@@ -140,7 +141,8 @@ func NewShipper(cfg Config, deps Deps) (*Shipper, error) {
 
 // Run ships until ctx ends, then returns nil. Whatever may pass by itself is tried
 // again for ever. An error is for good: *FencedError, *ConflictError, *ForeignError,
-// *RegionError, *UnpurgedError, *NewerError, or a *fault.Corruption of a local segment.
+// *RegionError, *UnpurgedError, *NewerError, a *fault.Corruption of a local segment, or
+// what ended the log before it had a frame of the epoch.
 func (s *Shipper) Run(ctx context.Context) error {
 	err := s.run(ctx)
 	if ctx.Err() != nil {
@@ -154,6 +156,12 @@ func (s *Shipper) run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return s.watch(ctx) })
 	g.Go(func() error {
+		if err := s.retry(ctx, &s.connecting, 0, s.ownArchive); err != nil {
+			return err
+		}
+		if err := s.ownEpoch(ctx); err != nil {
+			return err
+		}
 		if err := s.retry(ctx, &s.connecting, 0, s.connect); err != nil {
 			return err
 		}
@@ -168,14 +176,18 @@ func (s *Shipper) run(ctx context.Context) error {
 	return g.Wait()
 }
 
-// watch notes when frames become durable, and wakes who waits for segments.
+// watch notes when frames become durable, and wakes who waits for segments, until the
+// log is over.
 func (s *Shipper) watch(ctx context.Context) error {
 	for {
-		advanced := s.deps.Log.Advanced()
+		advanced, over := s.deps.Log.Advanced(), s.deps.Log.Over()
 		s.progress.sight(s.deps.Log.Durable(), s.deps.Now())
 		select {
 		case s.news <- struct{}{}:
 		default:
+		}
+		if over != nil {
+			return nil // what there is, was seen
 		}
 		select {
 		case <-advanced:

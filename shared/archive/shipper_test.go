@@ -7,7 +7,10 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/sirupsen/logrus/hooks/test"
+
 	"originchain/shared/object"
+	"originchain/shared/wal"
 )
 
 func TestSealedSegmentsAreShippedAndComeBack(t *testing.T) {
@@ -132,5 +135,52 @@ func TestKeysHaveTheirPlace(t *testing.T) {
 			}
 		}
 		must(t, n.log.Close())
+	})
+}
+
+// TestAShipperWaitsForItsEpochAndNotForTheArchive: while the log has no frame of the
+// epoch nothing is wrong with the archive, nor said to be; and a log that is closed
+// before it has one ends the wait.
+func TestAShipperWaitsForItsEpochAndNotForTheArchive(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := object.NewMemory("a")
+		begin := func(n *node) (*Shipper, *test.Hook, func() error) {
+			l, err := wal.Open(n.options())
+			must(t, err)
+			must(t, l.BeginEpoch(1))
+			n.log, n.epoch = l, 1
+			log, hook := logged()
+			s, err := NewShipper(n.config(), Deps{Store: store, Log: l, FS: n.fs, Logger: log})
+			must(t, err)
+			return s, hook, running(t, s)
+		}
+		n := newNode(t, 1)
+		s, hook, stop := begin(n)
+		time.Sleep(10 * time.Minute)
+		if st := s.Status(); st.Connected || !strings.Contains(st.LastError, "before epoch 1 has a frame") || strings.Contains(st.LastError, "answer") {
+			t.Errorf("while it waits: %+v", st)
+		}
+		if e := hook.LastEntry(); e != nil {
+			t.Errorf("it complains: %s %v", e.Message, e.Data)
+		}
+		n.write(1)
+		time.Sleep(time.Second)
+		if st := s.Status(); !st.Connected || st.LastError != "" {
+			t.Errorf("once the frame is there: %+v", st)
+		}
+		must(t, stop())
+		must(t, n.log.Close())
+
+		n = newNode(t, 2)
+		s, _, stop = begin(n)
+		time.Sleep(time.Minute)
+		must(t, n.log.Close())
+		synctest.Wait() // for ever, if anything spins
+		if st := s.Status(); !strings.Contains(st.LastError, wal.ErrClosed.Error()) {
+			t.Errorf("the log is closed: %+v", st)
+		}
+		if err := stop(); !errors.Is(err, wal.ErrClosed) {
+			t.Errorf("it ended with %v", err)
+		}
 	})
 }

@@ -3,6 +3,7 @@ package archive
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/sirupsen/logrus"
@@ -96,6 +97,9 @@ func (s *Shipper) Status() Status {
 		if at, err := t.last(now); err != nil && (since.IsZero() || at.Before(since)) {
 			st.LastError, since = err.Error(), at
 		}
+	}
+	if st.LastError == "" && s.unbegun.Load() {
+		st.LastError = fmt.Sprintf("nothing is shipped before epoch %d has a frame in this node's log", s.cfg.Epoch)
 	}
 	if err := s.ended.Load(); err != nil {
 		st.LastError = (*err).Error()

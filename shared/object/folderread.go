@@ -8,6 +8,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"time"
 )
 
 // Get implements Store.
@@ -99,12 +100,36 @@ func parents(dir string) iter.Seq[string] {
 }
 
 // List implements Store. It reads the directories that lead to the prefix, and those
-// that hold what it returns.
-func (f *Folder) List(ctx context.Context, prefix, after string, limit int) ([]Info, error) {
-	if err := cmpOr(CheckLimit(limit), ctx.Err()); err != nil {
+// that hold what it returns, each as a whole: of a long list Each costs less.
+func (f *Folder) List(ctx context.Context, prefix, after string, limit int) (found []Info, err error) {
+	if err := CheckLimit(limit); err != nil {
 		return nil, &Error{Op: "list", Key: prefix, Store: f.String(), Err: err}
 	}
-	l := lister{ctx: ctx, prefix: prefix, after: after, limit: limit}
+	err = f.walk(ctx, prefix, after, func(info Info) bool {
+		found = append(found, info)
+		return len(found) < limit
+	})
+	if err != nil {
+		return nil, err
+	}
+	return found, nil
+}
+
+// Each implements Walker: it reads each directory once, however many objects are in it.
+func (f *Folder) Each(ctx context.Context, prefix, after string, visit func(Info) error) (err error) {
+	failed := f.walk(ctx, prefix, after, func(info Info) bool {
+		err = visit(info)
+		return err == nil
+	})
+	return cmpOr(err, failed)
+}
+
+// walk gives what is listed to take, until it wants no more.
+func (f *Folder) walk(ctx context.Context, prefix, after string, take func(Info) bool) error {
+	if err := ctx.Err(); err != nil {
+		return &Error{Op: "list", Key: prefix, Store: f.String(), Err: err}
+	}
+	l := lister{ctx: ctx, prefix: prefix, after: after, take: take}
 	err := f.do("list", prefix, false, func(d disk) error {
 		l.disk = d
 		start := path.Dir(prefix + "x") // the directory that all of it is in
@@ -120,20 +145,18 @@ func (f *Folder) List(ctx context.Context, prefix, after string, limit int) ([]I
 		return l.walk(start + "/")
 	})
 	if errors.Is(err, ErrNotFound) {
-		return nil, nil // there is no folder, or no such directory in it
+		return nil // there is no folder, or no such directory in it
 	}
-	if err != nil {
-		return nil, err
-	}
-	return l.found, nil
+	return err
 }
 
 type lister struct {
 	ctx           context.Context
 	disk          disk
 	prefix, after string
-	limit         int
-	found         []Info
+	// take wants more while it returns true; then over is set.
+	take func(Info) bool
+	over bool
 }
 
 // walk lists what is below a directory, named with a slash at its end ("" is the
@@ -164,10 +187,7 @@ func (l *lister) walk(dir string) error {
 	}
 	slices.Sort(names)
 	for _, name := range names {
-		if len(l.found) == l.limit {
-			return nil
-		}
-		if err := l.visit(name); err != nil {
+		if err := l.visit(name); err != nil || l.over {
 			return err
 		}
 	}
@@ -194,7 +214,37 @@ func (l *lister) visit(name string) error {
 	case err != nil:
 		return kind(err)
 	case info.Mode().IsRegular():
-		l.found = append(l.found, Info{Key: name, Size: info.Size()})
+		l.over = !l.take(Info{Key: name, Size: info.Size()})
 	}
 	return nil
+}
+
+// Now implements Store: it is when the file system says that a file was written which is
+// made for that. Of a share that is the clock of its server; of a folder on this
+// machine's own disk it is this machine's, and no second one.
+func (f *Folder) Now(ctx context.Context) (now time.Time, err error) {
+	if err := cmpOr(ctx.Err(), f.usable()); err != nil {
+		return now, &Error{Op: "now", Store: f.String(), Err: err}
+	}
+	err = f.do("now", "", true, func(d disk) error {
+		name, t, err := temp(d)
+		if err != nil {
+			return kind(err)
+		}
+		// The name goes before the lock that Close gives up, so that none sweeps here.
+		defer func() { _, _ = d.unlink(name), t.Close() }()
+		if _, err := t.Write([]byte{0}); err != nil {
+			return writeKind(err)
+		}
+		if err := t.Sync(); err != nil {
+			return writeKind(err)
+		}
+		info, err := d.stat(name)
+		if err != nil {
+			return kind(err)
+		}
+		now = info.ModTime()
+		return nil
+	})
+	return now, err
 }

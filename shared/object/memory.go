@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 )
 
 // Memory is a Store that lives as long as the process, for tests.
@@ -25,6 +26,14 @@ var _ Store = (*Memory)(nil)
 // NewMemory returns an empty store.
 func NewMemory(name string) *Memory {
 	return &Memory{name: name, objects: make(map[string][]byte)}
+}
+
+// Now implements Store.
+func (m *Memory) Now(ctx context.Context) (time.Time, error) {
+	if err := ctx.Err(); err != nil {
+		return time.Time{}, m.fail("now", "", err)
+	}
+	return time.Now(), nil
 }
 
 // String implements Store.

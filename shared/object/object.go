@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"time"
 )
 
 // Store is a flat space of objects that never change. What a key may be, CheckKey
@@ -46,6 +47,10 @@ type Store interface {
 	// that came to nothing. Objects stay as they are, but a put that goes on meanwhile
 	// may fail. It says how much there was; a store that keeps none of it has nothing to do.
 	EraseVersions(ctx context.Context, prefix string) (int, error)
+	// Now is what time it is by the store's own clock, which is not this machine's where
+	// the store is not on it: what is deleted for its age must not hang on one clock. It
+	// may be a second late.
+	Now(ctx context.Context) (time.Time, error)
 	// String is where the store is, as a URL without credentials.
 	String() string
 }
@@ -106,11 +111,14 @@ var (
 	ErrNoSpace  = errors.New("there is no space left")
 	ErrContent  = errors.New("the content is not what it was said to be")
 	ErrKey      = errors.New("the key is not one of an object")
+	// ErrNoStore says that what would hold the objects is not there and nothing makes it,
+	// such as a bucket; a folder that is not there is an empty store.
+	ErrNoStore = errors.New("the store is not there")
 )
 
 // Error says what failed on which object of which store.
 type Error struct {
-	Op    string // put, get, stat, list, delete, erase
+	Op    string // put, get, stat, list, delete, erase, now
 	Key   string // or the prefix of a list
 	Store string
 	Err   error // wraps one of the kinds, or the store's own error

@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"sync"
+	"time"
 
 	"originchain/shared/object"
 )
@@ -39,7 +40,7 @@ const (
 
 // Call is a call of a Faulty store.
 type Call struct {
-	Op string // put, get, stat, list, delete, erase
+	Op string // put, get, stat, list, delete, erase, now
 	// Keys are those of the call; of a list the prefix.
 	Keys []string
 	// Nth counts the calls of this Op whose first key is the same, from 1.
@@ -297,6 +298,15 @@ func (f *Faulty) EraseVersions(ctx context.Context, prefix string) (n int, err e
 		return err
 	}, nil)
 	return n, err
+}
+
+// Now implements Store.
+func (f *Faulty) Now(ctx context.Context) (now time.Time, err error) {
+	_, _, err = f.do(ctx, "now", nil, func() (err error) {
+		now, err = f.store.Now(ctx)
+		return err
+	}, nil)
+	return now, err
 }
 
 func (f *Faulty) remove(ctx context.Context, op string, remove func(context.Context, ...string) error, keys []string) error {

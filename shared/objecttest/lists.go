@@ -44,9 +44,29 @@ func compare(t testing.TB, s object.Store, keys []string, prefix, after string, 
 	if err != nil {
 		t.Fatalf("list %q after %q: %v", prefix, after, err)
 	}
-	if diff := cmp.Diff(model(keys, prefix, after, limit), got); diff != "" {
+	want := model(keys, prefix, after, limit)
+	if diff := cmp.Diff(want, got); diff != "" {
 		t.Fatalf("list %q after %q, %d at most: want -, got +\n%s", prefix, after, limit, diff)
 	}
+	if diff := cmp.Diff(want, firstOf(t, s, prefix, after, limit)); diff != "" {
+		t.Fatalf("each of %q after %q, %d at most: want -, got +\n%s", prefix, after, limit, diff)
+	}
+}
+
+// firstOf visits so many objects.
+func firstOf(t testing.TB, s object.Store, prefix, after string, limit int) (got []object.Info) {
+	t.Helper()
+	enough := errors.New("enough")
+	err := object.Each(t.Context(), s, prefix, after, func(info object.Info) error {
+		if got = append(got, info); len(got) == limit {
+			return enough
+		}
+		return nil
+	})
+	if full := len(got) == limit; full != errors.Is(err, enough) || !full && err != nil {
+		t.Fatalf("each of %q after %q ends with %v after %d", prefix, after, err, len(got))
+	}
+	return got
 }
 
 func listOrder(t *testing.T, handle func() object.Store) {

@@ -10,6 +10,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"testing"
+	"time"
 
 	"originchain/shared/object"
 )
@@ -44,6 +45,7 @@ func Run(t *testing.T, open func(t *testing.T) (handle func() object.Store)) {
 		{"a context that ends stops a put", stopped},
 		{"keys are checked", keys},
 		{"an object is in the way of those below it, or is not", inTheWay},
+		{"the store has a clock", clock},
 		{"the store has a name", named},
 	} {
 		t.Run(c.name, func(t *testing.T) { c.test(t, open(t)) })
@@ -260,4 +262,22 @@ func named(t *testing.T, handle func() object.Store) {
 	if a, b := handle().String(), handle().String(); a == "" || a != b {
 		t.Fatalf("got %q and %q", a, b)
 	}
+}
+
+// clock asks what time it is, of a store on this machine: a telling that no year and
+// no zone is confused is enough. It leaves nothing behind.
+func clock(t *testing.T, handle func() object.Store) {
+	s := handle()
+	before := time.Now()
+	now, err := s.Now(t.Context())
+	if err != nil || now.Before(before.Add(-time.Hour)) || now.After(time.Now().Add(time.Hour)) {
+		t.Errorf("it is %s by the store's clock, and %s by ours: %v", now, before, err)
+	}
+	if left := Keys(t, s, ""); len(left) > 0 {
+		t.Errorf("it left %q", left)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	_, err = s.Now(ctx)
+	want(t, err, context.Canceled, "")
 }

@@ -230,6 +230,15 @@ func (l *Log) Err() error {
 	return l.failure
 }
 
+// Over says why nothing more will ever become durable: ErrClosed or the failure that
+// stopped the log; nil while it goes on. Who waits on Advanced must ask it, since the
+// channel of a log that is over is closed for good.
+func (l *Log) Over() error {
+	l.view.Lock()
+	defer l.view.Unlock()
+	return l.over
+}
+
 // fail records the first failure and returns it; later ones change nothing.
 func (l *Log) fail(doing string, err error) error {
 	l.view.Lock()

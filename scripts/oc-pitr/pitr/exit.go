@@ -74,7 +74,7 @@ func exitTable() []exitRow {
 		{ExitBusy, "another restore, or a server, works in the directory"},
 		{ExitNoCopy, "the directory is no restored copy that waits to be accepted, or no data directory"},
 		{ExitInstance, "the archive is of another instance"},
-		{ExitNoArchive, "there is no archive"},
+		{ExitNoArchive, "there is no archive, or no such bucket"},
 		{ExitRegion, "the archive is of another region"},
 		{ExitNewer, "written by a newer version"},
 		{ExitDamaged, "an object of the archive is damaged: cut short, flipped, or another history"},
@@ -146,6 +146,8 @@ func exitCode(err error) int {
 		return ExitUsage
 	case errors.Is(err, object.ErrDenied):
 		return ExitDenied
+	case errors.Is(err, object.ErrNoStore):
+		return ExitNoArchive
 	case restore.NoSpace(err):
 		return ExitNoSpace
 	}

@@ -72,6 +72,7 @@ func typedErrors() map[string]struct {
 		"datadir.ErrNewer":             {ExitNewer, datadir.ErrNewer},
 		"object.ErrURL":                {ExitUsage, object.ErrURL},
 		"object.ErrDenied":             {ExitDenied, object.ErrDenied},
+		"object.ErrNoStore":            {ExitNoArchive, object.ErrNoStore},
 		"object.ErrNoSpace":            {ExitNoSpace, object.ErrNoSpace},
 		"object.ErrContent":            {ExitDamaged, object.ErrContent},
 		"lease.ErrOtherInstance":       {ExitInstance, lease.ErrOtherInstance},
@@ -98,7 +99,7 @@ func withoutCode() map[string]string {
 	return map[string]string{
 		"archive.ErrIncomplete": ships, "archive.ErrNotOwnEpoch": ships, "archive.ErrNotConnected": ships, "archive.ErrAboveCommit": ships, "archive.ErrSuperseded": ships, "archive.UnpurgedError": ships, "archive.BehindError": ships,
 		"archive.StragglerError": "listed by the survey, and not met by a restore",
-		"archive.ErrChanged":     "of the retention, which a writer runs", "archive.KeyError": reads,
+		"archive.ErrChanged":     "of the retention, which a writer runs", "archive.ClockError": "of the retention, which a writer runs", "archive.KeyError": reads,
 		"frame.ErrNoFrame": reads, "frame.ErrFooter": reads, "frame.DecodeError": reads,
 		"datadir.ErrStaleLeader": "of a follower",
 		"object.ErrExists":       "is success, or is read back", "object.ErrNotFound": reads, "object.ErrRange": reads, "object.ErrKey": reads, "object.ErrFailed": passes, "object.Error": "carries one of the others",

@@ -2,14 +2,18 @@ package s3object
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
 	"strings"
 	"sync/atomic"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/aws/middleware"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
+	smithyhttp "github.com/aws/smithy-go/transport/http"
 )
 
 // regionHeader is where S3 says which region a bucket is in, also to who asked in
@@ -79,6 +83,37 @@ func (s *Store) Region(ctx context.Context) (string, error) {
 	default:
 		return region, nil
 	}
+}
+
+// Now implements object.Store: it is the date of an answer, and who may not ask for the
+// bucket is answered with one too.
+func (s *Store) Now(ctx context.Context) (time.Time, error) {
+	now, err := s.now(ctx)
+	if err != nil {
+		return now, s.fail("now", "", err)
+	}
+	return now, nil
+}
+
+func (s *Store) now(ctx context.Context) (now time.Time, err error) {
+	out, err := s.client.HeadBucket(ctx, &s3.HeadBucketInput{Bucket: &s.config.Bucket})
+	code, header := answer(err)
+	switch {
+	case err == nil:
+		raw, _ := middleware.GetRawResponse(out.ResultMetadata).(*smithyhttp.Response)
+		if raw == nil {
+			return now, errors.New("the SDK keeps no answer to read the date of")
+		}
+		header = raw.Header
+	case code == http.StatusNotFound:
+		return now, s.noBucket(err)
+	case code != http.StatusForbidden:
+		return now, s.kind(err)
+	}
+	if now, err = http.ParseTime(header.Get("Date")); err != nil {
+		err = fmt.Errorf("its answer has no date: %w", err)
+	}
+	return now, err
 }
 
 func transport(t *http.Transport) {

@@ -22,7 +22,7 @@ const (
 )
 
 // ErrNoBucket says that the bucket is not there, which no object can be then.
-var ErrNoBucket = errors.New("there is no such bucket")
+var ErrNoBucket = fmt.Errorf("%w: there is no such bucket", object.ErrNoStore)
 
 // code returns the error code of an answer, "" where there was none.
 func code(err error) string {

@@ -420,7 +420,7 @@ func TestNoBucket(t *testing.T) {
 		t.Fatal(err)
 	}
 	for op, err := range every(t.Context(), s) {
-		if !errors.Is(err, ErrNoBucket) || errors.Is(err, object.ErrNotFound) || !strings.Contains(err.Error(), "nobody-has-this") {
+		if !errors.Is(err, ErrNoBucket) || !errors.Is(err, object.ErrNoStore) || errors.Is(err, object.ErrNotFound) || !strings.Contains(err.Error(), "nobody-has-this") {
 			t.Errorf("%s: %v", op, err)
 		}
 	}
