@@ -104,6 +104,9 @@ func MakePlan(ctx context.Context, store object.Store, req Request) (*Plan, erro
 		return nil, err
 	}
 	if len(w) == 0 {
+		if len(r.unread) > 0 {
+			return nil, fmt.Errorf("%s cannot be reached, because nothing on the line of epoch %d can: %w", req.asked(), req.Epoch, r.unread[0])
+		}
 		return nil, &TargetError{Why: Nothing, Asked: req.asked(), Line: req.Epoch}
 	}
 	at, err := r.resolve(ctx, &req, w)
