@@ -174,5 +174,9 @@ func (c *command) acceptNow(ctx context.Context, o *restore.Options, control lea
 		FS: c.FS, DataDir: at, Archive: o.Store, Control: control, URL: url, Region: c.region, AllowCrossRegion: c.crossRegion,
 		Quiet: then != nil && now.Newest == then.Newest && now.Until.LSN == then.Until.LSN,
 	})
+	var live *restore.LiveError
+	if errors.As(err, &live) {
+		return fmt.Errorf("%w; before that, put the copy in place by the same restore without --accept, which goes on where this one was", err)
+	}
 	return err
 }
