@@ -245,6 +245,9 @@ func (p *Plan) replayFrom() {
 
 // pieces are the objects that hold the frames from..to of a line.
 func pieces(l *archive.Line, from, to lsn.LSN) (out []archive.Piece) {
+	if from > to {
+		return nil // the state stands there already
+	}
 	for i := range l.Ranges {
 		for _, p := range l.Ranges[i].Pieces {
 			if p.To >= from && p.From <= to {

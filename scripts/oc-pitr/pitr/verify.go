@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"slices"
 	"time"
 
@@ -162,34 +161,6 @@ func (v *verified) streaming(ctx context.Context, o restore.StreamOptions) (err 
 	v.Contents, v.Restore, v.Scratch = report, s.Result(begun), s.ScratchBytes()
 	v.Restore.Keys = report.State.Keys
 	v.Restore.Verified = err == nil && report.Complete && !slices.ContainsFunc(report.Faults, func(f verification.Fault) bool { return f.Check == verification.CheckDigest })
-	return err
-}
-
-// scratch is where to restore to, and what removes it.
-func (c *command) scratch(keep bool) (path string, clean func() error, err error) {
-	if path = c.dataDir; path != "" {
-		if names, err := c.FS.List(path); err == nil && len(names) > 0 {
-			return "", nil, &restore.NotEmptyError{Path: path, Holds: names[0]}
-		}
-		if keep {
-			return path, func() error { return nil }, nil
-		}
-		return path, func() error { return ignoreMissing(c.FS.RemoveAll(path)) }, nil
-	}
-	if keep {
-		return "", nil, usage(errors.New("--keep goes with --data-dir"))
-	}
-	above, err := os.MkdirTemp("", "oc-pitr-verify-")
-	if err != nil {
-		return "", nil, fmt.Errorf("make a scratch directory: %w; or name one with --data-dir", err)
-	}
-	return c.FS.PathJoin(above, "data"), func() error { return os.RemoveAll(above) }, nil
-}
-
-func ignoreMissing(err error) error {
-	if errors.Is(err, os.ErrNotExist) {
-		return nil
-	}
 	return err
 }
 
