@@ -91,6 +91,18 @@ type Plan struct {
 // Bytes is what is fetched.
 func (p *Plan) Bytes() int64 { return p.CheckpointBytes + p.LogBytes }
 
+// Unread are the documents of the archive, and the objects at the ends of what it holds,
+// that the plan does without because they cannot be read. A name that is none of an
+// archive's is no document.
+func (p *Plan) Unread() (out []string) {
+	for _, f := range p.survey.Faults {
+		if !errors.As(f, new(*archive.KeyError)) {
+			out = append(out, f.Error())
+		}
+	}
+	return out
+}
+
 // MakePlan finds out what a restore would do. Errors say what the archive is (as
 // package archive does), or are a *TargetError or *ClockError.
 func MakePlan(ctx context.Context, store object.Store, req Request) (*Plan, error) {

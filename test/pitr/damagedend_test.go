@@ -3,11 +3,14 @@ package pitr
 import (
 	"bytes"
 	"errors"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"originchain/scripts/oc-pitr/pitr"
 	"originchain/shared/archive"
 	"originchain/shared/lsn"
 	"originchain/shared/object"
@@ -112,4 +115,41 @@ func TestADamagedEndHidesNothingElse(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestAVerificationIsNotGreenWithoutADocument: a newest checkpoint whose manifest is
+// damaged is done without, and so was not verified.
+func TestAVerificationIsNotGreenWithoutADocument(t *testing.T) {
+	dir := t.TempDir()
+	bubble(t, func(t *testing.T) { // without a table, which would need its tenant's record
+		n := Begin(t, simdisk.New(), object.NewFolder(dir), "data", 1, nil, Straight)
+		n.settle()
+		n.Checkpoint()
+		n.End()
+	})
+	must(t, os.WriteFile(filepath.Join(dir, "notes.txt"), []byte("none of an archive's"), 0o600))
+	c := &cli{t: t}
+	var got struct {
+		OK       bool
+		Unread   []string
+		Restore  restore.Result
+		Contents struct{ OK bool }
+	}
+	for _, mode := range []string{"full", "streaming"} {
+		c.document(pitr.ExitOK, &got, "verify", "--archive", "file://"+dir, "--mode", mode)
+		if !got.OK || len(got.Unread) != 0 {
+			t.Errorf("%s: %+v", mode, got)
+		}
+	}
+	manifests := objectsBelow(t, dir, "checkpoints")
+	change(t, manifests[len(manifests)-1], func(b []byte) []byte { b[0] ^= 1; return b })
+	for _, mode := range []string{"full", "streaming"} {
+		c.document(pitr.ExitFaults, &got, "verify", "--archive", "file://"+dir, "--mode", mode)
+		if got.OK || !got.Restore.Verified || !got.Contents.OK || len(got.Unread) != 1 || !strings.Contains(got.Unread[0], "checkpoints/") {
+			t.Errorf("%s: %+v", mode, got)
+		}
+		if _, out, _ := c.run("verify", "--archive", "file://"+dir, "--mode", mode); !strings.Contains(out, "checkpoints/") || strings.Contains(out, "OK:") {
+			t.Errorf("%s: it says %s", mode, out)
+		}
+	}
 }
