@@ -12,6 +12,8 @@ import (
 	"originchain/shared/object"
 	"originchain/shared/objecttest"
 	"originchain/shared/purge"
+	"originchain/shared/restore"
+	"originchain/shared/simdisk"
 )
 
 // TestNothingIsErasedWhileAManifestCannotBeRead: the files of a checkpoint whose manifest
@@ -64,4 +66,38 @@ func (f *flipped) Get(ctx context.Context, key string, off, n int64) (io.ReadClo
 		b[0] ^= 1
 	}
 	return io.NopCloser(bytes.NewReader(b)), errors.Join(err, r.Close())
+}
+
+// TestACheckpointThatIsBeingMade behind the purge keeps its files, whose manifest is not
+// there yet, while the purge is gone on with; and what announced one that is not is erased.
+func TestACheckpointThatIsBeingMade(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		l := live(t)
+		plan, _ := run(t, optionsOf(l.store, theSubject))
+		disk := simdisk.New()
+		_, err := restore.Run(t.Context(), restore.Options{Store: l.store, FS: disk, DataDir: "data", NodeID: "node-n", Request: restore.Request{Latest: true}})
+		must(t, err)
+		_, err = restore.Accept(t.Context(), restore.Acceptance{FS: disk, DataDir: "data", Archive: l.store, Ends: 1})
+		must(t, err)
+		store := objecttest.NewFaulty(l.store, 1)
+		n := start(t, disk, store, "data", 3)
+		n.person(tenantA, 5, "eve", "eve@own", "here")
+		resumed := false
+		store.SetHook(objecttest.Hook{Before: func(_ context.Context, c objecttest.Call) error {
+			if c.Op == "put" && strings.HasPrefix(c.Keys[0], "checkpoints/") && !resumed {
+				resumed = true
+				_, err := purge.Run(t.Context(), optionsOf(l.store, theSubject), plan.ID)
+				return err
+			}
+			return nil
+		}})
+		shipped, err := n.s.ShipCheckpoint(t.Context(), "out", n.copyState("out"), n.engine.Durable)
+		if err != nil || !resumed || shipped.NewFiles == 0 {
+			t.Fatalf("shipped %+v: %v", shipped, err)
+		}
+		last := n.end()
+		if _, r := restored(t, l.store, 3, last); !r.Verified || r.CheckpointLSN != shipped.Key.LSN {
+			t.Errorf("restored %+v", r)
+		}
+	})
 }
