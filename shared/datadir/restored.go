@@ -78,9 +78,13 @@ func (r *Restored) check() error {
 
 // Restored is what a restore left in the directory; nil if none made it. Who opens
 // the log passes its Base on; who opens it as a writer asks Undecided first.
-func (d *Dir) Restored() (*Restored, error) {
+func (d *Dir) Restored() (*Restored, error) { return RestoredIn(d.fs, d.path) }
+
+// RestoredIn is what a restore left in a directory that a server may have open: it
+// takes no lock, and may be another one by the time that it is looked at.
+func RestoredIn(fs vfs.FS, path string) (*Restored, error) {
 	var r Restored
-	err := readJSON(d.fs, d.fs.PathJoin(d.path, restoredFile), &r)
+	err := readJSON(fs, fs.PathJoin(path, restoredFile), &r)
 	switch {
 	case errors.Is(err, errAbsent):
 		return nil, nil

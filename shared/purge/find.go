@@ -90,6 +90,9 @@ func Find(ctx context.Context, o Options, paths []string) (*Found, error) {
 	if err := p.subject.check(); err != nil {
 		return nil, err
 	}
+	if p.subject.none() {
+		return nil, fmt.Errorf("%w: neither the archive nor the files have had a row of %s with that value, so that nothing could be found: after a purge select by --pk", ErrSelector, o.Selector.Schema)
+	}
 	for _, path := range files {
 		o.Note("look into %s", path)
 		found := FoundFile{Path: path, Frames: []lsn.LSN{}}

@@ -277,6 +277,12 @@ func TestFind(t *testing.T) {
 		if _, err := purge.Find(t.Context(), o, []string{"nowhere"}); !errors.Is(err, purge.ErrSelector) {
 			t.Errorf("in no file: %v", err)
 		}
+		// A value of which nothing is known any more finds nothing, which says nothing.
+		o.FS = restoredDisk
+		o.Selector = purge.Selector{Tenant: tenantA, Schema: "shop.people", Column: "mail", Value: mark + "@first"}
+		if _, err := purge.Find(t.Context(), o, []string{"data"}); !errors.Is(err, purge.ErrSelector) || !strings.Contains(err.Error(), "--pk") {
+			t.Errorf("by a value that has gone: %v", err)
+		}
 	})
 }
 

@@ -372,6 +372,9 @@ func (e *execution) doomed(ctx context.Context, r *archive.Redaction) ([]string,
 	if e.s, err = e.a.Survey(ctx); err != nil {
 		return nil, err
 	}
+	if err := unread(e.s); err != nil {
+		return nil, fmt.Errorf("the purge counts, and nothing is erased while a document of the archive cannot be read, since the files that it names would be taken for nobody's: mend it, then run again with --confirm %s: %w", r.Plan, err)
+	}
 	needed, err := e.needed(ctx)
 	if err != nil {
 		return nil, err
@@ -399,6 +402,12 @@ func (e *execution) doomed(ctx context.Context, r *archive.Redaction) ([]string,
 	}
 	slices.Sort(list)
 	return slices.Compact(list), nil
+}
+
+// unread are the documents that a survey does without. A name that is none of an
+// archive's names no file.
+func unread(s *archive.Survey) error {
+	return errors.Join(slices.DeleteFunc(slices.Clone(s.Faults), func(err error) bool { return errors.As(err, new(*archive.KeyError)) })...)
 }
 
 // needed are the files of the checkpoints that count.

@@ -129,6 +129,16 @@ func (s *subject) check() error {
 	return nil
 }
 
+// none says that no row is known to be the subject's.
+func (s *subject) none() bool {
+	for _, keys := range s.keys {
+		if len(keys) > 0 {
+			return false
+		}
+	}
+	return true
+}
+
 // look takes the key of a row that has the value, when rows are selected by one.
 func (s *subject) look(p table.Parts, value []byte) error {
 	t := s.tables[p.TableID]

@@ -102,10 +102,12 @@ func (a *accepting) name(ctx context.Context) error {
 			return fmt.Errorf("the record of who writes is of instance %s, the copy of %s; check --control", rec.Instance, a.r.Instance)
 		}
 		a.rec = rec
-		if must = ok && !rec.Released; ok {
-			node = rec.Holder
+		// One that is not there, or lags behind the archive, does not say that nothing is live.
+		if ok && rec.Epoch >= a.live {
+			must, node, a.live = !rec.Released, rec.Holder, rec.Epoch
+		} else if ok && !rec.Released {
+			must = true
 		}
-		a.live = max(a.live, rec.Epoch)
 	}
 	if (must || a.o.Ends > 0) && a.o.Ends != a.live {
 		return &LiveError{Live: a.live, Node: node, Named: a.o.Ends}

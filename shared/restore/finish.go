@@ -89,6 +89,10 @@ func (i *stoppableIter) Next() bool {
 
 // finish lays out the data directory and takes note that it is whole.
 func (r *run) finish(ctx context.Context, at table.Applied) error {
+	// What was read before a purge has come to its end may hold the rows.
+	if err := r.holdPurges(ctx, len(r.plan.survey.Redactions)); err != nil {
+		return err
+	}
 	made := datadir.Restored{
 		Instance: r.plan.Instance, Archive: r.o.Store.String(), Time: time.Now().UTC(), Paused: r.o.Pause, Mismatch: r.result.Mismatch,
 		Purged: len(r.plan.survey.Lacks(at.Pos)) > 0, Purges: len(r.plan.survey.Redactions),

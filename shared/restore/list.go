@@ -96,9 +96,6 @@ func List(ctx context.Context, store object.Store, req Request) (*Listing, error
 	if b := r.s.Boundary; b != nil {
 		out.RetainedFrom = &b.Until
 	}
-	for _, f := range faults(r.s) {
-		out.Faults = append(out.Faults, f.Error())
-	}
 	heads := heads(r.s)
 	if asked > 0 {
 		heads = []lsn.Epoch{asked}
@@ -110,6 +107,9 @@ func List(ctx context.Context, store object.Store, req Request) (*Listing, error
 			return nil, err
 		}
 		out.Lines = append(out.Lines, *listed)
+	}
+	for _, f := range faults(r.s) { // those of the ends of windows among them
+		out.Faults = append(out.Faults, f.Error())
 	}
 	if w := out.Lines[0].Windows; len(w) > 0 {
 		out.From, out.Until = &w[0].From, &w[len(w)-1].Until

@@ -91,6 +91,18 @@ type Plan struct {
 // Bytes is what is fetched.
 func (p *Plan) Bytes() int64 { return p.CheckpointBytes + p.LogBytes }
 
+// Unread are the documents of the archive, and the objects at the ends of what it holds,
+// that the plan does without because they cannot be read. A name that is none of an
+// archive's is no document.
+func (p *Plan) Unread() (out []string) {
+	for _, f := range p.survey.Faults {
+		if !errors.As(f, new(*archive.KeyError)) {
+			out = append(out, f.Error())
+		}
+	}
+	return out
+}
+
 // MakePlan finds out what a restore would do. Errors say what the archive is (as
 // package archive does), or are a *TargetError or *ClockError.
 func MakePlan(ctx context.Context, store object.Store, req Request) (*Plan, error) {
@@ -104,6 +116,9 @@ func MakePlan(ctx context.Context, store object.Store, req Request) (*Plan, erro
 		return nil, err
 	}
 	if len(w) == 0 {
+		if len(r.unread) > 0 {
+			return nil, fmt.Errorf("%s cannot be reached, because nothing on the line of epoch %d can: %w", req.asked(), req.Epoch, r.unread[0])
+		}
 		return nil, &TargetError{Why: Nothing, Asked: req.asked(), Line: req.Epoch}
 	}
 	at, err := r.resolve(ctx, &req, w)
@@ -242,6 +257,9 @@ func (p *Plan) replayFrom() {
 
 // pieces are the objects that hold the frames from..to of a line.
 func pieces(l *archive.Line, from, to lsn.LSN) (out []archive.Piece) {
+	if from > to {
+		return nil // the state stands there already
+	}
 	for i := range l.Ranges {
 		for _, p := range l.Ranges[i].Pieces {
 			if p.To >= from && p.From <= to {

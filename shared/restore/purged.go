@@ -1,6 +1,7 @@
 package restore
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -113,6 +114,9 @@ func faults(s *archive.Survey) []error {
 	return out
 }
 
+// redactions is where the records of purges are.
+const redactions = "redactions/"
+
 // behindAll is a *PassedError if a purge has come to its end that a copy was not made
 // behind.
 func behindAll(s *archive.Survey, purges int, what string) error {
@@ -120,4 +124,13 @@ func behindAll(s *archive.Survey, purges int, what string) error {
 		return &PassedError{What: what, Record: s.Redactions[n-1].Key().String()}
 	}
 	return nil
+}
+
+// holdPurges is behindAll of what is restored, for the archive as it is now.
+func (r *run) holdPurges(ctx context.Context, purges int) error {
+	names, err := r.a.Names(ctx, redactions)
+	if err != nil || len(names) <= purges {
+		return err
+	}
+	return &PassedError{What: r.stage.path, Record: names[len(names)-1].Key}
 }

@@ -18,7 +18,7 @@ const maxClockDistance = time.Second
 func (r *reading) resolve(ctx context.Context, req *Request, w []Window) (Point, error) {
 	switch {
 	case req.Latest:
-		return w[len(w)-1].Until, nil
+		return latest(req, w)
 	case req.LSN > 0:
 		return r.resolveLSN(ctx, req, w)
 	case req.Clock == Wall:
@@ -29,6 +29,15 @@ func (r *reading) resolve(ctx context.Context, req *Request, w []Window) (Point,
 		return at, err
 	}
 	return at, r.checkClock(ctx, req, w, at)
+}
+
+// latest is the last frame, if none behind it is lost.
+func latest(req *Request, w []Window) (Point, error) {
+	last := &w[len(w)-1]
+	if last.above != nil {
+		return Point{}, lostThere(req, w, func(*Point) bool { return true })
+	}
+	return last.Until, nil
 }
 
 func (r *reading) resolveLSN(ctx context.Context, req *Request, w []Window) (Point, error) {
@@ -42,7 +51,10 @@ func (r *reading) resolveLSN(ctx context.Context, req *Request, w []Window) (Poi
 
 // unreachable is the error of a target that is in no window; passed reports points
 // that are not behind it.
-func unreachable(req *Request, w []Window, passed func(*Point) bool) *TargetError {
+func unreachable(req *Request, w []Window, passed func(*Point) bool) error {
+	if err := lostThere(req, w, passed); err != nil {
+		return err
+	}
 	e := &TargetError{Why: Gap, Asked: req.asked(), Line: req.Epoch, From: &w[0].From, Until: &w[len(w)-1].Until}
 	for i := range w {
 		if passed(&w[i].Until) {
@@ -67,11 +79,16 @@ func (r *reading) resolveStamp(ctx context.Context, req *Request, w []Window) (P
 		return Point{}, err
 	}
 	t := req.Time.UnixMicro()
-	for i := range w {
+	for i := len(w) - 1; i >= 0; i-- {
 		from, until := w[i].From.Time.UnixMicro(), w[i].Until.Time.UnixMicro()
-		if from <= t && t <= until {
+		if from > t {
+			continue
+		}
+		// The first of the frames that are not there behind a window may have its last stamp.
+		if whole := i+1 == len(w) && w[i].above == nil; t < until || t == until && whole {
 			return r.lastStamped(ctx, &w[i], t)
 		}
+		break
 	}
 	return Point{}, unreachable(req, w, func(p *Point) bool { return p.Time.UnixMicro() <= t })
 }
@@ -200,7 +217,7 @@ func (r *reading) resolveWall(ctx context.Context, req *Request, w []Window) (Po
 				return Point{}, err
 			case found.LSN == 0:
 				continue
-			case found.LSN == w[i].Until.LSN && found.Wall.UnixMicro() < t:
+			case found.LSN == w[i].Until.LSN && (found.Wall.UnixMicro() < t || w[i].above != nil):
 				// What comes after it, and may belong to it, is not there.
 				return Point{}, unreachable(req, w, func(p *Point) bool { return p.LSN <= found.LSN })
 			}

@@ -101,48 +101,56 @@ func Run(ctx context.Context, o Options) (_ *Result, err error) {
 		o.Begin = func(string, string, int64) (func(int64), func()) { return func(int64) {}, func() {} }
 	}
 	r := &run{o: &o, begun: time.Now(), log: quiet}
-	args := o.arguments()
+	// "dir" and "dir/" are one directory, and what is unfinished stands beside it.
+	o.DataDir = o.FS.PathJoin(o.DataDir)
+	r.stage = &staging{fs: o.FS, path: o.DataDir + stagingSuffix, target: o.DataDir, args: o.arguments()}
 	// The plan first: a target that cannot be reached leaves no trace.
-	pinned := &staging{fs: o.FS, path: o.DataDir + stagingSuffix}
-	if err := pinned.load(); err != nil {
+	if err := r.stage.look(); err != nil {
 		return nil, err
 	}
-	if holds, err := contents(o.FS, o.DataDir); err != nil {
-		return nil, err
-	} else if holds != "" && pinned.work == nil {
-		return nil, &NotEmptyError{Path: o.DataDir, Holds: holds}
-	}
-	if pinned.work == nil || pinned.work.Arguments != args || pinned.work.Phase != finished {
-		if err := r.makePlan(ctx, pinned.work, args); err != nil {
+	if r.stage.delivered == nil {
+		if err := r.makePlan(ctx, r.stage.work); err != nil {
 			return nil, err
 		}
 	}
-	if r.stage, err = openStaging(o.FS, o.DataDir, args); err != nil {
+	if err = r.stage.open(); err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, r.stage.lock.Close()) }()
 	if err := r.work(ctx); err != nil {
 		return nil, err
 	}
-	return r.stage.work.Result, r.stage.remove()
+	if err := r.stage.remove(); err != nil {
+		return nil, err
+	}
+	if d := r.stage.delivered; d != nil && o.Finish != nil && d.Accepted == nil {
+		return nil, fmt.Errorf("%s was put in place by an earlier run, and is not accepted: run oc-pitr accept on it", o.DataDir)
+	}
+	return r.stage.work.Result, nil
 }
 
 // makePlan plans for what was asked, or for the very frame that an earlier run found:
-// the latest point may be a later one by now.
-func (r *run) makePlan(ctx context.Context, w *work, args arguments) (err error) {
+// the latest point may be a later one by now. What was finished needs no plan, unless
+// it was finished without what is asked for now.
+func (r *run) makePlan(ctx context.Context, w *work) (err error) {
 	req := r.o.Request
-	if w != nil && w.Arguments == args {
+	if w != nil {
+		r.a = archive.New(patient{r.o.Store})
+		if err := r.holdPurges(ctx, w.Purges); err != nil {
+			return err
+		}
+		if w.Phase == finished && (r.o.Finish == nil || w.Result.AcceptedEpoch > 0) {
+			return nil
+		}
 		req.Epoch, req.LSN, req.Time, req.Latest = w.Line, w.LSN, time.Time{}, false
+		if !w.Instance.IsZero() { // which an earlier version did not note
+			req.Instance = w.Instance
+		}
 	}
 	if r.plan, err = MakePlan(ctx, r.o.Store, req); err != nil {
 		return err
 	}
-	if w != nil && w.Arguments == args {
-		if err := behindAll(r.plan.survey, w.Purges, r.o.DataDir+stagingSuffix); err != nil {
-			return err
-		}
-	}
-	if w != nil && w.Arguments == args && w.Checkpoint != nil {
+	if w != nil && w.Checkpoint != nil {
 		r.plan.beginAt(w.Checkpoint)
 	}
 	if r.o.Planned != nil {
@@ -169,13 +177,18 @@ func (p *Plan) beginAt(c *checkpoint) {
 // work does what is left to do.
 func (r *run) work(ctx context.Context) error {
 	s := r.stage
-	if s.work == nil {
-		s.work = &work{Arguments: r.o.arguments(), Phase: fetching, Line: r.plan.Line, LSN: r.plan.Target.LSN, Checkpoint: checkpointOf(r.plan.Checkpoint), Purges: len(r.plan.survey.Redactions)}
+	switch {
+	case s.delivered != nil:
+		return nil
+	case s.work == nil:
+		s.work = &work{Arguments: s.args, Phase: fetching, Instance: r.plan.Instance, Line: r.plan.Line, LSN: r.plan.Target.LSN, Checkpoint: checkpointOf(r.plan.Checkpoint), Purges: len(r.plan.survey.Redactions)}
+	case s.work.Phase == finished && r.plan != nil:
+		s.work.Phase = replaying // and verified once more: what is in the directory changes
+	}
+	if s.work.Phase != finished {
 		if err := s.save(); err != nil {
 			return err
 		}
-	}
-	if s.work.Phase != finished {
 		if err := r.restore(ctx); err != nil {
 			return err
 		}
@@ -184,9 +197,6 @@ func (r *run) work(ctx context.Context) error {
 }
 
 func (r *run) restore(ctx context.Context) error {
-	if r.plan == nil { // finished when it was looked at, and begun anew by another since
-		return fmt.Errorf("%s has changed meanwhile: run again", r.stage.path)
-	}
 	if err := r.fs().MkdirAll(r.stage.data(), 0o700); err != nil {
 		return local(err)
 	}

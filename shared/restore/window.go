@@ -18,6 +18,9 @@ import (
 type Window struct {
 	From  Point `json:"from"`
 	Until Point `json:"until"`
+
+	// below and above are frames that belong to it, and cannot be read; nil for none.
+	below, above *lost
 }
 
 // Hole is a run of frames that the archive lacks between others that it has.
@@ -82,6 +85,8 @@ type reading struct {
 	a *archive.Archive
 	s *archive.Survey
 	l *archive.Line
+	// unread is what kept ends of windows from being read.
+	unread []error
 }
 
 func (r *reading) open(ctx context.Context, p *archive.Piece) (*archive.Frames, error) {
@@ -183,22 +188,3 @@ func pointOf(f *frame.Frame) Point {
 }
 
 func moment(micros int64) time.Time { return time.UnixMicro(micros).UTC() }
-
-// windows are what can be restored to, with times.
-func (r *reading) windows(ctx context.Context) ([]Window, error) {
-	out := []Window{}
-	for _, x := range reachable(r.l) {
-		var w Window
-		var err error
-		if c := r.checkpointAt(x.from); c != nil {
-			w.From = Point{LSN: c.LSN, Epoch: c.Epoch, Time: moment(c.Stamp)} // which spares reading its segment
-		} else if w.From, err = r.point(ctx, x.from); err != nil {
-			return nil, err
-		}
-		if w.Until, err = r.point(ctx, x.to); err != nil {
-			return nil, err
-		}
-		out = append(out, w)
-	}
-	return out, nil
-}

@@ -1,6 +1,7 @@
 package restore
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -50,7 +51,8 @@ type work struct {
 	Format    int       `json:"format"`
 	Arguments arguments `json:"arguments"`
 	Phase     phase     `json:"phase"`
-	// Line and LSN are the target that was found, Checkpoint where the replay begins.
+	// Instance is whose archive it was, Line and LSN are the target that was found, Checkpoint where the replay begins.
+	Instance   ulid.ULID   `json:"instance_id,omitzero"`
 	Line       lsn.Epoch   `json:"line_epoch"`
 	LSN        lsn.LSN     `json:"lsn"`
 	Checkpoint *checkpoint `json:"checkpoint"`
@@ -103,35 +105,59 @@ type staging struct {
 	path string
 	// target is the data directory to be.
 	target string
+	args   arguments
 	lock   io.Closer
 	work   *work // nil where nothing was decided yet
+	raw    []byte
+	// delivered is the copy that an earlier run has put in place; nil if it has not.
+	delivered *datadir.Restored
 }
 
-// openStaging looks at the target, then takes the staging directory. A target that
-// holds anything is refused before anything is written, unless it is what an earlier
-// run with the same arguments has put there a moment before it was killed.
-func openStaging(fs vfs.FS, target string, args arguments) (_ *staging, err error) {
-	s := &staging{fs: fs, path: target + stagingSuffix, target: target}
-	holds, err := contents(fs, target)
+// open takes the staging directory that was looked at, and looks again: what
+// another run has decided in between is not overlooked.
+func (s *staging) open() (err error) {
+	if err := datadir.MakeDirs(s.fs, s.path); err != nil {
+		return err
+	}
+	if s.lock, err = s.fs.Lock(s.fs.PathJoin(s.path, lockFile)); err != nil {
+		return fmt.Errorf("%w: another restore works in %s, or it cannot be written: %w", datadir.ErrLocked, s.path, err)
+	}
+	seen := s.raw
+	if err = s.look(); err == nil && !bytes.Equal(seen, s.raw) {
+		err = fmt.Errorf("%s has changed meanwhile, another restore was at work in it: run again", s.path)
+	}
 	if err != nil {
-		return nil, err
+		return errors.Join(err, s.lock.Close())
+	}
+	return nil
+}
+
+// look reads what was decided, and refuses a target that holds anything, unless it is
+// what an earlier run with the same arguments has put there a moment before it was
+// killed. It changes nothing.
+func (s *staging) look() error {
+	holds, err := contents(s.fs, s.target)
+	if err != nil {
+		return err
 	}
 	if err := s.load(); err != nil {
-		return nil, err
+		return err
 	}
-	if s.work != nil && s.work.Arguments != args {
-		return nil, &OtherRestoreError{Staging: s.path, What: s.work.Arguments.String()}
+	if s.work != nil && s.work.Arguments != s.args {
+		return &OtherRestoreError{Staging: s.path, What: s.work.Arguments.String()}
 	}
-	if holds != "" && !s.delivered() {
-		return nil, &NotEmptyError{Path: target, Holds: holds}
+	delivered, err := s.isDelivered()
+	switch {
+	case err != nil:
+		return err
+	case delivered && holds == "":
+		s.work = nil // it was, and somebody has removed it since: all begins anew
+	case holds != "" && !delivered:
+		return &NotEmptyError{Path: s.target, Holds: holds}
+	case delivered:
+		return s.holdDelivered(holds)
 	}
-	if err := datadir.MakeDirs(fs, s.path); err != nil {
-		return nil, err
-	}
-	if s.lock, err = fs.Lock(fs.PathJoin(s.path, lockFile)); err != nil {
-		return nil, fmt.Errorf("%w: another restore works in %s, or it cannot be written: %w", datadir.ErrLocked, s.path, err)
-	}
-	return s, nil
+	return nil
 }
 
 // contents names something that a directory holds; "" for an empty one and for none.
@@ -150,19 +176,40 @@ func contents(fs vfs.FS, path string) (string, error) {
 	return names[0], nil
 }
 
-// delivered reports that the rename was done and the rest was not.
-func (s *staging) delivered() bool {
+// isDelivered reports that the rename was done and the rest was not.
+func (s *staging) isDelivered() (bool, error) {
 	if s.work == nil || s.work.Phase != finished {
-		return false
+		return false, nil
 	}
 	_, err := s.fs.Stat(s.data())
-	return errors.Is(err, iofs.ErrNotExist)
+	if isMissing(err) {
+		return true, nil
+	} else if err != nil {
+		return false, local(err)
+	}
+	return false, nil
+}
+
+// holdDelivered holds what has the name of the target against what was put there: an
+// earlier run's word is not taken for another directory.
+func (s *staging) holdDelivered(holds string) error {
+	r, err := datadir.RestoredIn(s.fs, s.target)
+	if err != nil {
+		return err
+	}
+	res := s.work.Result
+	if r == nil || res == nil || r.Instance != res.Instance || r.Base.LSN != res.LSN || r.Base.Epoch != res.Epoch || r.Base.Digest != res.Digest {
+		return &NotEmptyError{Path: s.target, Holds: holds}
+	}
+	s.delivered = r
+	return nil
 }
 
 func (s *staging) data() string  { return s.fs.PathJoin(s.path, dataDir) }
 func (s *staging) state() string { return datadir.StatePath(s.fs, s.data()) }
 
 func (s *staging) load() (err error) {
+	s.work, s.raw, s.delivered = nil, nil, nil
 	path := s.fs.PathJoin(s.path, workFile)
 	f, err := s.fs.Open(path)
 	if errors.Is(err, iofs.ErrNotExist) {
@@ -179,7 +226,7 @@ func (s *staging) load() (err error) {
 	if err := json.Unmarshal(b, w); err != nil || w.Format != workFormat {
 		return fmt.Errorf("%s is not what this version writes; remove %s and restore anew", path, s.path)
 	}
-	s.work = w
+	s.work, s.raw = w, b
 	return nil
 }
 
@@ -212,7 +259,7 @@ func (s *staging) save() error {
 
 // deliver puts the finished directory in its place.
 func (s *staging) deliver() error {
-	if s.delivered() {
+	if s.delivered != nil {
 		return nil
 	}
 	if _, err := s.fs.Stat(s.target); err == nil {
@@ -254,6 +301,18 @@ func (a arguments) String() string {
 	}
 	if a.Epoch > 0 {
 		target += fmt.Sprintf(" --epoch %d", a.Epoch)
+	}
+	if a.Clock != Unset {
+		target += " --clock " + string(a.Clock)
+	}
+	if !a.Instance.IsZero() {
+		target += " --instance-id " + a.Instance.String()
+	}
+	if a.Node != "" {
+		target += " --node-id " + a.Node
+	}
+	if a.Pause {
+		target += " --pause-at-target"
 	}
 	return fmt.Sprintf("--archive %s %s", a.Archive, target)
 }

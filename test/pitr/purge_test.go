@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/klauspost/compress/zstd"
 
 	"originchain/shared/archive"
 	"originchain/shared/engine"
@@ -435,4 +436,28 @@ func TestPurgesFollowOneAnother(t *testing.T) {
 		must(t, err)
 		sameState(t, n.Lived, n.Lived.Last(), got)
 	})
+}
+
+// Segments are the sealed segments of the newest line in the archive as a node's log has
+// them, by name.
+func (w *Workload) Segments(t testing.TB) map[string][]byte {
+	t.Helper()
+	s, err := archive.New(w.Store).Survey(t.Context())
+	must(t, err)
+	dec, err := zstd.NewReader(nil)
+	must(t, err)
+	defer dec.Close()
+	out := map[string][]byte{}
+	for _, k := range s.Segments {
+		if k.Key.Epoch != 1 {
+			continue
+		}
+		raw, err := dec.DecodeAll(read(t, w.Store, k.Key.String()), nil)
+		must(t, err)
+		out[fmt.Sprintf("%016x.log", uint64(k.Key.First))] = raw
+	}
+	if len(out) < 2 {
+		t.Fatalf("only %d segments", len(out))
+	}
+	return out
 }

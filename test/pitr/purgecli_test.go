@@ -55,6 +55,7 @@ func TestPurgeOnTheCommandLine(t *testing.T) {
 	if byValue.ID != plan.ID || plan.Live {
 		t.Errorf("by value %+v, by key %+v", byValue, plan)
 	}
+	findOnTheCommandLine(t, c, w, append(slices.Clone(args), "--pk", "1000"))
 	var done, again purge.Result
 	c.document(pitr.ExitOK, &done, confirm("1000", plan.ID)...)
 	c.document(pitr.ExitOK, &again, confirm("1000", plan.ID)...)
@@ -77,4 +78,34 @@ func TestPurgeOnTheCommandLine(t *testing.T) {
 	}
 	c.document(pitr.ExitPurged, &refused, "accept", "--archive", "file://"+dir, "--data-dir", target, "--ends-epoch", "2")
 	c.document(pitr.ExitOK, &struct{}{}, "accept", "--data-dir", target, "--new-instance")
+}
+
+// findOnTheCommandLine looks for the rows in a directory that has them, and in one that
+// has not.
+func findOnTheCommandLine(t *testing.T, c *cli, w *Workload, args []string) {
+	t.Helper()
+	node := filepath.Join(t.TempDir(), "node")
+	must(t, os.MkdirAll(filepath.Join(node, "log"), 0o700))
+	segments := w.Segments(t)
+	for name, b := range segments {
+		must(t, os.WriteFile(filepath.Join(node, "log", name), b, 0o600))
+	}
+	var found purge.Found
+	c.document(pitr.ExitFound, &found, append(slices.Clone(args), "--find", node)...)
+	if !found.Any() || len(found.Files) != len(segments) {
+		t.Errorf("found %+v", found)
+	}
+	if code, out, errs := c.run(append(slices.Clone(args), "--find", node)...); code != pitr.ExitFound || !strings.Contains(out, "frames tell of the rows: LSN") || !strings.Contains(errs, "destroy its directory") {
+		t.Errorf("exit code %d: %s%s", code, out, errs)
+	}
+	for _, x := range found.Files {
+		if x.Count > 0 {
+			must(t, os.Remove(x.Path))
+		}
+	}
+	c.document(pitr.ExitOK, &found, append(slices.Clone(args), "--find", node)...)
+	if found.Any() || len(found.Files) == 0 {
+		t.Errorf("found %+v", found)
+	}
+	c.document(pitr.ExitUsage, &struct{}{}, append(slices.Clone(args), "--find", node, "--dry-run")...)
 }

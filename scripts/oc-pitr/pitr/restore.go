@@ -162,7 +162,7 @@ func (c *command) restore(ctx context.Context, f *restoreFlags) error {
 // acceptNow accepts the copy if nothing is live, as far as can be seen: the record says
 // that its holder has stopped, or the archive has not grown while it was restored.
 func (c *command) acceptNow(ctx context.Context, o *restore.Options, control lease.Store, url, at string, before *restore.Plan) error {
-	now, err := restore.MakePlan(ctx, o.Store, restore.Request{Instance: before.Instance, Latest: true})
+	now, err := restore.MakePlan(ctx, o.Store, restore.Request{Instance: before.Instance, Epoch: before.Line, LSN: before.Target.LSN})
 	if err != nil {
 		return err
 	}
@@ -174,5 +174,9 @@ func (c *command) acceptNow(ctx context.Context, o *restore.Options, control lea
 		FS: c.FS, DataDir: at, Archive: o.Store, Control: control, URL: url, Region: c.region, AllowCrossRegion: c.crossRegion,
 		Quiet: then != nil && now.Newest == then.Newest && now.Until.LSN == then.Until.LSN,
 	})
+	var live *restore.LiveError
+	if errors.As(err, &live) {
+		return fmt.Errorf("%w; before that, put the copy in place by the same restore without --accept, which goes on where this one was", err)
+	}
 	return err
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"slices"
 	"time"
 
@@ -90,6 +89,9 @@ type verified struct {
 	Mode     mode                 `json:"mode"`
 	Restore  *restore.Result      `json:"restore"`
 	Contents *verification.Report `json:"contents"`
+	// Unread are documents of the archive, such as a checkpoint's manifest, that cannot be
+	// read and were done without: what they lead to was not verified.
+	Unread []string `json:"unread,omitempty"`
 	// Scratch is the most that a streaming verification had on disk.
 	Scratch int64  `json:"scratch_bytes,omitempty"`
 	Error   string `json:"error,omitempty"`
@@ -120,7 +122,10 @@ func (c *command) verify(ctx context.Context, f *verifyFlags) (err error) {
 	defer func() { err = errors.Join(err, clean()) }()
 	display := progress.New(c.Stderr)
 	v := verified{Mode: mode(f.mode)}
-	planned := func(p *restore.Plan) { display.Note("%s", planLine(p)) }
+	planned := func(p *restore.Plan) {
+		v.Unread = p.Unread()
+		display.Note("%s", planLine(p))
+	}
 	if v.Mode == modeStreaming {
 		err = v.streaming(ctx, restore.StreamOptions{Store: store, Request: req, FS: c.FS, Scratch: scratch, ScratchBytes: f.scratch, Planned: planned, Begin: begin(display)})
 	} else {
@@ -133,14 +138,17 @@ func (c *command) verify(ctx context.Context, f *verifyFlags) (err error) {
 	if v.Restore == nil {
 		return err
 	}
-	v.OK = err == nil && v.Restore.Verified && v.Contents.OK
+	v.OK = err == nil && v.Restore.Verified && v.Contents.OK && len(v.Unread) == 0
 	if err != nil {
 		v.Error = telemetry.Redact(err.Error())
 	}
 	if printErr := c.print(v, func(w io.Writer) { verifiedText(w, &v) }); printErr != nil || err != nil {
 		return errors.Join(err, printErr)
 	}
-	if !v.OK {
+	switch {
+	case !v.OK && v.Contents.FoundFaults == 0:
+		return &coded{ExitFaults, fmt.Errorf("%d documents in %s cannot be read, and what they lead to was not verified: bring back their older versions", len(v.Unread), store)}
+	case !v.OK:
 		return &coded{ExitFaults, fmt.Errorf("%d faults in what was restored from %s", v.Contents.FoundFaults, store)}
 	}
 	return nil
@@ -165,34 +173,6 @@ func (v *verified) streaming(ctx context.Context, o restore.StreamOptions) (err 
 	return err
 }
 
-// scratch is where to restore to, and what removes it.
-func (c *command) scratch(keep bool) (path string, clean func() error, err error) {
-	if path = c.dataDir; path != "" {
-		if names, err := c.FS.List(path); err == nil && len(names) > 0 {
-			return "", nil, &restore.NotEmptyError{Path: path, Holds: names[0]}
-		}
-		if keep {
-			return path, func() error { return nil }, nil
-		}
-		return path, func() error { return ignoreMissing(c.FS.RemoveAll(path)) }, nil
-	}
-	if keep {
-		return "", nil, usage(errors.New("--keep goes with --data-dir"))
-	}
-	above, err := os.MkdirTemp("", "oc-pitr-verify-")
-	if err != nil {
-		return "", nil, fmt.Errorf("make a scratch directory: %w; or name one with --data-dir", err)
-	}
-	return c.FS.PathJoin(above, "data"), func() error { return os.RemoveAll(above) }, nil
-}
-
-func ignoreMissing(err error) error {
-	if errors.Is(err, os.ErrNotExist) {
-		return nil
-	}
-	return err
-}
-
 func verifiedText(w io.Writer, v *verified) {
 	did := "restored to"
 	if v.Mode == modeStreaming {
@@ -208,6 +188,9 @@ func verifiedText(w io.Writer, v *verified) {
 			f := &r.Faults[i]
 			_, _ = fmt.Fprintf(w, "  FAULT %s %s %s: %s; %s\n", f.Check, f.Table, f.Index, f.Problem, f.Do)
 		}
+	}
+	for _, f := range v.Unread {
+		_, _ = fmt.Fprintf(w, "  FAULT archive: %s\n", f)
 	}
 	if v.OK {
 		_, _ = fmt.Fprintln(w, "OK: everything was "+map[mode]string{modeFull: "restored, ", modeStreaming: ""}[v.Mode]+"read and compared")

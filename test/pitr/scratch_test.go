@@ -1,0 +1,113 @@
+package pitr
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"originchain/scripts/oc-pitr/pitr"
+	"originchain/shared/object"
+	"originchain/shared/purge"
+	"originchain/shared/restore"
+)
+
+// leftovers lists what is in a directory.
+func leftovers(t testing.TB, dir string) (out []string) {
+	t.Helper()
+	entries, err := os.ReadDir(dir)
+	must(t, err)
+	for _, e := range entries {
+		out = append(out, e.Name())
+	}
+	return out
+}
+
+// killedScratch is what a kill leaves of a command's scratch.
+func killedScratch(t testing.TB, dir string) {
+	t.Helper()
+	must(t, os.MkdirAll(filepath.Join(dir, "data", "state-1-1"), 0o700))
+	for _, name := range []string{"LOCK", filepath.Join("data", "state-1-1", "000004.sst")} {
+		must(t, os.WriteFile(filepath.Join(dir, name), []byte("rows"), 0o600))
+	}
+}
+
+// TestAPurgeLeavesNoScratch: rows that a killed run has left on the disk are removed by
+// the next one, wherever scratch is, and what is in use is not.
+func TestAPurgeLeavesNoScratch(t *testing.T) {
+	dir := t.TempDir()
+	bubble(t, func(t *testing.T) { Subjects(t, object.NewFolder(dir)) })
+	c := &cli{t: t}
+	args := []string{"purge", "--archive", "file://" + dir, "--tenant", tenant.String(), "--schema", "shop.items", "--pk", "1000", "--dry-run"}
+	tmp := t.TempDir()
+	t.Setenv("TMPDIR", tmp)
+	killedScratch(t, filepath.Join(tmp, "oc-pitr-scratch-1"))
+	killedScratch(t, filepath.Join(tmp, "oc-pitr-scratch-2"))
+	must(t, os.Symlink(dir, filepath.Join(tmp, "oc-pitr-scratch-3")))
+	inUse, err := vfs.Default.Lock(filepath.Join(tmp, "oc-pitr-scratch-2", "LOCK"))
+	must(t, err)
+	code, _, errs := c.run(args...)
+	if got := leftovers(t, tmp); code != pitr.ExitOK || len(got) != 2 || got[0] != "oc-pitr-scratch-2" || got[1] != "oc-pitr-scratch-3" || !strings.Contains(errs, "oc-pitr-scratch-1") {
+		t.Errorf("exit code %d, left are %v: %s", code, got, errs)
+	}
+	must(t, inUse.Close())
+	// In a directory that was named the same command goes on.
+	scratch := filepath.Join(t.TempDir(), "scratch")
+	killedScratch(t, filepath.Join(scratch, "oc-pitr-scratch"))
+	var plan purge.Plan
+	c.document(pitr.ExitOK, &plan, append(args, "--data-dir", scratch)...)
+	if got := leftovers(t, scratch); plan.Frames == 0 || len(got) != 0 {
+		t.Errorf("planned %+v, left are %v", plan, got)
+	}
+	killedScratch(t, filepath.Join(scratch, "oc-pitr-scratch"))
+	if inUse, err = vfs.Default.Lock(filepath.Join(scratch, "oc-pitr-scratch", "LOCK")); err != nil {
+		t.Fatal(err)
+	}
+	c.document(pitr.ExitBusy, &struct{}{}, append(args, "--data-dir", scratch)...)
+	must(t, inUse.Close())
+}
+
+// TestAVerificationTakesNothingOver: neither goes it on with a restore that was begun for
+// the directory, nor does it leave anything beside it when it fails.
+func TestAVerificationTakesNothingOver(t *testing.T) {
+	w, dir := folder(t, 20)
+	root := t.TempDir()
+	target := filepath.Join(root, "restored")
+	stopped, cancel := context.WithCancel(t.Context())
+	_, err := restore.Run(stopped, restore.Options{
+		Store: object.NewFolder(dir), Request: restore.Request{LSN: 12, Epoch: 1}, FS: vfs.Default, DataDir: target,
+		Begin: func(name, _ string, _ int64) (func(int64), func()) {
+			if name == "scan" {
+				cancel()
+			}
+			return func(int64) {}, func() {}
+		},
+	})
+	if !errors.Is(err, context.Canceled) {
+		t.Fatal(err)
+	}
+	point := []string{"--archive", "file://" + dir, "--epoch", "1", "--target-lsn", "12", "--data-dir", target}
+	c := &cli{t: t}
+	c.document(pitr.ExitFaults, &struct{}{}, append([]string{"verify"}, point...)...)
+	if got := leftovers(t, root); len(got) != 1 || got[0] != "restored.restoring" {
+		t.Errorf("left are %v", got)
+	}
+	var got restore.Result
+	c.document(pitr.ExitOK, &got, append([]string{"restore"}, point...)...)
+	sameState(t, w.Lines[1], 12, &got)
+	if got.BytesFetched > 0 {
+		t.Errorf("it did not go on: %+v", got)
+	}
+	root = t.TempDir()
+	for _, path := range objectsBelow(t, dir, "objects") {
+		change(t, path, flip)
+	}
+	c.document(pitr.ExitDamaged, &struct{}{}, "verify", "--archive", "file://"+dir, "--data-dir", filepath.Join(root, "scratch"))
+	if got := leftovers(t, root); len(got) != 0 {
+		t.Errorf("left are %v", got)
+	}
+}
