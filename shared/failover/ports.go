@@ -1,0 +1,63 @@
+package failover
+
+import (
+	"context"
+	"time"
+)
+
+// RecordTTL is the TTL of the record that names the writer's address, in seconds.
+const RecordTTL = 60
+
+// Node is a machine of the instance, as the registry has it. Its JSON is stable.
+type Node struct {
+	// ID is the server's --node-id, which the lease record and the topology know it by.
+	ID string `json:"node"`
+	// Machine is what instance control knows it by: an EC2 instance id, or the name of a
+	// supervised node.
+	Machine string `json:"machine"`
+	// URL is where clients reach it; OpsURL has /health and /ready.
+	URL    string `json:"url"`
+	OpsURL string `json:"ops_url"`
+	// ReplicationAddress is the host:port that followers stream from.
+	ReplicationAddress string `json:"replication_address"`
+	// Address is the IP that DNS names when the node is the writer.
+	Address string `json:"address"`
+}
+
+// Process is what instance control knows of a node's server.
+type Process struct {
+	// Running: there is a process, of PID; 0 if that is not known.
+	Running bool
+	PID     int
+	// Reaped: the process that ran last has ended for certain, by its pid and start
+	// time, and the unit is held: nothing starts another. Only a supervisor that is the
+	// process's parent can know.
+	Reaped bool
+}
+
+// Control reaches the machines of nodes: SSM run-command, or the supervisor of this
+// one. Each call can be repeated, and is bounded by its context. An error says that the
+// outcome is not known, or why nothing was done.
+type Control interface {
+	// Process tells what is known of a node's server.
+	Process(ctx context.Context, n Node) (Process, error)
+	// Stop ends the server (SIGTERM, then SIGKILL) and holds its unit against restart
+	// until Start.
+	Stop(ctx context.Context, n Node) (Process, error)
+	// Start lets the unit run again; nothing happens if it does.
+	Start(ctx context.Context, n Node) error
+	// Restart ends the server and starts it by its unit as that reads now.
+	Restart(ctx context.Context, n Node) error
+	// Unit reads the node's unit file; name is for messages.
+	Unit(ctx context.Context, n Node) (name string, text []byte, err error)
+	// Rewrite replaces the unit file as one step (temporary file, fsync, rename, fsync of
+	// the directory) for the next start; a running server is left alone.
+	Rewrite(ctx context.Context, n Node, text []byte) error
+}
+
+// DNS names the writer's address to clients.
+type DNS interface {
+	// Point makes name an A record of address with a TTL of ttl, and returns once every
+	// server of the zone answers so. Nothing happens if they do.
+	Point(ctx context.Context, name, address string, ttl time.Duration) error
+}
