@@ -65,8 +65,7 @@ func Start(child *exec.Cmd, dir string) (endpoint string, stop func() error, err
 	}
 	defer func() { err = errors.Join(err, log.Close()) }()
 	child.Stderr = log
-	in, err := child.StdinPipe()
-	if err != nil {
+	if _, err = child.StdinPipe(); err != nil {
 		return "", nil, err
 	}
 	out, err := child.StdoutPipe()
@@ -97,7 +96,8 @@ func Start(child *exec.Cmd, dir string) (endpoint string, stop func() error, err
 		default:
 		}
 		// Not by closing its input: it would wait for connections that nobody closes.
-		err := errors.Join(child.Process.Kill(), in.Close())
+		// Wait closes it, as soon as the child has ended.
+		err := child.Process.Kill()
 		for range ended { // it says that it was killed
 		}
 		return err
