@@ -45,6 +45,8 @@ var ranks = map[string]int{
 	"shared/restore":   4,
 	"shared/sql":       4,
 
+	"lambdas/local/control":  5,
+	"lambdas/local/layout":   5,
 	"scripts/call":           5,
 	"scripts/child":          5,
 	"scripts/demo/data":      5,
@@ -54,12 +56,14 @@ var ranks = map[string]int{
 	"shared/replica":         5,
 	"shared/verification":    5,
 
+	"lambdas/local/drill":    6,
 	"scripts/kill9/rounds":   6,
 	"scripts/waldump/dump":   6,
 	"shared/lease/leaseopen": 6,
 	"writer":                 6,
 
 	"follower":              7,
+	"lambdas/local/command": 7,
 	"scripts/demo":          7,
 	"scripts/kill9":         7,
 	"scripts/oc-pitr/pitr":  7,
@@ -106,7 +110,7 @@ var reserved = []struct {
 	{module: "github.com/dolthub/", code: []string{"shared/sql"}, why: "only shared/sql knows which SQL engine runs"},
 	{module: "github.com/cockroachdb/pebble/v2", code: []string{"shared/pacing", "shared/table", "test"}, tests: []string{"shared/simdisk"},
 		why: "only shared/table knows which store holds the state"},
-	{module: "github.com/cockroachdb/pebble/v2/vfs", code: []string{"shared", "writer", "follower", "scripts", "test"},
+	{module: "github.com/cockroachdb/pebble/v2/vfs", code: []string{"shared", "writer", "follower", "lambdas", "scripts", "test"},
 		why: "it is how files are reached"},
 	{module: "originchain/shared/simdisk", code: []string{"shared/simdisk"}, tests: []string{"shared", "writer", "follower", "test"},
 		why: "a disk that forgets is for tests alone"},
@@ -117,8 +121,8 @@ var reserved = []struct {
 	{module: "github.com/bufbuild/protocompile", code: []string{"scripts/protogen"}, why: "code is generated when it changes, not when it runs"},
 	{module: "modernc.org/sqlite", code: []string{"test"}, tests: []string{"shared"}, why: "it is the oracle of tests, not a store"},
 	{module: "github.com/anishathalye/porcupine", tests: []string{"test"}, why: "it checks histories that tests make"},
-	{module: "go.uber.org/goleak", tests: []string{"shared", "writer", "follower", "scripts", "test"}, why: "it is for tests"},
-	{module: "testing", code: []string{"shared/leasetest", "shared/objecttest", "shared/aws/s3object/s3test", "shared/aws/ddblease/ddbtest"}, tests: []string{"shared", "writer", "follower", "scripts", "test"}, why: "it is for tests"},
+	{module: "go.uber.org/goleak", tests: []string{"shared", "writer", "follower", "lambdas", "scripts", "test"}, why: "it is for tests"},
+	{module: "testing", code: []string{"shared/leasetest", "shared/objecttest", "shared/aws/s3object/s3test", "shared/aws/ddblease/ddbtest"}, tests: []string{"shared", "writer", "follower", "lambdas", "scripts", "test"}, why: "it is for tests"},
 }
 
 // replayed packages turn a log into a state, on every node and years later: they

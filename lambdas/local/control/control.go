@@ -1,0 +1,89 @@
+// Package control is how the commands of oc-control reach the one that has an instance
+// up: HTTP over a socket in the instance's directory, which only its owner may open.
+package control
+
+import (
+	"context"
+	"encoding/json"
+	"time"
+)
+
+// Status is what an instance looks like now. Its JSON is stable.
+type Status struct {
+	Epoch        uint64          `json:"epoch"`
+	Writer       Node            `json:"writer"`
+	Followers    []Follower      `json:"followers"`
+	Alarms       []Alarm         `json:"alarms"`
+	LastFailover json.RawMessage `json:"last_failover"`
+}
+
+// Node is a server. PID is 0 while none runs.
+type Node struct {
+	Node    string `json:"node"`
+	PID     int    `json:"pid"`
+	Address string `json:"address"`
+}
+
+// Follower is a node that does not write.
+type Follower struct {
+	Node
+	Connected  bool   `json:"connected"`
+	InSync     bool   `json:"in_sync"`
+	AppliedLSN uint64 `json:"applied_lsn"`
+}
+
+// Alarm is one that fires.
+type Alarm struct {
+	Name     string `json:"name"`
+	Severity int    `json:"severity"`
+	// Node is whose it is; "" for one of the instance.
+	Node    string    `json:"node,omitempty"`
+	Summary string    `json:"summary"`
+	Since   time.Time `json:"since"`
+	Runbook string    `json:"runbook"`
+}
+
+// Promotion asks for another writer.
+type Promotion struct {
+	// Target is the node to become it; "" for the best follower.
+	Target  string `json:"target,omitempty"`
+	Planned bool   `json:"planned,omitempty"`
+	DryRun  bool   `json:"dry_run,omitempty"`
+	// The rest are guards that a person gives up.
+	AllowSlowWriter  bool   `json:"allow_slow_writer,omitempty"`
+	AllowLag         uint64 `json:"allow_lag,omitempty"`
+	AllowBackfilling bool   `json:"allow_backfilling,omitempty"`
+	AcceptDataLoss   bool   `json:"accept_data_loss,omitempty"`
+}
+
+// The faults of a drill.
+const (
+	// FaultKill is SIGKILL, FaultStop SIGSTOP until it is undone.
+	FaultKill = "kill"
+	FaultStop = "stop"
+	// FaultDisk lets the writer's files grow no more.
+	FaultDisk = "disk"
+)
+
+// Fault is what was done to the writer.
+type Fault struct {
+	Fault string `json:"fault"`
+	Node  string `json:"node"`
+	PID   int    `json:"pid"`
+	Epoch uint64 `json:"epoch"`
+	// At is when, by the clock of this machine, which is the caller's.
+	At time.Time `json:"at"`
+}
+
+// Plane has an instance up.
+type Plane interface {
+	Status(ctx context.Context) (Status, error)
+	// Down ends the instance, and the plane behind the answer.
+	Down()
+	// Promote makes another node the writer: say gets a line for each step. The report
+	// is there also with an error.
+	Promote(ctx context.Context, p Promotion, say func(line string)) (json.RawMessage, error)
+	// Fault does something to the writer; Undo ends what goes on.
+	Fault(ctx context.Context, fault string) (Fault, error)
+	Undo(ctx context.Context, f Fault) error
+}

@@ -1,0 +1,149 @@
+package drill
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+)
+
+const (
+	// usualLull is how long the load runs before anything happens, and how long after
+	// the first ack of the new writer.
+	usualLull = time.Second
+	// overWithin bounds the wait for an ack of a new epoch.
+	overWithin = 2 * time.Minute
+	// rejoinWithin bounds the wait for the old writer to follow.
+	rejoinWithin = 2 * time.Minute
+)
+
+// Plan is one drill.
+type Plan struct {
+	Load Load
+	// Fault names what is done.
+	Fault string
+	// Epoch is the one before the drill.
+	Epoch uint64
+	// Do makes the fault, and says when it was made. Undo, if any, ends it.
+	Do   func(ctx context.Context) (time.Time, error)
+	Undo func(ctx context.Context) error
+	// Rejoined waits until the old writer follows and is in sync.
+	Rejoined func(ctx context.Context) error
+	// Report gives what the failover itself reports; may be nil.
+	Report func(ctx context.Context) (json.RawMessage, error)
+	// Lull is how long the load runs before the fault, and after the first ack; 0 is
+	// usualLull.
+	Lull time.Duration
+	// Say tells a person what happens.
+	Say func(format string, args ...any)
+}
+
+// Report is what a drill has found. Its JSON is stable.
+type Report struct {
+	Verdict     string    `json:"verdict"`
+	Fault       string    `json:"fault"`
+	StartedAt   time.Time `json:"started_at"`
+	EpochBefore uint64    `json:"epoch_before"`
+	EpochAfter  uint64    `json:"epoch_after"`
+	// FirstAck is the time from the fault to the first write that the new writer has
+	// acknowledged, Pause the longest time without an ack from the fault on, Rejoined
+	// that from the first ack until the old writer follows in sync; all in seconds.
+	FirstAck float64 `json:"first_ack_seconds"`
+	Pause    float64 `json:"pause_seconds"`
+	Rejoined float64 `json:"rejoined_seconds"`
+	// Acked and Unknown count writes, Failed answers that say that nothing was written.
+	Acked   int            `json:"acked"`
+	Failed  map[string]int `json:"failed"`
+	Unknown int            `json:"unknown"`
+	// Lost are the acknowledged writes that are not there.
+	Lost     []string        `json:"lost"`
+	Failover json.RawMessage `json:"failover,omitempty"`
+}
+
+// The verdicts.
+const (
+	Passed = "passed"
+	Failed = "failed"
+)
+
+// Run makes the fault under load, and gives a report also where something was lost: then
+// its verdict is Failed. An error says that the drill could not be done.
+func Run(ctx context.Context, p Plan) (r Report, err error) {
+	r = Report{Verdict: Failed, Fault: p.Fault, StartedAt: time.Now().UTC(), EpochBefore: p.Epoch, Lost: []string{}}
+	if err := p.Load.register(ctx); err != nil {
+		return r, err
+	}
+	account := newAccount()
+	loading, stop := context.WithCancel(ctx)
+	defer stop()
+	ended := make(chan error, 1)
+	go func() { ended <- p.Load.run(loading, account) }()
+	err = p.during(ctx, &r, account)
+	stop()
+	if err := errors.Join(err, <-ended); err != nil {
+		return r, err
+	}
+	account.mu.Lock()
+	r.Acked, r.Unknown, r.Failed = len(account.acks), account.unknown, account.failed
+	account.mu.Unlock()
+	lost, err := p.Load.missing(ctx, account)
+	if err != nil {
+		return r, err
+	}
+	r.Lost = append(r.Lost, lost...)
+	if p.Report != nil {
+		if r.Failover, err = p.Report(ctx); err != nil {
+			return r, err
+		}
+	}
+	if len(r.Lost) == 0 {
+		r.Verdict = Passed
+	}
+	return r, nil
+}
+
+// during is what happens while the load runs.
+func (p *Plan) during(ctx context.Context, r *Report, account *Account) (err error) {
+	if err := idle(ctx, cmp.Or(p.Lull, usualLull)); err != nil {
+		return err
+	}
+	p.Say("%d writers write; %s …", p.Load.Writers, p.Fault)
+	at, err := p.Do(ctx)
+	if err != nil {
+		return fmt.Errorf("make the fault: %w", err)
+	}
+	bounded, cancel := context.WithTimeoutCause(ctx, overWithin, fmt.Errorf("no write was acknowledged in an epoch above %d within %s", p.Epoch, overWithin))
+	defer cancel()
+	first, err := account.first(bounded, at, p.Epoch)
+	if err == nil {
+		r.EpochAfter, r.FirstAck = first.Epoch, first.At.Sub(at).Seconds()
+		p.Say("epoch %d acknowledged its first write %.2f s after the fault", first.Epoch, r.FirstAck)
+		err = idle(ctx, cmp.Or(p.Lull, usualLull))
+	}
+	if p.Undo != nil {
+		err = errors.Join(err, p.Undo(context.WithoutCancel(ctx)))
+	}
+	if err != nil {
+		return err
+	}
+	rejoining, done := context.WithTimeoutCause(ctx, rejoinWithin, fmt.Errorf("the old writer does not follow in sync within %s", rejoinWithin))
+	defer done()
+	began := time.Now()
+	if err := p.Rejoined(rejoining); err != nil {
+		return fmt.Errorf("wait for the old writer: %w", err)
+	}
+	r.Rejoined, r.Pause = time.Since(began).Seconds(), account.pause(at).Seconds()
+	p.Say("the old writer follows in sync, %.2f s later", r.Rejoined)
+	return nil
+}
+
+func idle(ctx context.Context, d time.Duration) error {
+	select {
+	case <-time.After(d):
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}

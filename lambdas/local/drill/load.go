@@ -1,0 +1,252 @@
+// Package drill loads an instance through its stable endpoint, keeps account of what
+// was acknowledged and when, and holds that against what is there in the end. It knows
+// nothing of how a fault is made.
+package drill
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"strconv"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"originchain/scripts/call"
+	"originchain/shared/api"
+	"originchain/shared/fault"
+)
+
+// table is what a drill writes to; its rows stay, as what was acknowledged must.
+const (
+	table    = "drill.writes"
+	manifest = `namespace   = "drill"
+table       = "writes"
+primary_key = ["id"]
+version     = 1
+
+[[columns]]
+name     = "id"
+ty       = "str"
+required = true
+
+[[columns]]
+name     = "n"
+ty       = "i64"
+required = true
+`
+)
+
+const (
+	// requestTimeout bounds one request, longer than the endpoint holds any.
+	requestTimeout = 30 * time.Second
+	// breath is the pause of a client after a refusal.
+	breath = 20 * time.Millisecond
+)
+
+// Load is who writes.
+type Load struct {
+	Client *call.Client
+	Tenant string
+	// Name begins the key of every row: no two drills have the same.
+	Name string
+	// Writers write at the same time, one row after the other.
+	Writers int
+}
+
+// Ack is an acknowledged write.
+type Ack struct {
+	ID    string
+	At    time.Time
+	Epoch uint64
+	LSN   uint64
+}
+
+// Account is what became of the writes.
+type Account struct {
+	mu sync.Mutex
+	// acks are in the order in which they arrived.
+	acks []Ack
+	// failed are answers that say that nothing was written, by what they say;
+	// unknown are writes of which nobody knows.
+	failed  map[string]int
+	unknown int
+	fresh   chan struct{} // closed, and made anew, with each ack
+}
+
+func newAccount() *Account {
+	return &Account{failed: make(map[string]int), fresh: make(chan struct{})}
+}
+
+func (a *Account) acked(ack Ack) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.acks = append(a.acks, ack)
+	close(a.fresh)
+	a.fresh = make(chan struct{})
+}
+
+func (a *Account) refused(code string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.failed[code]++
+}
+
+func (a *Account) lost() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.unknown++
+}
+
+// first waits for an ack that was received after a moment, in an epoch above one.
+func (a *Account) first(ctx context.Context, after time.Time, above uint64) (Ack, error) {
+	for seen := 0; ; {
+		a.mu.Lock()
+		fresh, acks := a.fresh, a.acks[seen:]
+		seen += len(acks)
+		a.mu.Unlock()
+		for _, ack := range acks {
+			if ack.At.After(after) && ack.Epoch > above {
+				return ack, nil
+			}
+		}
+		select {
+		case <-fresh:
+		case <-ctx.Done():
+			return Ack{}, context.Cause(ctx)
+		}
+	}
+}
+
+// pause is the longest time between two acks that follow each other, from a moment on.
+func (a *Account) pause(from time.Time) (longest time.Duration) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	last := from
+	for _, ack := range a.acks {
+		if ack.At.After(from) {
+			longest = max(longest, ack.At.Sub(last))
+			last = ack.At
+		}
+	}
+	return longest
+}
+
+// run writes until ctx ends. Its error is one that is no fault of the instance.
+func (l *Load) run(ctx context.Context, into *Account) error {
+	g := new(errgroup.Group)
+	for w := range l.Writers {
+		g.Go(func() error {
+			for n := 0; ctx.Err() == nil; n++ {
+				if err := l.write(ctx, l.Name+"-"+strconv.Itoa(w)+"-"+strconv.Itoa(n), n, into); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	}
+	return g.Wait()
+}
+
+// write writes one row. It is not tried again: the drill is to see what a client sees.
+func (l *Load) write(ctx context.Context, id string, n int, into *Account) error {
+	body, err := json.Marshal(map[string]any{"id": id, "n": n})
+	if err != nil {
+		return err
+	}
+	// A write that is under way when the load ends gets its answer.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), requestTimeout)
+	defer cancel()
+	resp, err := l.Client.Do(ctx, call.Request{
+		Method: http.MethodPost, Path: "/v1/tenants/" + l.Tenant + "/rows/" + table, ContentType: "application/json", Body: body,
+		Header: []string{api.HeaderIdempotencyKey, id},
+	})
+	if err != nil {
+		into.lost()
+		pause(ctx)
+		return nil
+	}
+	if resp.Status/100 == 2 {
+		return acknowledge(resp, id, into)
+	}
+	var said struct {
+		api.Error
+		Outcome string `json:"outcome"`
+	}
+	switch err := json.Unmarshal(resp.Body, &said); {
+	case err != nil:
+		return fmt.Errorf("an answer of status %d that is not the API's: %w", resp.Status, err)
+	case said.Outcome == "unknown":
+		into.lost()
+	case resp.Status < http.StatusInternalServerError && resp.Status != http.StatusTooManyRequests:
+		return fmt.Errorf("write a row: %d %s: %s", resp.Status, said.Error.Error, said.Message)
+	default:
+		into.refused(said.Error.Error)
+	}
+	pause(ctx)
+	return nil
+}
+
+func acknowledge(resp *call.Response, id string, into *Account) error {
+	epoch, err := strconv.ParseUint(resp.Header.Get(api.HeaderEpoch), 10, 64)
+	lsn, lsnErr := strconv.ParseUint(resp.Header.Get(api.HeaderLSN), 10, 64)
+	if err := errors.Join(err, lsnErr); err != nil {
+		return fmt.Errorf("an acknowledgement without its place: %w", err)
+	}
+	into.acked(Ack{ID: id, At: time.Now(), Epoch: epoch, LSN: lsn})
+	return nil
+}
+
+func pause(ctx context.Context) {
+	select {
+	case <-time.After(breath):
+	case <-ctx.Done():
+	}
+}
+
+// register makes the table.
+func (l *Load) register(ctx context.Context) error {
+	err := l.Client.Register(ctx, l.Tenant, []byte(manifest))
+	if call.Code(err) == string(fault.Conflict) {
+		return fmt.Errorf("the table %s has another shape: %w; drop it, it is the drill's", table, err)
+	}
+	return err
+}
+
+// missing are the acknowledged rows that are not there.
+func (l *Load) missing(ctx context.Context, a *Account) (lost []string, err error) {
+	there, err := l.rows(ctx)
+	if err != nil {
+		return nil, err
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, ack := range a.acks {
+		if !there[ack.ID] {
+			lost = append(lost, fmt.Sprintf("%s (LSN %d of epoch %d)", ack.ID, ack.LSN, ack.Epoch))
+		}
+	}
+	return lost, nil
+}
+
+// rows are the keys of this drill.
+func (l *Load) rows(ctx context.Context) (map[string]bool, error) {
+	out, err := l.Client.Select(ctx, l.Tenant, "SELECT id FROM "+table+" WHERE id >= ? AND id < ?", l.Name+"-", l.Name+".")
+	if err != nil {
+		return nil, fmt.Errorf("read what was written: %w", err)
+	}
+	there := make(map[string]bool, len(out.Rows))
+	for _, raw := range out.Rows {
+		var row struct {
+			ID string `json:"id"`
+		}
+		if err := json.Unmarshal(raw, &row); err != nil {
+			return nil, fmt.Errorf("read what was written: %w", err)
+		}
+		there[row.ID] = true
+	}
+	return there, nil
+}

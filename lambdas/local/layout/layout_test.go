@@ -1,0 +1,163 @@
+package layout
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"originchain/shared/unitfile"
+)
+
+// loopback gives addresses in order.
+func loopback() func(string) (string, error) {
+	n := 0
+	return func(string) (string, error) {
+		n++
+		return fmt.Sprintf("127.0.0.%d", n), nil
+	}
+}
+
+func made(t *testing.T, followers int) (Dir, *Instance) {
+	t.Helper()
+	d, err := Open(filepath.Join(t.TempDir(), `a "dir" 100% $HOME`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range d.Directories() {
+		if err := os.MkdirAll(path, 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	in, err := New(followers, loopback())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d, in
+}
+
+// The unit of a node runs what was meant, whatever the directory is called.
+func TestUnitsSayWhatIsRun(t *testing.T) {
+	d, in := made(t, 1)
+	for i, want := range [][]string{{"--mode", "writer"}, {"--mode", "follower", "--leader-addr", in.Registered()[0].ReplicationAddress}} {
+		text, err := d.UnitText(in, i, Options{Binary: string(d) + "/bin/oc-server", SyncReplicas: 1, More: []string{"--log-level", "debug"}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		f, err := unitfile.Parse("x", text)
+		if err != nil {
+			t.Fatalf("%v\n%s", err, text)
+		}
+		c, err := f.Command()
+		if err != nil {
+			t.Fatal(err)
+		}
+		path, args, err := c.Argv(map[string]string{"HOME": "wrong"}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if path != string(d)+"/bin/oc-server" {
+			t.Errorf("it runs %q", path)
+		}
+		if got := args[1 : 1+len(want)]; !slices.Equal(got, want) {
+			t.Errorf("flags %q, want %q first", args, want)
+		}
+		for _, pair := range [][2]string{
+			{"--data-dir", d.Data(in.Nodes[i].Name)}, {"--node-id", in.Nodes[i].Name}, {"--archive", d.ArchiveURL()}, {"--sync-replicas", "1"}, {"--log-level", "debug"},
+			{"--instance-id", in.ID}, {"--admin-token-file", d.AdminToken()},
+		} {
+			if at := slices.Index(args, pair[0]); at < 0 || args[at+1] != pair[1] {
+				t.Errorf("%s is not %q in %q", pair[0], pair[1], args)
+			}
+		}
+		if got := f.Value("Service", "WorkingDirectory"); !strings.HasSuffix(got, "100%% $HOME") {
+			t.Errorf("working directory %q", got)
+		}
+	}
+	if _, err := d.UnitText(in, 0, Options{Binary: "a\nb"}); err == nil {
+		t.Error("a unit says a line feed")
+	}
+}
+
+func TestAnInstanceIsReadAsItWasWritten(t *testing.T) {
+	d, in := made(t, 2)
+	if got, err := d.Load(); got != nil || err != nil {
+		t.Fatalf("before it is written: %v, %v", got, err)
+	}
+	if err := d.Save(in); err != nil {
+		t.Fatal(err)
+	}
+	got, err := d.Load()
+	if diff := cmp.Diff(in, got); err != nil || diff != "" {
+		t.Errorf("%v %s", err, diff)
+	}
+	if err := os.WriteFile(d.Instance(), []byte("{}"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := d.Load(); err == nil || !strings.Contains(err.Error(), "damaged") {
+		t.Errorf("an instance of nothing: %v", err)
+	}
+	ports := []int{in.Port, in.ReplicationPort, in.LeasePort, in.DNSPort}
+	if slices.Sort(ports); len(slices.Compact(ports)) != 4 || ports[0] == 0 {
+		t.Errorf("ports %v", ports)
+	}
+	if _, err := New(MaxFollowers+1, loopback()); err == nil {
+		t.Error("any number of followers")
+	}
+}
+
+// endpoints.json has exactly the fields that its readers know.
+func TestEndpoints(t *testing.T) {
+	d, in := made(t, 1)
+	in.Tenant = "01HZX3V9J8Q2W4E6R8T0Y2M4K6"
+	if err := d.SaveEndpoints(in, "node-2"); err != nil {
+		t.Fatal(err)
+	}
+	b, err := os.ReadFile(d.Endpoints())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got map[string]any
+	if err := json.Unmarshal(b, &got); err != nil {
+		t.Fatal(err)
+	}
+	nodes := in.Registered()
+	want := map[string]any{
+		"endpoint": in.Endpoint(), "writer": nodes[1].URL, "followers": []any{nodes[0].URL}, "dns": in.DNSAddress(), "tenant": in.Tenant,
+		"token_file": d.TenantToken(), "admin_token_file": d.AdminToken(), "archive": d.ArchiveURL(),
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+	e, err := d.ReadEndpoints()
+	if err != nil || e.Writer != nodes[1].URL {
+		t.Errorf("%+v, %v", e, err)
+	}
+}
+
+func TestASecretIsMadeOnceAndForItsOwnerAlone(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "secret")
+	a, err := Secret(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := Secret(path)
+	if err != nil || a != b || len(a) != 2*secretBytes {
+		t.Errorf("%d and %d characters, the same: %t, %v", len(a), len(b), a == b, err)
+	}
+	info, err := os.Stat(path)
+	if err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("%v, %v", info.Mode(), err)
+	}
+	if err := os.WriteFile(path, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Secret(path); err == nil {
+		t.Error("an empty secret is one")
+	}
+}
