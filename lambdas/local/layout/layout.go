@@ -58,7 +58,7 @@ func (d Dir) Registry() string { return d.path("registry") }
 // Zone is what the DNS server answers.
 func (d Dir) Zone() string { return d.path("zone.json") }
 
-// AdminToken, TenantToken and LeaseToken are files of one secret each.
+// AdminToken is the file of the admin token, which all nodes have.
 func (d Dir) AdminToken() string { return d.path("admin.token") }
 
 // TenantToken is the token of the tenant that was made with the instance.
