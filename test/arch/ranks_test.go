@@ -45,14 +45,15 @@ var ranks = map[string]int{
 	"shared/restore":   4,
 	"shared/sql":       4,
 
-	"scripts/call":           5,
-	"scripts/child":          5,
-	"scripts/demo/data":      5,
-	"shared/aws/ddblease":    5,
-	"shared/lease/leasehttp": 5,
-	"shared/purge":           5,
-	"shared/replica":         5,
-	"shared/verification":    5,
+	"lambdas/local/supervise": 5,
+	"scripts/call":            5,
+	"scripts/child":           5,
+	"scripts/demo/data":       5,
+	"shared/aws/ddblease":     5,
+	"shared/lease/leasehttp":  5,
+	"shared/purge":            5,
+	"shared/replica":          5,
+	"shared/verification":     5,
 
 	"scripts/kill9/rounds":   6,
 	"scripts/waldump/dump":   6,
@@ -117,8 +118,8 @@ var reserved = []struct {
 	{module: "github.com/bufbuild/protocompile", code: []string{"scripts/protogen"}, why: "code is generated when it changes, not when it runs"},
 	{module: "modernc.org/sqlite", code: []string{"test"}, tests: []string{"shared"}, why: "it is the oracle of tests, not a store"},
 	{module: "github.com/anishathalye/porcupine", tests: []string{"test"}, why: "it checks histories that tests make"},
-	{module: "go.uber.org/goleak", tests: []string{"shared", "writer", "follower", "scripts", "test"}, why: "it is for tests"},
-	{module: "testing", code: []string{"shared/leasetest", "shared/objecttest", "shared/aws/s3object/s3test", "shared/aws/ddblease/ddbtest"}, tests: []string{"shared", "writer", "follower", "scripts", "test"}, why: "it is for tests"},
+	{module: "go.uber.org/goleak", tests: []string{"shared", "writer", "follower", "lambdas", "scripts", "test"}, why: "it is for tests"},
+	{module: "testing", code: []string{"shared/leasetest", "shared/objecttest", "shared/aws/s3object/s3test", "shared/aws/ddblease/ddbtest"}, tests: []string{"shared", "writer", "follower", "lambdas", "scripts", "test"}, why: "it is for tests"},
 }
 
 // replayed packages turn a log into a state, on every node and years later: they
