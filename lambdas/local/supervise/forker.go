@@ -1,7 +1,6 @@
 package supervise
 
 import (
-	"context"
 	"os/exec"
 	"runtime"
 )
@@ -41,14 +40,10 @@ func (f *forker) run() {
 }
 
 // start starts the command; it returns when the program has been executed, or not.
-func (f *forker) start(ctx context.Context, cmd *exec.Cmd) error {
+func (f *forker) start(cmd *exec.Cmd) error {
 	r := forking{cmd: cmd, result: make(chan error, 1)}
-	select {
-	case f.requests <- r:
-		return <-r.result // a fork under way is not left alone
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
+	f.requests <- r // who starts something keeps the forker open
+	return <-r.result
 }
 
 // close ends the thread, after all children have been reaped.

@@ -17,11 +17,7 @@ import (
 // each start and inherited, and so tells what a process left behind from all else.
 const invocationVariable = "INVOCATION_ID"
 
-const (
-	bootFile = "/proc/sys/kernel/random/boot_id"
-	// maxIdentityBytes bounds a file of a process that runs.
-	maxIdentityBytes = 16 << 10
-)
+const bootFile = "/proc/sys/kernel/random/boot_id"
 
 // identity tells one process from every other of this boot. Before the fork it has only
 // its invocation.
@@ -72,19 +68,24 @@ func startTime(pid int) (uint64, error) {
 	return strconv.ParseUint(fields[19], 10, 64)
 }
 
-// same says whether the process of id.PID is the one that was recorded.
+// same says whether the process of id.PID is the one that was recorded. One that is
+// ending has no program any more, and is known by when it began.
 func (id identity) same() (bool, error) {
 	if id.PID <= 0 {
 		return false, nil
 	}
-	now, err := identify(id.PID)
-	switch {
-	case gone(err):
+	start, err := startTime(id.PID)
+	if gone(err) {
 		return false, nil
-	case err != nil:
+	}
+	if err != nil || start != id.Start {
 		return false, err
 	}
-	return now.Start == id.Start && now.Exe == id.Exe, nil
+	now, err := identify(id.PID)
+	if gone(err) {
+		return now.Start == id.Start, nil
+	}
+	return now.Start == id.Start && now.Exe == id.Exe, err
 }
 
 // gone says of an error of /proc that there is no such process, or none that runs.

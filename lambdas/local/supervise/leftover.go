@@ -70,7 +70,11 @@ func leftOvers(dir string) (out []leftOver, err error) {
 			return nil, err
 		}
 		var id identity
-		if err := json.Unmarshal(text, &id); err != nil || len(text) > maxIdentityBytes || id.Invocation == "" {
+		err = json.Unmarshal(text, &id)
+		if err == nil && id.Invocation == "" {
+			err = errors.New("it has no invocation")
+		}
+		if err != nil {
 			return nil, fmt.Errorf("%s does not say which process of %s ran last (%w): make sure that none runs, then remove the file", path, machine, err)
 		}
 		out = append(out, leftOver{machine, id})
@@ -124,23 +128,33 @@ func (l leftOver) end(report func(string, int)) error {
 
 // running are the pids of what is left over, each with how to tell that it still is.
 func (id identity) running() (map[int]func() (bool, error), error) {
-	out := map[int]func() (bool, error){}
-	if is, err := id.same(); err != nil {
-		return nil, err
-	} else if is && !dead(id.PID) {
-		out[id.PID] = id.same
-	}
 	entries, err := os.ReadDir("/proc")
 	if err != nil {
 		return nil, err
 	}
+	out := map[int]func() (bool, error){}
 	for _, e := range entries {
 		pid, err := strconv.Atoi(e.Name())
 		if err != nil || pid == os.Getpid() {
 			continue
 		}
 		is := func() (bool, error) { return id.invoked(pid), nil }
-		if _, known := out[pid]; !known && id.invoked(pid) && !dead(pid) {
+		if pid == id.PID {
+			is = func() (bool, error) {
+				same, err := id.same()
+				return same || id.invoked(pid), err
+			}
+		}
+		found, err := is()
+		if err != nil || !found {
+			if err != nil {
+				return nil, err
+			}
+			continue
+		}
+		if over, err := dead(pid); err != nil {
+			return nil, err
+		} else if !over {
 			out[pid] = is
 		}
 	}
@@ -163,11 +177,35 @@ func (id identity) invoked(pid int) bool {
 	return false
 }
 
-// dead says of a process that it has ended and only waits for its parent.
-func dead(pid int) bool {
-	b, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "stat"))
-	rest := bytes.TrimLeft(b[bytes.LastIndexByte(b, ')')+1:], " ")
-	return err != nil || len(rest) == 0 || rest[0] == 'Z' || rest[0] == 'X'
+// dead says of a process that all of its threads have ended, though its parent may not
+// have waited for it yet.
+func dead(pid int) (is bool, err error) {
+	fd, err := unix.PidfdOpen(pid, 0)
+	if isNoProcess(err) {
+		return true, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("reach process %d: %w", pid, err)
+	}
+	defer func() { err = errors.Join(err, unix.Close(fd)) }()
+	return ended(fd, 0)
+}
+
+// ended waits on a pidfd, which can be read when the process has ended with all threads.
+func ended(fd int, within time.Duration) (bool, error) {
+	deadline := time.Now().Add(within)
+	for {
+		left := max(0, time.Until(deadline))
+		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, int((left+time.Millisecond-1)/time.Millisecond))
+		switch {
+		case err != nil && !errors.Is(err, unix.EINTR):
+			return false, err
+		case n > 0:
+			return true, nil
+		case err == nil && left == 0:
+			return false, nil
+		}
+	}
 }
 
 // killOther kills a process that is no child, and waits for its end. The pidfd is opened
@@ -190,18 +228,11 @@ func killOther(pid int, is func() (bool, error)) (killed bool, err error) {
 		}
 		return false, fmt.Errorf("kill process %d: %w", pid, err)
 	}
-	deadline := time.Now().Add(endWithin)
-	for {
-		left := time.Until(deadline)
-		if left <= 0 {
-			return false, fmt.Errorf("process %d was killed and has not ended within %s", pid, endWithin)
-		}
-		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, int(left.Milliseconds())+1)
-		if err != nil && !errors.Is(err, unix.EINTR) {
-			return false, fmt.Errorf("wait for the end of process %d: %w", pid, err)
-		}
-		if n > 0 {
-			return true, nil
-		}
+	switch over, err := ended(fd, endWithin); {
+	case err != nil:
+		return false, fmt.Errorf("wait for the end of process %d: %w", pid, err)
+	case !over:
+		return false, fmt.Errorf("process %d was killed and has not ended within %s", pid, endWithin)
 	}
+	return true, nil
 }
