@@ -219,7 +219,7 @@ func (s *Supervisor) warnOnce(setting, file string) {
 	}
 }
 
-// ask runs do in the unit's goroutine.
+// ask runs do in the unit's goroutine, if the machine runs the node.
 func (s *Supervisor) ask(ctx context.Context, n failover.Node, do func(u *unit) error) error {
 	u, err := s.unit(ctx, n)
 	if err != nil {
@@ -278,7 +278,15 @@ func (s *Supervisor) Restart(ctx context.Context, n failover.Node) error {
 
 func (s *Supervisor) begin(ctx context.Context, n failover.Node, again bool) error {
 	begun := make(chan error, 1)
-	err := s.ask(ctx, n, func(u *unit) error {
+	u, err := s.unit(ctx, n)
+	if err != nil {
+		return err
+	}
+	err = u.ask(ctx, func() error {
+		// Without a process the unit file says which node it is.
+		if err := u.is(n); err != nil && u.proc != nil {
+			return err
+		}
 		if again {
 			u.restart(n, begun)
 		} else {

@@ -1,6 +1,7 @@
 package supervise
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -35,7 +36,8 @@ type unit struct {
 	generation atomic.Uint64
 
 	// The rest is loop's.
-	node     string // "" if no unit or caller has named it
+	node     string // of the process that runs or ran last; "" if nobody has named it
+	named    string // by the caller who let it run
 	held     bool
 	closing  bool
 	proc     *process
@@ -106,7 +108,7 @@ func (u *unit) loop(ctx context.Context) {
 	}
 }
 
-// is fails if the machine is known to run another node.
+// is fails if what runs, or ran last, is another node.
 func (u *unit) is(n failover.Node) error {
 	if n.ID != "" && u.node != "" && n.ID != u.node {
 		return &WrongNodeError{Machine: u.machine, Want: n.ID, Have: u.node}
@@ -197,9 +199,7 @@ func (u *unit) letRun(n failover.Node) {
 	u.held, u.offered = false, false
 	u.generation.Add(1)
 	u.again.Stop()
-	if u.node == "" {
-		u.node = n.ID
-	}
+	u.named = n.ID
 }
 
 func (u *unit) answer(err error) {
@@ -231,12 +231,9 @@ func (u *unit) launch() error {
 	if err != nil {
 		return err
 	}
-	node := p.flag("node-id")
-	if node != "" && u.node != "" && node != u.node {
-		return &WrongNodeError{Machine: u.machine, Want: u.node, Have: node}
-	}
-	if node != "" {
-		u.node = node
+	node := cmp.Or(p.flag("node-id"), u.named, u.node)
+	if u.named != "" && node != u.named {
+		return &WrongNodeError{Machine: u.machine, Want: u.named, Have: node}
 	}
 	for _, setting := range p.ignored {
 		u.s.warnOnce(setting, u.path)
@@ -250,7 +247,7 @@ func (u *unit) launch() error {
 		return errors.Join(fmt.Errorf("start %s by %s: %w", u.machine, u.path, err), forget(u.s.run, u.machine))
 	}
 	u.generation.Add(1)
-	u.proc, u.stopping = proc, false
+	u.proc, u.node, u.stopping, u.last = proc, node, false, nil
 	u.s.background.Go(func() { proc.drain(u.log) })
 	u.s.background.Go(func() {
 		state, err := proc.wait()
