@@ -327,7 +327,11 @@ func (s *Supervisor) Rewrite(ctx context.Context, n failover.Node, text []byte) 
 	}
 	u.file.Lock()
 	defer u.file.Unlock()
-	return s.disk.replaceFile(u.path, text, 0o600)
+	st, err := os.Stat(u.path)
+	if err != nil {
+		return err
+	}
+	return s.disk.replaceFile(u.path, text, st.Mode().Perm())
 }
 
 // Kill sends a signal to all processes of a node, for drills: what follows is what
