@@ -77,6 +77,15 @@ func (c *Command) Argv(env map[string]string, specifiers map[byte]string) (path 
 	return path, args, nil
 }
 
+// Resolve resolves the % specifiers of a value that is no list of words.
+func Resolve(value string, specifiers map[byte]string) (string, error) {
+	out, err := specify([]string{value}, specifiers)
+	if err != nil {
+		return "", err
+	}
+	return out[0], nil
+}
+
 // specify resolves % specifiers.
 func specify(in []string, specifiers map[byte]string) ([]string, error) {
 	out := make([]string, 0, len(in))

@@ -154,3 +154,19 @@ func (l *lineReader) next() bool {
 	}
 	return begun
 }
+
+// Entry is one assignment of the file.
+type Entry struct {
+	Section, Key, Value string
+	// Line is where it begins, from 1.
+	Line int
+}
+
+// Entries are all assignments, in order, for who must know what else a unit asks for.
+func (f *File) Entries() []Entry {
+	out := make([]Entry, 0, len(f.settings))
+	for _, s := range f.settings {
+		out = append(out, Entry{Section: s.section, Key: s.key, Value: string(s.value), Line: s.line})
+	}
+	return out
+}

@@ -360,3 +360,22 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
+
+func TestEntriesAreAllAssignmentsInOrder(t *testing.T) {
+	got := parse(t, "[Unit]\nDescription=a\n\n[Service]\nExecStart=/bin/a \\\n  b\nUser=x\nUser=\n").Entries()
+	want := []Entry{{"Unit", "Description", "a", 2}, {"Service", "ExecStart", "/bin/a    b", 5}, {"Service", "User", "x", 7}, {"Service", "User", "", 8}}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+func TestResolveKnowsOnlyTheSpecifiersGiven(t *testing.T) {
+	if got, err := Resolve("/var/%p 100%%", map[byte]string{'p': "oc-http"}); err != nil || got != "/var/oc-http 100%" {
+		t.Errorf("%q, %v", got, err)
+	}
+	for _, bad := range []string{"/var/%i", "50%"} {
+		if got, err := Resolve(bad, nil); err == nil {
+			t.Errorf("%q became %q", bad, got)
+		}
+	}
+}

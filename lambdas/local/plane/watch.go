@@ -1,0 +1,134 @@
+package plane
+
+import (
+	"context"
+	"net/http"
+	"sync"
+	"time"
+
+	"originchain/scripts/call"
+	"originchain/shared/api"
+	"originchain/shared/failover"
+)
+
+const (
+	// watchEvery is the pause between two looks at a node, watchTimeout bounds one.
+	watchEvery   = 100 * time.Millisecond
+	watchTimeout = time.Second
+)
+
+// sight is what was last heard of a node.
+type sight struct {
+	api.Replication
+	// heard is when it last answered; zero: never. answers says that it did the last
+	// time, ready what /ready said then.
+	heard   time.Time
+	answers bool
+	ready   bool
+}
+
+// watcher looks at every node, for status, endpoint and detectors.
+type watcher struct {
+	nodes []failover.Node
+	token string
+	http  *http.Client
+
+	mu   sync.Mutex
+	seen map[string]sight
+	// news is closed, and made anew, with each change of what is seen.
+	news chan struct{}
+}
+
+func newWatcher(nodes []failover.Node, adminToken string) *watcher {
+	return &watcher{
+		nodes: nodes, token: adminToken, seen: make(map[string]sight), news: make(chan struct{}),
+		http: &http.Client{Timeout: watchTimeout, Transport: &http.Transport{MaxIdleConnsPerHost: 2}},
+	}
+}
+
+// run looks until ctx ends.
+func (w *watcher) run(ctx context.Context) {
+	var all sync.WaitGroup
+	for _, n := range w.nodes {
+		all.Go(func() {
+			tick := time.NewTicker(watchEvery)
+			defer tick.Stop()
+			for {
+				w.look(ctx, n)
+				select {
+				case <-tick.C:
+				case <-ctx.Done():
+					return
+				}
+			}
+		})
+	}
+	all.Wait()
+	w.http.CloseIdleConnections()
+}
+
+// look asks one node.
+func (w *watcher) look(ctx context.Context, n failover.Node) {
+	client := call.Client{URL: n.URL, Token: w.token, HTTP: w.http}
+	var r api.Replication
+	err := client.Get(ctx, "/v1/admin/replication", &r)
+	ready := false
+	if err == nil {
+		resp, err := client.Do(ctx, call.Request{Method: http.MethodGet, Path: "/ready"})
+		ready = err == nil && resp.Status == http.StatusOK
+	}
+	if ctx.Err() != nil {
+		return
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	s := w.seen[n.ID]
+	s.answers, s.ready = err == nil, ready
+	if err == nil {
+		s.Replication, s.heard = r, time.Now()
+	}
+	w.seen[n.ID] = s
+	close(w.news)
+	w.news = make(chan struct{})
+}
+
+// of is what was last heard of a node.
+func (w *watcher) of(id string) sight {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.seen[id]
+}
+
+// changed is closed when something was heard after the call.
+func (w *watcher) changed() <-chan struct{} {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.news
+}
+
+// writer is the node that says it writes, in the highest epoch of those that do.
+func (w *watcher) writer() (n failover.Node, s sight, ok bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, candidate := range w.nodes {
+		if seen := w.seen[candidate.ID]; seen.answers && seen.Role == "writer" && (!ok || seen.Epoch > s.Epoch) {
+			n, s, ok = candidate, seen, true
+		}
+	}
+	return n, s, ok
+}
+
+// until waits until a condition holds of what is seen.
+func (w *watcher) until(ctx context.Context, holds func() bool) error {
+	for {
+		changed := w.changed()
+		if holds() {
+			return nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
