@@ -60,6 +60,8 @@ var ranks = map[string]int{
 	"writer":                 6,
 
 	"follower":              7,
+	"lambdas/local/proxy":   7,
+	"lambdas/local/zone":    7,
 	"scripts/demo":          7,
 	"scripts/kill9":         7,
 	"scripts/oc-pitr/pitr":  7,
@@ -106,19 +108,20 @@ var reserved = []struct {
 	{module: "github.com/dolthub/", code: []string{"shared/sql"}, why: "only shared/sql knows which SQL engine runs"},
 	{module: "github.com/cockroachdb/pebble/v2", code: []string{"shared/pacing", "shared/table", "test"}, tests: []string{"shared/simdisk"},
 		why: "only shared/table knows which store holds the state"},
-	{module: "github.com/cockroachdb/pebble/v2/vfs", code: []string{"shared", "writer", "follower", "scripts", "test"},
+	{module: "github.com/cockroachdb/pebble/v2/vfs", code: []string{"shared", "writer", "follower", "lambdas", "scripts", "test"},
 		why: "it is how files are reached"},
-	{module: "originchain/shared/simdisk", code: []string{"shared/simdisk"}, tests: []string{"shared", "writer", "follower", "test"},
+	{module: "originchain/shared/simdisk", code: []string{"shared/simdisk"}, tests: []string{"shared", "writer", "follower", "lambdas", "test"},
 		why: "a disk that forgets is for tests alone"},
 	{module: "originchain/shared/objecttest", code: []string{"shared/objecttest"}, tests: []string{"shared", "writer", "follower", "lambdas", "scripts", "test"},
 		why: "a store that fails on purpose is for tests alone"},
 	{module: "google.golang.org/grpc", code: []string{"shared/replica"}, tests: []string{"shared/mtls"}, why: "only shared/replica knows how nodes talk"},
 	{module: "google.golang.org/protobuf", code: []string{"shared/replica", "scripts/protogen"}, why: "only shared/replica knows how nodes talk"},
 	{module: "github.com/bufbuild/protocompile", code: []string{"scripts/protogen"}, why: "code is generated when it changes, not when it runs"},
+	{module: "github.com/miekg/dns", code: []string{"lambdas/local/zone"}, why: "only lambdas/local/zone answers DNS"},
 	{module: "modernc.org/sqlite", code: []string{"test"}, tests: []string{"shared"}, why: "it is the oracle of tests, not a store"},
 	{module: "github.com/anishathalye/porcupine", tests: []string{"test"}, why: "it checks histories that tests make"},
-	{module: "go.uber.org/goleak", tests: []string{"shared", "writer", "follower", "scripts", "test"}, why: "it is for tests"},
-	{module: "testing", code: []string{"shared/leasetest", "shared/objecttest", "shared/aws/s3object/s3test", "shared/aws/ddblease/ddbtest"}, tests: []string{"shared", "writer", "follower", "scripts", "test"}, why: "it is for tests"},
+	{module: "go.uber.org/goleak", tests: []string{"shared", "writer", "follower", "lambdas", "scripts", "test"}, why: "it is for tests"},
+	{module: "testing", code: []string{"shared/leasetest", "shared/objecttest", "shared/aws/s3object/s3test", "shared/aws/ddblease/ddbtest"}, tests: []string{"shared", "writer", "follower", "lambdas", "scripts", "test"}, why: "it is for tests"},
 }
 
 // replayed packages turn a log into a state, on every node and years later: they
