@@ -26,7 +26,7 @@ func (c *Call) fail(err error) {
 	// cause says why, if it says anything.
 	var cause *fault.Error
 	if f.Code == fault.Cancelled && errors.As(context.Cause(c.Context()), &cause) {
-		f = cause.Wrap(err)
+		f = inDoubtAs(cause, f).Wrap(err)
 	}
 	status := fault.Status(f.Code)
 	if status >= http.StatusInternalServerError {
@@ -48,6 +48,15 @@ func (c *Call) fail(err error) {
 	c.x.routed = true
 	c.x.status = 0
 	c.send(status, api.ContentTypeJSON, c.envelope(f))
+}
+
+// inDoubtAs is f, with the outcome that the fault it replaces has left open: without one
+// a 503 says that nothing was written, and whoever reads it may send the request again.
+func inDoubtAs(f, replaced *fault.Error) *fault.Error {
+	if outcome, ok := replaced.Fields[fieldOutcome]; ok {
+		return f.With(fieldOutcome, outcome)
+	}
+	return f
 }
 
 // retryAfterSeconds is d in whole seconds, at least 1: a header of 0 would make
@@ -100,6 +109,7 @@ func (c *Call) fieldNames(f *fault.Error) []string {
 
 const (
 	fieldTraceID    = "trace_id"
+	fieldOutcome    = "outcome"
 	fieldRetryAfter = "retry_after_seconds"
 )
 

@@ -106,7 +106,7 @@ func (c *Call) mayAnswer(status int) error {
 	err := may()
 	var f *fault.Error
 	if errors.As(err, &f) && c.Request.Method != http.MethodGet && status < http.StatusBadRequest {
-		return f.With("outcome", "unknown") // it may have changed something all the same
+		return f.With(fieldOutcome, "unknown") // it may have changed something all the same
 	}
 	return err
 }

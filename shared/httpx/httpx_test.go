@@ -407,6 +407,28 @@ func TestRequestThatTheNodeEnds(t *testing.T) {
 
 // TestTokenThatMayBeKnownLater: the node can answer for a token that it does not
 // know, and for no other refusal.
+// A 503 without an outcome says that nothing was written: it must not stand for a fault
+// that says that nobody knows.
+func TestAnOutcomeInDoubtStaysInDoubt(t *testing.T) {
+	write := func(c *Call) error {
+		return fault.New(fault.Cancelled, "the frame is on its way").With("outcome", "unknown").Wrap(c.Context().Err())
+	}
+	r := newRig(t, Config{}, newRoute("POST", "/v1/write", Tenant, write))
+	ctx, end := context.WithCancelCause(context.Background())
+	end(fault.New(fault.NotReady, "the node is being stopped"))
+	req := httptest.NewRequest("POST", "/v1/write", nil).WithContext(ctx)
+	req.Header.Set("Authorization", "Bearer "+tenantToken)
+	w := httptest.NewRecorder()
+	r.ServeHTTP(w, req)
+	if e := envelope(t, w, 503, "not_ready"); e["outcome"] != "unknown" {
+		t.Errorf("interrupted: %v", e)
+	}
+	r.Server.deps.MayAnswer = func() error { return fault.New(fault.LeaseLost, "the lease is lost") }
+	if e := envelope(t, r.do("POST", "/v1/write", tenantToken, nil), 503, "lease_lost"); e["outcome"] != "unknown" {
+		t.Errorf("without the lease: %v", e)
+	}
+}
+
 func TestTokenThatMayBeKnownLater(t *testing.T) {
 	r := newRig(t, Config{}, newRoute("GET", "/v1/tenants/{tenant}/a", Tenant, ok))
 	path := "/v1/tenants/" + owner.String() + "/a"

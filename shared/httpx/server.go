@@ -234,8 +234,9 @@ func (s *Server) serve(c *Call) {
 	}
 	if err == nil {
 		if err = c.route.Handler(c); err != nil {
-			if lost := c.mayAnswer(fault.Status(fault.From(err).Code)); lost != nil {
-				err = lost
+			failed := fault.From(err)
+			if lost := c.mayAnswer(fault.Status(failed.Code)); lost != nil {
+				err = inDoubtAs(fault.From(lost), failed)
 			}
 		}
 	}
