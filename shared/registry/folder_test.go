@@ -57,7 +57,7 @@ func history(ctx context.Context, d *simdisk.Disk, acked func(uint64)) error {
 	return nil
 }
 
-const crashes = 8
+const crashes = 12
 
 // A document is the old one or the new one after a loss of power at any call, and the
 // new one once it was acknowledged.
