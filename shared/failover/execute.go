@@ -92,7 +92,7 @@ type run struct {
 	began  time.Time
 
 	observer *Observer
-	owned    bool // the observer is this run's
+	owned    bool            // the observer is this run's
 	readCtx  context.Context //nolint:containedctx // of what is read ahead
 	stopRead context.CancelFunc
 	reading  sync.WaitGroup
@@ -241,7 +241,7 @@ func (r *run) end(err error) (Report, error) {
 	rep := &r.report
 	rep.Seconds = time.Since(r.began).Seconds()
 	rep.Run, rep.LostFrom, rep.LostTo = r.journal.Run, r.journal.LostFrom, r.journal.LostTo
-	if err == nil {
+	if err == nil && !r.req.DryRun {
 		if left := r.left(); len(left) > 0 {
 			err = &LeftError{To: r.to.ID, Epoch: r.epoch, Steps: left}
 		}

@@ -309,8 +309,9 @@ func (r *run) lost(ctx context.Context) error {
 	}
 	return r.note(ctx, func(j *journal) {
 		for _, o := range rec.Line {
-			if uint64(o.Epoch) == j.Epoch && rec.ConfirmedEpoch >= o.Epoch {
-				j.LostFrom = uint64(o.FirstLSN)
+			if uint64(o.Epoch) >= j.Epoch && rec.ConfirmedEpoch >= o.Epoch {
+				j.LostFrom = uint64(o.FirstLSN) // of a later epoch, where the node was started again
+				break
 			}
 		}
 		if j.LostFrom > j.LostTo || j.LostFrom == 0 {
