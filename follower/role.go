@@ -132,7 +132,10 @@ func (r role) Checks(into map[string]api.Check) {
 }
 
 // Replication implements writer.Role.
-func (role) Replication(*api.Replication) {}
+func (r role) Replication(into *api.Replication) {
+	into.Connected, into.LeaderDurableLSN = r.status.connected.Load(), r.status.durable.Load()
+	into.Promotable = r.cfg.Promotable && r.deps.Control != nil
+}
 
 // Topology implements writer.Role: a follower knows the writer and itself.
 func (r role) Topology() api.Topology {

@@ -264,9 +264,10 @@ func (s *service) getReplication(*httpx.Call) (api.Replication, error) {
 		return api.Replication{}, err
 	}
 	role := s.node.now()
+	durable, tail := s.engine.Durable(), s.engine.Log().Tail().Pos
 	out := api.Replication{
 		Role: role.Mode(), Node: s.engine.Identity().NodeID, Epoch: uint64(s.engine.Epoch()),
-		LSN: uint64(s.engine.Log().Tail().Pos.LSN), DurableLSN: uint64(s.engine.Durable()), CommitLSN: uint64(s.engine.CommitLSN()),
+		LSN: uint64(tail.LSN), DurableLSN: uint64(durable), DurableEpoch: uint64(tail.Epoch), CommitLSN: uint64(s.engine.CommitLSN()),
 		AppliedLSN: uint64(a.Pos.LSN), Digest: a.Digest.String(), Leader: role.Leader(),
 		InSync: []string{}, Followers: []api.FollowerInfo{},
 	}

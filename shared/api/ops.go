@@ -222,6 +222,14 @@ type Replication struct {
 	DurableLSN uint64 `json:"durable_lsn"`
 	CommitLSN  uint64 `json:"commit_lsn"`
 	AppliedLSN uint64 `json:"applied_lsn"`
+	// DurableEpoch is the epoch of the last frame in the log: with DurableLSN it is where
+	// the log ends, which decides who may become the writer.
+	DurableEpoch uint64 `json:"durable_epoch"`
+	// Connected: a follower hears its leader now. LeaderDurableLSN is the last frame that
+	// it heard to be durable there. Promotable: it may become the writer in its process.
+	Connected        bool   `json:"connected"`
+	LeaderDurableLSN uint64 `json:"leader_durable_lsn"`
+	Promotable       bool   `json:"promotable"`
 	// Digest is the state's at AppliedLSN, 32 hex digits.
 	Digest    string         `json:"digest"`
 	Leader    string         `json:"leader,omitempty"`
@@ -253,6 +261,20 @@ type Promoted struct {
 	// Writer: the node is the writer already, of that epoch or a later one. If not, it
 	// is about to be: GET /ready says when.
 	Writer bool `json:"writer"`
+}
+
+// HandoverRequest is the body of POST /v1/admin/handover: who is to write next.
+type HandoverRequest struct {
+	Node               string `json:"node"`
+	URL                string `json:"url"`
+	ReplicationAddress string `json:"replication_address"`
+}
+
+// Handover is its answer, once the node is named in the record of who writes: its
+// epoch, and the last frame of the epoch before.
+type Handover struct {
+	Epoch uint64 `json:"epoch"`
+	LSN   uint64 `json:"lsn"`
 }
 
 // Topology is GET /v1/topology. Of two answers the one with the higher epoch is

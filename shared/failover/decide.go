@@ -51,6 +51,7 @@ const (
 	Backfilling     Code = "migration_backfilling"
 	PlannedSwitch   Code = "planned"
 	OverriddenGuard Code = "overridden"
+	EpochGiven      Code = "epoch_given"
 )
 
 // Reason is one thing that was weighed.

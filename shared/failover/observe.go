@@ -56,4 +56,7 @@ type Target struct {
 	Streams bool
 	// Promotable: the program can write, and the node has said so.
 	Promotable bool
+
+	// heard is what its leader told it to be durable.
+	heard lsn.LSN
 }

@@ -37,13 +37,15 @@ var ranks = map[string]int{
 	"shared/httpx":        3,
 	"shared/lease":        3,
 	"shared/recover":      3,
+	"shared/registry":     3,
 	"shared/rows":         3,
 
-	"shared/failover":  4,
-	"shared/engine":    4,
-	"shared/leasetest": 4,
-	"shared/restore":   4,
-	"shared/sql":       4,
+	"shared/failover":     4,
+	"shared/engine":       4,
+	"shared/leasetest":    4,
+	"shared/registrytest": 4,
+	"shared/restore":      4,
+	"shared/sql":          4,
 
 	"lambdas/local/control":   5,
 	"lambdas/local/layout":    5,
@@ -127,6 +129,8 @@ var reserved = []struct {
 	{module: "github.com/anishathalye/porcupine", tests: []string{"test"}, why: "it checks histories that tests make"},
 	{module: "go.uber.org/goleak", tests: []string{"shared", "writer", "follower", "lambdas", "scripts", "test"}, why: "it is for tests"},
 	{module: "testing", code: []string{"shared/leasetest", "shared/objecttest", "shared/aws/s3object/s3test", "shared/aws/ddblease/ddbtest"}, tests: []string{"shared", "writer", "follower", "lambdas", "scripts", "test"}, why: "it is for tests"},
+	{module: "go.uber.org/goleak", tests: []string{"shared", "writer", "follower", "scripts", "test"}, why: "it is for tests"},
+	{module: "testing", code: []string{"shared/leasetest", "shared/registrytest", "shared/objecttest", "shared/aws/s3object/s3test", "shared/aws/ddblease/ddbtest"}, tests: []string{"shared", "writer", "follower", "scripts", "test"}, why: "it is for tests"},
 }
 
 // replayed packages turn a log into a state, on every node and years later: they

@@ -1,0 +1,130 @@
+package failover
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"time"
+
+	"originchain/shared/api"
+)
+
+// maxAnswerBytes bounds an answer of a node.
+const maxAnswerBytes = 1 << 20
+
+// client calls nodes. It repeats nothing, and each call is bounded by its context.
+type client struct {
+	http  *http.Client
+	token string
+}
+
+// answerError is an answer that is not the one that was asked for: the node is there.
+type answerError struct {
+	Status  int
+	Code    string
+	Message string
+}
+
+// Error implements error.
+func (e *answerError) Error() string {
+	return fmt.Sprintf("it answers %d %s: %s", e.Status, e.Code, e.Message)
+}
+
+// refused says that a node has answered, and not with what was asked for.
+func refused(err error) bool {
+	var a *answerError
+	return errors.As(err, &a) && a.Status < 500
+}
+
+// do sends a request and decodes a JSON answer, whatever its status, into out.
+func (c *client) do(ctx context.Context, method, url string, in, out any) (status int, err error) {
+	var body []byte
+	if in != nil {
+		if body, err = json.Marshal(in); err != nil {
+			return 0, err
+		}
+	}
+	req, err := http.NewRequestWithContext(ctx, method, url, bytes.NewReader(body))
+	if err != nil {
+		return 0, err
+	}
+	if c.token != "" {
+		req.Header.Set(api.HeaderAuthorization, "Bearer "+c.token)
+	}
+	if in != nil {
+		req.Header.Set("Content-Type", api.ContentTypeJSON)
+	}
+	resp, err := c.http.Do(req)
+	if err != nil {
+		return 0, err
+	}
+	text, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswerBytes))
+	if err = errors.Join(err, resp.Body.Close()); err != nil {
+		return 0, fmt.Errorf("read the answer: %w", err)
+	}
+	if json.Unmarshal(text, out) != nil {
+		return resp.StatusCode, &answerError{resp.StatusCode, "", fmt.Sprintf("%.200q is no JSON", text)}
+	}
+	return resp.StatusCode, nil
+}
+
+// call is do for a route that answers with out or with the error envelope.
+func (c *client) call(ctx context.Context, method, url string, in, out any) error {
+	var raw json.RawMessage
+	status, err := c.do(ctx, method, url, in, &raw)
+	switch {
+	case err != nil:
+		return err
+	case status >= 200 && status < 300:
+		return json.Unmarshal(raw, out)
+	}
+	var e api.Error
+	if err := json.Unmarshal(raw, &e); err != nil {
+		return &answerError{status, "", fmt.Sprintf("%.200q", raw)}
+	}
+	return &answerError{status, e.Error, e.Message}
+}
+
+// health says what a node answers to /health, and how long that took.
+func (c *client) health(ctx context.Context, n Node) (h api.Health, status int, took time.Duration, err error) {
+	began := time.Now()
+	status, err = c.do(ctx, http.MethodGet, n.OpsURL+"/health", nil, &h)
+	return h, status, time.Since(began), err
+}
+
+// ready says whether a node is; why not is in the error.
+func (c *client) ready(ctx context.Context, n Node) error {
+	var out api.Ready
+	status, err := c.do(ctx, http.MethodGet, n.OpsURL+"/ready", nil, &out)
+	if err != nil || status == http.StatusOK {
+		return err
+	}
+	var failing error
+	for name, check := range out.Checks {
+		if !check.OK && !check.Degraded {
+			failing = errors.Join(failing, fmt.Errorf("%s: %s", name, check.Detail))
+		}
+	}
+	return fmt.Errorf("/ready is %d: %w", status, failing)
+}
+
+func (c *client) standing(ctx context.Context, n Node) (out api.Replication, err error) {
+	err = c.call(ctx, http.MethodGet, n.URL+"/v1/admin/replication", nil, &out)
+	if err == nil && out.Node != n.ID {
+		err = fmt.Errorf("at %s answers %s and not %s: the registry is wrong, or the node has another's address", n.URL, out.Node, n.ID)
+	}
+	return out, err
+}
+
+func (c *client) promote(ctx context.Context, n Node, epoch uint64) (out api.Promoted, err error) {
+	return out, c.call(ctx, http.MethodPost, n.URL+"/v1/admin/promote", api.PromoteRequest{Epoch: epoch}, &out)
+}
+
+func (c *client) handover(ctx context.Context, from, to Node) (out api.Handover, err error) {
+	return out, c.call(ctx, http.MethodPost, from.URL+"/v1/admin/handover",
+		api.HandoverRequest{Node: to.ID, URL: to.URL, ReplicationAddress: to.ReplicationAddress}, &out)
+}

@@ -1,0 +1,235 @@
+package failover
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"originchain/shared/lease"
+	"originchain/shared/lsn"
+)
+
+const (
+	// stopTimeout bounds a stop that skips the wait for the lease; stopCourtesy one of a
+	// writer whose lease has run out, which it fences no better.
+	stopTimeout  = 10 * time.Second
+	stopCourtesy = time.Second
+	// handoverTimeout bounds a planned handover: draining, and the follower's last frames.
+	handoverTimeout = 30 * time.Second
+	// waitPoll is how often a record is read that is to stay as it is.
+	waitPoll = 100 * time.Millisecond
+	// waitAtMost is how long a holder may go on to renew after it was to be stopped.
+	waitAtMost = 2 * lease.Expiry
+)
+
+// fence makes sure that the old writer acknowledges nothing more: it hands over, or its
+// process has ended and its epoch is released, or its lease has run out.
+func (r *run) fence(ctx context.Context) (string, error) {
+	if r.finished || r.given {
+		return r.doneBefore(), nil
+	}
+	r.pause = time.Now()
+	if r.planned() {
+		return r.handover(ctx)
+	}
+	rec, unchanged, err := r.observer.Record(ctx)
+	if err != nil {
+		return "", fmt.Errorf("read the record of who writes: %w; nothing was done, run again", err)
+	}
+	if moved, err := r.movedTo(rec); moved || err != nil {
+		return r.doneBefore(), err
+	}
+	if rec.Released {
+		r.fenced = rec.Version
+		return fmt.Sprintf("%s has released epoch %d", rec.Holder, rec.Epoch), nil
+	}
+	reaped, how := r.stop(ctx, unchanged >= lease.Expiry)
+	if reaped {
+		return how, r.release(ctx)
+	}
+	r.tell("%s", how)
+	return r.waitOut(ctx)
+}
+
+// doneBefore says why a step has nothing to do.
+func (r *run) doneBefore() string {
+	if r.finished {
+		return fmt.Sprintf("%s is the writer of epoch %d already", r.to.ID, r.epoch)
+	}
+	return fmt.Sprintf("epoch %d is given to %s already", r.epoch, r.to.ID)
+}
+
+// movedTo says whether the record was taken for the target since the run began. That it
+// was taken for somebody else ends the run.
+func (r *run) movedTo(rec lease.Record) (bool, error) {
+	began := &r.seen.Record
+	switch {
+	case rec.Holder == r.to.ID && rec.Epoch > began.Epoch:
+		r.given, r.epoch = true, uint64(rec.Epoch)
+		r.report.Epoch = r.epoch
+		return true, nil
+	case rec.Epoch != began.Epoch || rec.Holder != began.Holder:
+		return false, &MovedError{What: fmt.Sprintf("%s was to be made the writer after epoch %d of %s", r.to.ID, began.Epoch, began.Holder), Holder: rec.Holder, Epoch: uint64(rec.Epoch)}
+	}
+	return false, nil
+}
+
+// stop ends the old writer's process, and says whether it is known to have ended.
+func (r *run) stop(ctx context.Context, ranOut bool) (reaped bool, how string) {
+	if r.from.ID == r.to.ID {
+		return false, r.to.ID + " is not stopped: it is to write"
+	}
+	if r.from.Machine == "" {
+		return false, fmt.Sprintf("%s was not stopped: the registry does not say on which machine it is", r.from.ID)
+	}
+	bound := stopTimeout
+	if ranOut {
+		bound = stopCourtesy
+	}
+	short, cancel := context.WithTimeout(ctx, bound)
+	defer cancel()
+	p, err := r.deps.Control.Stop(short, r.from)
+	switch {
+	case err != nil && ranOut:
+		return false, fmt.Sprintf("%s could not be stopped (%v); its lease has run out, and it acknowledges nothing", r.from.ID, err)
+	case err != nil:
+		return false, fmt.Sprintf("%s could not be stopped (%v): waiting until its lease has run out", r.from.ID, err)
+	case !p.Reaped:
+		return false, fmt.Sprintf("%s was told to stop, and nobody has seen its process end: its lease must have run out", r.from.ID)
+	}
+	return true, fmt.Sprintf("the process of %s has ended and is not started again; its epoch %d is released", r.from.ID, r.seen.Record.Epoch)
+}
+
+// release says in the record that the epoch's holder has ended, which its supervisor has
+// seen. Only that very epoch is released.
+func (r *run) release(ctx context.Context) error {
+	by := lease.Claim{Node: r.seen.Record.Holder, Epoch: r.seen.Record.Epoch}
+	var last error
+	for range maxRewrites {
+		rec, _, err := r.observer.Record(ctx)
+		if err != nil {
+			return fmt.Errorf("read the record of who writes, to release epoch %d of %s: %w; %s is stopped, run again", by.Epoch, by.Node, err, by.Node)
+		}
+		if moved, err := r.movedTo(rec); moved || err != nil {
+			return err
+		}
+		if rec.Released {
+			r.fenced = rec.Version
+			return nil
+		}
+		next, err := rec.Release(by, 0)
+		if err != nil {
+			return err
+		}
+		stored, err := r.deps.Lease.CompareAndSet(ctx, rec.Version, next)
+		if err == nil {
+			r.fenced = stored.Version
+			return nil
+		}
+		if last = err; !again(err) {
+			break
+		}
+	}
+	return fmt.Errorf("release epoch %d of %s in the record: %w; it is stopped, run again", by.Epoch, by.Node, last)
+}
+
+// again says whether a compare-and-set is to be tried again on what is there now.
+func again(err error) bool {
+	var conflict *lease.ConflictError
+	var unknown *lease.OutcomeUnknownError
+	return errors.As(err, &conflict) || errors.As(err, &unknown)
+}
+
+// waitOut waits until this observer has seen the record unchanged for lease.Expiry.
+func (r *run) waitOut(ctx context.Context) (string, error) {
+	began := time.Now()
+	tick := time.NewTicker(waitPoll)
+	defer tick.Stop()
+	for {
+		rec, unchanged, err := r.observer.Record(ctx)
+		if err == nil {
+			if moved, err := r.movedTo(rec); moved || err != nil {
+				return r.doneBefore(), err
+			}
+			switch {
+			case rec.Released:
+				r.fenced = rec.Version
+				return fmt.Sprintf("%s has released epoch %d", rec.Holder, rec.Epoch), nil
+			case unchanged >= lease.Expiry:
+				r.fenced = rec.Version
+				return fmt.Sprintf("the lease of %s has run out: not renewed for %s", rec.Holder, unchanged.Round(10*time.Millisecond)), nil
+			}
+		}
+		if time.Since(began) >= waitAtMost {
+			if err != nil {
+				return "", fmt.Errorf("the record of who writes cannot be read: %w; run again when it can", err)
+			}
+			return "", fmt.Errorf("%s was told to stop and still renews its lease of epoch %d (%s ago): stop it on its machine, and run again", rec.Holder, rec.Epoch, unchanged)
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return "", ctx.Err()
+		}
+	}
+}
+
+// handover asks the writer to give the next epoch to the target. Where its answer is
+// lost, the record tells.
+func (r *run) handover(ctx context.Context) (string, error) {
+	short, cancel := context.WithTimeout(ctx, handoverTimeout)
+	defer cancel()
+	out, asked := r.client.handover(short, r.from, r.to)
+	tick := time.NewTicker(waitPoll)
+	defer tick.Stop()
+	for {
+		rec, _, err := r.observer.Record(ctx)
+		if err == nil {
+			moved, err := r.movedTo(rec)
+			switch {
+			case err != nil:
+				return "", err
+			case moved && asked == nil:
+				return fmt.Sprintf("%s has answered all it had begun, up to LSN %d, and gives epoch %d to %s", r.from.ID, out.LSN, r.epoch, r.to.ID), nil
+			case moved:
+				return r.doneBefore(), nil
+			case refused(asked):
+				return "", r.fail(ctx, fmt.Errorf("%s hands over to %s not now, and writes on: %w", r.from.ID, r.to.ID, asked))
+			}
+		}
+		if short.Err() != nil || asked != nil && time.Since(r.pause) > handoverTimeout {
+			return "", fmt.Errorf("nobody knows whether %s hands over to %s (%w), and the record does not say so; run again", r.from.ID, r.to.ID, errors.Join(asked, err, short.Err()))
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return "", ctx.Err()
+		}
+	}
+}
+
+// fail notes that the target cannot become the writer by this run.
+func (r *run) fail(ctx context.Context, err error) error {
+	return errors.Join(err, r.note(ctx, func(j *journal) { j.State, j.Error = failed, err.Error() }))
+}
+
+func (r *run) wouldFence() string {
+	switch {
+	case r.finished, r.given:
+		return r.doneBefore()
+	case r.planned():
+		return fmt.Sprintf("%s would hand over to %s", r.from.ID, r.to.ID)
+	case r.seen.Record.Released:
+		return fmt.Sprintf("%s has released epoch %d", r.from.ID, r.seen.Record.Epoch)
+	}
+	return fmt.Sprintf("%s would be stopped, and epoch %d released once its process was seen to end; else the run would wait until its lease has run out", r.from.ID, r.seen.Record.Epoch)
+}
+
+// candidate is the target as the record is to name it.
+func (r *run) candidate(rec lease.Record, last lsn.Pos, acceptLoss bool) lease.Candidate {
+	return lease.Candidate{
+		Instance: rec.Instance, Node: r.to.ID, ReplicationAddress: r.to.ReplicationAddress, URL: r.to.URL, Last: last,
+		AtLeast: lsn.Epoch(max(r.journal.Epoch, 1)) - 1, AcceptLoss: acceptLoss,
+	}
+}

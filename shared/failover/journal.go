@@ -1,0 +1,97 @@
+package failover
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"originchain/shared/registry"
+)
+
+// journal is the one failover of the instance that is under way, or was the last: a
+// document of the registry that each step changes by compare-and-set before it acts and
+// after. Whoever finds it running for the node it was asked to promote goes on with it.
+//
+// It decides nothing that the lease record decides: two processes that go on with it at
+// once, or one that was thought dead, can only do again what is done.
+type journal struct {
+	Run   string       `json:"run"`
+	State journalState `json:"state"`
+	From  string       `json:"from"`
+	To    string       `json:"to"`
+	// FromEpoch is the record's when the run began; Epoch the one that To is given, 0
+	// before that is known.
+	FromEpoch uint64    `json:"from_epoch"`
+	Epoch     uint64    `json:"epoch"`
+	Planned   bool      `json:"planned"`
+	StartedAt time.Time `json:"started_at"`
+	// Step is under way; Steps are what has ended.
+	Step  string `json:"step"`
+	Steps []Step `json:"steps"`
+	// Runners counts the processes that have gone at it.
+	Runners    int    `json:"runners"`
+	AcceptLoss bool   `json:"accept_loss"`
+	LostFrom   uint64 `json:"lost_from"`
+	LostTo     uint64 `json:"lost_to"`
+	Error      string `json:"error,omitempty"`
+}
+
+type journalState string
+
+const (
+	// running: it can come to its end, when its process does not then by another.
+	running journalState = "running"
+	// done: its target writes, and all that goes with it is done.
+	done journalState = "done"
+	// failed: its target cannot become the writer by it any more.
+	failed journalState = "failed"
+)
+
+// ended is a step that has ended; one that was done before stays as it was.
+func (j *journal) ended(s Step) {
+	for i := range j.Steps {
+		if j.Steps[i].N == s.N {
+			if j.Steps[i].Outcome != OK {
+				j.Steps[i] = s
+			}
+			return
+		}
+	}
+	j.Steps = append(j.Steps, s)
+}
+
+func loadJournal(ctx context.Context, reg registry.Store) (j journal, err error) {
+	doc, err := reg.Load(ctx, journalKey)
+	if err == nil && doc.Version > 0 {
+		err = json.Unmarshal(doc.Body, &j)
+	}
+	if err != nil {
+		return j, fmt.Errorf("read the journal of failovers in the registry: %w", err)
+	}
+	return j, nil
+}
+
+// note changes the journal of this run. It fails with MovedError if it is another run's.
+func (r *run) note(ctx context.Context, change func(*journal)) error {
+	if r.journal.Run == "" {
+		return nil // nothing is under way, all was done before
+	}
+	moved := false
+	err := rewrite(ctx, r.deps.Registry, journalKey, func(now *journal) bool {
+		if moved = now.Run != r.journal.Run; moved {
+			r.journal.To, r.journal.State = now.To, now.State
+			return false
+		}
+		change(now)
+		r.journal = *now
+		return true
+	})
+	switch {
+	case err != nil:
+		return fmt.Errorf("note in the registry how far the failover is: %w", err)
+	case moved:
+		return &MovedError{What: fmt.Sprintf("another failover, to %s, has begun since", r.journal.To), Holder: r.seen.Record.Holder, Epoch: uint64(r.seen.Record.Epoch)}
+	}
+	return nil
+}
