@@ -19,6 +19,7 @@ import (
 
 	"originchain/shared/datadir"
 	"originchain/shared/engine"
+	"originchain/shared/fault"
 	"originchain/shared/lease"
 	"originchain/shared/lsn"
 	"originchain/shared/mtls"
@@ -178,6 +179,7 @@ func (f *Follower) awaitPromotion(ctx context.Context) error {
 	case <-ctx.Done():
 		return nil
 	case epoch := <-f.promoted:
+		f.shell.Redirect(fault.New(fault.ReadOnly, "this node is about to be the writer, of epoch %d; nothing was written, send the request again", epoch).WithRetry())
 		return &writer.Ended{Err: &writer.PromotedError{Epoch: epoch}}
 	}
 }

@@ -130,7 +130,10 @@ type Shell struct {
 	http *httpx.Metrics
 	boot *httpx.Server // while no engine is served
 	past *httpx.Server // the same while the node is fenced
-	ops  *httpx.Server
+	// redirected answers in their place between two roles, until an engine is served;
+	// nil: they do.
+	redirected atomic.Pointer[httpx.Server]
+	ops        *httpx.Server
 
 	mu      sync.RWMutex
 	serving *serving // nil while no engine is served
@@ -203,6 +206,9 @@ func (n *Shell) Handler() http.Handler {
 
 // unserved answers while no engine is served.
 func (n *Shell) unserved() *httpx.Server {
+	if r := n.redirected.Load(); r != nil {
+		return r
+	}
 	if n.fenced.Load() != nil {
 		return n.past
 	}
@@ -210,7 +216,27 @@ func (n *Shell) unserved() *httpx.Server {
 }
 
 // Fence says that another node is the writer: requests are answered so until LeaderFound.
-func (n *Shell) Fence(reason string) { n.fenced.Store(&reason) }
+func (n *Shell) Fence(reason string) {
+	n.fenced.Store(&reason)
+	n.redirected.Store(nil)
+}
+
+// Redirect answers requests with f from now on until an engine is served, or Fence
+// knows better. A planned change of roles tells clients so what to do.
+func (n *Shell) Redirect(f *fault.Error) {
+	cfg := n.cfg.HTTP
+	cfg.Unrouted = f
+	var public []httpx.Route
+	if !n.cfg.SeparateOps {
+		public = httpx.InScope(routes(n, nil), httpx.Public)
+	}
+	s, err := httpx.New(cfg, n.httpDeps(nil), public)
+	if err != nil { // NewShell has made two of these
+		n.deps.Log.WithError(err).Error("clients are not told where the writer is going")
+		return
+	}
+	n.redirected.Store(s)
+}
 
 // LeaderFound says that the node knows whom it follows.
 func (n *Shell) LeaderFound() { n.fenced.Store(nil) }
@@ -232,6 +258,9 @@ func (n *Shell) enter() *serving {
 func (n *Shell) swap(s *serving) (before *serving) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	if s != nil {
+		n.redirected.Store(nil)
+	}
 	before, n.serving = n.serving, s
 	return before
 }

@@ -129,3 +129,15 @@ func HandedOver(leader string) error {
 	}
 	return f
 }
+
+// Partly is the error of a request of which something is written before: where err says
+// that nothing was, it stands for its last step alone.
+func Partly(err error) error {
+	if fault.CodeOf(err) != fault.ReadOnly {
+		return err
+	}
+	f := *fault.From(err)
+	f.Code = fault.NotReady
+	f.Message = "part of the request was written, and then the writer's role went to another node: send it again, to the writer, with the same Idempotency-Key"
+	return f.With("outcome", "unknown")
+}
