@@ -132,7 +132,7 @@ type Shell struct {
 	past *httpx.Server // the same while the node is fenced
 	// redirected answers in their place between two roles, until an engine is served;
 	// nil: they do.
-	redirected atomic.Pointer[httpx.Server]
+	redirected atomic.Pointer[redirection]
 	ops        *httpx.Server
 
 	mu      sync.RWMutex
@@ -197,7 +197,7 @@ func (n *Shell) Handler() http.Handler {
 		if s.ended != nil {
 			ctx, cancel := context.WithCancelCause(r.Context())
 			defer cancel(nil)
-			defer context.AfterFunc(s.ended, func() { cancel(errInterrupted) })()
+			defer context.AfterFunc(s.ended, func() { cancel(n.interruption()) })()
 			r = r.WithContext(ctx)
 		}
 		s.server.ServeHTTP(rw, r)
@@ -207,7 +207,7 @@ func (n *Shell) Handler() http.Handler {
 // unserved answers while no engine is served.
 func (n *Shell) unserved() *httpx.Server {
 	if r := n.redirected.Load(); r != nil {
-		return r
+		return r.server
 	}
 	if n.fenced.Load() != nil {
 		return n.past
@@ -235,7 +235,21 @@ func (n *Shell) Redirect(f *fault.Error) {
 		n.deps.Log.WithError(err).Error("clients are not told where the writer is going")
 		return
 	}
-	n.redirected.Store(s)
+	n.redirected.Store(&redirection{s, f})
+}
+
+// redirection is what is answered between two roles.
+type redirection struct {
+	server *httpx.Server
+	fault  *fault.Error
+}
+
+// interruption is why requests are ended that their clients did not end.
+func (n *Shell) interruption() error {
+	if r := n.redirected.Load(); r != nil {
+		return r.fault
+	}
+	return errInterrupted
 }
 
 // LeaderFound says that the node knows whom it follows.
@@ -392,7 +406,7 @@ func (n *Shell) Serve(ctx context.Context, s *Served, ready <-chan struct{}, int
 	if interrupt || errors.As(err, &ended) {
 		// The engine is closed next, and nobody may read it then.
 		s.service.queries.cancelAll()
-		s.server.Interrupt(errInterrupted)
+		s.server.Interrupt(n.interruption())
 		if !requests.over(requestGrace) {
 			// No Ended: the data cannot be opened again in this process.
 			return fmt.Errorf("%s; and requests were still under way after %s: start the node again", err.Error(), requestGrace)
