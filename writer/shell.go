@@ -124,6 +124,9 @@ type Shell struct {
 	archiver atomic.Pointer[archiver]
 	// fenced is who has superseded this node, while it does not know where that one is.
 	fenced atomic.Pointer[string]
+	// tokens is what every engine's tokens are checked with: a change of roles does not
+	// pay for their slow hashes again.
+	tokens *tenant.Authenticator
 	// waits is what an opening waits for beside its own disk.
 	waits atomic.Pointer[waiting]
 
@@ -158,7 +161,7 @@ func NewShell(cfg Config, deps Deps) (*Shell, error) {
 	if cfg.Engine.DataDir == "" {
 		return nil, errors.New("writer: Config.Engine.DataDir is missing")
 	}
-	n := &Shell{cfg: cfg.withDefaults(), deps: deps, opened: make(chan struct{})}
+	n := &Shell{cfg: cfg.withDefaults(), deps: deps, opened: make(chan struct{}), tokens: tenant.NewAuthenticator(nil, time.Now)}
 	n.SetRole(alone{url: cfg.URL})
 	n.health = newHealth(time.Now())
 	n.metrics = newMetrics(deps.Metrics, n)
