@@ -213,7 +213,11 @@ func (l *leader) run(ctx context.Context, pipeline func(context.Context) error) 
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error {
 		defer end()
-		return ended(pipeline(ctx))
+		err := ended(pipeline(ctx))
+		if err == nil { // a stop: a writer that another one follows ships nothing more
+			l.archive.finish(beside)
+		}
+		return err
 	})
 	if l.cfg.Sync > 0 {
 		g.Go(func() error { l.hub.Run(beside); return nil })
