@@ -13,6 +13,7 @@ import (
 	"github.com/sirupsen/logrus"
 	"golang.org/x/sync/errgroup"
 
+	"originchain/shared/archive"
 	"originchain/shared/clock"
 	"originchain/shared/datadir"
 	"originchain/shared/engine"
@@ -124,6 +125,8 @@ type Shell struct {
 	archiver atomic.Pointer[archiver]
 	// fenced is who has superseded this node, while it does not know where that one is.
 	fenced atomic.Pointer[string]
+	// listing is the archive as it is shown; nil without one.
+	listing *archive.Archive
 	// tokens is what every engine's tokens are checked with: a change of roles does not
 	// pay for their slow hashes again.
 	tokens *tenant.Authenticator
@@ -162,6 +165,9 @@ func NewShell(cfg Config, deps Deps) (*Shell, error) {
 		return nil, errors.New("writer: Config.Engine.DataDir is missing")
 	}
 	n := &Shell{cfg: cfg.withDefaults(), deps: deps, opened: make(chan struct{}), tokens: tenant.NewAuthenticator(nil, time.Now)}
+	if cfg.Archive.Store != nil {
+		n.listing = archive.Remembering(cfg.Archive.Store)
+	}
 	n.SetRole(alone{url: cfg.URL})
 	n.health = newHealth(time.Now())
 	n.metrics = newMetrics(deps.Metrics, n)
