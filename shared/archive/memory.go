@@ -23,8 +23,16 @@ type kept[K Key, D any] struct {
 	most int
 
 	mu   sync.Mutex
-	docs map[Sized[K]]D
+	docs map[named]D
 }
+
+// named is what stands for a document.
+type named struct {
+	key  string
+	size int64
+}
+
+func nameOf[K Key](k Sized[K]) named { return named{k.Key.String(), k.Size} }
 
 // read gives a document that is kept, or reads it and keeps it. A nil kept keeps nothing.
 func (c *kept[K, D]) read(ctx context.Context, k Sized[K], read func(context.Context, Sized[K]) (D, error)) (D, error) {
@@ -32,7 +40,7 @@ func (c *kept[K, D]) read(ctx context.Context, k Sized[K], read func(context.Con
 		return read(ctx, k)
 	}
 	c.mu.Lock()
-	d, ok := c.docs[k]
+	d, ok := c.docs[nameOf(k)]
 	c.mu.Unlock()
 	if ok {
 		return d, nil
@@ -44,7 +52,7 @@ func (c *kept[K, D]) read(ctx context.Context, k Sized[K], read func(context.Con
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if len(c.docs) < c.most {
-		c.docs[k] = d
+		c.docs[nameOf(k)] = d
 	}
 	return d, nil
 }
@@ -54,13 +62,13 @@ func (c *kept[K, D]) only(listed []Sized[K]) {
 	if c == nil {
 		return
 	}
-	there := make(map[Sized[K]]bool, len(listed))
+	there := make(map[named]bool, len(listed))
 	for _, k := range listed {
-		there[k] = true
+		there[nameOf(k)] = true
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	maps.DeleteFunc(c.docs, func(k Sized[K], _ D) bool { return !there[k] })
+	maps.DeleteFunc(c.docs, func(k named, _ D) bool { return !there[k] })
 }
 
 // Remembering is New for who surveys an archive again and again, to show it: documents
@@ -68,7 +76,7 @@ func (c *kept[K, D]) only(listed []Sized[K]) {
 // by what a survey says takes New, which sees a document that was damaged since.
 func Remembering(store object.Store) *Archive {
 	a := New(store)
-	a.heads = &kept[CheckpointKey, Checkpoint]{most: maxKeptHeads, docs: make(map[Sized[CheckpointKey]]Checkpoint)}
-	a.epochs = &kept[EpochKey, Epoch]{most: maxKeptEpochs, docs: make(map[Sized[EpochKey]]Epoch)}
+	a.heads = &kept[CheckpointKey, Checkpoint]{most: maxKeptHeads, docs: make(map[named]Checkpoint)}
+	a.epochs = &kept[EpochKey, Epoch]{most: maxKeptEpochs, docs: make(map[named]Epoch)}
 	return a
 }
