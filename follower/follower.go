@@ -19,6 +19,7 @@ import (
 
 	"originchain/shared/datadir"
 	"originchain/shared/engine"
+	"originchain/shared/fault"
 	"originchain/shared/lease"
 	"originchain/shared/lsn"
 	"originchain/shared/mtls"
@@ -178,6 +179,7 @@ func (f *Follower) awaitPromotion(ctx context.Context) error {
 	case <-ctx.Done():
 		return nil
 	case epoch := <-f.promoted:
+		f.shell.Redirect(fault.New(fault.ReadOnly, "this node is about to be the writer, of epoch %d; nothing was written, send the request again", epoch).WithRetry())
 		return &writer.Ended{Err: &writer.PromotedError{Epoch: epoch}}
 	}
 }
@@ -208,13 +210,24 @@ func (f *Follower) stream(ctx context.Context, e *engine.Engine) error {
 const (
 	firstRetry = 50 * time.Millisecond
 	lastRetry  = 2 * time.Second
+	// eagerFor is for how long a follower asks again every firstRetry: a leader that is
+	// handed over to is there within it, and waits for who was in sync.
+	eagerFor = 3 * time.Second
 )
+
+// nextRetry is the wait after one of length retry, by one who looks since began.
+func nextRetry(retry time.Duration, began time.Time) time.Duration {
+	if time.Since(began) < eagerFor {
+		return firstRetry
+	}
+	return min(2*retry, lastRetry)
+}
 
 // connect looks for the leader until one's log continues the own one; nil without
 // an error: ctx has ended. A *writer.Ended says that the directory must be
 // prepared first.
 func (f *Follower) connect(ctx context.Context, e *engine.Engine) (*replica.Stream, error) {
-	for retry := firstRetry; ctx.Err() == nil; retry = min(2*retry, lastRetry) {
+	for began, retry := time.Now(), firstRetry; ctx.Err() == nil; retry = nextRetry(retry, began) {
 		s, err := f.hello(ctx, e)
 		var p *parted
 		var local *replica.DiskError

@@ -98,6 +98,15 @@ func (r role) Promote(ctx context.Context, epoch lsn.Epoch) (bool, error) {
 	return false, nil
 }
 
+// HandOver implements writer.Role: there is nothing to hand over.
+func (r role) HandOver(context.Context, api.HandoverRequest) (lsn.Pos, error) {
+	f := fault.New(fault.ReadOnly, "this node follows a writer; ask that one to hand over")
+	if url := r.leaderURL(); url != "" {
+		f = f.With("leader", url)
+	}
+	return lsn.Pos{}, f
+}
+
 // Standing implements writer.Role: how far behind the leader this one is.
 func (r role) Standing() writer.Standing {
 	applied := uint64(r.shell.Visible().LSN)

@@ -34,11 +34,10 @@ func (s *service) getArchive(c *httpx.Call) (out api.Archive, err error) {
 		}
 	}
 	out.TailStatus = tailOff
-	store := s.node.cfg.Archive.Store
-	if store == nil {
+	if s.node.listing == nil {
 		return out, nil
 	}
-	l := &archiveListing{a: archive.New(store), local: s.engine.Log().Segments()}
+	l := &archiveListing{a: s.node.listing, local: s.engine.Log().Segments()}
 	if a := s.node.archiver.Load(); a != nil {
 		l.shipper = a.shipper
 		st := a.shipper.Status()

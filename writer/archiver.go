@@ -43,6 +43,8 @@ const (
 	// epochWait bounds how long an opening that has a record asks the archive which
 	// epochs it knows: an archive that is away keeps no writer from writing.
 	epochWait = 2 * time.Second
+	// shipGrace bounds how long a stop waits until the archive has the last frames.
+	shipGrace = 5 * time.Second
 )
 
 // archiver is the archive's part of the writer role; its methods do nothing where
@@ -109,6 +111,20 @@ func (a *archiver) open(e *engine.Engine) (err error) {
 	}
 	a.node.archiver.Store(a)
 	return a.clear()
+}
+
+// finish ships what a stop would leave on this node alone, within shipGrace.
+func (a *archiver) finish(ctx context.Context) {
+	if a.shipper == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, shipGrace, fmt.Errorf("the stop waits for the archive no longer than %s", shipGrace))
+	defer cancel()
+	var left *archive.UnshippedError
+	if err := a.shipper.Finish(ctx); errors.As(err, &left) {
+		a.node.deps.Log.WithError(left.Err).WithField("from_lsn", uint64(left.From)).WithField("to_lsn", uint64(left.To)).
+			Error("the writer stops, and the archive lacks its last frames: they are on this node alone, or on its followers, until a writer goes on from them")
+	}
 }
 
 // close says that the node ships no more.

@@ -289,6 +289,9 @@ func (b *batch) refuse(err error) error {
 	if errors.As(err, &at) {
 		row, err = at.row, at.err
 	}
+	if p.accepted > 0 {
+		err = engine.Partly(err)
+	}
 	f := *fault.From(err)
 	f.Message = fmt.Sprintf("row %d (counted from 0) of the batch: %s. %d rows are in, all before row %d", row, f.Message, p.accepted, p.accepted)
 	return f.With("row", row).With("inserted", p.accepted).With("updated", p.replaced).With("lsn", uint64(p.at.LSN))

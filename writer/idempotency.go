@@ -107,7 +107,7 @@ func (s *service) storeAnswer(ctx context.Context, tenant ulid.ULID, k *requestK
 	_, err := s.engine.Commit(ctx, engine.Proposal{Tenant: tenant, Build: func(b *rows.Builder) error {
 		return b.StoreAnswer(tenant, k.key, rows.Answer{Request: k.hash, Status: uint16(status), Done: true, Body: body})
 	}})
-	return err
+	return engine.Partly(err)
 }
 
 // flights holds one request per key to completion before a repetition of it

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -60,10 +61,14 @@ type leader struct {
 	server  *replica.Server
 	listen  net.Listener
 	// term is how long answers may be decided; nil without a record.
-	term   *lease.Term
-	fenced atomic.Uint64 // the higher epoch that was heard of
-	waits  atomic.Bool   // under Strict, for followers, before anything is shown
-	opened time.Time
+	term *lease.Term
+	// handing is held by the switchover under way; giving is set while it changes the
+	// record, and stays when it has.
+	handing sync.Mutex
+	giving  atomic.Pointer[giving]
+	fenced  atomic.Uint64 // the higher epoch that was heard of
+	waits   atomic.Bool   // under Strict, for followers, before anything is shown
+	opened  time.Time
 	// stood is the version of the record that was seen to stand for longer than a
 	// lease: it is not waited for twice, before the replay and before the epoch.
 	stood uint64
@@ -83,6 +88,8 @@ type MustFollowError struct {
 	// Address is where to stream from, "" where the record does not say.
 	Address string
 	Reason  string
+	// Planned: this node has given the role away itself.
+	Planned bool
 }
 
 // Error implements error.
@@ -206,7 +213,11 @@ func (l *leader) run(ctx context.Context, pipeline func(context.Context) error) 
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error {
 		defer end()
-		return ended(pipeline(ctx))
+		err := ended(pipeline(ctx))
+		if err == nil { // a stop: a writer that another one follows ships nothing more
+			l.archive.finish(beside)
+		}
+		return err
 	})
 	if l.cfg.Sync > 0 {
 		g.Go(func() error { l.hub.Run(beside); return nil })

@@ -29,6 +29,11 @@ func (l *leader) Promote(_ context.Context, epoch lsn.Epoch) (bool, error) {
 
 // MayAnswer implements Role.
 func (l *leader) MayAnswer() error {
+	if g := l.giving.Load(); g != nil {
+		if err := g.refusal(); err != nil {
+			return err
+		}
+	}
 	if l.term == nil || l.term.Held() {
 		return nil
 	}

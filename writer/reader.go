@@ -64,3 +64,8 @@ func (reader) Leader() string { return "" }
 func (reader) Promote(context.Context, lsn.Epoch) (bool, error) {
 	return false, notGiven("this node serves a restored copy, for reading alone: oc-pitr accept makes it one that may write")
 }
+
+// HandOver implements Role.
+func (reader) HandOver(context.Context, api.HandoverRequest) (lsn.Pos, error) {
+	return lsn.Pos{}, notGiven("this node serves a restored copy, for reading alone: it has no role to hand over")
+}

@@ -39,6 +39,9 @@ type Role interface {
 	// Promote makes the node the writer of an epoch that the record gives to it; reached
 	// says that it is already, of that epoch or a later one. It does not wait.
 	Promote(ctx context.Context, epoch lsn.Epoch) (reached bool, err error)
+	// HandOver gives the writer's role to a named follower, and returns the epoch that it
+	// was given and the last frame before it.
+	HandOver(ctx context.Context, to api.HandoverRequest) (lsn.Pos, error)
 }
 
 // Standing is how the nodes of an instance stand to each other.
@@ -67,4 +70,7 @@ func (alone) Standing() Standing           { return Standing{} }
 func (alone) Leader() string               { return "" }
 func (alone) Promote(context.Context, lsn.Epoch) (bool, error) {
 	return false, notGiven("this node writes without a record of who does; there is nothing to promote")
+}
+func (alone) HandOver(context.Context, api.HandoverRequest) (lsn.Pos, error) {
+	return lsn.Pos{}, notGiven("this node writes without a record of who does; start it with --control to hand it over")
 }

@@ -46,7 +46,7 @@ func newService(n *Shell, e *engine.Engine) (*service, error) {
 	}
 	s.cache = &recordCache{view: e.View()}
 	s.records = tenant.NewDecodedRecords(s.cache)
-	s.auth = tenant.NewAuthenticator(s.records, time.Now)
+	s.auth = n.tokens.Over(s.records)
 	var err error
 	s.sql, err = sql.New(sql.Config{Store: store{e}, Log: n.deps.Log, TransactionIdle: n.cfg.TransactionIdle, StatementTimeout: n.cfg.StatementTimeout})
 	return s, err

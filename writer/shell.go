@@ -13,6 +13,7 @@ import (
 	"github.com/sirupsen/logrus"
 	"golang.org/x/sync/errgroup"
 
+	"originchain/shared/archive"
 	"originchain/shared/clock"
 	"originchain/shared/datadir"
 	"originchain/shared/engine"
@@ -124,13 +125,21 @@ type Shell struct {
 	archiver atomic.Pointer[archiver]
 	// fenced is who has superseded this node, while it does not know where that one is.
 	fenced atomic.Pointer[string]
+	// listing is the archive as it is shown; nil without one.
+	listing *archive.Archive
+	// tokens is what every engine's tokens are checked with: a change of roles does not
+	// pay for their slow hashes again.
+	tokens *tenant.Authenticator
 	// waits is what an opening waits for beside its own disk.
 	waits atomic.Pointer[waiting]
 
 	http *httpx.Metrics
 	boot *httpx.Server // while no engine is served
 	past *httpx.Server // the same while the node is fenced
-	ops  *httpx.Server
+	// redirected answers in their place between two roles, until an engine is served;
+	// nil: they do.
+	redirected atomic.Pointer[redirection]
+	ops        *httpx.Server
 
 	mu      sync.RWMutex
 	serving *serving // nil while no engine is served
@@ -155,7 +164,10 @@ func NewShell(cfg Config, deps Deps) (*Shell, error) {
 	if cfg.Engine.DataDir == "" {
 		return nil, errors.New("writer: Config.Engine.DataDir is missing")
 	}
-	n := &Shell{cfg: cfg.withDefaults(), deps: deps, opened: make(chan struct{})}
+	n := &Shell{cfg: cfg.withDefaults(), deps: deps, opened: make(chan struct{}), tokens: tenant.NewAuthenticator(nil, time.Now)}
+	if cfg.Archive.Store != nil {
+		n.listing = archive.Remembering(cfg.Archive.Store)
+	}
 	n.SetRole(alone{url: cfg.URL})
 	n.health = newHealth(time.Now())
 	n.metrics = newMetrics(deps.Metrics, n)
@@ -194,7 +206,7 @@ func (n *Shell) Handler() http.Handler {
 		if s.ended != nil {
 			ctx, cancel := context.WithCancelCause(r.Context())
 			defer cancel(nil)
-			defer context.AfterFunc(s.ended, func() { cancel(errInterrupted) })()
+			defer context.AfterFunc(s.ended, func() { cancel(n.interruption()) })()
 			r = r.WithContext(ctx)
 		}
 		s.server.ServeHTTP(rw, r)
@@ -203,6 +215,9 @@ func (n *Shell) Handler() http.Handler {
 
 // unserved answers while no engine is served.
 func (n *Shell) unserved() *httpx.Server {
+	if r := n.redirected.Load(); r != nil {
+		return r.server
+	}
 	if n.fenced.Load() != nil {
 		return n.past
 	}
@@ -210,7 +225,41 @@ func (n *Shell) unserved() *httpx.Server {
 }
 
 // Fence says that another node is the writer: requests are answered so until LeaderFound.
-func (n *Shell) Fence(reason string) { n.fenced.Store(&reason) }
+func (n *Shell) Fence(reason string) {
+	n.fenced.Store(&reason)
+	n.redirected.Store(nil)
+}
+
+// Redirect answers requests with f from now on until an engine is served, or Fence
+// knows better. A planned change of roles tells clients so what to do.
+func (n *Shell) Redirect(f *fault.Error) {
+	cfg := n.cfg.HTTP
+	cfg.Unrouted = f
+	var public []httpx.Route
+	if !n.cfg.SeparateOps {
+		public = httpx.InScope(routes(n, nil), httpx.Public)
+	}
+	s, err := httpx.New(cfg, n.httpDeps(nil), public)
+	if err != nil { // NewShell has made two of these
+		n.deps.Log.WithError(err).Error("clients are not told where the writer is going")
+		return
+	}
+	n.redirected.Store(&redirection{s, f})
+}
+
+// redirection is what is answered between two roles.
+type redirection struct {
+	server *httpx.Server
+	fault  *fault.Error
+}
+
+// interruption is why requests are ended that their clients did not end.
+func (n *Shell) interruption() error {
+	if r := n.redirected.Load(); r != nil {
+		return r.fault
+	}
+	return errInterrupted
+}
 
 // LeaderFound says that the node knows whom it follows.
 func (n *Shell) LeaderFound() { n.fenced.Store(nil) }
@@ -232,6 +281,9 @@ func (n *Shell) enter() *serving {
 func (n *Shell) swap(s *serving) (before *serving) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	if s != nil {
+		n.redirected.Store(nil)
+	}
 	before, n.serving = n.serving, s
 	return before
 }
@@ -363,7 +415,7 @@ func (n *Shell) Serve(ctx context.Context, s *Served, ready <-chan struct{}, int
 	if interrupt || errors.As(err, &ended) {
 		// The engine is closed next, and nobody may read it then.
 		s.service.queries.cancelAll()
-		s.server.Interrupt(errInterrupted)
+		s.server.Interrupt(n.interruption())
 		if !requests.over(requestGrace) {
 			// No Ended: the data cannot be opened again in this process.
 			return fmt.Errorf("%s; and requests were still under way after %s: start the node again", err.Error(), requestGrace)

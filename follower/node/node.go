@@ -173,10 +173,16 @@ func (n *Node) lead(ctx context.Context) (follow bool, err error) {
 		n.deps.Log.WithError(err).Error("this node serves a restored copy, for reading alone")
 		return false, writer.NewReader(n.shell).Run(ctx)
 	}
-	if other := new(writer.MustFollowError); !errors.As(err, &other) {
+	other := new(writer.MustFollowError)
+	if !errors.As(err, &other) {
 		return false, err
 	}
-	n.deps.Log.WithError(err).Error("this node is no longer the writer; it follows from now on")
+	log := n.deps.Log.WithError(err)
+	if other.Planned {
+		log.Info("the writer's role was handed over; this node follows from now on")
+	} else {
+		log.Error("this node is no longer the writer; it follows from now on")
+	}
 	return true, w.Close()
 }
 

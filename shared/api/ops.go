@@ -263,15 +263,18 @@ type Promoted struct {
 	Writer bool `json:"writer"`
 }
 
-// HandoverRequest is the body of POST /v1/admin/handover: who is to write next.
+// HandoverRequest is the body of POST /v1/admin/handover, for the writer.
 type HandoverRequest struct {
-	Node               string `json:"node"`
-	URL                string `json:"url"`
-	ReplicationAddress string `json:"replication_address"`
+	// Node is the follower that is to write.
+	Node string `json:"node"`
+	// URL is where clients reach it, as it has told the writer where this is left out;
+	// ReplicationAddress is the host:port that followers will stream from.
+	URL                string `json:"url,omitempty"`
+	ReplicationAddress string `json:"replication_address,omitempty"`
 }
 
-// Handover is its answer, once the node is named in the record of who writes: its
-// epoch, and the last frame of the epoch before.
+// Handover is its answer: the record names the node for Epoch, which begins behind LSN.
+// POST /v1/admin/promote makes it the writer.
 type Handover struct {
 	Epoch uint64 `json:"epoch"`
 	LSN   uint64 `json:"lsn"`

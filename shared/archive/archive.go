@@ -22,6 +22,9 @@ import (
 type Archive struct {
 	store object.Store
 	known boundaries
+	// heads and epochs are nil but for Remembering.
+	heads  *kept[CheckpointKey, Checkpoint]
+	epochs *kept[EpochKey, Epoch]
 }
 
 // New returns the archive in a store, which has it for itself.

@@ -54,6 +54,33 @@ type progress struct {
 	// segments is what is there in sealed segments, all in whatever form.
 	segments, all run
 	seen          []sighting
+	// moved is closed at the next change; nil while nobody waits for one.
+	moved chan struct{}
+}
+
+// awaited is closed at the next change.
+func (p *progress) awaited() <-chan struct{} {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.moved == nil {
+		p.moved = make(chan struct{})
+	}
+	return p.moved
+}
+
+// changed wakes who waits.
+func (p *progress) changed() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.wake()
+}
+
+// wake is changed for whoever holds mu.
+func (p *progress) wake() {
+	if p.moved != nil {
+		close(p.moved)
+		p.moved = nil
+	}
 }
 
 // begin sets where the node's log begins. When frames became durable stays known.
@@ -88,12 +115,14 @@ func (p *progress) addSegment(s span) {
 	p.segments.add(s)
 	p.all.add(s)
 	p.forget()
+	p.wake()
 }
 
 func (p *progress) addPart(s span) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.all.add(s)
+	p.wake()
 }
 
 // forget drops the sightings that no age needs any more.

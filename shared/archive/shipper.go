@@ -86,6 +86,7 @@ type Shipper struct {
 	unbegun   atomic.Bool // the log has no frame of our epoch yet
 	paused    atomic.Bool
 	gap       atomic.Pointer[Gap]
+	hurry     chan struct{} // of cap 1: the tail does not wait for its window
 	wanted    chan struct{} // of cap 1: a checkpoint is needed at once
 	checkpoints
 
@@ -121,7 +122,7 @@ func NewShipper(cfg Config, deps Deps) (*Shipper, error) {
 	}
 	s := &Shipper{
 		cfg: cfg, deps: deps, a: New(deps.Store),
-		listed: make(map[SegmentKey]bool), keep: newRoom(keepBytes), news: make(chan struct{}, 1), wanted: make(chan struct{}, 1),
+		listed: make(map[SegmentKey]bool), keep: newRoom(keepBytes), news: make(chan struct{}, 1), hurry: make(chan struct{}, 1), wanted: make(chan struct{}, 1),
 	}
 	s.claim = claim{a: s.a, who: Claimant{
 		Instance: cfg.Instance, Node: cfg.Node, Region: cfg.Region, AllowCrossRegion: cfg.AllowCrossRegion, Now: deps.Now, Rand: deps.Rand,
@@ -149,6 +150,7 @@ func (s *Shipper) Run(ctx context.Context) error {
 		return nil
 	}
 	s.ended.Store(&err)
+	s.progress.changed()
 	return err
 }
 
@@ -166,6 +168,7 @@ func (s *Shipper) run(ctx context.Context) error {
 			return err
 		}
 		s.connected.Store(true)
+		s.progress.changed()
 		g.Go(func() error { return s.shipSegments(ctx) })
 		g.Go(func() error { return s.keepStanding(ctx) })
 		if s.cfg.Tail {

@@ -50,10 +50,16 @@ func (a *Archive) Survey(ctx context.Context) (*Survey, error) {
 	if err != nil {
 		return nil, err
 	}
-	if s.Epochs, err = readEach(ctx, s, epochs, func(ctx context.Context, k Sized[EpochKey]) (Epoch, error) { return a.Epoch(ctx, k.Key) }); err != nil {
+	a.epochs.only(epochs)
+	a.heads.only(checkpoints)
+	if s.Epochs, err = readEach(ctx, s, epochs, func(ctx context.Context, k Sized[EpochKey]) (Epoch, error) {
+		return a.epochs.read(ctx, k, func(ctx context.Context, k Sized[EpochKey]) (Epoch, error) { return a.Epoch(ctx, k.Key) })
+	}); err != nil {
 		return nil, err
 	}
-	if s.Checkpoints, err = readEach(ctx, s, checkpoints, a.checkpointHead); err != nil {
+	if s.Checkpoints, err = readEach(ctx, s, checkpoints, func(ctx context.Context, k Sized[CheckpointKey]) (Checkpoint, error) {
+		return a.heads.read(ctx, k, a.checkpointHead)
+	}); err != nil {
 		return nil, err
 	}
 	forms := formsOf(s.Redactions)

@@ -76,6 +76,7 @@ func (s *Shipper) shipTail(ctx context.Context) error {
 			}
 			select {
 			case <-window.C:
+			case <-s.hurry:
 			case <-ctx.Done():
 				return context.Cause(ctx)
 			}

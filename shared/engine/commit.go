@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"sync"
 
 	"github.com/oklog/ulid/v2"
@@ -71,7 +72,12 @@ func (e *Engine) Commit(ctx context.Context, p Proposal) (Outcome, error) {
 	w := e.pendings.Get().(*pending)
 	w.Proposal, w.out, w.err = p, Outcome{}, nil
 	w.decided, w.left = false, false
-	if err := e.propose(w); err != nil {
+	for err := e.propose(w); err != nil; err = e.propose(w) {
+		if paused := (*held)(nil); errors.As(err, &paused) {
+			if err = paused.by.wait(ctx); err == nil {
+				continue
+			}
+		}
 		e.pendings.Put(w)
 		return Outcome{}, err
 	}
@@ -106,6 +112,9 @@ func errUndecided(cause error) error {
 func (e *Engine) propose(w *pending) error {
 	e.closing.RLock()
 	defer e.closing.RUnlock()
+	if p := e.paused.Load(); p != nil {
+		return &held{p}
+	}
 	if f := e.failure.Load(); f != nil {
 		return refusal(f.err)
 	}

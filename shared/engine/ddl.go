@@ -74,7 +74,7 @@ func (e *Engine) buildIndex(ctx context.Context, t *table.Table, ix schema.Index
 	if err != nil {
 		half := unfinishedIndex{t, ix}
 		_, derr := e.Commit(context.WithoutCancel(ctx), Proposal{Tenant: t.Tenant, Long: true, Build: half.drop})
-		return 0, lsn.Pos{}, errors.Join(err, derr)
+		return 0, lsn.Pos{}, Partly(errors.Join(err, derr))
 	}
 	return rowsIndexed, pos, nil
 }

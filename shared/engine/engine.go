@@ -143,6 +143,7 @@ type Engine struct {
 	handed       atomic.Int64  // groups that the publisher has and has not published
 	pendingBytes atomic.Int64
 	follow       following
+	paused       atomic.Pointer[Pause]
 	gate         Gate           // nil: what is durable may be acknowledged
 	retainFrom   func() lsn.LSN // nil: nobody else needs the log
 	givenUp      chan struct{}  // closed when nobody waits for other nodes any more

@@ -147,6 +147,34 @@ func (r Record) Adopt(c Candidate) (Record, error) {
 	return next, nil
 }
 
+// HandOver is a planned switchover as one compare-and-set: the holder, which decides
+// nothing any more and has acknowledged everything up to commit, gives the next epoch
+// to a follower that has all of that durable. It must be in the in-sync set; with alone,
+// which says that acknowledgements wait for nobody, the holder's word stands in for that.
+// Nobody waits for a lease then: the record is given (Given).
+//
+// It fails with FencedError, ErrUnconfirmed, ErrNotMember, and as Take does.
+func (r Record) HandOver(by Claim, c Candidate, commit lsn.LSN, alone bool) (Record, error) {
+	if err := r.fence(by); err != nil {
+		return Record{}, err
+	}
+	if !r.Confirmed() {
+		return Record{}, fmt.Errorf("%w: %d", ErrUnconfirmed, r.Epoch)
+	}
+	if err := r.joinable(c.Node); err != nil {
+		return Record{}, err
+	}
+	next, err := r.Renew(by, max(commit, r.CommitLSN))
+	if err == nil && alone {
+		next, err = next.Enter(by, c.Node)
+	}
+	if err != nil {
+		return Record{}, err
+	}
+	c.Place, c.AcceptLoss = "", false
+	return next.Take(c)
+}
+
 // rebase cuts the line to what a log that ends at last shares with it.
 func (r *Record) rebase(last lsn.Pos) {
 	if r.onLine(last) {

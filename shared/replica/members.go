@@ -320,6 +320,35 @@ func (h *Hub) AwaitMembers(ctx context.Context, nodes []string, at lsn.LSN) {
 	h.await(ctx, deadline.C, func() bool { return len(h.having(at, nodes)) == len(nodes) })
 }
 
+// AwaitDurable waits until a follower that is connected has everything up to at.
+func (h *Hub) AwaitDurable(ctx context.Context, node string, at lsn.LSN) error {
+	h.await(ctx, nil, func() bool { return h.Fenced() != nil || len(h.having(at, []string{node})) == 1 })
+	return errors.Join(h.Fenced(), ctx.Err())
+}
+
+// heardPoll is how often it is looked whether a follower was heard of.
+const heardPoll = 5 * time.Millisecond
+
+// AwaitHeard waits until a follower that is connected says something, whatever that is:
+// what it said before proves nothing of now.
+func (h *Hub) AwaitHeard(ctx context.Context, node string) error {
+	asked := time.Now()
+	poll := time.NewTicker(heardPoll)
+	defer poll.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-poll.C:
+		}
+		for _, f := range h.Followers() {
+			if f.Node == node && f.Connected && f.Seen.After(asked) {
+				return nil
+			}
+		}
+	}
+}
+
 // AwaitAny waits until as many followers as acknowledgements wait for have
 // everything up to at, however long that takes. It returns ctx's error, or why the
 // hub was fenced.

@@ -43,9 +43,14 @@ type Identity struct {
 // at a time, and after a failure none for that token until its back-off is over.
 type Authenticator struct {
 	records Records
-	now     func() time.Time
-	tiers   map[string]*Tier
-	slots   chan struct{}
+	*memory
+}
+
+// memory is what is kept of tokens, whichever records they are held against.
+type memory struct {
+	now   func() time.Time
+	tiers map[string]*Tier
+	slots chan struct{}
 
 	mu       sync.RWMutex
 	verified map[ulid.ULID]verified
@@ -79,12 +84,19 @@ const (
 
 // NewAuthenticator makes an Authenticator over the current records.
 func NewAuthenticator(records Records, now func() time.Time) *Authenticator {
-	a := &Authenticator{records: records, now: now, tiers: make(map[string]*Tier), slots: make(chan struct{}, maxEvaluations),
-		verified: make(map[ulid.ULID]verified), failed: make(map[ulid.ULID]failure)}
+	a := &Authenticator{records, &memory{now: now, tiers: make(map[string]*Tier), slots: make(chan struct{}, maxEvaluations),
+		verified: make(map[ulid.ULID]verified), failed: make(map[ulid.ULID]failure)}}
 	for _, t := range Tiers() {
 		a.tiers[t.Slug] = &t
 	}
 	return a
+}
+
+// Over is an Authenticator over other records, such as those of the same node in its
+// next role. It knows what this one has verified: a token counts by that only while its
+// record has the very hash that it was checked against, and is not revoked.
+func (a *Authenticator) Over(records Records) *Authenticator {
+	return &Authenticator{records, a.memory}
 }
 
 // unauthorized is the one answer to a token that opens nothing: not a token,
