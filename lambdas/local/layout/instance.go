@@ -38,6 +38,8 @@ type Instance struct {
 	Front     string `json:"front"`
 	LeasePort int    `json:"lease_port"`
 	DNSPort   int    `json:"dns_port"`
+	// MachinesPort is where other processes of this machine reach the supervisor.
+	MachinesPort int `json:"machines_port"`
 	// Port is the same at every address, so that a name is enough to find the writer.
 	Port            int `json:"port"`
 	ReplicationPort int `json:"replication_port"`
@@ -53,25 +55,22 @@ type Node struct {
 	Address string `json:"address"`
 }
 
-// New chooses names and addresses: addresses gives one that can be bound for a name.
-func New(followers int, addresses func(name string) (string, error)) (*Instance, error) {
+// New chooses names and addresses: addresses gives n that can be bound.
+func New(followers int, addresses func(seed string, n int) ([]string, error)) (*Instance, error) {
 	if followers < 0 || followers > MaxFollowers {
 		return nil, fmt.Errorf("--followers %d: an instance has 0 to %d", followers, MaxFollowers)
 	}
 	id := ulid.MustNew(ulid.Timestamp(time.Now()), rand.Reader)
 	in := &Instance{ID: id.String(), Zone: zoneName, Name: "writer." + Region + "." + zoneName}
-	var err error
-	if in.Front, err = addresses("front"); err != nil {
+	all, err := addresses(in.ID, followers+2)
+	if err != nil {
 		return nil, err
 	}
-	for i := range followers + 1 {
-		n := Node{Name: "node-" + strconv.Itoa(i+1)}
-		if n.Address, err = addresses(n.Name); err != nil {
-			return nil, err
-		}
-		in.Nodes = append(in.Nodes, n)
+	in.Front = all[0]
+	for i, address := range all[1:] {
+		in.Nodes = append(in.Nodes, Node{Name: "node-" + strconv.Itoa(i+1), Address: address})
 	}
-	for _, port := range []*int{&in.Port, &in.ReplicationPort, &in.LeasePort, &in.DNSPort} {
+	for _, port := range []*int{&in.Port, &in.ReplicationPort, &in.LeasePort, &in.DNSPort, &in.MachinesPort} {
 		if *port, err = in.freePort(); err != nil {
 			return nil, err
 		}
@@ -93,7 +92,7 @@ func (in *Instance) freePort() (int, error) {
 		if err != nil {
 			return 0, err
 		}
-		taken := port == in.Port || port == in.ReplicationPort || port == in.LeasePort
+		taken := port == in.Port || port == in.ReplicationPort || port == in.LeasePort || port == in.DNSPort
 		for _, a := range addresses {
 			if _, err := freeAt(a, port); err != nil {
 				taken = true
@@ -142,7 +141,13 @@ func (d Dir) Load() (*Instance, error) {
 func (d Dir) Save(in *Instance) error { return writeJSON(d.Instance(), in) }
 
 // Endpoint is the URL that follows the writer.
-func (in *Instance) Endpoint() string { return "http://" + in.at(in.Front, in.Port) }
+func (in *Instance) Endpoint() string { return "http://" + in.EndpointAddress() }
+
+// EndpointAddress is where it listens.
+func (in *Instance) EndpointAddress() string { return in.at(in.Front, in.Port) }
+
+// MachinesAddress is where the supervisor is reached.
+func (in *Instance) MachinesAddress() string { return in.at(in.Front, in.MachinesPort) }
 
 // LeaseAddress is where the lease store listens, DNSAddress the DNS server.
 func (in *Instance) LeaseAddress() string { return in.at(in.Front, in.LeasePort) }

@@ -40,6 +40,12 @@ func (d Dir) Log() string { return d.path("logs", "oc-control.log") }
 // NodeLog is what a node says.
 func (d Dir) NodeLog(machine string) string { return d.path("logs", machine+".log") }
 
+// Logs is where they are.
+func (d Dir) Logs() string { return d.path("logs") }
+
+// UnitDir is the directory of a node's unit file.
+func (d Dir) UnitDir(machine string) string { return d.path("units", machine) }
+
 // Data is the data directory of a node.
 func (d Dir) Data(machine string) string { return d.path("data", machine) }
 
@@ -55,8 +61,8 @@ func (d Dir) Lease() string { return d.path("lease") }
 // Registry is the store of nodes, failovers and incidents.
 func (d Dir) Registry() string { return d.path("registry") }
 
-// Zone is what the DNS server answers.
-func (d Dir) Zone() string { return d.path("zone.json") }
+// ZoneName is the file of what the DNS server answers.
+const ZoneName = "zone.json"
 
 // AdminToken is the file of the admin token, which all nodes have.
 func (d Dir) AdminToken() string { return d.path("admin.token") }

@@ -15,12 +15,11 @@ import (
 )
 
 // loopback gives addresses in order.
-func loopback() func(string) (string, error) {
-	n := 0
-	return func(string) (string, error) {
-		n++
-		return fmt.Sprintf("127.0.0.%d", n), nil
+func loopback(_ string, n int) (out []string, err error) {
+	for i := range n {
+		out = append(out, fmt.Sprintf("127.0.0.%d", i+1))
 	}
+	return out, nil
 }
 
 func made(t *testing.T, followers int) (Dir, *Instance) {
@@ -34,7 +33,7 @@ func made(t *testing.T, followers int) (Dir, *Instance) {
 			t.Fatal(err)
 		}
 	}
-	in, err := New(followers, loopback())
+	in, err := New(followers, loopback)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -102,11 +101,11 @@ func TestAnInstanceIsReadAsItWasWritten(t *testing.T) {
 	if _, err := d.Load(); err == nil || !strings.Contains(err.Error(), "damaged") {
 		t.Errorf("an instance of nothing: %v", err)
 	}
-	ports := []int{in.Port, in.ReplicationPort, in.LeasePort, in.DNSPort}
-	if slices.Sort(ports); len(slices.Compact(ports)) != 4 || ports[0] == 0 {
+	ports := []int{in.Port, in.ReplicationPort, in.LeasePort, in.DNSPort, in.MachinesPort}
+	if slices.Sort(ports); len(slices.Compact(ports)) != 5 || ports[0] == 0 {
 		t.Errorf("ports %v", ports)
 	}
-	if _, err := New(MaxFollowers+1, loopback()); err == nil {
+	if _, err := New(MaxFollowers+1, loopback); err == nil {
 		t.Error("any number of followers")
 	}
 }

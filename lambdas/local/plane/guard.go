@@ -1,33 +1,89 @@
 package plane
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
+	"sync"
 	"time"
 
+	"github.com/spf13/pflag"
+
 	"originchain/lambdas/local/control"
+	"originchain/lambdas/local/supervise"
 	"originchain/shared/failover"
 	"originchain/shared/lease"
+	"originchain/writer/config"
 )
 
 const (
-	// guardEvery is how often the guard looks at the writer.
+	// guardEvery is how often the guard looks, restAfter the pause after a failover that
+	// did not succeed.
 	guardEvery = 100 * time.Millisecond
-	// restAfter is the pause after a failover that was not to be, or did not succeed.
-	restAfter = time.Second
+	restAfter  = time.Second
+	// heldFor bounds how long a writer that died is held while nobody can be promoted:
+	// then it is started again where it was.
+	heldFor = 5 * time.Second
 )
 
 // errBusy says that a failover is under way.
 var errBusy = errors.New("a failover is under way; oc-control status says when it is over")
 
-// guard watches the writer until ctx ends, and sees to it that there is another one when
-// it is gone. What it starts decides by itself whether the writer is.
+// holding is what is known for the moment at which a process dies.
+type holding struct {
+	mu sync.Mutex
+	// writer holds the record; another says that a member of its set answers.
+	writer  string
+	another bool
+	// since is when a writer was held; zero: none is.
+	since time.Time
+}
+
+func (h *holding) know(writer string, another bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.writer, h.another = writer, another
+}
+
+// afterDeath is what the supervisor does: a writer is not started in place while
+// another node is in sync, which is promoted.
+func (p *Plane) afterDeath(_, node string, e supervise.Exit) supervise.Next {
+	h := &p.holds
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if node == h.writer && h.another && e.PID != 0 {
+		h.since = time.Now()
+		return supervise.Hold
+	}
+	return supervise.RestartLater
+}
+
+// happened wakes the guard.
+func (p *Plane) happened(e supervise.Event) {
+	switch {
+	case e.Kind == supervise.Exited && !e.Exit.Wanted:
+		p.log.WithField("node", e.Node).Warnf("%s: %s; %s", e.Node, e.Exit, e.Next)
+	case e.Kind == supervise.LeaseGivenUp && e.Err != nil:
+		p.log.WithField("node", e.Node).WithError(e.Err).Warn("the lease of a process that has ended was not given up; it runs out")
+	}
+	if e.Kind == supervise.Exited || e.Kind == supervise.LeaseGivenUp {
+		select {
+		case p.died <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// guard looks at the writer until ctx ends, and has another node take its place when
+// package failover says so.
 func (p *Plane) guard(ctx context.Context) {
 	tick := time.NewTicker(guardEvery)
 	defer tick.Stop()
+	var said failover.Verdict
 	for {
 		select {
 		case <-p.died:
@@ -35,15 +91,31 @@ func (p *Plane) guard(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		}
-		rec, ok, err := p.record.Load(ctx)
-		if err != nil || !ok || !p.suspicious(ctx, rec) {
+		d, target, err := p.decide(ctx)
+		if err != nil || ctx.Err() != nil {
 			continue
 		}
-		if err := p.failOver(ctx, rec); err != nil && ctx.Err() == nil {
-			p.log.WithError(err).Error("no other node is the writer yet")
-			rest(ctx, restAfter)
+		if d.Verdict != said && d.Verdict != failover.Wait {
+			p.log.WithField("verdict", d.Verdict).Warn(reasons(d))
 		}
+		said = d.Verdict
+		if d.Verdict == failover.Promote {
+			if _, err := p.promote(ctx, control.Promotion{Target: target}, func(line string) { p.log.Info(line) }); err != nil && ctx.Err() == nil {
+				p.log.WithError(err).Error("no other node writes yet")
+				rest(ctx, restAfter)
+			}
+			continue
+		}
+		p.letGo(ctx)
 	}
+}
+
+func reasons(d failover.Decision) string {
+	var all []string
+	for _, r := range d.Reasons {
+		all = append(all, r.Detail)
+	}
+	return strings.Join(all, "; ")
 }
 
 func rest(ctx context.Context, d time.Duration) {
@@ -53,55 +125,58 @@ func rest(ctx context.Context, d time.Duration) {
 	}
 }
 
-// suspicious says whether there is reason to ask if the writer is gone: its process has
-// ended and is held; or it has been silent for longer than a blip; or its followers say
-// that they do not hear it.
-func (p *Plane) suspicious(ctx context.Context, rec lease.Record) bool {
-	holder, ok := p.node(rec.Holder)
-	if !ok {
-		return false
+// decide looks once. It keeps in mind what is to be done when the writer dies.
+func (p *Plane) decide(ctx context.Context) (d failover.Decision, target string, err error) {
+	rec, ok, err := p.record.Load(ctx)
+	if err != nil || !ok {
+		return d, "", err
 	}
-	if process, err := p.machines.Process(ctx, holder); err == nil && process.Reaped {
-		return true
+	best, there := p.best(rec)
+	p.holds.know(rec.Holder, there && slices.Contains(rec.InSync, best.ID))
+	if !there {
+		return failover.Decision{Verdict: failover.Wait}, "", nil
 	}
-	seen := p.watch.of(holder.ID)
-	return !seen.answers && time.Since(seen.heard) >= failover.BlipFor
+	o := p.observer.Look(ctx, failover.Sight{Nodes: p.nodes, Target: best})
+	return failover.Decide(o, failover.Overrides{AllowLag: failover.DefaultAllowLag}), best.ID, nil
 }
 
-// failOver makes the best follower the writer.
-func (p *Plane) failOver(ctx context.Context, rec lease.Record) error {
-	target, ok := p.best(rec)
-	if !ok {
-		return errors.New("no follower answers; the writer is started again where it was")
+// letGo starts a writer that was held, when nobody has taken its place for long.
+func (p *Plane) letGo(ctx context.Context) {
+	h := &p.holds
+	h.mu.Lock()
+	due, writer := !h.since.IsZero() && time.Since(h.since) > heldFor, h.writer
+	if due {
+		h.since = time.Time{}
 	}
-	_, err := p.promote(ctx, control.Promotion{Target: target.ID}, func(line string) { p.log.Info(line) })
-	return err
+	h.mu.Unlock()
+	n, ok := p.node(writer)
+	if !due || !ok {
+		return
+	}
+	p.log.Warnf("nobody could take the place of %s within %s: it is started again", writer, heldFor)
+	if err := p.machines.Start(ctx, n); err != nil && ctx.Err() == nil {
+		p.log.WithError(err).Errorf("%s is not started again", writer)
+	}
 }
 
-// best is the follower that may open and whose log goes furthest; members of the set
-// come first.
+// best is the follower that goes furthest; members of the set come first.
 func (p *Plane) best(rec lease.Record) (best failover.Node, ok bool) {
-	rank := func(n failover.Node, s sight) (bool, uint64, uint64) {
-		return slices.Contains(rec.InSync, n.ID) || slices.Contains(rec.Eligible, n.ID), s.Epoch, s.DurableLSN
+	further := func(a, b failover.Node) bool {
+		x, y := p.watch.of(a.ID), p.watch.of(b.ID)
+		member := func(n failover.Node) bool {
+			return slices.Contains(rec.InSync, n.ID) || slices.Contains(rec.Eligible, n.ID)
+		}
+		switch {
+		case member(a) != member(b):
+			return member(a)
+		case x.DurableEpoch != y.DurableEpoch:
+			return x.DurableEpoch > y.DurableEpoch
+		}
+		return x.DurableLSN > y.DurableLSN
 	}
 	for _, n := range p.nodes {
-		s := p.watch.of(n.ID)
-		if n.ID == rec.Holder || !s.answers {
-			continue
-		}
-		if !ok {
+		if n.ID != rec.Holder && p.watch.of(n.ID).answers && (!ok || further(n, best)) {
 			best, ok = n, true
-			continue
-		}
-		member, epoch, durable := rank(n, s)
-		otherMember, otherEpoch, otherDurable := rank(best, p.watch.of(best.ID))
-		switch {
-		case member != otherMember:
-			if member {
-				best = n
-			}
-		case epoch > otherEpoch, epoch == otherEpoch && durable > otherDurable:
-			best = n
 		}
 	}
 	return best, ok
@@ -145,20 +220,65 @@ func (p *Plane) promote(ctx context.Context, in control.Promotion, say func(stri
 	if err != nil {
 		return nil, err
 	}
-	before, known := p.node(rec.Holder)
-	report, promoted, err := p.execute(ctx, before, target, in, say)
-	if err != nil || !promoted || in.DryRun {
-		return report, err
+	report, err := p.execute(ctx, target, in, say)
+	b, encodeErr := json.Marshal(report)
+	if err = errors.Join(err, encodeErr); err != nil || in.DryRun {
+		return b, err
 	}
-	p.point()
-	if known && before.ID != target.ID {
-		// It finds out by itself that it follows; its unit is to say so, too.
-		if err := p.demoteUnit(ctx, before, target); err != nil {
-			p.log.WithError(err).Warnf("the unit of %s still says that it writes; it follows whatever its unit says", before.ID)
-		}
-		if err := p.machines.Start(ctx, before); err != nil {
-			p.log.WithError(err).Errorf("%s is not started again", before.ID)
-		}
+	p.watch.look(ctx, target)
+	if before, known := p.node(rec.Holder); known && before.ID != target.ID {
+		p.rejoin(ctx, before, target)
 	}
-	return report, p.dir.SaveEndpoints(p.in, target.ID)
+	return b, nil
+}
+
+// execute runs the steps of package failover.
+func (p *Plane) execute(ctx context.Context, target failover.Node, in control.Promotion, say func(string)) (failover.Report, error) {
+	allow := failover.Overrides{
+		AllowSlowWriter: in.AllowSlowWriter, AllowLag: failover.DefaultAllowLag, AllowBackfilling: in.AllowBackfilling, AcceptDataLoss: in.AcceptDataLoss,
+	}
+	if in.AllowLag > 0 {
+		allow.AllowLag = in.AllowLag
+	}
+	var text bytes.Buffer
+	print := failover.Print(&text)
+	return failover.Execute(ctx, failover.Deps{
+		Lease: p.record, Registry: p.registry, Control: p.machines, DNS: p.zone, HTTP: p.http, AdminToken: p.token, Flags: serverFlags(), Observer: p.observer,
+	}, failover.Request{To: target.ID, Planned: in.Planned, DryRun: in.DryRun, Allow: allow, Zone: p.in.Name}, func(e failover.Event) {
+		print(e)
+		if line := strings.TrimRight(text.String(), "\n"); line != "" {
+			say(line)
+		}
+		text.Reset()
+	})
+}
+
+// serverFlags says of the flags of a node's command whether they take a value.
+func serverFlags() func(name string) (takesValue, known bool) {
+	set := pflag.NewFlagSet("oc-server", pflag.ContinueOnError)
+	config.Register(set)
+	return func(name string) (takesValue, known bool) {
+		f := set.Lookup(name)
+		return f != nil && f.NoOptDefVal == "", f != nil
+	}
+}
+
+// rejoin lets the node that wrote before run again: it finds out by itself that it
+// follows, whatever its unit says.
+func (p *Plane) rejoin(ctx context.Context, before, writer failover.Node) {
+	p.holds.mu.Lock()
+	p.holds.since = time.Time{}
+	p.holds.mu.Unlock()
+	if err := p.machines.Start(ctx, before); err != nil && ctx.Err() == nil {
+		p.log.WithError(err).Errorf("%s, which wrote before %s, is not started again", before.ID, writer.ID)
+	}
+}
+
+// lastFailover is the report of the last one.
+func (p *Plane) lastFailover(ctx context.Context) (json.RawMessage, error) {
+	r, ok, err := failover.LastFailover(ctx, p.registry)
+	if err != nil || !ok {
+		return nil, err
+	}
+	return json.Marshal(r)
 }

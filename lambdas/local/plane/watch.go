@@ -9,6 +9,7 @@ import (
 	"originchain/scripts/call"
 	"originchain/shared/api"
 	"originchain/shared/failover"
+	"originchain/shared/lsn"
 )
 
 const (
@@ -26,6 +27,8 @@ type sight struct {
 	answers bool
 	ready   bool
 }
+
+func (s *sight) lsnEpoch() lsn.Epoch { return lsn.Epoch(s.Epoch) }
 
 // watcher looks at every node, for status, endpoint and detectors.
 type watcher struct {
@@ -90,6 +93,15 @@ func (w *watcher) look(ctx context.Context, n failover.Node) {
 	w.seen[n.ID] = s
 	close(w.news)
 	w.news = make(chan struct{})
+}
+
+// all asks every node now.
+func (w *watcher) all(ctx context.Context) {
+	var all sync.WaitGroup
+	for _, n := range w.nodes {
+		all.Go(func() { w.look(ctx, n) })
+	}
+	all.Wait()
 }
 
 // of is what was last heard of a node.
