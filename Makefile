@@ -95,6 +95,11 @@ demo: build ## start a writer, load real data, show what it can do; Ctrl-C ends 
 demo-restore: build ## delete a table, restore to the second before, show the rows again
 	go run ./scripts/demo restore $(ARGS)
 
+.PHONY: drill
+drill: build ## kill the writer of an instance under load and see what clients see (ARGS="--fault stop --runs 10")
+	bin/oc-control up --dir var/drill --detach
+	@result=0; bin/oc-control drill --dir var/drill $(ARGS) || result=$$?; bin/oc-control down --dir var/drill; exit $$result
+
 .PHONY: clean
 clean: ## remove what was built (the demo's data in var/ stays)
 	rm -rf bin

@@ -31,8 +31,8 @@ type UpOptions struct {
 	Followers int
 	// FollowersGiven says that a person asked for that many.
 	FollowersGiven bool
-	// Server and PITR are the programs, as absolute paths.
-	Server, PITR string
+	// Server is the program of the nodes, as an absolute path.
+	Server string
 	// More are flags for every node.
 	More []string
 	// Out is for what a person is told, Log for what is logged.

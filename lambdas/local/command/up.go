@@ -51,10 +51,8 @@ up goes on with it.`,
 				return err
 			}
 			o.FollowersGiven = cmd.Flags().Changed("followers")
-			for _, p := range []*string{&o.Server, &o.PITR} {
-				if *p, err = program(*p); err != nil {
-					return err
-				}
+			if o.Server, err = program(o.Server); err != nil {
+				return err
 			}
 			if detach {
 				return c.detached(cmd.Context(), o)
@@ -66,7 +64,6 @@ up goes on with it.`,
 	f.IntVar(&o.Followers, "followers", 1, "followers of a new instance")
 	f.BoolVar(&detach, "detach", false, "return when it is up; oc-control down ends it")
 	f.StringVar(&o.Server, "server", beside("oc-server"), "the program of the nodes")
-	f.StringVar(&o.PITR, "pitr", beside("oc-pitr"), "the program that verifies the archive")
 	f.StringArrayVar(&o.More, "node-flag", nil, "a further flag for every node of a new instance, such as --node-flag=--log-level=debug; may be repeated")
 	return cmd
 }
@@ -134,7 +131,7 @@ func (c *command) detached(ctx context.Context, o UpOptions) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, word.Close()) }()
-	args := []string{"up", "--dir", string(o.Dir), "--server", o.Server, "--pitr", o.PITR}
+	args := []string{"up", "--dir", string(o.Dir), "--server", o.Server}
 	if o.FollowersGiven {
 		args = append(args, "--followers", fmt.Sprint(o.Followers))
 	}

@@ -61,7 +61,7 @@ const (
 	// FaultKill is SIGKILL, FaultStop SIGSTOP until it is undone.
 	FaultKill = "kill"
 	FaultStop = "stop"
-	// FaultDisk lets the writer's files grow no more.
+	// FaultDisk lets the writer's files take nothing any more.
 	FaultDisk = "disk"
 )
 

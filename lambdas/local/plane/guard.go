@@ -220,7 +220,12 @@ func (p *Plane) promote(ctx context.Context, in control.Promotion, say func(stri
 	if err != nil {
 		return nil, err
 	}
+	hurrying, slower := context.WithCancel(ctx)
+	var hurried sync.WaitGroup
+	hurried.Go(func() { p.watch.hurry(hurrying, target) })
 	report, err := p.execute(ctx, target, in, say)
+	slower()
+	hurried.Wait()
 	b, encodeErr := json.Marshal(report)
 	if err = errors.Join(err, encodeErr); err != nil || in.DryRun {
 		return b, err

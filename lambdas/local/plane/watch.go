@@ -15,6 +15,7 @@ import (
 const (
 	// watchEvery is the pause between two looks at a node, watchTimeout bounds one.
 	watchEvery   = 100 * time.Millisecond
+	hurryEvery   = 10 * time.Millisecond
 	watchTimeout = time.Second
 )
 
@@ -93,6 +94,20 @@ func (w *watcher) look(ctx context.Context, n failover.Node) {
 	w.seen[n.ID] = s
 	close(w.news)
 	w.news = make(chan struct{})
+}
+
+// hurry looks at one node more often, until ctx ends: it is about to be the writer.
+func (w *watcher) hurry(ctx context.Context, n failover.Node) {
+	tick := time.NewTicker(hurryEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+			w.look(ctx, n)
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 // all asks every node now.

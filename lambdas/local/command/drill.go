@@ -1,0 +1,213 @@
+package command
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"originchain/lambdas/local/control"
+	"originchain/lambdas/local/drill"
+	"originchain/lambdas/local/layout"
+	"originchain/scripts/call"
+)
+
+const (
+	// drillWriters write during a drill.
+	drillWriters = 8
+	// planned is the drill that is no fault: the writer hands over.
+	planned = "planned"
+	// maxRuns bounds --runs.
+	maxRuns = 10_000
+)
+
+func drillKinds() []string {
+	return []string{control.FaultKill, control.FaultStop, control.FaultDisk, planned}
+}
+
+func (c *command) drillCommand() *cobra.Command {
+	var kind string
+	var runs int
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use: "drill", Short: "Fail the writer under load, and see what clients see",
+		Long: `Writes rows through the endpoint, makes the fault, and waits until another node writes
+and the old writer follows it. Then every write that was acknowledged is looked for. The
+report also goes into the directory drills of the instance.
+
+  kill       kill -9 of the writer
+  stop       the writer freezes (SIGSTOP) until another one writes
+  disk       the writer's disk takes nothing any more
+  planned    the writer is well and hands over`,
+		Example: "  oc-control drill --dir var/instance --fault kill --runs 100",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			client, dir, err := c.client()
+			if err != nil {
+				return err
+			}
+			if !slices.Contains(drillKinds(), kind) {
+				return &usageError{fmt.Errorf("--fault %q: it is one of %s", kind, strings.Join(drillKinds(), ", "))}
+			}
+			if runs < 1 || runs > maxRuns {
+				return &usageError{fmt.Errorf("--runs %d: 1 to %d", runs, maxRuns)}
+			}
+			return c.drills(cmd.Context(), client, dir, kind, runs, asJSON)
+		},
+	}
+	cmd.Flags().StringVar(&kind, "fault", control.FaultKill, "what is done to the writer")
+	cmd.Flags().IntVar(&runs, "runs", 1, "how often")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON document for each run")
+	return cmd
+}
+
+// drills drills several times, and sums up.
+func (c *command) drills(ctx context.Context, client *control.Client, dir layout.Dir, kind string, runs int, asJSON bool) error {
+	var all []drill.Report
+	for i := range runs {
+		if runs > 1 {
+			c.sayf(c.Stderr, "run %d of %d", i+1, runs)
+		}
+		r, err := c.drill(ctx, client, dir, kind)
+		if err != nil {
+			return err
+		}
+		if err := c.told(dir, r, asJSON); err != nil {
+			return err
+		}
+		if r.Verdict != drill.Passed {
+			return errLost
+		}
+		all = append(all, r)
+	}
+	if runs > 1 {
+		c.sayf(c.Stderr, "%s, %d runs: fault to first ack %s; longest pause in acks %s; old writer in sync again %s", kind, runs,
+			spread(all, func(r drill.Report) float64 { return r.FirstAck }), spread(all, func(r drill.Report) float64 { return r.Pause }),
+			spread(all, func(r drill.Report) float64 { return r.Rejoined }))
+	}
+	return nil
+}
+
+// spread is the median and the worst of what each run took.
+func spread(all []drill.Report, of func(drill.Report) float64) string {
+	var took []float64
+	for _, r := range all {
+		took = append(took, of(r))
+	}
+	slices.Sort(took)
+	return fmt.Sprintf("p50 %.2f s, max %.2f s", took[len(took)/2], took[len(took)-1])
+}
+
+func (c *command) drill(ctx context.Context, client *control.Client, dir layout.Dir, kind string) (r drill.Report, err error) {
+	before, err := client.Status(ctx)
+	if err != nil {
+		return r, err
+	}
+	e, err := dir.ReadEndpoints()
+	if err != nil {
+		return r, err
+	}
+	token, err := layout.Secret(e.TokenFile)
+	if err != nil {
+		return r, err
+	}
+	made := control.Fault{Node: before.Writer.Node}
+	return drill.Run(ctx, drill.Plan{
+		Load:  drill.Load{Client: &call.Client{URL: e.Endpoint, Token: token}, Tenant: e.Tenant, Name: "d" + strconv.FormatInt(time.Now().UnixNano(), 36), Writers: drillWriters},
+		Fault: kind, Epoch: before.Epoch,
+		Do: func(ctx context.Context) (time.Time, error) {
+			if kind == planned {
+				at := time.Now()
+				_, err := client.Promote(ctx, control.Promotion{Planned: true}, func(line string) { c.sayf(c.Stderr, "%s", line) })
+				return at, err
+			}
+			made, err = client.Fault(ctx, kind)
+			return made.At, err
+		},
+		Undo: func(ctx context.Context) error { return client.Undo(ctx, made) },
+		Rejoined: func(ctx context.Context) error {
+			return inSync(ctx, client, made.Node)
+		},
+		Report: func(ctx context.Context) (json.RawMessage, error) {
+			s, err := client.Status(ctx)
+			return s.LastFailover, err
+		},
+		Say: func(format string, args ...any) { c.sayf(c.Stderr, format, args...) },
+	})
+}
+
+// statusPoll is the pause between two looks at the status.
+const statusPoll = 50 * time.Millisecond
+
+// inSync waits until a node follows in sync.
+func inSync(ctx context.Context, client *control.Client, node string) error {
+	tick := time.NewTicker(statusPoll)
+	defer tick.Stop()
+	for {
+		s, err := client.Status(ctx)
+		if err != nil {
+			return err
+		}
+		for _, f := range s.Followers {
+			if f.Node.Node == node && f.InSync {
+				return nil
+			}
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// told writes the report, and tells it.
+func (c *command) told(dir layout.Dir, r drill.Report, asJSON bool) error {
+	b, err := json.MarshalIndent(r, "", "  ")
+	if err != nil {
+		return err
+	}
+	path := filepath.Join(string(dir), "drills", r.StartedAt.Format("20060102T150405.000Z")+"-"+r.Fault+".json")
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return err
+	}
+	if err := layout.WriteFile(path, append(b, '\n')); err != nil {
+		return err
+	}
+	if asJSON {
+		return c.document(r)
+	}
+	c.sayf(c.Stdout, `%s: %s
+  epoch                    %d, then %d
+  fault to first ack       %.2f s
+  longest pause in acks    %.2f s
+  old writer in sync again %.2f s later
+  writes acknowledged      %d, of which %d are lost%s
+  refused, not written     %d
+  outcome unknown          %d
+  report                   %s`, r.Fault, r.Verdict, r.EpochBefore, r.EpochAfter, r.FirstAck, r.Pause, r.Rejoined, r.Acked, len(r.Lost), lostList(r.Lost), sum(r.Failed), r.Unknown, path)
+	return nil
+}
+
+// shownLost bounds how many lost writes are shown; the report has all.
+const shownLost = 10
+
+func lostList(lost []string) string {
+	if len(lost) == 0 {
+		return ""
+	}
+	return ": " + strings.Join(lost[:min(len(lost), shownLost)], ", ")
+}
+
+func sum(counts map[string]int) (n int) {
+	for _, c := range counts {
+		n += c
+	}
+	return n
+}
