@@ -34,11 +34,12 @@ const (
 	stopWithin  = time.Minute
 )
 
-// server and pitr are the binaries under test, which TestMain builds; or why they
-// could not be.
+// server, pitr and control are the binaries under test, which TestMain builds; or why
+// they could not be.
 var (
 	server      string
 	pitr        string
+	control     string
 	errNoServer error
 )
 
@@ -50,9 +51,9 @@ func TestMain(m *testing.M) {
 		return
 	}
 	defer func() { _ = os.RemoveAll(dir) }() // no test can speak up any more
-	server, pitr = filepath.Join(dir, "oc-server"), filepath.Join(dir, "oc-pitr")
-	if out, err := exec.Command("go", "build", "-o", dir+"/", "originchain/writer/cmd/oc-server", "originchain/scripts/oc-pitr").CombinedOutput(); err != nil {
-		errNoServer = fmt.Errorf("build oc-server and oc-pitr: %w\n%s", err, out)
+	server, pitr, control = filepath.Join(dir, "oc-server"), filepath.Join(dir, "oc-pitr"), filepath.Join(dir, "oc-control")
+	if out, err := exec.Command("go", "build", "-o", dir+"/", "originchain/writer/cmd/oc-server", "originchain/scripts/oc-pitr", "originchain/lambdas/local/cmd/oc-control").CombinedOutput(); err != nil {
+		errNoServer = fmt.Errorf("build the programs: %w\n%s", err, out)
 	}
 	m.Run()
 }
