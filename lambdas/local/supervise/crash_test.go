@@ -144,11 +144,11 @@ func TestARecordedProcessIsEndedOnlyIfItIsThatVeryOne(t *testing.T) {
 		change func(*identity)
 		ended  bool
 	}{
-		"the same":             {func(*identity) {}, true},
-		"its pid was reused":   {func(id *identity) { id.Start-- }, false},
-		"another program":      {func(id *identity) { id.Exe = "/usr/bin/other" }, false},
-		"none was recorded":    {func(id *identity) { id.PID = 0 }, false},
-		"of a process in init": {func(id *identity) { id.PID = 1 }, false},
+		"the same":              {func(*identity) {}, true},
+		"its pid was reused":    {func(id *identity) { id.Start-- }, false},
+		"another program":       {func(id *identity) { id.Exe = "/usr/bin/other" }, false},
+		"none was recorded":     {func(id *identity) { id.PID = 0 }, false},
+		"it is another process": {func(id *identity) { id.PID = 1 }, false},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
