@@ -98,11 +98,12 @@ func (x *exchange) once(t *target) (again bool) {
 	a := x.try(t)
 	defer a.finish()
 	switch {
-	case x.r.Context().Err() != nil:
-		x.abandon()
+	// first, as net/http takes a client that is too slow for one that has gone
 	case a.err != nil && x.body != nil && x.body.failed() != nil:
 		x.failBody(a)
 		return false
+	case x.r.Context().Err() != nil:
+		x.abandon()
 	case a.err != nil:
 		return x.failed(a)
 	case a.resp.StatusCode != http.StatusServiceUnavailable || !a.whole:
