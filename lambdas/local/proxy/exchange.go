@@ -114,7 +114,7 @@ func (x *exchange) once(t *target) (again bool) {
 	if proof == final {
 		return x.pass(a)
 	}
-	x.p.hint()
+	x.p.hint(t)
 	if said.Error == fault.ReadOnly && said.Leader != "" {
 		x.p.follow(t, said.Leader)
 	}
@@ -132,7 +132,7 @@ func (x *exchange) abandon() { panic(http.ErrAbortHandler) }
 
 // failed decides about an attempt that no answer came to.
 func (x *exchange) failed(a *attempt) (again bool) {
-	x.p.hint()
+	x.p.hint(a.t)
 	if !a.sent {
 		if a.replayable {
 			return x.hold(a.t)
