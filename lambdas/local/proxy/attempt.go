@@ -33,6 +33,7 @@ type attempt struct {
 	// elsewhere: it is to be repeated elsewhere as soon as there is an elsewhere.
 	elsewhere bool
 	unwatch   func() bool
+	wire      sending
 
 	mu sync.Mutex
 	// begun: part of the answer was sent on, so that there is no other attempt.
@@ -59,15 +60,14 @@ func (x *exchange) try(t *target) *attempt {
 	a.ctx, a.cancel = context.WithCancelCause(x.r.Context())
 	a.unwatch = context.AfterFunc(t.past, a.past)
 	a.late = time.AfterFunc(x.p.cfg.AnswerTimeout, func() { a.cancel(errNoAnswer) })
-	var wire sending
-	out := a.request(&wire)
+	out := a.request()
 	a.resp, a.err = t.transport.RoundTrip(out) //nolint:bodyclose // finish closes it
 	a.answered()
 	if a.err == nil {
 		a.readAhead()
 	}
 	if a.err != nil {
-		a.sent = wire.end() || a.resp != nil
+		a.sent = a.wire.end() || a.resp != nil
 	}
 	if a.reader != nil && (a.err != nil || a.resp.StatusCode == http.StatusServiceUnavailable) {
 		a.replayable = a.reader.giveUp()
@@ -79,7 +79,7 @@ func (x *exchange) try(t *target) *attempt {
 }
 
 // request is what the attempt sends.
-func (a *attempt) request(wire *sending) *http.Request {
+func (a *attempt) request() *http.Request {
 	r := a.x.r
 	out := &http.Request{
 		Method: r.Method, URL: requestURL(a.t.base, r.URL), Host: r.Host, Header: requestHeader(r),
@@ -88,8 +88,9 @@ func (a *attempt) request(wire *sending) *http.Request {
 	if a.x.body != nil {
 		a.reader = a.x.body.reader(a.moving)
 		out.Body, out.Trailer = a.reader, a.reader.trailer
+		a.wire.closed = func() { _ = a.reader.Close() }
 	}
-	return out.WithContext(httptrace.WithClientTrace(a.ctx, wire.trace()))
+	return out.WithContext(httptrace.WithClientTrace(a.ctx, a.wire.trace()))
 }
 
 // moving puts the time-out off: the body is still being sent.
@@ -160,6 +161,7 @@ func (a *attempt) finish() {
 	}
 	a.mu.Unlock()
 	a.cancel(nil)
+	a.wire.leave()
 	if a.reader != nil {
 		_ = a.reader.Close()
 	}

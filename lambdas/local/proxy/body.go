@@ -13,9 +13,10 @@ import (
 // recording is a request's body: each attempt reads it through a reader of its own,
 // and what was read is kept, so that the next attempt has it again.
 //
-// Invariant: bytes leave the client's connection one reader at a time (pull) and are
-// recorded before a reader sees them; an attempt that was given up in the middle of a
-// read loses nothing.
+// One goroutine reads the client's connection, and only when a reader wants more: a
+// reader must be able to leave while the client is silent, as the transport waits for
+// whoever reads its body. What was read is recorded before a reader sees it, so that an
+// attempt that was given up loses nothing.
 type recording struct {
 	p    *Proxy
 	r    *http.Request
@@ -24,17 +25,20 @@ type recording struct {
 	trailers []string
 	// expects says that the first read sends 100 Continue to the client.
 	expects bool
-	// pull is held while the client's connection is read.
-	pull sync.Mutex
 
-	mu     sync.Mutex
+	mu      sync.Mutex
+	changed *sync.Cond
+	// chunks are what is recorded, from the place base on; all but the last are full.
 	chunks [][]byte
-	// size is what is recorded, read what the client has sent.
-	size, read, charged int64
-	// kept says that the record holds the body from its start.
-	kept    bool
-	pulling bool
-	closed  bool
+	// read is what the client has sent; charged, what the record takes of all bodies' room.
+	base, read, charged int64
+	// kept says that the record holds the body from its start. If not, it is what the
+	// reader has not taken yet.
+	kept bool
+	// wanted asks for more; pulling: the client's connection is being read.
+	wanted, pulling, closed bool
+	// done is closed when nothing reads the connection any more; nil before it began.
+	done chan struct{}
 	// err is what follows the bytes that were read: io.EOF, or the client's failure.
 	err error
 }
@@ -45,10 +49,12 @@ const chunkBytes = 16 << 10
 var errGivenUp = errors.New("the attempt that read the body was given up")
 
 func newRecording(p *Proxy, r *http.Request, ctrl *http.ResponseController) *recording {
-	return &recording{
+	b := &recording{
 		p: p, r: r, ctrl: ctrl, expects: r.Header.Get("Expect") != "",
 		kept: r.ContentLength <= p.cfg.MaxBodyBytes, trailers: slices.Collect(maps.Keys(r.Trailer)),
 	}
+	b.changed = sync.NewCond(&b.mu)
+	return b
 }
 
 // replayable says whether another attempt can have the body from its start.
@@ -74,10 +80,8 @@ type bodyReader struct {
 	// moving is told of every read; trailer is filled in at the end of the body.
 	moving  func()
 	trailer http.Header
-	// chunk and off are where it stands in the record.
-	chunk, off int
-	pos        int64
-	gone       bool // guarded by b.mu
+	pos     int64
+	gone    bool // guarded by b.mu
 }
 
 func (b *recording) reader(moving func()) *bodyReader {
@@ -91,11 +95,15 @@ func (b *recording) reader(moving func()) *bodyReader {
 	return r
 }
 
-// Close implements io.Closer: the transport is done with it.
+// Close implements io.Closer: nobody reads on. A reader that waits returns.
 func (r *bodyReader) Close() error {
-	r.b.mu.Lock()
-	defer r.b.mu.Unlock()
-	r.gone = true
+	b := r.b
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if !r.gone {
+		r.gone, b.wanted = true, false
+		b.changed.Broadcast()
+	}
 	return nil
 }
 
@@ -111,101 +119,83 @@ func (r *bodyReader) Read(p []byte) (int, error) {
 		return 0, nil
 	}
 	defer r.moving()
+	b := r.b
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	for {
-		if n, err := r.recorded(p); n > 0 || err != nil {
-			return n, err
+		switch {
+		case r.gone || b.closed || r.pos < b.base:
+			return 0, errGivenUp
+		case r.pos < b.read:
+			return r.take(p), nil
+		case b.err != nil:
+			for name := range r.trailer { // net/http has read them with the end of the body
+				r.trailer[name] = b.r.Trailer[name]
+			}
+			return 0, b.err
 		}
-		n, again, err := r.pull(p)
-		if !again {
-			return n, err
-		}
+		b.want()
+		b.changed.Wait()
 	}
 }
 
-// recorded gives what is there without the client.
-func (r *bodyReader) recorded(p []byte) (int, error) {
+// take copies what is recorded. The caller holds b.mu.
+func (r *bodyReader) take(p []byte) int {
 	b := r.b
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if r.gone || b.closed {
-		return 0, errGivenUp
-	}
-	if r.pos == b.read {
-		if b.err != nil {
-			r.end()
-		}
-		return 0, b.err
-	}
-	if !b.kept {
-		return 0, errGivenUp // it was read past by another attempt, and is gone
-	}
-	if r.off == len(b.chunks[r.chunk]) { // it was the last one, and is full
-		r.chunk, r.off = r.chunk+1, 0
-	}
-	n := copy(p, b.chunks[r.chunk][r.off:])
-	r.off += n
+	at := r.pos - b.base
+	n := copy(p, b.chunks[at/chunkBytes][at%chunkBytes:])
 	r.pos += int64(n)
-	return n, nil
+	if !b.kept && r.pos == b.read {
+		b.base, b.chunks[0] = b.read, b.chunks[0][:0]
+	}
+	return n
 }
 
-// pull reads on from the client: into the record, or past it into p. again says that the
-// record is to be asked.
-func (r *bodyReader) pull(p []byte) (n int, again bool, err error) {
-	b := r.b
-	b.pull.Lock()
-	defer b.pull.Unlock()
-	b.mu.Lock()
-	if r.gone || b.closed {
-		b.mu.Unlock()
-		return 0, false, errGivenUp
+// want asks for more of the body. The caller holds mu.
+func (b *recording) want() {
+	b.wanted = true
+	if b.done == nil {
+		b.done = make(chan struct{})
+		go b.pump()
 	}
-	if r.pos != b.read || b.err != nil {
-		b.mu.Unlock()
-		return 0, true, nil // another attempt has read on
-	}
-	room := b.room()
-	b.pulling = true
-	b.extend()
-	b.mu.Unlock()
-	into := p
-	if room != nil {
-		into = room
-	}
-	n, err = b.r.Body.Read(into)
+	b.changed.Broadcast()
+}
+
+// pump reads the client's connection when that is wanted, until the body's end or close.
+func (b *recording) pump() {
+	defer close(b.done)
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.pulling = false
-	b.read += int64(n)
-	b.settle(err)
-	if room != nil {
+	for b.err == nil {
+		for !b.wanted && !b.closed {
+			b.changed.Wait()
+		}
+		if b.closed {
+			return
+		}
+		into := b.room()
+		b.wanted, b.pulling = false, true
+		b.extend()
+		b.mu.Unlock()
+		n, err := b.r.Body.Read(into)
+		b.mu.Lock()
 		last := len(b.chunks) - 1
 		b.chunks[last] = b.chunks[last][:len(b.chunks[last])+n]
-		b.size += int64(n)
-		return 0, true, nil
-	}
-	r.pos += int64(n)
-	if err != nil {
-		r.end()
-	}
-	return n, false, err
-}
-
-// end takes over the trailers, which net/http has read with the end of the body. The
-// caller holds b.mu.
-func (r *bodyReader) end() {
-	for name := range r.trailer {
-		r.trailer[name] = r.b.r.Trailer[name]
+		b.read += int64(n)
+		b.pulling = false
+		b.settle(err)
+		b.changed.Broadcast()
 	}
 }
 
-// room is where the next bytes are recorded; nil when they are not. The caller holds mu.
+// room is where the next bytes go. Whoever wants them has all that is recorded. The
+// caller holds mu.
 func (b *recording) room() []byte {
-	if !b.kept {
-		return nil
-	}
-	if b.size > b.p.cfg.MaxBodyBytes || !b.grow() {
+	if b.kept && (b.read > b.p.cfg.MaxBodyBytes || !b.grow()) {
 		b.forget()
-		return nil
+	}
+	if len(b.chunks) == 0 {
+		b.chunks, b.base = [][]byte{make([]byte, 0, chunkBytes)}, b.read
 	}
 	last := b.chunks[len(b.chunks)-1]
 	return last[len(last):cap(last)]
@@ -264,9 +254,12 @@ func (b *recording) close() {
 	case b.err == nil:
 		_ = b.ctrl.SetReadDeadline(time.Now().Add(abandonedBodyTimeout))
 	}
+	b.changed.Broadcast()
+	done := b.done
 	b.mu.Unlock()
-	b.pull.Lock()
-	defer b.pull.Unlock()
+	if done != nil {
+		<-done
+	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.forget()

@@ -98,11 +98,12 @@ func (x *exchange) once(t *target) (again bool) {
 	a := x.try(t)
 	defer a.finish()
 	switch {
-	case x.r.Context().Err() != nil:
-		x.abandon()
+	// first, as net/http takes a client that is too slow for one that has gone
 	case a.err != nil && x.body != nil && x.body.failed() != nil:
 		x.failBody(a)
 		return false
+	case x.r.Context().Err() != nil:
+		x.abandon()
 	case a.err != nil:
 		return x.failed(a)
 	case a.resp.StatusCode != http.StatusServiceUnavailable || !a.whole:
@@ -113,7 +114,7 @@ func (x *exchange) once(t *target) (again bool) {
 	if proof == final {
 		return x.pass(a)
 	}
-	x.p.hint()
+	x.p.hint(t)
 	if said.Error == fault.ReadOnly && said.Leader != "" {
 		x.p.follow(t, said.Leader)
 	}
@@ -131,7 +132,7 @@ func (x *exchange) abandon() { panic(http.ErrAbortHandler) }
 
 // failed decides about an attempt that no answer came to.
 func (x *exchange) failed(a *attempt) (again bool) {
-	x.p.hint()
+	x.p.hint(a.t)
 	if !a.sent {
 		if a.replayable {
 			return x.hold(a.t)

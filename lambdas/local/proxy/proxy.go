@@ -181,7 +181,12 @@ func (p *Proxy) Close() {
 // Hints receives when an answer, or the want of one, gives reason to look who writes.
 func (p *Proxy) Hints() <-chan struct{} { return p.hints }
 
-func (p *Proxy) hint() {
+// hint says that t, who is the writer as far as is known, may not be it. Of a writer of
+// the past that is no news.
+func (p *Proxy) hint(t *target) {
+	if t.past.Err() != nil {
+		return
+	}
 	select {
 	case p.hints <- struct{}{}:
 	default: // one waits to be seen
@@ -201,7 +206,7 @@ func (p *Proxy) hear(t *target, epoch lsn.Epoch) {
 		}
 	}
 	if epoch > p.epochOf(t) {
-		p.hint()
+		p.hint(t)
 	}
 }
 

@@ -49,6 +49,26 @@ type watchedConn struct {
 	mu     sync.Mutex
 	writes uint64
 	sealed bool
+	// closed is told that the connection has ended; nil between requests.
+	closed func()
+}
+
+// Close implements net.Conn.
+func (c *watchedConn) Close() error {
+	err := c.Conn.Close()
+	c.mu.Lock()
+	closed := c.closed
+	c.mu.Unlock()
+	if closed != nil {
+		closed()
+	}
+	return err
+}
+
+func (c *watchedConn) tell(closed func()) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.closed = closed
 }
 
 var errSealed = errors.New("the request on this connection was given up before it was sent")
@@ -83,6 +103,10 @@ func (c *watchedConn) mark() uint64 {
 // sending watches the connections that one attempt gets. The transport may take
 // another when an idle one turns out to be closed.
 type sending struct {
+	// closed is told when the connection that has the request ends: the transport waits
+	// for whoever reads the body of a request, and the client may be silent.
+	closed func()
+
 	mu    sync.Mutex
 	conn  *watchedConn
 	mark  uint64
@@ -108,9 +132,23 @@ func (s *sending) got(info httptrace.GotConnInfo) {
 		s.other = true
 		return
 	}
+	if s.conn != nil {
+		s.conn.tell(nil)
+	}
 	s.conn, s.mark = w, w.mark()
 	if s.ended {
 		w.seal(s.mark)
+		return
+	}
+	w.tell(s.closed)
+}
+
+// leave lets go of the connection: it may serve other requests.
+func (s *sending) leave() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.conn != nil {
+		s.conn.tell(nil)
 	}
 }
 
