@@ -121,10 +121,12 @@ func (c *client) standing(ctx context.Context, n Node) (out api.Replication, err
 }
 
 func (c *client) promote(ctx context.Context, n Node, epoch uint64) (out api.Promoted, err error) {
-	return out, c.call(ctx, http.MethodPost, n.URL+"/v1/admin/promote", api.PromoteRequest{Epoch: epoch}, &out)
+	err = c.call(ctx, http.MethodPost, n.URL+"/v1/admin/promote", api.PromoteRequest{Epoch: epoch}, &out)
+	return out, err
 }
 
 func (c *client) handover(ctx context.Context, from, to Node) (out api.Handover, err error) {
-	return out, c.call(ctx, http.MethodPost, from.URL+"/v1/admin/handover",
+	err = c.call(ctx, http.MethodPost, from.URL+"/v1/admin/handover",
 		api.HandoverRequest{Node: to.ID, URL: to.URL, ReplicationAddress: to.ReplicationAddress}, &out)
+	return out, err
 }

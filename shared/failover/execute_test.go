@@ -1,7 +1,9 @@
 package failover
 
 import (
+	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -243,7 +245,7 @@ func TestWithoutInstanceControl(t *testing.T) {
 func TestTheLostRangeIsRecorded(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		w.with("a", func(n *fakeNode) { n.last.LSN = 5060 })
-		w.with("b", func(n *fakeNode) { n.last.LSN, n.applied, n.heard = 5020, 5020, 5050 })
+		w.with("b", func(n *fakeNode) { n.last.LSN, n.applied, n.heard, n.more = 5015, 5015, 5050, 5 })
 		w.kill("a", true)
 		rep, err := Execute(t.Context(), w.deps(), w.request("b"), nil)
 		if err != nil || rep.LostFrom != 5021 || rep.LostTo != 5050 {
@@ -304,4 +306,196 @@ func TestATargetThatDiesIsReplaced(t *testing.T) {
 		}
 		w.isWriter(t, "c", 3)
 	}, "b", "c")
+}
+
+// A writer that was to be stopped and was not, and that hangs from then on, is waited for
+// as long as it may still believe that it writes.
+func TestAStopThatFailsIsWaitedOut(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		w.with("a", func(n *fakeNode) { n.slow = 1500 * time.Millisecond })
+		w.stopFails = true
+		w.onStop = func() { w.nodes["a"].hung = true }
+		req := w.request("b")
+		req.Allow.AllowSlowWriter = true
+		rep, err := Execute(t.Context(), w.deps(), req, nil)
+		if err != nil || rep.PauseSeconds < lease.SelfFence.Seconds() || !strings.Contains(strings.Join(rep.Notes, "\n"), "could not be stopped") {
+			t.Fatalf("%+v, %v", rep, err)
+		}
+		w.isDone(t, "b", 2)
+	}, "b")
+}
+
+// A holder that comes back and renews after its lease ran out, and before its record was
+// taken, stays the writer.
+func TestAHolderThatRenewsInTime(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		w.with("a", func(n *fakeNode) { n.hung = true; w.nodes["b"].streams = false })
+		w.stopFails = true
+		w.onRewrite = func() {
+			a := w.nodes["a"]
+			a.hung = false
+			if _, err := w.change(func(r lease.Record) (lease.Record, error) {
+				return r.Renew(lease.Claim{Node: "a", Epoch: 1}, r.CommitLSN)
+			}); err != nil {
+				t.Error(err)
+			}
+			a.renewed = time.Now()
+		}
+		_, err := Execute(t.Context(), w.deps(), w.request("b"), nil)
+		if err == nil || !strings.Contains(err.Error(), "it lives") {
+			t.Fatalf("%v", err)
+		}
+		w.isWriter(t, "a", 1)
+	}, "b")
+}
+
+// A record that goes to a third node ends the run, and is left as it is.
+func TestARecordThatMoves(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		w.kill("a", true)
+		w.onRewrite = func() {
+			if _, err := w.change(func(r lease.Record) (lease.Record, error) {
+				return r.Take(lease.Candidate{Instance: r.Instance, Node: "c", URL: "http://c", Last: lsn.Pos{Epoch: 1, LSN: 5010}})
+			}); err != nil {
+				t.Error(err)
+			}
+		}
+		_, err := Execute(t.Context(), w.deps(), w.request("b"), nil)
+		var moved *MovedError
+		if !errors.As(err, &moved) || moved.Holder != "c" || moved.Epoch != 2 {
+			t.Fatalf("%v", err)
+		}
+		if rec := w.record(); rec.Holder != "c" || rec.Epoch != 2 {
+			t.Errorf("%+v", rec)
+		}
+	}, "b", "c")
+}
+
+// An epoch that was given is opened by whoever comes next, also without a journal, and
+// also where the node had begun to open it.
+func TestAGivenEpochIsOpened(t *testing.T) {
+	for _, begun := range []bool{false, true} {
+		bubble(t, func(t *testing.T, w *world) {
+			w.kill("a", true)
+			last := lsn.Pos{Epoch: 1, LSN: 5010}
+			_, err := w.change(func(r lease.Record) (lease.Record, error) {
+				return r.Take(lease.Candidate{Instance: r.Instance, Node: "b", URL: "http://b", Last: last})
+			})
+			if err == nil && begun {
+				err = rewrite(t.Context(), w.reg, journalKey, func(j *journal) bool {
+					*j = journal{Run: "R", State: running, From: "a", To: "b", FromEpoch: 1, Epoch: 2, Step: stepPromote, Runners: 1}
+					for i, name := range stepNames()[:4] {
+						j.ended(Step{N: i + 1, Name: name, Outcome: OK})
+					}
+					return true
+				})
+				if err == nil {
+					_, err = w.change(func(r lease.Record) (lease.Record, error) {
+						return r.Adopt(lease.Candidate{Instance: r.Instance, Node: "b", URL: "http://b", Last: last, Place: "place-b"})
+					})
+				}
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			rep, err := Execute(t.Context(), w.deps(), w.request("b"), nil)
+			if err != nil || rep.Seconds > 2 {
+				t.Fatalf("%+v, %v", rep, err)
+			}
+			w.isDone(t, "b", 2)
+		}, "b")
+	}
+}
+
+// A node that calls itself the writer, of whatever epoch, is none without the record.
+func TestAZombieIsNoWriter(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		w.kill("a", true)
+		w.with("b", func(n *fakeNode) { n.role, n.epoch, n.renewed = roleWriter, 7, time.Now().Add(-time.Hour) })
+		rep, _ := Execute(t.Context(), w.deps(), w.request("b"), nil)
+		if rep.Verdict == Done {
+			t.Errorf("%+v", rep)
+		}
+	}, "b")
+}
+
+// A dry run says what each step would do, and changes nothing anywhere.
+func TestADryRunChangesNothing(t *testing.T) {
+	for name, way := range ways() {
+		bubble(t, func(t *testing.T, w *world) {
+			req := w.request("b")
+			req.DryRun = true
+			way(w, &req)
+			documents := func() string {
+				docs, err := w.reg.List(t.Context(), "")
+				return fmt.Sprintf("%+v %v", docs, err)
+			}
+			docs, rec := documents(), w.record()
+			w.mu.Lock()
+			units, controls := w.nodes["a"].unit+w.nodes["b"].unit, len(w.controls)
+			w.mu.Unlock()
+			var lines strings.Builder
+			rep, err := Execute(t.Context(), w.deps(), req, Print(&lines))
+			if err != nil || !rep.DryRun || rep.Verdict != Promote || strings.Count(outcomes(rep), ":would") != 7 {
+				t.Errorf("%s: %+v, %v", name, rep, err)
+			}
+			after := w.record()
+			after.Version = rec.Version // a may have renewed
+			if d := cmp.Diff(rec, after); d != "" || documents() != docs {
+				t.Errorf("%s: %s", name, d)
+			}
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			if w.nodes["a"].unit+w.nodes["b"].unit != units || len(w.controls) != controls || w.names[zone] != "10.0.0.1" {
+				t.Errorf("%s: it changed something: %v", name, w.controls)
+			}
+			for _, want := range []string{"would be rewritten: /usr/bin/oc-server", "would be 10.0.0.2, TTL 60", "/v1/admin/promote"} {
+				if !strings.Contains(lines.String(), want) {
+					t.Errorf("%s: nothing of %q:\n%s", name, want, lines.String())
+				}
+			}
+		}, "b")
+	}
+}
+
+// An observer that has watched knows at once what a new one has to wait for.
+func TestAnObserverThatHasWatched(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		d := w.deps()
+		o := NewObserver(ObserverDeps{Lease: d.Lease, Control: d.Control, HTTP: d.HTTP, AdminToken: token, Migration: func(context.Context) string { return "Backfilling" }})
+		defer o.Close()
+		nodes, err := Nodes(t.Context(), w.reg)
+		if err != nil || len(nodes) != 3 {
+			t.Fatal(nodes, err)
+		}
+		see := func() Observation { return o.Look(t.Context(), Sight{Nodes: nodes, Target: w.nodes["b"].node}) }
+		if got := see(); got.Writer.Silent != 0 || got.Writer.Status != 200 || got.Writer.Durable != 5010 || !got.Target.Answers || !got.Target.Promotable || !got.Target.Streams || got.RecordError != nil || got.Migration != "Backfilling" {
+			t.Errorf("%+v", got)
+		}
+		w.stopFails = true
+		time.Sleep(1500 * time.Millisecond)
+		w.with("a", func(n *fakeNode) { n.hung = true; w.nodes["b"].streams = false })
+		var last Observation
+		for began := time.Now(); time.Since(began) < lease.Expiry+time.Second; time.Sleep(250 * time.Millisecond) {
+			asked := time.Now()
+			if last = see(); time.Since(asked) > lookPatience {
+				t.Fatalf("a node that hangs held up a look for %s", time.Since(asked))
+			}
+		}
+		if last.RecordUnchanged < lease.Expiry || last.Writer.Silent < 4*time.Second || last.RecordAge > time.Second {
+			t.Errorf("%+v", last)
+		}
+		d.Observer, d.Migration = o, nil
+		w.stopFails = false
+		req := w.request("b")
+		if _, err := Execute(t.Context(), d, req, nil); err == nil || !strings.Contains(err.Error(), "--allow-backfilling") {
+			t.Fatalf("%v", err)
+		}
+		req.Allow.AllowBackfilling = true
+		rep, err := Execute(t.Context(), d, req, nil)
+		if err != nil || rep.Seconds > 1 {
+			t.Fatalf("%+v, %v", rep, err)
+		}
+		w.isDone(t, "b", 2)
+	}, "b")
 }

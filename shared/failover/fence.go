@@ -33,7 +33,7 @@ func (r *run) fence(ctx context.Context) (string, error) {
 	if r.planned() {
 		return r.handover(ctx)
 	}
-	rec, unchanged, err := r.observer.Record(ctx)
+	rec, unchanged, err := r.readRecord(ctx)
 	if err != nil {
 		return "", fmt.Errorf("read the record of who writes: %w; nothing was done, run again", err)
 	}
@@ -107,7 +107,7 @@ func (r *run) release(ctx context.Context) error {
 	by := lease.Claim{Node: r.seen.Record.Holder, Epoch: r.seen.Record.Epoch}
 	var last error
 	for range maxRewrites {
-		rec, _, err := r.observer.Record(ctx)
+		rec, _, err := r.readRecord(ctx)
 		if err != nil {
 			return fmt.Errorf("read the record of who writes, to release epoch %d of %s: %w; %s is stopped, run again", by.Epoch, by.Node, err, by.Node)
 		}
@@ -122,7 +122,7 @@ func (r *run) release(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		stored, err := r.deps.Lease.CompareAndSet(ctx, rec.Version, next)
+		stored, err := r.setRecord(ctx, rec.Version, next)
 		if err == nil {
 			r.fenced = stored.Version
 			return nil
@@ -132,6 +132,17 @@ func (r *run) release(ctx context.Context) error {
 		}
 	}
 	return fmt.Errorf("release epoch %d of %s in the record: %w; it is stopped, run again", by.Epoch, by.Node, last)
+}
+
+// readRecord reads the record, steadily; unchanged is as in Observer.Record.
+func (r *run) readRecord(ctx context.Context) (rec lease.Record, unchanged time.Duration, err error) {
+	err = steadily(ctx, func() error { rec, unchanged, err = r.observer.Record(ctx); return err })
+	return rec, unchanged, err
+}
+
+func (r *run) setRecord(ctx context.Context, expect uint64, next lease.Record) (stored lease.Record, err error) {
+	err = steadily(ctx, func() error { stored, err = r.deps.Lease.CompareAndSet(ctx, expect, next); return err })
+	return stored, err
 }
 
 // again says whether a compare-and-set is to be tried again on what is there now.
@@ -147,7 +158,7 @@ func (r *run) waitOut(ctx context.Context) (string, error) {
 	tick := time.NewTicker(waitPoll)
 	defer tick.Stop()
 	for {
-		rec, unchanged, err := r.observer.Record(ctx)
+		rec, unchanged, err := r.readRecord(ctx)
 		if err == nil {
 			if moved, err := r.movedTo(rec); moved || err != nil {
 				return r.doneBefore(), err
@@ -184,7 +195,7 @@ func (r *run) handover(ctx context.Context) (string, error) {
 	tick := time.NewTicker(waitPoll)
 	defer tick.Stop()
 	for {
-		rec, _, err := r.observer.Record(ctx)
+		rec, _, err := r.readRecord(ctx)
 		if err == nil {
 			moved, err := r.movedTo(rec)
 			switch {

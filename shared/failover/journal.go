@@ -62,7 +62,7 @@ func (j *journal) ended(s Step) {
 }
 
 func loadJournal(ctx context.Context, reg registry.Store) (j journal, err error) {
-	doc, err := reg.Load(ctx, journalKey)
+	doc, err := load(ctx, reg, journalKey)
 	if err == nil && doc.Version > 0 {
 		err = json.Unmarshal(doc.Body, &j)
 	}

@@ -161,9 +161,12 @@ func (w *world) execute(t *testing.T, k *trouble, req Request) (Report, error) {
 // ways are the ways in which an old writer goes.
 func ways() map[string]func(w *world, r *Request) {
 	return map[string]func(w *world, r *Request){
-		"reaped":  func(w *world, _ *Request) { w.kill("a", true) },
-		"gone":    func(w *world, _ *Request) { w.stopFails = true; w.kill("a", false) },
-		"stopped": func(w *world, r *Request) { w.with("a", func(n *fakeNode) { n.slow = 1100 * time.Millisecond }); r.Allow.AllowSlowWriter = true },
+		"reaped": func(w *world, _ *Request) { w.kill("a", true) },
+		"gone":   func(w *world, _ *Request) { w.stopFails = true; w.kill("a", false) },
+		"stopped": func(w *world, r *Request) {
+			w.with("a", func(n *fakeNode) { n.slow = 1100 * time.Millisecond })
+			r.Allow.AllowSlowWriter = true
+		},
 		"planned": func(_ *world, r *Request) { r.Planned = true },
 		"deaf":    func(w *world, _ *Request) { w.kill("a", true); w.with("b", func(n *fakeNode) { n.deaf = true }) },
 	}

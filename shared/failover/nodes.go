@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"originchain/shared/registry"
 )
@@ -18,9 +19,41 @@ const (
 	maxRewrites = 32 // of one document, while others write it
 )
 
+const (
+	// storeTries is how often a store is asked that fails, at a distance of storePause: a
+	// failover is not given up for one lost packet.
+	storeTries = 4
+	storePause = 100 * time.Millisecond
+)
+
+// steadily asks a store until it answers, storeTries times at most.
+func steadily(ctx context.Context, ask func() error) error {
+	for try := 1; ; try++ {
+		err := ask()
+		if err == nil || try == storeTries || ctx.Err() != nil || final(err) {
+			return err
+		}
+		pause := time.NewTimer(storePause)
+		select {
+		case <-pause.C:
+		case <-ctx.Done():
+			pause.Stop()
+			return err
+		}
+	}
+}
+
+// final says that a store has answered, and would answer so again.
+func final(err error) bool {
+	var changed *registry.ConflictError
+	var maybe *registry.OutcomeUnknownError
+	return errors.As(err, &changed) || errors.As(err, &maybe) || again(err)
+}
+
 // Nodes are the nodes of the instance, by id.
 func Nodes(ctx context.Context, reg registry.Store) (out []Node, err error) {
-	docs, err := reg.List(ctx, nodePrefix)
+	var docs []registry.Document
+	err = steadily(ctx, func() error { docs, err = reg.List(ctx, nodePrefix); return err })
 	if err != nil {
 		return nil, fmt.Errorf("list the nodes in the registry: %w", err)
 	}
@@ -73,13 +106,18 @@ func find(nodes []Node, asked string) (Node, error) {
 	return Node{}, unknown
 }
 
+func load(ctx context.Context, reg registry.Store, key string) (doc registry.Document, err error) {
+	err = steadily(ctx, func() error { doc, err = reg.Load(ctx, key); return err })
+	return doc, err
+}
+
 // rewrite changes a document by compare-and-set: change is asked again about whatever
 // stands there, and says whether it has changed anything. An unknown outcome is read
 // back. The document's zero value stands for one that is not there.
 func rewrite[T any](ctx context.Context, reg registry.Store, key string, change func(*T) bool) error {
 	var last error
 	for range maxRewrites {
-		doc, err := reg.Load(ctx, key)
+		doc, err := load(ctx, reg, key)
 		if err != nil {
 			return err
 		}
@@ -96,7 +134,7 @@ func rewrite[T any](ctx context.Context, reg registry.Store, key string, change 
 		if err != nil {
 			return err
 		}
-		_, last = reg.Save(ctx, key, doc.Version, body)
+		last = steadily(ctx, func() error { _, err := reg.Save(ctx, key, doc.Version, body); return err })
 		var conflict *registry.ConflictError
 		var unknown *registry.OutcomeUnknownError
 		if last == nil || !errors.As(last, &conflict) && !errors.As(last, &unknown) {

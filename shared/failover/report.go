@@ -85,7 +85,7 @@ type Report struct {
 
 // LastFailover is the report of the last run that made a writer; false if there is none.
 func LastFailover(ctx context.Context, reg registry.Store) (r Report, ok bool, err error) {
-	doc, err := reg.Load(ctx, reportKey)
+	doc, err := load(ctx, reg, reportKey)
 	if err != nil || doc.Version == 0 {
 		return r, false, err
 	}

@@ -35,7 +35,7 @@ func (r *run) raise(ctx context.Context) (string, error) {
 	}
 	var last error
 	for range maxRewrites {
-		rec, _, err := r.observer.Record(ctx)
+		rec, _, err := r.readRecord(ctx)
 		if err != nil {
 			return "", fmt.Errorf("read the record of who writes: %w; %s is fenced, run again", err, r.from.ID)
 		}
@@ -49,7 +49,7 @@ func (r *run) raise(ctx context.Context) (string, error) {
 		if err != nil {
 			return "", err
 		}
-		stored, err := r.deps.Lease.CompareAndSet(ctx, rec.Version, next)
+		stored, err := r.setRecord(ctx, rec.Version, next)
 		if err == nil {
 			r.given, r.epoch, r.report.Epoch = true, uint64(stored.Epoch), uint64(stored.Epoch)
 			return fmt.Sprintf("epoch %d is given to %s", stored.Epoch, r.to.ID), nil
@@ -211,7 +211,7 @@ func (r *run) smoke(ctx context.Context) (string, error) {
 
 func (r *run) serves(ctx context.Context) error {
 	if err := r.writes(ctx); err != nil {
-		if rec, _, e := r.observer.Record(ctx); e == nil && rec.Holder != r.to.ID {
+		if rec, _, e := r.readRecord(ctx); e == nil && rec.Holder != r.to.ID {
 			return &MovedError{What: fmt.Sprintf("%s was given epoch %d and did not come to write", r.to.ID, r.epoch), Holder: rec.Holder, Epoch: uint64(rec.Epoch)}
 		}
 		return err
@@ -229,7 +229,7 @@ func (r *run) serves(ctx context.Context) error {
 		return err
 	}
 	// What the node says of itself it may say for as long as it does not know better.
-	rec, _, err := r.observer.Record(ctx)
+	rec, _, err := r.readRecord(ctx)
 	if err != nil {
 		return fmt.Errorf("read the record of who writes: %w", err)
 	}
@@ -303,7 +303,7 @@ func (r *run) lost(ctx context.Context) error {
 	if r.journal.LostTo == 0 {
 		return nil
 	}
-	rec, _, err := r.observer.Record(ctx)
+	rec, _, err := r.readRecord(ctx)
 	if err != nil {
 		return fmt.Errorf("%s is the writer of epoch %d; read in the record where it began: %w; run again", r.to.ID, r.epoch, err)
 	}

@@ -47,7 +47,9 @@ type world struct {
 	// stopFails, controlAway: instance control does not reach machines. dnsFails: nor the zone.
 	stopFails, controlAway, dnsFails bool
 	noHandover                       bool
-	violations                       []string
+	// onStop and onRewrite happen while instance control is asked, with mu.
+	onStop, onRewrite func()
+	violations        []string
 }
 
 type fakeNode struct {
@@ -67,6 +69,7 @@ type fakeNode struct {
 	restarts       int
 	life           int // counts its processes
 	slow           time.Duration
+	more           lsn.LSN // frames that arrive between its last answer and its opening
 }
 
 // newWorld: a writes epoch 1, b and c follow, b is in sync.
@@ -289,6 +292,8 @@ func (n *fakeNode) promote(rw http.ResponseWriter, epoch lsn.Epoch) {
 		answer(rw, http.StatusConflict, api.Error{Error: "conflict", Message: fmt.Sprintf("the record names %s for epoch %d", rec.Holder, rec.Epoch)})
 		return
 	}
+	n.last.LSN += n.more
+	n.more = 0
 	life := n.life
 	n.w.running.Go(func() { n.w.open(n, epoch, life) })
 	answer(rw, http.StatusAccepted, api.Promoted{Epoch: uint64(epoch)})
@@ -346,6 +351,9 @@ func (w *world) Stop(_ context.Context, n Node) (Process, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	f, err := w.on(n)
+	if w.onStop != nil {
+		w.onStop()
+	}
 	if err != nil || w.stopFails {
 		return Process{}, errors.New("the machine does not answer")
 	}
@@ -401,6 +409,9 @@ func (w *world) Rewrite(_ context.Context, n Node, text []byte) error {
 		return err
 	}
 	w.asked("rewrite", n)
+	if w.onRewrite != nil {
+		w.onRewrite()
+	}
 	f.unit = string(text)
 	return nil
 }
@@ -495,7 +506,7 @@ func (w *world) isDone(t *testing.T, id string, epoch lsn.Epoch) {
 			t.Errorf("the journal has no end of %s: %+v", name, j.Steps)
 		}
 	}
-	if r, ok, err := LastFailover(t.Context(), w.reg); !ok || err != nil || r.To != id || r.Epoch != uint64(epoch) || r.From != j.From || r.Run != j.Run {
+	if r, ok, err := LastFailover(t.Context(), w.reg); !ok || err != nil || r.To != id || r.Epoch != uint64(epoch) || r.From != j.From || r.Run != j.Run || r.Error != "" {
 		t.Errorf("the report: %+v, %t, %v", r, ok, err)
 	}
 	w.mu.Lock()
