@@ -11,6 +11,7 @@ import (
 
 	"originchain/shared/api"
 	"originchain/shared/archive"
+	"originchain/shared/lsn"
 	"originchain/shared/object"
 	"originchain/shared/objecttest"
 	"originchain/shared/simdisk"
@@ -201,5 +202,49 @@ func TestWithoutAnArchive(t *testing.T) {
 	}
 	for _, path := range []string{"/checkpoint", "/archive/tail/pause", "/archive/tail/resume"} {
 		n.admin("POST", path, "").refused(404, "not_found")
+	}
+}
+
+// A writer that is stopped ships its last window first, and one whose archive is away
+// says from where on its frames are on it alone.
+func TestAStopShipsTheLastWindow(t *testing.T) {
+	seldom := func(c *Config, _ *Deps) { c.Archive.TailWindow = time.Hour }
+	store := object.NewMemory("memory")
+	disk := simdisk.New()
+	faulty := objecttest.NewFaulty(store, 1)
+	var logs lockedBuffer
+	n := open(t, disk, archived(faulty), seldom, func(_ *Config, d *Deps) { d.Log.SetOutput(&logs) })
+	n.tenant, n.token = n.newTenant(`{}`)
+	n.register(archivedManifest)
+	becomes(t, "the archive is found", func() bool { return n.w.Shell.archiver.Load().shipper.Status().Connected })
+	n.fill(0, 5)
+	last := n.w.Visible().LSN
+	if err := n.stop(); err != nil {
+		t.Fatal(err)
+	}
+	recoverable := func() lsn.LSN {
+		t.Helper()
+		survey, err := archive.New(store).Survey(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		line, _ := survey.Line(survey.Newest())
+		return line.Recoverable()
+	}
+	if got := recoverable(); got != last || strings.Contains(logs.take(), "on this node alone") {
+		t.Errorf("the archive is recoverable to %d, the log ended at %d: %s", got, last, logs.take())
+	}
+
+	n = open(t, disk, archived(faulty), seldom, func(_ *Config, d *Deps) { d.Log.SetOutput(&logs) })
+	becomes(t, "the archive is found", func() bool { return n.w.Shell.archiver.Load().shipper.Status().Connected })
+	n.admin("POST", "/archive/tail/pause", "").want(200)
+	n.tenant, n.token = n.newTenant(`{}`)
+	ended := n.w.Visible().LSN
+	began := time.Now()
+	if err := n.stop(); err != nil {
+		t.Fatal(err)
+	}
+	if text := logs.take(); !strings.Contains(text, "on this node alone") || !strings.Contains(text, fmt.Sprintf("to_lsn=%d", ended)) || time.Since(began) > shipGrace {
+		t.Errorf("after %s: %s", time.Since(began), text)
 	}
 }

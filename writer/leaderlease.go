@@ -217,6 +217,8 @@ func (l *leader) renew(ctx context.Context) error {
 		switch {
 		case err == nil:
 			l.term.Renewed(sent)
+		case errors.As(err, &fenced) && l.giving.Load() != nil:
+			return nil // this node has given it away, and says so itself
 		case errors.As(err, &fenced):
 			other := &MustFollowError{Reason: err.Error()}
 			l.fence(other)

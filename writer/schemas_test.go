@@ -57,7 +57,7 @@ func TestCheckCacheFollowsTheTable(t *testing.T) {
 	n.call("POST", "/rows/shop.orders", `{"id":"a","total":1}`).refused(409, "check_violation")
 }
 
-// TestRoutesAreComplete: every row that API.md gives to this part, and none of a
+// TestRoutesAreComplete: every row of the API of this part, and none of a
 // later one.
 func TestRoutesAreComplete(t *testing.T) {
 	names := map[string]bool{}
@@ -76,7 +76,7 @@ func TestRoutesAreComplete(t *testing.T) {
 		"GET /v1/tenants/{t}/rows/{schema}/{pk}", "DELETE /v1/tenants/{t}/rows/{schema}/{pk}", "POST /v1/tenants/{t}/rows/{schema}/_batch",
 		"POST /v1/tenants/{t}/sql", "POST /v1/tenants/{t}/tx/begin", "GET /v1/tenants/{t}/tx/{tx}", "POST /v1/tenants/{t}/tx/{tx}/commit",
 		"POST /v1/tenants/{t}/tx/{tx}/rollback", "GET /v1/admin/archive", "POST /v1/admin/archive/tail/pause",
-		"POST /v1/admin/archive/tail/resume", "POST /v1/admin/checkpoint", "POST /v1/admin/promote",
+		"POST /v1/admin/archive/tail/resume", "POST /v1/admin/checkpoint", "POST /v1/admin/promote", "POST /v1/admin/handover",
 	} {
 		if !names[want] {
 			t.Errorf("no route %s", want)
@@ -84,6 +84,6 @@ func TestRoutesAreComplete(t *testing.T) {
 		delete(names, want)
 	}
 	for extra := range names {
-		t.Errorf("route %s is not in API.md", extra)
+		t.Errorf("route %s is none of this API", extra)
 	}
 }

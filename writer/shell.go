@@ -226,8 +226,9 @@ func (n *Shell) unserved() *httpx.Server {
 
 // Fence says that another node is the writer: requests are answered so until LeaderFound.
 func (n *Shell) Fence(reason string) {
-	n.fenced.Store(&reason)
-	n.redirected.Store(nil)
+	if n.fenced.Swap(&reason) == nil {
+		n.redirected.Store(nil) // it was for another end than this
+	}
 }
 
 // Redirect answers requests with f from now on until an engine is served, or Fence

@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"sync"
 	"testing"
@@ -34,7 +35,7 @@ func (n *node) held(id int64) <-chan error {
 	n.t.Helper()
 	done := make(chan error, 1)
 	go func() {
-		_, err := n.put(id, "held", rows.Any())
+		_, err := n.put(id, fmt.Sprint("held ", id), rows.Any())
 		done <- err
 	}()
 	synctest.Wait()

@@ -273,6 +273,37 @@ func (m *model) leave(n, o *modelNode) error {
 	return err
 }
 
+// handOver: a writer that has acknowledged all it has gives the record to a follower that
+// has all of it too, which opens without waiting for a lease, unless it dies first.
+func (m *model) handOver(n, o *modelNode) error {
+	alone := len(n.rec.InSync) == 0
+	if !n.rec.Confirmed() || n.expired || o == n || o.writing || n.acked != n.last().LSN || o.accepted != n.rec.Epoch || o.last() != n.last() || o.shared(n) != n.acked {
+		return nil
+	}
+	if !alone && !slices.Contains(n.rec.InSync, o.id) {
+		return nil
+	}
+	next, err := n.rec.HandOver(n.claim(), Candidate{Instance: instance, Node: o.id, URL: "http://" + o.id, Last: o.last()}, n.acked, alone)
+	if ok, err := m.write(n, next, err); !ok {
+		return err
+	}
+	n.writing = false
+	m.seen["handed over"]++
+	if m.IntN(4) == 0 {
+		return nil
+	}
+	known := m.record
+	next, err = known.Adopt(Candidate{Instance: instance, Node: o.id, URL: "http://" + o.id, Place: "p", Last: o.last()})
+	o.rec = known
+	if ok, err := m.write(o, next, err); !ok {
+		return err
+	}
+	m.seen["adopted"]++
+	o.writing, o.expired, o.first, o.acked, o.accepted = true, false, o.last().LSN+1, o.last().LSN, next.Epoch
+	o.log = append(o.log, next.Epoch)
+	return m.holdsAcked(o, "was handed over to")
+}
+
 func (m *model) renew(n *modelNode) error {
 	commit := n.rec.CommitLSN
 	if n.rec.Confirmed() && !n.expired {
@@ -309,6 +340,8 @@ func (m *model) step() error {
 		return m.enter(n, o)
 	case event < 94:
 		return m.leave(n, o)
+	case event < 96:
+		return m.handOver(n, o)
 	default:
 		return m.renew(n)
 	}
@@ -347,7 +380,7 @@ func TestModel(t *testing.T) {
 	}
 	t.Log(seen)
 	for _, want := range []string{"open ", "follow behind", "follow diverged", "follow not_entitled", "refuse behind", "loss accepted", "rolled back", "follow no_history", "refuse no_history",
-		"instead of an unconfirmed one", "killed before the first frame", "confirmed", "rewound", "lost", "shut out", "wiped",
+		"instead of an unconfirmed one", "killed before the first frame", "confirmed", "rewound", "handed over", "adopted", "lost", "shut out", "wiped",
 		"acked by 1", "acked by 2", "acked by 3"} {
 		if seen[want] < *modelRuns/100 {
 			t.Errorf("%q happened %d times: the model does not reach what it is to test", want, seen[want])

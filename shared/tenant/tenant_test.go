@@ -191,6 +191,39 @@ func TestAStoredHashThatChangedIsCheckedAgain(t *testing.T) {
 	}
 }
 
+// What was verified over other records is not paid for again, counts for the very hash
+// alone, and opens nothing that is revoked.
+func TestWhatWasVerifiedIsKnownOverOtherRecords(t *testing.T) {
+	w := newWorld(t, "")
+	if code := w.code(t, w.token.Reveal()); code != "" {
+		t.Fatal(code)
+	}
+	next := &store{tokens: map[ulid.ULID][]byte{}, tenants: map[ulid.ULID][]byte{}}
+	next.putTenant(t, w.tenant)
+	next.putToken(t, w.record)
+	w.auth = w.auth.Over(NewDecodedRecords(next))
+	for range maxEvaluations { // none is left to check a hash with
+		w.auth.slots <- struct{}{}
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := w.auth.Authenticate(ctx, w.token.Reveal()); err != nil {
+		t.Errorf("a token that was verified before: %v", err)
+	}
+	_, other := MintToken(w.tenant.ID, Live, now)
+	changed := w.record
+	changed.Hash = other.Hash
+	changed.Hash.Check = checkOf(sumOf(w.token.Reveal()))
+	next.putToken(t, changed)
+	if _, err := w.auth.Authenticate(ctx, w.token.Reveal()); err == nil {
+		t.Error("the token counts for another hash")
+	}
+	next.putToken(t, w.record.Revoke(now))
+	if code := w.code(t, w.token.Reveal()); code != fault.Unauthorized {
+		t.Errorf("revoked: %q", code)
+	}
+}
+
 func TestFailuresBackOff(t *testing.T) {
 	w := newWorld(t, "")
 	wrong := w.wrongSecret(t, true)
