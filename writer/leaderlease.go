@@ -185,7 +185,7 @@ func (l *leader) confirm(ctx context.Context) error {
 		l.waits.Store(false)
 	}
 	return l.hub.Settle(ctx, visible, func(members []string) error {
-		err := l.holder.Confirm(ctx, l.engine.Boot(), members)
+		err := l.holder.Confirm(ctx, l.engine.Boot(), members, l.cfg.Sync)
 		var fenced *lease.FencedError
 		if errors.As(err, &fenced) {
 			return &MustFollowError{Reason: err.Error()}

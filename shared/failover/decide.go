@@ -277,7 +277,7 @@ func (d *deciding) entitled() (stands bool) {
 	if to >= from {
 		behind = uint64(to-from) + 1
 	}
-	unused := len(o.Record.InSync) == 0 && len(o.Record.Eligible) == 0
+	unused := o.Record.SyncReplicas == 0 && len(o.Record.InSync) == 0 && len(o.Record.Eligible) == 0
 	if unused && v.Reason == lease.NotEntitled {
 		if behind <= d.allow.AllowLag {
 			return false

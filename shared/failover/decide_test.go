@@ -19,11 +19,21 @@ func recordOf(t testing.TB, set ...string) lease.Record {
 	t.Helper()
 	r, err := lease.Record{}.Take(lease.Candidate{Instance: instance, Node: "a", ReplicationAddress: "127.0.0.1:7001", URL: "http://127.0.0.1:8001"})
 	if err == nil {
-		r, err = r.Confirm(lease.Claim{Node: "a", Epoch: 1}, lsn.Pos{}, set)
+		r, err = r.Confirm(lease.Claim{Node: "a", Epoch: 1}, lsn.Pos{}, set, min(1, len(set)))
 	}
 	if err == nil {
 		r, err = r.Renew(lease.Claim{Node: "a", Epoch: 1}, 5000)
 	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// left is epoch 1 of a, which waits for a follower, after the last one has left its set.
+func left(t testing.TB) lease.Record {
+	t.Helper()
+	r, err := recordOf(t, "b").Leave(lease.Claim{Node: "a", Epoch: 1}, "b")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -99,6 +109,9 @@ func TestDecide(t *testing.T) {
 		{"no set, the lag is allowed", func(o *Observation, a *Overrides) {
 			o.Record, o.Target.Last.LSN, o.Target.Applied, a.AllowLag = recordOf(t), 3999, 3999, 1001
 		}, Promote, "lease_expired"},
+		{"a set that its last member has left", func(o *Observation, _ *Overrides) {
+			o.Record, o.Target.Last.LSN, o.Target.Applied = left(t), 4998, 4998
+		}, Page, "lease_expired not_entitled"},
 		{"much to apply", func(o *Observation, _ *Overrides) { o.Target.Applied = 4000 }, Page, "lease_expired apply_behind"},
 		{"a backfill", func(o *Observation, _ *Overrides) { o.Migration = "Backfilling" }, Page, "lease_expired migration_backfilling"},
 		{"a backfill, given up", func(o *Observation, a *Overrides) { o.Migration, a.AllowBackfilling = "Backfilling", true }, Promote, "lease_expired overridden"},

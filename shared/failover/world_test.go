@@ -182,7 +182,7 @@ func (w *world) open(n *fakeNode, epoch lsn.Epoch, life int) {
 			if r.Confirmed() && r.Epoch == epoch && r.Holder == n.node.ID {
 				return r, nil
 			}
-			return r.Confirm(by, last, nil)
+			return r.Confirm(by, last, nil, 0)
 		})
 	}
 	w.mu.Lock()

@@ -35,8 +35,8 @@ func (h *Holder) Record() Record {
 // Confirm is Record.Confirm, stored. As with all changes of a Holder, a
 // FencedError says that the record is another's; after any other error the change
 // may have happened or not, and can be asked for again.
-func (h *Holder) Confirm(ctx context.Context, last lsn.Pos, inSync []string) error {
-	return h.change(ctx, func(r Record) (Record, error) { return r.Confirm(h.by, last, inSync) })
+func (h *Holder) Confirm(ctx context.Context, last lsn.Pos, inSync []string, replicas int) error {
+	return h.change(ctx, func(r Record) (Record, error) { return r.Confirm(h.by, last, inSync, replicas) })
 }
 
 // Enter is Record.Enter, stored.

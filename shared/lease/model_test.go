@@ -191,7 +191,7 @@ func (m *model) confirm(n *modelNode) error {
 	if n.first > 1 {
 		before.Epoch = n.log[n.first-2]
 	}
-	next, err := n.rec.Confirm(n.claim(), before, inSync)
+	next, err := n.rec.Confirm(n.claim(), before, inSync, 1)
 	if ok, err := m.write(n, next, err); !ok {
 		return err
 	}

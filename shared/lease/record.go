@@ -86,6 +86,10 @@ type Record struct {
 	// acknowledge; the truth is at or above it. It falls only by an accepted loss
 	// (Candidate.AcceptLoss).
 	CommitLSN lsn.LSN `json:"commit_lsn"`
+	// SyncReplicas is how many followers acknowledgements are to wait for, as the node
+	// that confirmed last was told; 0: for none, and the set is unused. Above 0, an empty
+	// set is one that every follower has left, and what was acknowledged since is in none.
+	SyncReplicas int `json:"sync_replicas"`
 	// InSync are the followers that every acknowledgement of this epoch waits for.
 	// Empty before Confirm.
 	InSync []string `json:"in_sync,omitempty"`
@@ -135,6 +139,7 @@ func (r Record) Validate() error {
 	fault(r.ReplicationAddress != "" && !validHostPort(r.ReplicationAddress), "replication_address %q is not host:port", r.ReplicationAddress)
 	fault(len(r.Place) > maxPlaceBytes || strings.ContainsFunc(r.Place, func(c rune) bool { return c <= ' ' || c > '~' }), "place is not up to %d printable bytes without spaces", maxPlaceBytes)
 	fault(!validURL(r.URL), "url %q is not http://host or https://host", r.URL)
+	fault(r.SyncReplicas < 0 || r.SyncReplicas > MaxMembers, "sync_replicas %d is not 0 to %d", r.SyncReplicas, MaxMembers)
 	faults = append(faults, setFaults("in_sync", r.InSync, MaxMembers)...)
 	faults = append(faults, setFaults("eligible", r.Eligible, MaxMembers+1)...)
 	fault(slices.Contains(r.InSync, r.Holder), "in_sync holds the holder %q", r.Holder)

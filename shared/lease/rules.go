@@ -192,11 +192,11 @@ func (r *Record) rebase(last lsn.Pos) {
 // before its first acknowledgement or visible frame. last is where the log ended
 // when the epoch's first frame was appended behind it. inSync are the followers
 // that acknowledgements wait for from now on; each has all of the log up to last
-// durable, since any of it may have been acknowledged.
+// durable, since any of it may have been acknowledged. replicas is SyncReplicas.
 //
 // It fails with FencedError, ErrConfirmed, ErrNotMember, and with RefusedError if
 // a log that ends at last may not open; and with ErrSetFull.
-func (r Record) Confirm(by Claim, last lsn.Pos, inSync []string) (Record, error) {
+func (r Record) Confirm(by Claim, last lsn.Pos, inSync []string, replicas int) (Record, error) {
 	if err := r.fence(by); err != nil {
 		return Record{}, err
 	}
@@ -216,7 +216,7 @@ func (r Record) Confirm(by Claim, last lsn.Pos, inSync []string) (Record, error)
 		}
 	}
 	next := r.clone()
-	next.ConfirmedEpoch, next.InSync, next.Eligible = r.Epoch, members, nil
+	next.ConfirmedEpoch, next.InSync, next.Eligible, next.SyncReplicas = r.Epoch, members, nil, replicas
 	next.Line[len(next.Line)-1] = Opening{Epoch: r.Epoch, FirstLSN: last.LSN + 1, Parent: last.Epoch}
 	next.Line = ancestry(next.Line)
 	return next, nil

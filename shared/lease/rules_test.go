@@ -187,7 +187,7 @@ func TestTake(t *testing.T) {
 				t.Errorf("%s: the new holder at %s is told %+v", c.name, last, v)
 			}
 		}
-		if _, err := got.Confirm(Claim{got.Holder, got.Epoch}, c.by.Last, nil); err != nil {
+		if _, err := got.Confirm(Claim{got.Holder, got.Epoch}, c.by.Last, nil, 0); err != nil {
 			t.Errorf("%s: confirm: %v", c.name, err)
 		}
 	}
@@ -268,22 +268,23 @@ func TestConfirm(t *testing.T) {
 	} {
 		want := c.from.clone()
 		want.ConfirmedEpoch, want.Eligible, want.InSync, want.Line = c.from.Epoch, nil, c.set, c.line
-		got, err := c.from.Confirm(c.by, c.last, c.inSync)
+		want.SyncReplicas = 1
+		got, err := c.from.Confirm(c.by, c.last, c.inSync, 1)
 		if diff := cmp.Diff(want, got); diff != "" || err != nil || got.Validate() != nil {
 			t.Errorf("%s: %v, %v (-want +got):\n%s", c.name, err, got.Validate(), diff)
 		}
 	}
 	var refused *RefusedError
-	if _, err := taken().Confirm(b, at(100, 2), nil); !errors.As(err, &refused) || refused.Verdict.Reason != Behind {
+	if _, err := taken().Confirm(b, at(100, 2), nil, 1); !errors.As(err, &refused) || refused.Verdict.Reason != Behind {
 		t.Errorf("a log that lost frames: got %v", err)
 	}
-	if _, err := taken().Confirm(b, at(112, 2), []string{"b"}); !errors.Is(err, ErrNotMember) {
+	if _, err := taken().Confirm(b, at(112, 2), []string{"b"}, 1); !errors.Is(err, ErrNotMember) {
 		t.Errorf("the holder as its own follower: got %v", err)
 	}
-	if _, err := taken().Confirm(b, at(112, 2), nodes(MaxMembers+1)); !errors.Is(err, ErrSetFull) {
+	if _, err := taken().Confirm(b, at(112, 2), nodes(MaxMembers+1), 1); !errors.Is(err, ErrSetFull) {
 		t.Errorf("too many: got %v", err)
 	}
-	if _, err := confirmed().Confirm(Claim{"a", 2}, at(95, 1), nil); !errors.Is(err, ErrConfirmed) {
+	if _, err := confirmed().Confirm(Claim{"a", 2}, at(95, 1), nil, 1); !errors.Is(err, ErrConfirmed) {
 		t.Errorf("twice: got %v", err)
 	}
 }
@@ -365,7 +366,7 @@ func TestRelease(t *testing.T) {
 // TestEveryChangeIsFenced: nobody changes the record but its holder in its epoch.
 func TestEveryChangeIsFenced(t *testing.T) {
 	for name, change := range map[string]func(r Record, by Claim) (Record, error){
-		"confirm": func(r Record, by Claim) (Record, error) { return r.Confirm(by, at(112, 2), nil) },
+		"confirm": func(r Record, by Claim) (Record, error) { return r.Confirm(by, at(112, 2), nil, 1) },
 		"enter":   func(r Record, by Claim) (Record, error) { return r.Enter(by, "d") },
 		"leave":   func(r Record, by Claim) (Record, error) { return r.Leave(by, "c") },
 		"renew":   func(r Record, by Claim) (Record, error) { return r.Renew(by, r.CommitLSN) },
@@ -412,7 +413,7 @@ func TestAdopt(t *testing.T) {
 	if o := opened.Line[len(opened.Line)-1]; opened.Epoch != given.Epoch || opened.Place != "here" || opened.URL != own.URL || o.FirstLSN != 10 || o.Parent != 1 {
 		t.Errorf("%+v", opened)
 	}
-	confirmed, err := opened.Confirm(Claim{Node: node, Epoch: opened.Epoch}, later, nil)
+	confirmed, err := opened.Confirm(Claim{Node: node, Epoch: opened.Epoch}, later, nil, 0)
 	if err != nil || confirmed.Given(node) {
 		t.Errorf("%+v, %v", confirmed, err)
 	}

@@ -52,7 +52,7 @@ func First(t testing.TB) lease.Record {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r, err = r.Confirm(lease.Claim{Node: "a", Epoch: 1}, lsn.Pos{}, []string{"b"})
+	r, err = r.Confirm(lease.Claim{Node: "a", Epoch: 1}, lsn.Pos{}, []string{"b"}, 1)
 	if err != nil {
 		t.Fatal(err)
 	}

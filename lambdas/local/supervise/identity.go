@@ -55,17 +55,33 @@ func identify(pid int) (identity, error) {
 	return id, err
 }
 
-// startTime is field 22 of /proc/<pid>/stat; the name in field 2 may hold anything.
+// startTime is field 22 of /proc/<pid>/stat.
 func startTime(pid int) (uint64, error) {
-	b, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "stat"))
+	fields, err := stat(pid)
 	if err != nil {
 		return 0, err
 	}
+	return strconv.ParseUint(fields[19], 10, 64)
+}
+
+// frozen says whether a process is stopped by a signal, or by a debugger.
+func frozen(pid int) bool {
+	fields, err := stat(pid)
+	return err == nil && (fields[0] == "T" || fields[0] == "t")
+}
+
+// stat are the fields of /proc/<pid>/stat from the third on: the name in the second may
+// hold anything.
+func stat(pid int) ([]string, error) {
+	b, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "stat"))
+	if err != nil {
+		return nil, err
+	}
 	fields := strings.Fields(string(b[bytes.LastIndexByte(b, ')')+1:]))
 	if len(fields) < 20 {
-		return 0, fmt.Errorf("/proc/%d/stat has %d fields behind the name", pid, len(fields))
+		return nil, fmt.Errorf("/proc/%d/stat has %d fields behind the name", pid, len(fields))
 	}
-	return strconv.ParseUint(fields[19], 10, 64)
+	return fields, nil
 }
 
 // same says whether the process of id.PID is the one that was recorded. One that is

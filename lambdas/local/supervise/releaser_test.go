@@ -20,7 +20,7 @@ func took(t *testing.T, from lease.Record, id, place string) lease.Record {
 	last := lsn.Pos{Epoch: from.Epoch, LSN: lsn.LSN(from.Epoch)}
 	r, err := from.Take(lease.Candidate{Instance: instance, Node: id, URL: "http://127.0.0.1:1", Place: place, Last: last, AcceptLoss: true})
 	if err == nil && place != "" {
-		r, err = r.Confirm(lease.Claim{Node: id, Epoch: r.Epoch}, last, nil)
+		r, err = r.Confirm(lease.Claim{Node: id, Epoch: r.Epoch}, last, nil, 0)
 	}
 	if err != nil {
 		t.Fatal(err)

@@ -120,15 +120,25 @@ func TestADeadWriterIsHeldAsThePolicySays(t *testing.T) {
 	}
 }
 
-func TestAStoppedProcessCanBeEnded(t *testing.T) {
+// A frozen process is killed: it does not wake to see that it is to end.
+func TestAFrozenProcessIsNotWoken(t *testing.T) {
 	r := one(t, unitOf(t, "obedient", "", "TimeoutStopSec=1h"), nil)
-	r.started()
+	pid := r.started().PID
 	r.must(r.Kill(t.Context(), node("n1"), syscall.SIGSTOP))
+	eventually(t, "the process is frozen", func() error {
+		if !frozen(pid) {
+			return errors.New("it runs")
+		}
+		return nil
+	})
 	if p := r.state("n1"); !p.Running {
 		t.Errorf("%+v", p)
 	}
 	if p, err := r.Stop(t.Context(), node("n1")); err != nil || !p.Reaped {
 		t.Errorf("%+v, %v", p, err)
+	}
+	if e := r.next(Exited); e.Exit.Signal != syscall.SIGKILL {
+		t.Errorf("%+v", e)
 	}
 }
 

@@ -143,17 +143,20 @@ func (u *unit) stop() error {
 }
 
 // endProcess asks the process to end, once; loop kills it when its time is over. A
-// process that is stopped (SIGSTOP) is let go on, to see the signal.
+// process that is frozen (SIGSTOP) is killed: to see the signal it would have to wake,
+// and a writer that wakes may renew its lease and go on for a moment, without the
+// followers that have left it meanwhile.
 func (u *unit) endProcess() error {
 	if u.proc == nil || u.stopping {
 		return nil
 	}
 	u.stopping = true
 	u.patience.Reset(u.proc.plan.stopTimeout)
-	err := u.proc.signal(u.proc.plan.stopSignal, u.proc.plan.stopGroup)
-	if err == nil {
-		err = u.proc.signal(syscall.SIGCONT, true)
+	sig, group := u.proc.plan.stopSignal, u.proc.plan.stopGroup
+	if frozen(u.proc.cmd.Process.Pid) {
+		sig, group = syscall.SIGKILL, true
 	}
+	err := u.proc.signal(sig, group)
 	if errors.Is(err, errEnded) {
 		return nil // loop will hear of it
 	}
