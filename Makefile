@@ -16,7 +16,7 @@ LDFLAGS := -s -w \
 # Every command an operator runs, as far as it exists.
 BINARIES := $(patsubst %/main.go,%,$(wildcard \
 	writer/cmd/*/main.go follower/cmd/*/main.go lambdas/local/cmd/*/main.go \
-	scripts/waldump/main.go scripts/oc-pitr/main.go))
+	scripts/waldump/main.go scripts/oc-pitr/main.go scripts/promote/main.go))
 
 # Packages to test, and what to tell `go test` about them.
 PKG      ?= ./...
@@ -38,6 +38,10 @@ build: toolchain ## build every binary into bin/
 	@mkdir -p bin
 	go build -ldflags '$(LDFLAGS)' -o bin/ $(addprefix ./,$(BINARIES))
 	@ls -1 bin | sed 's|^|bin/|'
+
+bin/promote: toolchain
+	@mkdir -p bin
+	go build -ldflags '$(LDFLAGS)' -o $@ ./scripts/promote
 
 .PHONY: check
 check: toolchain ## formatting, vet, dependencies as pinned, the shape of the tree

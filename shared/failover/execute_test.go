@@ -473,10 +473,10 @@ func TestAnObserverThatHasWatched(t *testing.T) {
 			t.Errorf("%+v", got)
 		}
 		w.stopFails = true
-		time.Sleep(1500 * time.Millisecond)
+		pass(1500 * time.Millisecond)
 		w.with("a", func(n *fakeNode) { n.hung = true; w.nodes["b"].streams = false })
 		var last Observation
-		for began := time.Now(); time.Since(began) < lease.Expiry+time.Second; time.Sleep(250 * time.Millisecond) {
+		for began := time.Now(); time.Since(began) < lease.Expiry+time.Second; pass(250 * time.Millisecond) {
 			asked := time.Now()
 			if last = see(); time.Since(asked) > lookPatience {
 				t.Fatalf("a node that hangs held up a look for %s", time.Since(asked))

@@ -527,3 +527,6 @@ func bubble(t *testing.T, test func(t *testing.T, w *world), set ...string) {
 		test(t, w)
 	})
 }
+
+// pass lets time of the bubble pass.
+func pass(d time.Duration) { time.Sleep(d) }

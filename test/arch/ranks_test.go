@@ -80,6 +80,7 @@ var ranks = map[string]int{
 	"writer/config":         7,
 
 	"scripts/oc-pitr": 8,
+	"scripts/promote": 8,
 	"writer/process":  8,
 
 	"follower/node": 9,
