@@ -31,6 +31,11 @@ func (s *Server) answer(packet []byte, udp bool) []byte {
 			size = min(max(size, int(opt.UDPSize())), maxUDPBytes)
 		}
 	}
+	return fit(m, size)
+}
+
+// fit packs an answer into size bytes, cut and marked so if it is longer.
+func fit(m *dns.Msg, size int) []byte {
 	m.Compress = true
 	m.Truncate(size)
 	out, err := m.Pack()

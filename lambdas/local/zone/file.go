@@ -42,6 +42,10 @@ func (s *Server) load() (*records, error) {
 	if err = errors.Join(err, f.Close()); err != nil {
 		return nil, fmt.Errorf("read the zone from %s: %w", path, err)
 	}
+	// The process before may have ended between the rename and its fsync.
+	if err := datadir.SyncDir(s.cfg.FS, s.cfg.Dir); err != nil {
+		return nil, fmt.Errorf("read the zone: %w", err)
+	}
 	d, err := s.decode(raw)
 	if err != nil {
 		return nil, fmt.Errorf("read the zone from %s: %w; correct the file, or remove it and promote again", path, err)
