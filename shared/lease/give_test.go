@@ -53,7 +53,7 @@ func TestHandOver(t *testing.T) {
 	if _, err := confirmed().HandOver(by, successorOf("a"), 120, false); !errors.Is(err, ErrNotMember) {
 		t.Errorf("to itself: %v", err)
 	}
-	if _, err := taken().HandOver(Claim{"b", 3}, successorOf("c"), 120, false); !errors.Is(err, ErrUnconfirmed) {
+	if _, err := taken().HandOver(Claim{"b", 3}, successorOf("c"), 110, false); !errors.Is(err, ErrUnconfirmed) {
 		t.Errorf("before the epoch is confirmed: %v", err)
 	}
 	var fenced *FencedError
