@@ -48,14 +48,19 @@ func (r *retention) run(ctx context.Context) {
 			return
 		case <-tick.C:
 		}
-		looking, cancel := context.WithTimeout(ctx, retainEvery)
-		out, err := r.store.Retain(looking, archive.Retention{Until: clock.now().Add(-r.keep - r.keep/retainGrace), Now: clock.now})
-		cancel()
+		out, err := r.once(ctx, &clock)
 		if err != nil && ctx.Err() != nil {
 			return
 		}
 		r.ended(&out, err)
 	}
+}
+
+// once is one run.
+func (r *retention) once(ctx context.Context, clock *steady) (archive.Retained, error) {
+	ctx, cancel := context.WithTimeout(ctx, retainEvery)
+	defer cancel()
+	return r.store.Retain(ctx, archive.Retention{Until: clock.now().Add(-r.keep - r.keep/retainGrace), Now: clock.now, Wall: clock.wall})
 }
 
 // ended notes how a run ended.
@@ -96,7 +101,8 @@ func (r *retention) check() api.Check {
 }
 
 // steady is the clock of the retention. What is removed is gone: so a machine's clock
-// that is stepped ahead makes nothing old, and one that is stepped back keeps more.
+// that is stepped ahead makes nothing old, and one that is stepped back keeps more, as
+// does a machine that sleeps.
 type steady struct {
 	began time.Time
 	wall  func() time.Time

@@ -2,6 +2,7 @@ package writer
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -64,6 +65,28 @@ func TestARetentionThatFailsIsShown(t *testing.T) {
 		cancel()
 		<-done
 		shown(130*time.Minute, 3, false, "no route")
+	})
+}
+
+// TestAMachineThatSleptStillForgets: the monotonic clock stands still meanwhile, the
+// wall clock and the store's do not.
+func TestAMachineThatSleptStillForgets(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := object.NewMemory("memory")
+		if _, err := archive.AllotEpoch(t.Context(), store, archive.Claimant{Node: "n", Instance: [16]byte{1}}, archive.Allotment{}); err != nil {
+			t.Fatal(err)
+		}
+		began := time.Now()
+		time.Sleep(20 * time.Hour)
+		clock := steady{began: began, wall: time.Now, since: func(time.Time) time.Duration { return time.Hour }}
+		r := &retention{store: archive.New(store), keep: 48 * time.Hour}
+		if _, err := r.once(t.Context(), &clock); err != nil {
+			t.Errorf("after a sleep of 19 h: %v", err)
+		}
+		clock.wall = func() time.Time { return time.Now().Add(-time.Hour) }
+		if _, err := r.once(t.Context(), &clock); !errors.As(err, new(*archive.ClockError)) {
+			t.Errorf("the wall clock is an hour behind the store's: %v", err)
+		}
 	})
 }
 

@@ -39,6 +39,9 @@ type Retention struct {
 	// DryRun removes nothing and raises no boundary.
 	DryRun bool
 	Now    func() time.Time // the clock of Until; nil is time.Now
+	// Wall is this machine's clock, nil is Now. Now may be behind it, which keeps more;
+	// a boundary has the time of Wall, so that others keep it for as long as they must.
+	Wall func() time.Time
 }
 
 // Retained is what a run removed, or would have.
@@ -60,16 +63,20 @@ type Retained struct {
 
 // ahead is by how much our clock is before the store's, as far as is certain, 0 if it is
 // not: the earlier of the two counts. Clocks so far apart that one of them must be wrong
-// are a *ClockError: whose it is cannot be told, and what is removed is gone.
-func (a *Archive) ahead(ctx context.Context, now func() time.Time) (time.Duration, error) {
+// are a *ClockError: whose it is cannot be told, and what is removed is gone. Only the
+// wall clock can be wrong by being behind: now leaves out what the machine slept.
+func (a *Archive) ahead(ctx context.Context, now, wall func() time.Time) (time.Duration, error) {
 	before := now()
 	theirs, err := a.store.Now(ctx)
 	if err != nil {
 		return 0, fmt.Errorf("retention asks for the time: %w", err)
 	}
-	after := now()
-	if ahead, behind := before.Sub(theirs), theirs.Sub(after); max(ahead, behind) > maxClocksApart {
+	after, shown := now(), wall()
+	switch {
+	case before.Sub(theirs) > maxClocksApart:
 		return 0, &ClockError{Store: a.store.String(), Theirs: theirs, Ours: after}
+	case theirs.Sub(shown) > maxClocksApart:
+		return 0, &ClockError{Store: a.store.String(), Theirs: theirs, Ours: shown}
 	}
 	return max(0, after.Sub(theirs)), nil
 }
@@ -85,7 +92,10 @@ func (a *Archive) Retain(ctx context.Context, r Retention) (Retained, error) {
 	if r.Now == nil {
 		r.Now = time.Now
 	}
-	ahead, err := a.ahead(ctx, r.Now)
+	if r.Wall == nil {
+		r.Wall = r.Now
+	}
+	ahead, err := a.ahead(ctx, r.Now, r.Wall)
 	if err != nil {
 		return Retained{}, err
 	}
@@ -306,7 +316,7 @@ func (w *sweep) announce(ctx context.Context) error {
 		return err
 	}
 	b := Boundary{
-		Head: Head{Format: format, Instance: w.survey.Instance.Instance}, Time: moment(w.r.Now()), Until: moment(w.r.Until),
+		Head: Head{Format: format, Instance: w.survey.Instance.Instance}, Time: moment(w.r.Wall()), Until: moment(w.r.Until),
 		Highest: w.survey.Newest(), Kept: w.keep.kept(),
 	}
 	for _, k := range w.out.Files {

@@ -268,6 +268,16 @@ func TestRetentionTrustsNoClockAlone(t *testing.T) {
 				t.Errorf("the store's clock is off by %s: %v", off, err)
 			}
 		}
+		// What the caller goes by is behind: the machine slept for a week, or was started
+		// with a date long gone and has been set since. That keeps more, and is no quarrel.
+		slow := func() time.Time { return time.Now().Add(-7 * 24 * time.Hour) }
+		if _, err := New(store).Retain(t.Context(), Retention{Until: slow().Add(-time.Hour), Now: slow, Wall: time.Now, DryRun: true}); err != nil {
+			t.Errorf("the machine slept: %v", err)
+		}
+		var wrong *ClockError
+		if _, err := New(elsewhere{store, 7 * 24 * time.Hour}).Retain(t.Context(), Retention{Until: slow(), Now: slow, Wall: time.Now}); !errors.As(err, &wrong) || wrong.Ours != time.Now() {
+			t.Errorf("the machine slept, and its clock is wrong: %v", err)
+		}
 		silent := objecttest.NewFaulty(store, 1)
 		silent.SetHook(objecttest.Hook{Before: func(_ context.Context, c objecttest.Call) error {
 			if c.Op == "now" {
@@ -288,6 +298,11 @@ func TestRetentionTrustsNoClockAlone(t *testing.T) {
 			if err != nil || len(out.Checkpoints) != want {
 				t.Errorf("the store's clock is off by %s: %d checkpoints go, want %d: %v", off, len(out.Checkpoints), want, err)
 			}
+		}
+		_, err := New(store).Retain(t.Context(), Retention{Until: until, Now: slow, Wall: time.Now})
+		must(t, err)
+		if b, err := New(store).newestBoundary(t.Context()); err != nil || b == nil || !b.Time.Equal(time.Now()) {
+			t.Errorf("the boundary of a machine that slept is %+v, %v; it is %s", b, err, time.Now())
 		}
 		must(t, n.log.Close())
 	})

@@ -72,3 +72,25 @@ func TestFolderEndsWithTheVisitor(t *testing.T) {
 		t.Errorf("%v after %d", err, met)
 	}
 }
+
+// TestFolderEndsAmidADirectory: one that holds very many objects is not gone through to
+// its end for who has given up.
+func TestFolderEndsAmidADirectory(t *testing.T) {
+	f := onSim(simdisk.New())
+	for i := range 10 {
+		put(t, f, fmt.Sprintf("a/%d", i))
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	met := 0
+	err := Each(ctx, f, "", "", func(Info) error {
+		if met++; met == 3 {
+			cancel()
+		}
+		return nil
+	})
+	var e *Error
+	if !errors.As(err, &e) || !errors.Is(err, context.Canceled) || met != 3 {
+		t.Errorf("%v after %d", err, met)
+	}
+}

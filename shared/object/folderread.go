@@ -207,6 +207,9 @@ func (l *lister) visit(name string) error {
 	if strings.HasSuffix(name, "/") {
 		return l.walk(name)
 	}
+	if err := l.ctx.Err(); err != nil {
+		return err // of a large directory nobody waits for the rest
+	}
 	info, err := l.disk.stat(name)
 	switch {
 	case missing(err): // deleted since

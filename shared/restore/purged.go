@@ -9,6 +9,7 @@ import (
 	"originchain/shared/archive"
 	"originchain/shared/frame"
 	"originchain/shared/lsn"
+	"originchain/shared/object"
 	"originchain/shared/table"
 )
 
@@ -129,6 +130,11 @@ func behindAll(s *archive.Survey, purges int, what string) error {
 // holdPurges is behindAll of what is restored, for the archive as it is now.
 func (r *run) holdPurges(ctx context.Context, purges int) error {
 	names, err := r.a.Names(ctx, redactions)
+	names = slices.DeleteFunc(names, func(info object.Info) bool {
+		k, err := archive.ParseKey(info.Key)
+		_, record := k.(archive.RedactionKey)
+		return err != nil || !record
+	})
 	if err != nil || len(names) <= purges {
 		return err
 	}

@@ -117,6 +117,19 @@ func TestAFinishedRestoreIsNotDeliveredPastAPurge(t *testing.T) {
 	})
 }
 
+// TestWhatIsNoRecordIsNoPurge: an object that somebody has put beside the records keeps
+// nothing from being restored.
+func TestWhatIsNoRecordIsNoPurge(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := Record(t, object.NewMemory("archive"), 20)
+		must(t, w.Store.Put(t.Context(), "redactions/readme.txt", object.Bytes([]byte("records of purges"))))
+		o := options(w.Store, simdisk.New(), restore.Request{Latest: true})
+		got, err := restore.Run(t.Context(), o)
+		must(t, err)
+		sameState(t, w.Lines[3], w.Lines[3].Last(), got)
+	})
+}
+
 // TestAnAcceptanceIsNotForgotten when the restore was finished without it, and killed.
 func TestAnAcceptanceIsNotForgotten(t *testing.T) {
 	bubble(t, func(t *testing.T) {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -69,6 +70,34 @@ func TestAPurgeLeavesNoScratch(t *testing.T) {
 	}
 	c.document(pitr.ExitBusy, &struct{}{}, append(args, "--data-dir", scratch)...)
 	must(t, inUse.Close())
+}
+
+// TestOnlyOwnScratchIsSwept: where all users may make a directory of that name, a lock
+// that is a link to a file would have that file emptied, and another user's directory is
+// that user's.
+func TestOnlyOwnScratchIsSwept(t *testing.T) {
+	_, dir := folder(t, 5)
+	tmp, precious := t.TempDir(), filepath.Join(t.TempDir(), "precious")
+	t.Setenv("TMPDIR", tmp)
+	must(t, os.WriteFile(precious, []byte("precious"), 0o600))
+	planted := filepath.Join(tmp, "oc-pitr-scratch-planted")
+	must(t, os.Mkdir(planted, 0o700))
+	must(t, os.Symlink(precious, filepath.Join(planted, "LOCK")))
+	want := []string{"oc-pitr-scratch-planted"}
+	if os.Getuid() == 0 { // who else may give a directory away
+		theirs := filepath.Join(tmp, "oc-pitr-scratch-theirs")
+		killedScratch(t, theirs)
+		must(t, os.Chown(theirs, 65534, 65534))
+		want = append(want, "oc-pitr-scratch-theirs")
+	}
+	c := &cli{t: t}
+	c.document(pitr.ExitFaults, &struct{}{}, "verify", "--archive", "file://"+dir)
+	if b, err := os.ReadFile(precious); err != nil || string(b) != "precious" {
+		t.Errorf("the file that the lock leads to has %q, %v", b, err)
+	}
+	if got := leftovers(t, tmp); !slices.Equal(got, want) {
+		t.Errorf("left are %v, want %v", got, want)
+	}
 }
 
 // TestAVerificationTakesNothingOver: neither goes it on with a restore that was begun for

@@ -6,8 +6,11 @@ import (
 	"io"
 	iofs "io/fs"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
+
+	"golang.org/x/sys/unix"
 
 	"originchain/shared/datadir"
 	"originchain/shared/restore"
@@ -124,7 +127,7 @@ func (c *command) clearScratch(dir string) error {
 }
 
 // sweepScratch removes what kills have left where the machine has such things, and says
-// so. What cannot be removed is another user's.
+// so.
 func (c *command) sweepScratch() {
 	entries, err := os.ReadDir(os.TempDir())
 	if err != nil {
@@ -135,8 +138,8 @@ func (c *command) sweepScratch() {
 		if !e.IsDir() || !strings.HasPrefix(e.Name(), scratchName+"-") {
 			continue
 		}
-		if _, err := c.FS.Stat(c.FS.PathJoin(dir, scratchLock)); err != nil {
-			continue // it is being made
+		if !ownScratch(dir) {
+			continue // another user's, or it is being made
 		}
 		lock, err := c.lockScratch(dir)
 		if err != nil {
@@ -145,6 +148,16 @@ func (c *command) sweepScratch() {
 		err = errors.Join(c.FS.RemoveAll(dir), lock.Close())
 		_, _ = fmt.Fprintf(c.Stderr, "%s: a run that was killed has left %s, which holds rows: %s\n", name, dir, map[bool]string{true: "removed", false: fmt.Sprint("remove it: ", err)}[err == nil])
 	}
+}
+
+// ownScratch reports a directory that this user has made, and the lock in it. In what
+// somebody else has made the lock could be a link: to take it empties what it leads to.
+func ownScratch(dir string) bool {
+	var of, lock unix.Stat_t
+	if unix.Lstat(dir, &of) != nil || unix.Lstat(filepath.Join(dir, scratchLock), &lock) != nil {
+		return false
+	}
+	return int(of.Uid) == os.Getuid() && of.Mode&unix.S_IFMT == unix.S_IFDIR && lock.Mode&unix.S_IFMT == unix.S_IFREG
 }
 
 func ignoreMissing(err error) error {
