@@ -26,7 +26,7 @@ func full() Record {
 // TestTheEncodingIsStable: other nodes read what this one writes, years later.
 func TestTheEncodingIsStable(t *testing.T) {
 	want := `{"format":1,"instance":"01HZX3V9J8Q2W4E6R8T0Y2M4K6","version":9,"epoch":5,"holder":"c","confirmed_epoch":2,` +
-		`"replication_address":"10.0.0.3:7000","url":"https://c.example:443","released":true,"commit_lsn":90,"eligible":["a","b","c"],` +
+		`"replication_address":"10.0.0.3:7000","url":"https://c.example:443","released":true,"commit_lsn":90,"sync_replicas":0,"eligible":["a","b","c"],` +
 		`"line":[{"epoch":1,"first_lsn":1,"parent":0},{"epoch":2,"first_lsn":96,"parent":1},{"epoch":3,"first_lsn":120,"parent":2},{"epoch":5,"first_lsn":118,"parent":2}]}` + "\n"
 	b, err := full().Encode()
 	if err != nil {
