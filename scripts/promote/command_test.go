@@ -3,11 +3,12 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 
+	"originchain/lambdas/local/layout"
 	"originchain/shared/failover"
 )
 
@@ -51,22 +52,37 @@ func TestExitCodes(t *testing.T) {
 	}
 }
 
-// What oc-control keeps is found, and its token is read; only the machines are another's.
+// What oc-control keeps is found; nothing is up, so that nothing is done.
 func TestLocal(t *testing.T) {
-	dir := t.TempDir()
-	for name, text := range map[string]string{
-		"token":          "secret\n",
-		"endpoints.json": `{"admin_token_file":"` + filepath.Join(dir, "token") + `","control":"file://` + dir + `/lease","zone":"t.example"}`,
-	} {
-		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+	dir, err := layout.Open(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range dir.Directories() {
+		if err := os.MkdirAll(path, 0o700); err != nil {
 			t.Fatal(err)
 		}
 	}
-	d, zone, err := local(t.Context(), &options{dir: dir}, func(endpoints, string) (failover.Control, failover.DNS, error) { return nil, nil, nil })
-	if err != nil || zone != "t.example" || d.AdminToken != "secret" || d.Lease == nil || d.Registry == nil {
+	in, err := layout.New(1, func(_ string, n int) (out []string, err error) {
+		for i := range n {
+			out = append(out, fmt.Sprintf("127.0.0.%d", i+1))
+		}
+		return out, nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := dir.Save(in); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := layout.Secret(dir.LeaseToken()); err != nil {
+		t.Fatal(err)
+	}
+	d, zone, err := local(t.Context(), &options{dir: string(dir)})
+	if err != nil || zone != in.Name || d.AdminToken == "" || d.Lease == nil || d.Registry == nil || d.Control == nil || d.DNS == nil {
 		t.Errorf("%+v, %q, %v", d, zone, err)
 	}
-	if code, out := call("--writer-instance", "a", "--follower-instance", "b", "--dir", dir); code != exitFailure || !strings.Contains(out, "supervisor") {
+	if code, out := call("--writer-instance", "a", "--follower-instance", "b", "--dir", string(dir)); code != exitFailure {
 		t.Errorf("exit code %d\n%s", code, out)
 	}
 }

@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"syscall"
+	"time"
 )
 
 // maxSocketName is what the kernel takes as the name of a socket.
@@ -99,6 +100,11 @@ func (c *Client) Fault(ctx context.Context, fault string) (f Fault, err error) {
 // Undo ends a fault that goes on.
 func (c *Client) Undo(ctx context.Context, f Fault) error {
 	return c.call(ctx, http.MethodPost, "/undo", f, nil)
+}
+
+// Point implements failover.DNS.
+func (c *Client) Point(ctx context.Context, name, address string, ttl time.Duration) error {
+	return c.call(ctx, http.MethodPost, "/point", Pointing{Name: name, Address: address, TTLSeconds: int(ttl / time.Second)}, nil)
 }
 
 // Promote makes another node the writer; say gets a line for each step.

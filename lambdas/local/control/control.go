@@ -86,4 +86,13 @@ type Plane interface {
 	// Fault does something to the writer; Undo ends what goes on.
 	Fault(ctx context.Context, fault string) (Fault, error)
 	Undo(ctx context.Context, f Fault) error
+	// Point is failover.DNS, for a failover that another process carries out.
+	Point(ctx context.Context, name, address string, ttl time.Duration) error
+}
+
+// Pointing asks for a name to be an address.
+type Pointing struct {
+	Name       string `json:"name"`
+	Address    string `json:"address"`
+	TTLSeconds int    `json:"ttl_seconds"`
 }

@@ -17,12 +17,13 @@ import (
 )
 
 type plane struct {
-	status Status
-	asked  Promotion
-	undone Fault
-	down   chan struct{}
-	fail   error
-	report string
+	status  Status
+	asked   Promotion
+	undone  Fault
+	pointed Pointing
+	down    chan struct{}
+	fail    error
+	report  string
 }
 
 func (p *plane) Status(context.Context) (Status, error) { return p.status, p.fail }
@@ -35,6 +36,10 @@ func (p *plane) Promote(_ context.Context, in Promotion, say func(string)) (json
 }
 func (p *plane) Fault(_ context.Context, fault string) (Fault, error) {
 	return Fault{Fault: fault, Node: "a", PID: 7, Epoch: 3, At: time.Unix(9, 0).UTC()}, p.fail
+}
+func (p *plane) Point(_ context.Context, name, address string, ttl time.Duration) error {
+	p.pointed = Pointing{name, address, int(ttl / time.Second)}
+	return p.fail
 }
 func (p *plane) Undo(_ context.Context, f Fault) error { p.undone = f; return p.fail }
 
@@ -95,6 +100,9 @@ func TestCommandsReachThePlane(t *testing.T) {
 	}
 	if err := c.Undo(t.Context(), f); err != nil || p.undone != f {
 		t.Errorf("%+v %v", p.undone, err)
+	}
+	if want := (Pointing{"w.example", "127.1.2.3", 60}); c.Point(t.Context(), want.Name, want.Address, time.Minute) != nil || p.pointed != want {
+		t.Errorf("%+v", p.pointed)
 	}
 	if err := c.Down(t.Context()); err != nil {
 		t.Error(err)

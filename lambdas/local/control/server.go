@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"io"
 	"net/http"
+	"time"
 
 	"github.com/sirupsen/logrus"
 )
@@ -38,6 +39,7 @@ func NewServer(p Plane, log logrus.FieldLogger) http.Handler {
 	mux.HandleFunc("POST /promote", s.promote)
 	mux.HandleFunc("POST /fault/{fault}", s.fault)
 	mux.HandleFunc("POST /undo", s.undo)
+	mux.HandleFunc("POST /point", s.point)
 	return mux
 }
 
@@ -100,6 +102,15 @@ func (s *server) undo(w http.ResponseWriter, r *http.Request) {
 	err := decode(r, &f)
 	if err == nil {
 		err = s.plane.Undo(r.Context(), f)
+	}
+	s.answer(w, struct{}{}, err)
+}
+
+func (s *server) point(w http.ResponseWriter, r *http.Request) {
+	var p Pointing
+	err := decode(r, &p)
+	if err == nil {
+		err = s.plane.Point(r.Context(), p.Name, p.Address, time.Duration(p.TTLSeconds)*time.Second)
 	}
 	s.answer(w, struct{}{}, err)
 }

@@ -37,18 +37,23 @@ type Options struct {
 	More []string
 }
 
+// LeaseURL is the lease record as programs are told of it.
+func (d Dir) LeaseURL(in *Instance) string {
+	u := url.URL{Scheme: "http", Host: in.LeaseAddress(), Path: "/v1/leases/" + LeaseName, RawQuery: url.Values{"token-file": {d.LeaseToken()}}.Encode()}
+	return u.String()
+}
+
 // UnitText is the unit file of a node: the first one writes, the others follow it.
 func (d Dir) UnitText(in *Instance, index int, o Options) ([]byte, error) {
 	nodes := in.Registered()
 	n := nodes[index]
-	control := url.URL{Scheme: "http", Host: in.LeaseAddress(), Path: "/v1/leases/" + LeaseName, RawQuery: url.Values{"token-file": {d.LeaseToken()}}.Encode()}
 	mode := []string{"--mode", "writer"}
 	if index > 0 {
 		mode = []string{"--mode", "follower", "--leader-addr", nodes[0].ReplicationAddress}
 	}
 	flags := append(mode,
 		"--instance-id", in.ID, "--node-id", n.ID, "--region", Region, "--data-dir", d.Data(n.Machine), "--listen", in.at(n.Address, in.Port), "--advertise", n.URL,
-		"--replication-listen", n.ReplicationAddress, "--control", control.String(), "--sync-replicas", strconv.Itoa(o.SyncReplicas),
+		"--replication-listen", n.ReplicationAddress, "--control", d.LeaseURL(in), "--sync-replicas", strconv.Itoa(o.SyncReplicas),
 		"--archive", d.ArchiveURL(), "--tail-ship", "--admin-token-file", d.AdminToken())
 	lines, err := quoted(append(flags, o.More...))
 	if err != nil {

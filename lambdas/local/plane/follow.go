@@ -26,6 +26,11 @@ func (p *Plane) follow(ctx context.Context) {
 	}
 }
 
+// Point implements control.Plane.
+func (p *Plane) Point(ctx context.Context, name, address string, ttl time.Duration) error {
+	return p.zone.Point(ctx, name, address, ttl)
+}
+
 // point makes a node the one that clients find.
 func (p *Plane) point(ctx context.Context, n failover.Node, s sight) {
 	if err := p.proxy.SetWriter(s.lsnEpoch(), n.URL); err != nil {

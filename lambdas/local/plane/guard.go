@@ -49,6 +49,13 @@ func (h *holding) know(writer string, another bool) {
 	h.writer, h.another = writer, another
 }
 
+// let forgets that a writer is held.
+func (h *holding) let() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.since = time.Time{}
+}
+
 // afterDeath is what the supervisor does: a writer is not started in place while
 // another node is in sync, which is promoted.
 func (p *Plane) afterDeath(_, node string, e supervise.Exit) supervise.Next {
@@ -107,6 +114,30 @@ func (p *Plane) guard(ctx context.Context) {
 			continue
 		}
 		p.letGo(ctx)
+		p.revive(ctx)
+	}
+}
+
+// revive lets nodes run that were stopped for another to write, once that does: whoever
+// has carried out the failover. They find out by themselves that they follow, whatever
+// their units say.
+func (p *Plane) revive(ctx context.Context) {
+	if !p.failing.TryLock() {
+		return
+	}
+	defer p.failing.Unlock()
+	rec, ok, err := p.record.Load(ctx)
+	if err != nil || !ok || !rec.Confirmed() || rec.Released {
+		return
+	}
+	for _, n := range p.nodes {
+		process, err := p.machines.Process(ctx, n)
+		if err != nil || !process.Reaped || n.ID == rec.Holder {
+			continue
+		}
+		if err := p.machines.Start(ctx, n); err != nil && ctx.Err() == nil {
+			p.log.WithError(err).Errorf("%s, which is to follow %s, is not started again", n.ID, rec.Holder)
+		}
 	}
 }
 
@@ -216,10 +247,6 @@ func (p *Plane) promote(ctx context.Context, in control.Promotion, say func(stri
 		return nil, errBusy
 	}
 	defer p.failing.Unlock()
-	rec, _, err := p.record.Load(ctx)
-	if err != nil {
-		return nil, err
-	}
 	hurrying, slower := context.WithCancel(ctx)
 	var hurried sync.WaitGroup
 	hurried.Go(func() { p.watch.hurry(hurrying, target) })
@@ -231,9 +258,7 @@ func (p *Plane) promote(ctx context.Context, in control.Promotion, say func(stri
 		return b, err
 	}
 	p.watch.look(ctx, target)
-	if before, known := p.node(rec.Holder); known && before.ID != target.ID {
-		p.rejoin(ctx, before, target)
-	}
+	p.holds.let()
 	return b, nil
 }
 
@@ -265,17 +290,6 @@ func serverFlags() func(name string) (takesValue, known bool) {
 	return func(name string) (takesValue, known bool) {
 		f := set.Lookup(name)
 		return f != nil && f.NoOptDefVal == "", f != nil
-	}
-}
-
-// rejoin lets the node that wrote before run again: it finds out by itself that it
-// follows, whatever its unit says.
-func (p *Plane) rejoin(ctx context.Context, before, writer failover.Node) {
-	p.holds.mu.Lock()
-	p.holds.since = time.Time{}
-	p.holds.mu.Unlock()
-	if err := p.machines.Start(ctx, before); err != nil && ctx.Err() == nil {
-		p.log.WithError(err).Errorf("%s, which wrote before %s, is not started again", before.ID, writer.ID)
 	}
 }
 
