@@ -156,6 +156,7 @@ func TestAnInstanceOnOneMachine(t *testing.T) {
 	if _, said, code := l.run("promote"); code == 0 {
 		t.Errorf("a writer that is well was replaced:\n%s", said)
 	}
+	l.byScript()
 	l.named()
 	if _, said, code := l.run("up", "--detach"); code == 0 || !strings.Contains(said, "is up already") {
 		t.Errorf("up twice: code %d\n%s", code, said)
@@ -175,6 +176,32 @@ func TestAnInstanceOnOneMachine(t *testing.T) {
 		t.Errorf("%+v after %+v", after, before)
 	}
 	l.rows()
+}
+
+// byScript makes the follower the writer as promote-follower.sh does, from a process of
+// its own: first dry, then twice.
+func (l *local) byScript() {
+	l.t.Helper()
+	before := l.standing()
+	args := []string{"--provider", "local", "--dir", l.dir, "--writer-instance", before.Writer.Node, "--follower-instance", before.Followers[0].Node}
+	for _, c := range []struct {
+		more   []string
+		epoch  uint64
+		writer string
+		steps  string
+	}{
+		{[]string{"--dry-run"}, before.Epoch, before.Writer.Node, "[8/8] record … would"},
+		{nil, before.Epoch + 1, before.Followers[0].Node, "[8/8] record … ok"},
+		{nil, before.Epoch + 1, before.Followers[0].Node, "[8/8] record … ok"},
+	} {
+		out, err := exec.Command(promote, append(args, c.more...)...).CombinedOutput()
+		if err != nil || !strings.Contains(string(out), c.steps) {
+			l.t.Fatalf("promote %q: %v\n%s", c.more, err, out)
+		}
+		if s := l.standing(); s.Epoch != c.epoch || s.Writer.Node != c.writer {
+			l.t.Errorf("promote %q: %+v\n%s", c.more, s, out)
+		}
+	}
 }
 
 // endpoints is endpoints.json.

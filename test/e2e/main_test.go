@@ -34,12 +34,13 @@ const (
 	stopWithin  = time.Minute
 )
 
-// server, pitr and control are the binaries under test, which TestMain builds; or why
+// server, pitr, control and promote are the binaries under test, which TestMain builds; or why
 // they could not be.
 var (
 	server      string
 	pitr        string
 	control     string
+	promote     string
 	errNoServer error
 )
 
@@ -52,7 +53,8 @@ func TestMain(m *testing.M) {
 	}
 	defer func() { _ = os.RemoveAll(dir) }() // no test can speak up any more
 	server, pitr, control = filepath.Join(dir, "oc-server"), filepath.Join(dir, "oc-pitr"), filepath.Join(dir, "oc-control")
-	if out, err := exec.Command("go", "build", "-o", dir+"/", "originchain/writer/cmd/oc-server", "originchain/scripts/oc-pitr", "originchain/lambdas/local/cmd/oc-control").CombinedOutput(); err != nil {
+	promote = filepath.Join(dir, "promote")
+	if out, err := exec.Command("go", "build", "-o", dir+"/", "originchain/writer/cmd/oc-server", "originchain/scripts/oc-pitr", "originchain/lambdas/local/cmd/oc-control", "originchain/scripts/promote").CombinedOutput(); err != nil {
 		errNoServer = fmt.Errorf("build the programs: %w\n%s", err, out)
 	}
 	m.Run()
