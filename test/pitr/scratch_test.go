@@ -12,6 +12,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"originchain/scripts/oc-pitr/pitr"
+	"originchain/shared/datadir"
 	"originchain/shared/object"
 	"originchain/shared/purge"
 	"originchain/shared/restore"
@@ -138,5 +139,25 @@ func TestAVerificationTakesNothingOver(t *testing.T) {
 	c.document(pitr.ExitDamaged, &struct{}{}, "verify", "--archive", "file://"+dir, "--data-dir", filepath.Join(root, "scratch"))
 	if got := leftovers(t, root); len(got) != 0 {
 		t.Errorf("left are %v", got)
+	}
+}
+
+// TestARestoreIntoTheWorkingDirectory has its unfinished work beside it, as any other.
+func TestARestoreIntoTheWorkingDirectory(t *testing.T) {
+	w, dir := folder(t, 20)
+	c := &cli{t: t}
+	for _, name := range []string{".", "sub/.."} {
+		target := filepath.Join(t.TempDir(), "restored")
+		must(t, os.Mkdir(target, 0o700))
+		t.Chdir(target)
+		var got restore.Result
+		c.document(pitr.ExitOK, &got, "restore", "--archive", "file://"+dir, "--latest", "--data-dir", name)
+		sameState(t, w.Lines[3], w.Lines[3].Last(), &got)
+		if r, err := datadir.RestoredIn(vfs.Default, target); err != nil || r == nil {
+			t.Errorf("restored into %s: %+v, %v", name, r, err)
+		}
+		if got := leftovers(t, filepath.Dir(target)); len(got) != 1 {
+			t.Errorf("left are %v", got)
+		}
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"path/filepath"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -127,6 +128,9 @@ func (c *command) restore(ctx context.Context, f *restoreFlags) error {
 	case f.control != "" && !f.accept:
 		return usage(errors.New("--control goes with --accept"))
 	}
+	if err := c.nameTarget(); err != nil {
+		return err
+	}
 	store, err := c.open(ctx)
 	if err != nil {
 		return err
@@ -157,6 +161,18 @@ func (c *command) restore(ctx context.Context, f *restoreFlags) error {
 		_, _ = fmt.Fprintf(c.Stderr, "%s: WARNING: a digest was not what the log says it was (want %s, got %s), and was accepted; restored.json in the directory says so\n", name, got.Mismatch.Want, got.Mismatch.Got)
 	}
 	return c.print(got, func(w io.Writer) { resultText(w, got) })
+}
+
+// nameTarget gives "." and ".." the names that they have where they are: that is where
+// the restore works, beside its target.
+func (c *command) nameTarget() (err error) {
+	if base := filepath.Base(filepath.Clean(c.dataDir)); c.dataDir == "" || base != "." && base != ".." {
+		return nil
+	}
+	if c.dataDir, err = filepath.Abs(c.dataDir); err != nil {
+		return fmt.Errorf("--data-dir: %w", err)
+	}
+	return nil
 }
 
 // acceptNow accepts the copy if nothing is live, as far as can be seen: the record says

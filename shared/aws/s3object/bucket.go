@@ -36,7 +36,7 @@ func (s *Store) haveBucket(ctx context.Context) error {
 	case status(err) == http.StatusNotFound:
 		return s.noBucket(err)
 	case status(err) != http.StatusForbidden: // who may not ask has to do without
-		return s.kind(err)
+		return s.headKind(ctx, err)
 	}
 	return nil
 }
@@ -68,7 +68,7 @@ func (s *Store) Region(ctx context.Context) (string, error) {
 	if status(err) == http.StatusNotFound {
 		return "", s.fail("region of", s.config.Bucket, s.noBucket(err))
 	} else if err != nil {
-		return "", s.fail("region of", s.config.Bucket, s.kind(err))
+		return "", s.fail("region of", s.config.Bucket, s.headKind(ctx, err))
 	}
 	// A server that does not say it there.
 	location, err := s.client.GetBucketLocation(ctx, &s3.GetBucketLocationInput{Bucket: &s.config.Bucket})
@@ -108,7 +108,7 @@ func (s *Store) now(ctx context.Context) (now time.Time, err error) {
 	case code == http.StatusNotFound:
 		return now, s.noBucket(err)
 	case code != http.StatusForbidden:
-		return now, s.kind(err)
+		return now, s.headKind(ctx, err)
 	}
 	if now, err = http.ParseTime(header.Get("Date")); err != nil {
 		err = fmt.Errorf("its answer has no date: %w", err)

@@ -1,11 +1,14 @@
 package s3object
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/http"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/smithy-go"
 
 	"originchain/shared/object"
@@ -76,6 +79,19 @@ func (s *Store) kind(err error) error {
 		return fmt.Errorf("%w (%s): %w; %s", object.ErrDenied, c, err, deniedRemedy("AccessDenied"))
 	}
 	return err
+}
+
+// headKind is kind for what a HEAD was answered with: credentials that have run out are
+// a bad request, and the answer has no body that would say so. A list's has.
+func (s *Store) headKind(ctx context.Context, err error) error {
+	if status(err) != http.StatusBadRequest {
+		return s.kind(err)
+	}
+	_, told := s.client.ListObjectsV2(ctx, &s3.ListObjectsV2Input{Bucket: &s.config.Bucket, Prefix: aws.String(s.prefix), MaxKeys: aws.Int32(1)})
+	if told = s.kind(told); errors.Is(told, object.ErrDenied) {
+		return told
+	}
+	return s.kind(err)
 }
 
 func (s *Store) noBucket(err error) error {

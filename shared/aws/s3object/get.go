@@ -125,7 +125,7 @@ func (s *Store) head(ctx context.Context, key string) (int64, error) {
 	if err == nil {
 		return aws.ToInt64(out.ContentLength), nil
 	}
-	err = s.kind(err)
+	err = s.headKind(ctx, err)
 	if errors.Is(err, object.ErrNotFound) {
 		// The answer has no body that would say whether it is the bucket.
 		if bucketErr := s.haveBucket(ctx); bucketErr != nil {
