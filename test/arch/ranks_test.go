@@ -79,14 +79,16 @@ var ranks = map[string]int{
 	"test/oracle":           7,
 	"writer/config":         7,
 
-	"scripts/oc-pitr": 8,
-	"scripts/promote": 8,
-	"writer/process":  8,
+	"lambdas/local/plane": 8,
+	"scripts/oc-pitr":     8,
+	"scripts/promote":     8,
+	"writer/process":      8,
 
 	"follower/node": 9,
 
-	"follower/cmd/oc-follower": 10,
-	"writer/cmd/oc-server":     10,
+	"follower/cmd/oc-follower":     10,
+	"lambdas/local/cmd/oc-control": 10,
+	"writer/cmd/oc-server":         10,
 
 	"test/arch":         10,
 	"test/bench":        10,
@@ -129,9 +131,9 @@ var reserved = []struct {
 	{module: "modernc.org/sqlite", code: []string{"test"}, tests: []string{"shared"}, why: "it is the oracle of tests, not a store"},
 	{module: "github.com/anishathalye/porcupine", tests: []string{"test"}, why: "it checks histories that tests make"},
 	{module: "go.uber.org/goleak", tests: []string{"shared", "writer", "follower", "lambdas", "scripts", "test"}, why: "it is for tests"},
-	{module: "testing", code: []string{"shared/leasetest", "shared/objecttest", "shared/aws/s3object/s3test", "shared/aws/ddblease/ddbtest"}, tests: []string{"shared", "writer", "follower", "lambdas", "scripts", "test"}, why: "it is for tests"},
+	{module: "testing", code: []string{"shared/leasetest", "shared/registrytest", "shared/objecttest", "shared/aws/s3object/s3test", "shared/aws/ddblease/ddbtest"}, tests: []string{"shared", "writer", "follower", "lambdas", "scripts", "test"}, why: "it is for tests"},
 	{module: "go.uber.org/goleak", tests: []string{"shared", "writer", "follower", "scripts", "test"}, why: "it is for tests"},
-	{module: "testing", code: []string{"shared/leasetest", "shared/registrytest", "shared/objecttest", "shared/aws/s3object/s3test", "shared/aws/ddblease/ddbtest"}, tests: []string{"shared", "writer", "follower", "scripts", "test"}, why: "it is for tests"},
+	{module: "testing", code: []string{"shared/leasetest", "shared/registrytest", "shared/registrytest", "shared/objecttest", "shared/aws/s3object/s3test", "shared/aws/ddblease/ddbtest"}, tests: []string{"shared", "writer", "follower", "scripts", "test"}, why: "it is for tests"},
 }
 
 // replayed packages turn a log into a state, on every node and years later: they
