@@ -166,7 +166,7 @@ func TestNobodyKnowsWhileTheStoreIsAway(t *testing.T) {
 				return nil
 			},
 		}
-		store, _, got, err := given(t, hooks, t.Context())
+		_, _, got, err := given(t, hooks, t.Context())
 		if err != nil || got.Holder != "b" || time.Since(began) < time.Minute {
 			t.Errorf("after %s: %+v, %v", time.Since(began), got, err)
 		}
@@ -174,7 +174,7 @@ func TestNobodyKnowsWhileTheStoreIsAway(t *testing.T) {
 		life, end := context.WithTimeout(t.Context(), time.Second)
 		defer end()
 		hooks.After = failing(1, gone)
-		store, _, _, err = given(t, hooks, life)
+		store, _, _, err := given(t, hooks, life)
 		var not *NotGivenError
 		var fenced *FencedError
 		if err == nil || errors.As(err, &not) || errors.As(err, &fenced) || store.record.Holder != "b" {
