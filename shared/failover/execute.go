@@ -93,7 +93,7 @@ type run struct {
 
 	observer *Observer
 	owned    bool            // the observer is this run's
-	readCtx  context.Context //nolint:containedctx // of what is read ahead
+	readCtx  context.Context // of what is read ahead
 	stopRead context.CancelFunc
 	reading  sync.WaitGroup
 	ownUnit  <-chan unitRead

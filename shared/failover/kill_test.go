@@ -3,7 +3,6 @@ package failover
 import (
 	"context"
 	"errors"
-	"fmt"
 	"math/rand/v2"
 	"net/http"
 	"strings"
@@ -340,5 +339,5 @@ func TestRandomFaults(t *testing.T) {
 	if killed < 30 || lost < 500 || refusals < 30 {
 		t.Errorf("%d killed, %d lost, %d refused: too few", killed, lost, refusals)
 	}
-	t.Log(fmt.Sprintf("%d killed, %d lost, %d refused", killed, lost, refusals))
+	t.Logf("%d killed, %d lost, %d refused", killed, lost, refusals)
 }

@@ -46,7 +46,7 @@ type ObserverDeps struct {
 type Observer struct {
 	deps   ObserverDeps
 	client *client
-	ctx    context.Context //nolint:containedctx // of the questions, which outlast the look that asks them
+	ctx    context.Context // of the questions, which outlast the look that asks them
 	cancel context.CancelFunc
 	asking sync.WaitGroup
 	began  time.Time
