@@ -161,10 +161,8 @@ func TestAnInstanceOnOneMachine(t *testing.T) {
 	if _, said, code := l.run("up", "--detach"); code == 0 || !strings.Contains(said, "is up already") {
 		t.Errorf("up twice: code %d\n%s", code, said)
 	}
-	before, pids := l.standing(), []int{}
-	for _, pid := range []int{before.Writer.PID, before.Followers[0].PID} {
-		pids = append(pids, pid)
-	}
+	before := l.standing()
+	pids := []int{before.Writer.PID, before.Followers[0].PID}
 	l.must(nil, "down")
 	for _, pid := range pids {
 		if err := syscall.Kill(pid, 0); !errors.Is(err, syscall.ESRCH) {

@@ -271,11 +271,11 @@ func (p *Plane) execute(ctx context.Context, target failover.Node, in control.Pr
 		allow.AllowLag = in.AllowLag
 	}
 	var text bytes.Buffer
-	print := failover.Print(&text)
+	lines := failover.Print(&text)
 	return failover.Execute(ctx, failover.Deps{
 		Lease: p.record, Registry: p.registry, Control: p.machines, DNS: p.zone, HTTP: p.http, AdminToken: p.token, Flags: serverFlags(), Observer: p.observer,
 	}, failover.Request{To: target.ID, Planned: in.Planned, DryRun: in.DryRun, Allow: allow, Zone: p.in.Name}, func(e failover.Event) {
-		print(e)
+		lines(e)
 		if line := strings.TrimRight(text.String(), "\n"); line != "" {
 			say(line)
 		}
