@@ -246,10 +246,22 @@ func TestAChildOutlivesTheThreadThatAskedForIt(t *testing.T) {
 		err    error
 	}
 	done := make(chan asked)
-	go func() {
-		runtime.LockOSThread() // and it ends with the goroutine
-		done <- asked{unix.Gettid(), f.start(cmd)}
-	}()
+	var ask func()
+	ask = func() {
+		runtime.LockOSThread() // and it ends with the goroutine, but for the main thread
+		if unix.Gettid() != os.Getpid() {
+			done <- asked{unix.Gettid(), f.start(cmd)}
+			return
+		}
+		elsewhere := make(chan struct{})
+		go func() {
+			defer close(elsewhere)
+			ask()
+		}()
+		<-elsewhere
+		runtime.UnlockOSThread()
+	}
+	go ask()
 	a := <-done
 	if a.err != nil {
 		t.Fatal(a.err)

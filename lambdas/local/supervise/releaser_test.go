@@ -166,7 +166,7 @@ func TestAReleaseIsBounded(t *testing.T) {
 		if got, err := (&Releaser{m}).Release(t.Context(), deadNode(always)); got != NotReleased || !errors.Is(err, errAway) {
 			t.Errorf("%s, %v", got, err)
 		}
-		ctx, cancel := context.WithTimeout(t.Context(), releasePause)
+		ctx, cancel := context.WithTimeout(t.Context(), releasePause/2)
 		defer cancel()
 		if got, err := (&Releaser{m}).Release(ctx, deadNode(always)); got != NotReleased || !errors.Is(err, context.DeadlineExceeded) || !errors.Is(err, errAway) {
 			t.Errorf("%s, %v", got, err)
