@@ -24,7 +24,6 @@ type process struct {
 	cmd   *exec.Cmd
 	plan  *plan
 	id    identity
-	node  string
 	began time.Time
 
 	mu sync.Mutex
