@@ -58,6 +58,8 @@ func TestNoProcessOutlivesItsSupervisor(t *testing.T) {
 	writeUnit(t, dir, "n1", unitOf(t, "stubborn", ""))
 	cmd, pid := supervisorProcess(t, dir)
 	ends, lives := watch(t, pid)
+	// One that still has something to say would die of its pipe.
+	(&rig{t: t, dir: dir}).logged("n1", "up ")
 	if !lives() {
 		t.Fatal("it does not run")
 	}
