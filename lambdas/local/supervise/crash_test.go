@@ -58,6 +58,8 @@ func TestNoProcessOutlivesItsSupervisor(t *testing.T) {
 	writeUnit(t, dir, "n1", unitOf(t, "stubborn", ""))
 	cmd, pid := supervisorProcess(t, dir)
 	ends, lives := watch(t, pid)
+	// One that still has something to say would die of its pipe.
+	(&rig{t: t, dir: dir}).logged("n1", "up ")
 	if !lives() {
 		t.Fatal("it does not run")
 	}
@@ -246,10 +248,22 @@ func TestAChildOutlivesTheThreadThatAskedForIt(t *testing.T) {
 		err    error
 	}
 	done := make(chan asked)
-	go func() {
-		runtime.LockOSThread() // and it ends with the goroutine
-		done <- asked{unix.Gettid(), f.start(cmd)}
-	}()
+	var ask func()
+	ask = func() {
+		runtime.LockOSThread() // and it ends with the goroutine, but for the main thread
+		if unix.Gettid() != os.Getpid() {
+			done <- asked{unix.Gettid(), f.start(cmd)}
+			return
+		}
+		elsewhere := make(chan struct{})
+		go func() {
+			defer close(elsewhere)
+			ask()
+		}()
+		<-elsewhere
+		runtime.UnlockOSThread()
+	}
+	go ask()
 	a := <-done
 	if a.err != nil {
 		t.Fatal(a.err)

@@ -197,7 +197,8 @@ func (u *unit) restart(n failover.Node, begun chan error) {
 	}
 }
 
-// letRun ends the hold, and with it every Stopped.
+// letRun ends the hold, and with it every Stopped, before anything is started. Nothing
+// else ends a hold.
 func (u *unit) letRun(n failover.Node) {
 	u.held, u.offered = false, false
 	u.generation.Add(1)
@@ -249,7 +250,6 @@ func (u *unit) launch() error {
 	if err != nil {
 		return errors.Join(fmt.Errorf("start %s by %s: %w", u.machine, u.path, err), forget(u.s.run, u.machine))
 	}
-	u.generation.Add(1)
 	u.proc, u.node, u.stopping, u.last = proc, node, false, nil
 	u.s.background.Go(func() { proc.drain(u.log) })
 	u.s.background.Go(func() {
