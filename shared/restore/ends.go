@@ -35,6 +35,24 @@ func (r *reading) windows(ctx context.Context) ([]Window, error) {
 	return out, nil
 }
 
+// reach surveys a line and its windows. What is missing at an end was listed a moment
+// before: retention has removed it since, for a segment that has it too or for its age,
+// and the archive is looked at again. What is still missing then is.
+func reach(ctx context.Context, a *archive.Archive, req *Request) (r *reading, w []Window, err error) {
+	for range damagedTries {
+		if r, err = survey(ctx, a, req); err != nil {
+			return nil, nil, err
+		}
+		if w, err = r.windows(ctx); err != nil {
+			return nil, nil, err
+		}
+		if !slices.ContainsFunc(r.unread, func(err error) bool { return errors.As(err, new(*archive.MissingError)) }) {
+			break
+		}
+	}
+	return r, w, nil
+}
+
 // window finds the readable ends of an extent; nil if it has none.
 func (r *reading) window(ctx context.Context, x extent) (*Window, error) {
 	w := &Window{}

@@ -106,12 +106,7 @@ func (p *Plan) Unread() (out []string) {
 // MakePlan finds out what a restore would do. Errors say what the archive is (as
 // package archive does), or are a *TargetError or *ClockError.
 func MakePlan(ctx context.Context, store object.Store, req Request) (*Plan, error) {
-	a := archive.New(patient{store})
-	r, err := survey(ctx, a, &req)
-	if err != nil {
-		return nil, err
-	}
-	w, err := r.windows(ctx)
+	r, w, err := reach(ctx, archive.New(patient{store}), &req)
 	if err != nil {
 		return nil, err
 	}
