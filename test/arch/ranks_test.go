@@ -15,6 +15,7 @@ var ranks = map[string]int{
 
 	"shared/aws/ddblease/ddbtest":        1,
 	"shared/aws/s3object/s3test/gateway": 1,
+	"shared/alarms":                      1,
 	"shared/certfile":                    1,
 	"shared/clock":                       1,
 	"shared/frame":                       1,

@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"originchain/scripts/oc-pitr/pitr"
+	"originchain/shared/alarms"
 	"originchain/writer"
 	"originchain/writer/config"
 )
@@ -209,13 +210,16 @@ func TestDependenciesAreExplained(t *testing.T) {
 }
 
 // TestRunbookIsAboutWhatExists: a section for a metric or a route is about one
-// that the server has.
+// that the server has, or that an alarm is for.
 func TestRunbookIsAboutWhatExists(t *testing.T) {
 	served := make([]string, 0, 32)
 	for _, r := range writer.Routes() {
 		served = append(served, r.Pattern)
 	}
 	metrics := metricNames(t)
+	for _, a := range alarms.Table() { // that of a feature which is not there reads as no data
+		metrics = append(metrics, a.Name)
+	}
 	found := 0
 	for _, m := range heading.FindAllStringSubmatch(prose(page(t, "docs/RUNBOOK.md")), -1) {
 		name := strings.Trim(m[1], "`")
@@ -241,14 +245,15 @@ func TestRunbookIsAboutWhatExists(t *testing.T) {
 func metricNames(t *testing.T) (names []string) {
 	t.Helper()
 	register := regexp.MustCompile(`(?:Gauge|Counter|Histogram|GaugeVec|CounterVec|GaugeFunc|gauge)\(\s*"(oc_[a-z_]+)"`)
+	named := regexp.MustCompile(`= "(oc_controlplane_[a-z_]+|oc_pitr_[a-z_]+)"`) // as constants of shared/alarms
 	tree := os.DirFS(repository)
-	for _, dir := range []string{"shared", "writer", "follower"} {
+	for _, dir := range []string{"shared", "writer", "follower", "lambdas"} {
 		err := fs.WalkDir(tree, dir, func(p string, _ fs.DirEntry, err error) error {
 			if err != nil || path.Ext(p) != ".go" || strings.HasSuffix(p, "_test.go") {
 				return err
 			}
 			text, err := fs.ReadFile(tree, p)
-			for _, m := range register.FindAllSubmatch(text, -1) {
+			for _, m := range slices.Concat(register.FindAllSubmatch(text, -1), named.FindAllSubmatch(text, -1)) {
 				names = append(names, string(m[1]))
 			}
 			return err
