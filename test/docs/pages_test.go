@@ -14,6 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/spf13/pflag"
 
+	"originchain/lambdas/local/command"
 	"originchain/scripts/oc-pitr/pitr"
 	"originchain/shared/alarms"
 	"originchain/writer"
@@ -128,13 +129,13 @@ func TestCommandsExist(t *testing.T) {
 				t.Errorf("%s names %s, which is not there", p, first)
 			}
 			for _, o := range option.FindAllStringSubmatch(m[1], -1) {
-				server, restores := flags.Lookup(o[1]) != nil, slices.Contains(pitr.Options(), o[1])
+				server, restores, controls := flags.Lookup(o[1]) != nil, slices.Contains(pitr.Options(), o[1]), slices.Contains(command.Options(), o[1])
 				switch program := path.Base(first); {
 				case o[1] == "help":
-				case program == "oc-server" && !server, program == "oc-pitr" && !restores:
+				case program == "oc-server" && !server, program == "oc-pitr" && !restores, program == "oc-control" && !controls:
 					t.Errorf("%s names --%s, which %s does not have", p, o[1], program)
-				case strings.HasPrefix(first, "--") && !server && !restores:
-					t.Errorf("%s names --%s, which neither oc-server nor oc-pitr has", p, o[1])
+				case strings.HasPrefix(first, "--") && !server && !restores && !controls:
+					t.Errorf("%s names --%s, which none of oc-server, oc-pitr and oc-control has", p, o[1])
 				}
 			}
 		}

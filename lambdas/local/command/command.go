@@ -9,6 +9,7 @@ import (
 	"io"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"originchain/lambdas/local/control"
 	"originchain/lambdas/local/layout"
@@ -128,6 +129,17 @@ func (c *command) root() *cobra.Command {
 		}
 	}
 	return root
+}
+
+// Options are the names of all flags.
+func Options() (names []string) {
+	root := (&command{}).root()
+	for _, cmd := range append(root.Commands(), root) {
+		for _, set := range []*pflag.FlagSet{cmd.Flags(), cmd.PersistentFlags()} {
+			set.VisitAll(func(f *pflag.Flag) { names = append(names, f.Name) })
+		}
+	}
+	return names
 }
 
 // place is the directory that was named.
