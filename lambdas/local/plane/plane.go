@@ -72,6 +72,7 @@ type Plane struct {
 	zone     *zone.Server
 	proxy    *proxy.Proxy
 	watch    *watcher
+	bells    *bells
 	observer *failover.Observer
 	http     *http.Client
 
@@ -155,6 +156,7 @@ func (p *Plane) open(ctx context.Context) (err error) {
 		Log: p.log, Decide: p.afterDeath, Event: p.happened, Releaser: &supervise.Releaser{Store: p.record},
 	})
 	p.proxy, p.watch = proxy.New(proxy.Config{}), newWatcher(p.nodes, p.token)
+	p.bells = newBells(p.watch, p.log)
 	p.http = &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 2}}
 	return err
 }
@@ -299,7 +301,10 @@ func (p *Plane) live(ctx, running context.Context, ready func() error) error {
 	err := p.start(ctx, ready)
 	if err == nil {
 		p.observer = failover.NewObserver(failover.ObserverDeps{Lease: p.record, Control: p.machines, HTTP: p.http, AdminToken: p.token})
+		var ringing sync.WaitGroup
+		ringing.Go(func() { p.bells.run(ctx) })
 		p.guard(ctx)
+		ringing.Wait()
 		p.observer.Close()
 	} else if ctx.Err() != nil && running.Err() == nil {
 		err = nil // somebody has ended it before it was up

@@ -10,7 +10,7 @@ import (
 
 // Status implements control.Plane: it says what was heard within the last moments.
 func (p *Plane) Status(ctx context.Context) (control.Status, error) {
-	out := control.Status{Followers: []control.Follower{}, Alarms: []control.Alarm{}, LastFailover: json.RawMessage("{}")}
+	out := control.Status{Followers: []control.Follower{}, Alarms: p.bells.firing(), LastFailover: json.RawMessage("{}")}
 	rec, _, err := p.record.Load(ctx)
 	if err != nil {
 		return out, err
