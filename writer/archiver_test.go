@@ -73,7 +73,7 @@ func TestAWriterArchivesWhatItWrites(t *testing.T) {
 	last := uint64(n.w.Visible().LSN)
 	becomes(t, "all is recoverable", func() bool {
 		a := n.w.Shell.archiver.Load()
-		return a != nil && a.shipper.Status().RecoverableLSN >= last
+		return a != nil && a.shipper.Status().RecoverableLSN >= last && a.shipper.ShippedLSN() > 0
 	})
 	var made api.ShippedCheckpoint
 	if err := json.Unmarshal([]byte(n.admin("POST", "/checkpoint", "").want(200).body), &made); err != nil || made.LSN < last || made.Epoch != 1 || len(made.Digest) != 32 {

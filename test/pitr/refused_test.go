@@ -3,7 +3,9 @@ package pitr
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"encoding/json"
+	"fmt"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -153,7 +155,10 @@ func TestWhatCannotBeRestoredIsNamed(t *testing.T) {
 		}},
 		"newer": {code: pitr.ExitNewer, target: latest, says: "format 9", spoil: func(t *testing.T, dir string) {
 			for _, path := range objectsBelow(t, dir, "instance.json") {
-				change(t, path, func([]byte) []byte { return []byte(`{"format":9}`) })
+				change(t, path, func([]byte) []byte {
+					sum := sha256.Sum256([]byte(`{"format":9,"check":""}`))
+					return fmt.Appendf(nil, `{"format":9,"check":"%x"}`, sum[:8])
+				})
 			}
 		}},
 	} {
