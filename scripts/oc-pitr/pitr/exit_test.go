@@ -97,13 +97,13 @@ func withoutCode() map[string]string {
 		passes = "the store is away or has failed: run again"
 	)
 	return map[string]string{
-		"archive.ErrIncomplete": ships, "archive.ErrNotOwnEpoch": ships, "archive.ErrNotConnected": ships, "archive.ErrAboveCommit": ships, "archive.ErrSuperseded": ships, "archive.UnpurgedError": ships, "archive.BehindError": ships,
+		"archive.ErrIncomplete": ships, "archive.ErrNotOwnEpoch": ships, "archive.ErrNotConnected": ships, "archive.ErrAboveCommit": ships, "archive.ErrSuperseded": ships, "archive.UnpurgedError": ships, "archive.BehindError": ships, "archive.ErrTailPaused": ships, "archive.UnshippedError": ships,
 		"archive.StragglerError": "listed by the survey, and not met by a restore",
 		"archive.ErrChanged":     "of the retention, which a writer runs", "archive.ClockError": "of the retention, which a writer runs", "archive.KeyError": reads,
 		"frame.ErrNoFrame": reads, "frame.ErrFooter": reads, "frame.DecodeError": reads,
 		"datadir.ErrStaleLeader": "of a follower",
 		"object.ErrExists":       "is success, or is read back", "object.ErrNotFound": reads, "object.ErrRange": reads, "object.ErrKey": reads, "object.ErrFailed": passes, "object.Error": "carries one of the others",
-		"lease.ErrUnconfirmed": holds, "lease.ErrConfirmed": holds, "lease.ErrCommitFalls": holds, "lease.ErrNotMember": holds, "lease.ErrSetFull": holds, "lease.ErrFailed": passes,
+		"lease.ErrUnconfirmed": holds, "lease.ErrConfirmed": holds, "lease.ErrCommitFalls": holds, "lease.ErrNotMember": holds, "lease.ErrSetFull": holds, "lease.NotGivenError": holds, "lease.ErrFailed": passes,
 	}
 }
 
