@@ -1,0 +1,118 @@
+package command
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/sirupsen/logrus"
+
+	"originchain/lambdas/local/control"
+	"originchain/lambdas/local/layout"
+)
+
+// run runs a command line against a directory.
+func run(t *testing.T, dir string, args ...string) (code int, stdout, stderr string) {
+	t.Helper()
+	var out, said bytes.Buffer
+	code = Main(t.Context(), Program{
+		Version: "test", Args: append(args, "--dir", dir), Stdout: &out, Stderr: &said,
+		Up: func(context.Context, UpOptions, func() error) error { return errors.New("nothing can be up here") },
+	})
+	return code, out.String(), said.String()
+}
+
+func TestCommandLines(t *testing.T) {
+	dir := t.TempDir()
+	for _, c := range []struct {
+		args []string
+		code int
+		want string
+	}{
+		{[]string{"--help"}, 0, "Exit codes"},
+		{[]string{"status"}, ExitDown, "oc-control up --dir " + dir},
+		{[]string{"down"}, ExitDown, "oc-control up"},
+		{[]string{"promote"}, ExitDown, "oc-control up"},
+		{[]string{"drill"}, ExitDown, "oc-control up"},
+		{[]string{"drill", "--fault", "rain"}, ExitUsage, "kill, stop, disk, planned"},
+		{[]string{"drill", "--runs", "0"}, ExitUsage, "1 to"},
+		{[]string{"status", "--loud"}, ExitUsage, "--loud"},
+		{[]string{"status", "more"}, ExitUsage, "more"},
+		{[]string{"up", "--server", filepath.Join(dir, "absent")}, ExitFailed, "make build"},
+		{[]string{"up", "--server", "/bin/sh"}, ExitFailed, "nothing can be up here"},
+	} {
+		if code, out, said := run(t, dir, c.args...); code != c.code || !strings.Contains(out+said, c.want) {
+			t.Errorf("%q: code %d, want %d\n%s%s", c.args, code, c.code, out, said)
+		}
+	}
+}
+
+// plane answers with what it has.
+type plane struct {
+	control.Plane
+	status control.Status
+	report string
+	asked  control.Promotion
+}
+
+func (p *plane) Status(context.Context) (control.Status, error) { return p.status, nil }
+func (p *plane) Promote(_ context.Context, in control.Promotion, say func(string)) (json.RawMessage, error) {
+	p.asked = in
+	say("[1/8] confirm … ok (0.01 s)")
+	return json.RawMessage(p.report), nil
+}
+
+func served(t *testing.T, p control.Plane) (dir string) {
+	t.Helper()
+	dir = t.TempDir()
+	d, err := layout.Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := control.Listen(d.Socket())
+	if err != nil {
+		t.Fatal(err)
+	}
+	log := logrus.New()
+	log.SetOutput(io.Discard)
+	server := &http.Server{Handler: control.NewServer(p, log)}
+	go func() { _ = server.Serve(l) }()
+	t.Cleanup(func() { _ = server.Close() })
+	return dir
+}
+
+func TestAPromotionThatIsRefused(t *testing.T) {
+	p := &plane{report: `{"verdict":"page"}`}
+	dir := served(t, p)
+	code, out, said := run(t, dir, "promote", "--target", "b", "--allow-lag", "7", "--json")
+	if code != ExitRefused || !strings.Contains(said, "[1/8]") || !strings.Contains(out, `"page"`) || p.asked != (control.Promotion{Target: "b", AllowLag: 7}) {
+		t.Errorf("code %d, %+v\n%s%s", code, p.asked, out, said)
+	}
+	p.report = `{"verdict":"promote"}`
+	if code, _, said := run(t, dir, "promote"); code != 0 {
+		t.Errorf("code %d\n%s", code, said)
+	}
+}
+
+func TestStatusForPeople(t *testing.T) {
+	dir := served(t, &plane{status: control.Status{
+		Epoch: 7, Writer: control.Node{Node: "node-1", PID: 3, Address: "http://127.0.0.1:1"},
+		Followers: []control.Follower{
+			{Node: control.Node{Node: "node-2", PID: 4}, InSync: true, Connected: true, AppliedLSN: 9}, {Node: control.Node{Node: "node-3", PID: 5}, Connected: true},
+			{Node: control.Node{Node: "node-4"}}, {Node: control.Node{Node: "node-5", PID: 6}},
+		},
+		Alarms: []control.Alarm{{Name: "/health", Node: "node-4", Summary: "It is gone.", Runbook: "docs/RUNBOOK.md#health"}},
+	}})
+	code, out, _ := run(t, dir, "status")
+	for _, want := range []string{"epoch 7", "node-1", "in sync, applied LSN 9", "catching up", "not running", "not connected", "ALARM     /health node-4", "docs/RUNBOOK.md#health"} {
+		if code != 0 || !strings.Contains(out, want) {
+			t.Errorf("code %d, no %q in\n%s", code, want, out)
+		}
+	}
+}
