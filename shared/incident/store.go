@@ -138,8 +138,11 @@ func (s *Store) load(ctx context.Context, id string) (*Incident, uint64, error) 
 		return &Incident{}, 0, err
 	}
 	var i Incident
-	if err := json.Unmarshal(b, &i); err != nil || i.ID != id {
-		return nil, 0, fmt.Errorf("the document %s%s is no incident of this name: %w", incidents, id, err)
+	if err := json.Unmarshal(b, &i); err != nil {
+		return nil, 0, fmt.Errorf("the document %s%s is no incident: %w", incidents, id, err)
+	}
+	if i.ID != id {
+		return nil, 0, fmt.Errorf("the document %s%s is of another incident, %q", incidents, id, i.ID)
 	}
 	if i.Format != format {
 		return nil, 0, fmt.Errorf("incident %s has format %d, and this program knows %d: use a newer one", id, i.Format, format)

@@ -7,8 +7,10 @@ var ranks = map[string]int{
 	"scripts/protogen":         0,
 	"shared/fault":             0,
 	"shared/lsn":               0,
+	"shared/notice":            0,
 	"shared/progress":          0,
 	"shared/replica/replicapb": 0,
+	"shared/schedule":          0,
 	"shared/simdisk":           0,
 	"shared/telemetry":         0,
 	"shared/unitfile":          0,
@@ -26,12 +28,14 @@ var ranks = map[string]int{
 	"shared/api":                 2,
 	"shared/aws/s3object/s3test": 2,
 	"shared/datadir":             2,
+	"shared/incident":            2,
 	"shared/mtls":                2,
 	"shared/objecttest":          2,
 	"shared/table":               2,
 	"shared/tenant":              2,
 	"shared/wal":                 2,
 
+	"lambdas/notify":      3,
 	"shared/archive":      3,
 	"shared/aws/s3object": 3,
 	"shared/devca":        3,
@@ -46,6 +50,7 @@ var ranks = map[string]int{
 	"shared/restore":   4,
 	"shared/sql":       4,
 
+	"lambdas/silence":        5,
 	"scripts/call":           5,
 	"scripts/child":          5,
 	"scripts/demo/data":      5,
@@ -55,6 +60,7 @@ var ranks = map[string]int{
 	"shared/replica":         5,
 	"shared/verification":    5,
 
+	"lambdas/pitrverify":     6,
 	"scripts/kill9/rounds":   6,
 	"scripts/waldump/dump":   6,
 	"shared/lease/leaseopen": 6,
@@ -107,7 +113,7 @@ var reserved = []struct {
 	{module: "github.com/dolthub/", code: []string{"shared/sql"}, why: "only shared/sql knows which SQL engine runs"},
 	{module: "github.com/cockroachdb/pebble/v2", code: []string{"shared/pacing", "shared/table", "test"}, tests: []string{"shared/simdisk"},
 		why: "only shared/table knows which store holds the state"},
-	{module: "github.com/cockroachdb/pebble/v2/vfs", code: []string{"shared", "writer", "follower", "scripts", "test"},
+	{module: "github.com/cockroachdb/pebble/v2/vfs", code: []string{"shared", "writer", "follower", "lambdas", "scripts", "test"},
 		why: "it is how files are reached"},
 	{module: "originchain/shared/simdisk", code: []string{"shared/simdisk"}, tests: []string{"shared", "writer", "follower", "test"},
 		why: "a disk that forgets is for tests alone"},
@@ -118,8 +124,8 @@ var reserved = []struct {
 	{module: "github.com/bufbuild/protocompile", code: []string{"scripts/protogen"}, why: "code is generated when it changes, not when it runs"},
 	{module: "modernc.org/sqlite", code: []string{"test"}, tests: []string{"shared"}, why: "it is the oracle of tests, not a store"},
 	{module: "github.com/anishathalye/porcupine", tests: []string{"test"}, why: "it checks histories that tests make"},
-	{module: "go.uber.org/goleak", tests: []string{"shared", "writer", "follower", "scripts", "test"}, why: "it is for tests"},
-	{module: "testing", code: []string{"shared/leasetest", "shared/objecttest", "shared/aws/s3object/s3test", "shared/aws/ddblease/ddbtest"}, tests: []string{"shared", "writer", "follower", "scripts", "test"}, why: "it is for tests"},
+	{module: "go.uber.org/goleak", tests: []string{"shared", "writer", "follower", "lambdas", "scripts", "test"}, why: "it is for tests"},
+	{module: "testing", code: []string{"shared/leasetest", "shared/objecttest", "shared/aws/s3object/s3test", "shared/aws/ddblease/ddbtest"}, tests: []string{"shared", "writer", "follower", "lambdas", "scripts", "test"}, why: "it is for tests"},
 }
 
 // replayed packages turn a log into a state, on every node and years later: they
