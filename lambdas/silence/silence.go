@@ -70,6 +70,8 @@ type Silence struct {
 	nodes   map[string]*heard
 	eval    *alarms.Evaluator
 	started []time.Duration // failovers, oldest first
+	// unfinished is whose failover was started and has not come to its end.
+	unfinished *Beat
 }
 
 // heard is what is known of a node.
@@ -192,6 +194,9 @@ func (s *Silence) Act(ctx context.Context) (Outcome, error) {
 	if err := s.deps.Failover(ctx, writer, d); err != nil {
 		return out, fmt.Errorf("the failover from %s is not finished: %w", writer, err)
 	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.unfinished = nil
 	return out, nil
 }
 
@@ -227,12 +232,16 @@ func (s *Silence) begin(writer string, heardAt time.Duration) *failover.Decision
 				{Code: failover.AlreadyWriter, Detail: fmt.Sprintf("%s is the writer of epoch %d by now", h.Node, h.Epoch)}}}
 		}
 	}
+	this := s.nodes[writer].Beat
+	if s.unfinished != nil && *s.unfinished == this {
+		return nil // the same failover goes on, and is counted
+	}
 	s.started = slices.DeleteFunc(s.started, func(at time.Duration) bool { return now-at >= FlapWithin })
 	if len(s.started) >= MaxFailovers {
 		return &failover.Decision{Verdict: failover.Page, Reasons: []failover.Reason{
 			{Code: Flapping, Detail: fmt.Sprintf("%d failovers were started within %s: find out why writers die before there is another", len(s.started), FlapWithin)}}}
 	}
-	s.started = append(s.started, now)
+	s.started, s.unfinished = append(s.started, now), &this
 	return nil
 }
 

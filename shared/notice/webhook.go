@@ -167,13 +167,11 @@ func withoutURL(err error) error {
 	var dns *net.DNSError
 	var op *net.OpError
 	switch {
-	case errors.Is(err, ErrRefused):
-		return err
 	case errors.As(err, &dns):
 		return errors.New("its name cannot be resolved")
 	case errors.Is(err, context.DeadlineExceeded):
 		return context.DeadlineExceeded
-	case errors.As(err, &op):
+	case errors.As(err, &op): // it names the address, its cause does not
 		return fmt.Errorf("%s: %w", op.Op, op.Err)
 	}
 	return err
