@@ -26,15 +26,16 @@ import (
 	"originchain/shared/alarms"
 )
 
-// The limits.
+// The limits. Together they keep a document below 400 KiB, which is what the smallest
+// store of documents takes.
 const (
-	MaxUpdates     = 200
+	MaxUpdates     = 100
 	MaxTitleBytes  = 200
-	MaxTextBytes   = 4 << 10
+	MaxTextBytes   = 2 << 10
 	MaxSubscribers = 100
 	// MaxOwed is how many deliveries an incident owes at most; those above are given up
 	// at once, and counted.
-	MaxOwed = 500
+	MaxOwed = 300
 	// GiveUpAfter is the age at which a delivery is given up.
 	GiveUpAfter = 24 * time.Hour
 	// ClaimFor is how long a claim keeps others from sending; an attempt takes less.
@@ -42,6 +43,9 @@ const (
 	// firstPause and longestPause bound the time between two attempts.
 	firstPause   = 2 * time.Second
 	longestPause = 10 * time.Minute
+	// maxNamed is how many of an update's deliveries that were given up are named; the
+	// rest are counted.
+	maxNamed = 3
 	// maxErrorBytes is how much of a failure is kept.
 	maxErrorBytes = 200
 )
@@ -78,9 +82,17 @@ type Update struct {
 	Text string    `json:"text"`
 	// Resolves: the incident ended with it.
 	Resolves bool `json:"resolves,omitempty"`
-	// Delivered is how many subscribers have it, GivenUp who will not get it.
+	// Delivered is how many subscribers have it, Missed how many will not get it; GivenUp
+	// are the first of those.
 	Delivered int       `json:"delivered"`
+	Missed    int       `json:"missed,omitempty"`
 	GivenUp   []GivenUp `json:"given_up,omitempty"`
+}
+
+func (u *Update) giveUp(subscriber, reason string) {
+	if u.Missed++; len(u.GivenUp) < maxNamed {
+		u.GivenUp = append(u.GivenUp, GivenUp{subscriber, reason})
+	}
 }
 
 // GivenUp is a delivery that was not made.
@@ -160,7 +172,7 @@ func (i *Incident) add(u Update, to []Subscriber) (changed bool, err error) {
 		switch {
 		case i.Severity > s.UpTo:
 		case len(i.Owed) >= MaxOwed:
-			u.GivenUp = append(u.GivenUp, GivenUp{s.ID, fmt.Sprintf("%d deliveries were owed already", MaxOwed)})
+			u.giveUp(s.ID, fmt.Sprintf("%d deliveries were owed already", MaxOwed))
 		default:
 			i.Owed = append(i.Owed, Delivery{ID: fmt.Sprintf("%s.%d.%s", i.ID, u.Seq, s.ID), Update: u.Seq, Subscriber: s.ID, Since: u.At, Due: u.At})
 		}
@@ -212,7 +224,7 @@ func (i *Incident) settle(claimed Delivery, failure error, final bool, now time.
 		if !final {
 			reason = fmt.Sprintf("given up after %s and %d attempts: %s", GiveUpAfter, o.Attempts, reason)
 		}
-		u.GivenUp = append(u.GivenUp, GivenUp{o.Subscriber, reason})
+		u.giveUp(o.Subscriber, reason)
 	default:
 		o.Claimed, o.Error, o.Due = false, brief(failure), now.Add(pause(o.Attempts, jitter))
 		return true
