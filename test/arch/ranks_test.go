@@ -115,7 +115,7 @@ var reserved = []struct {
 		why: "only shared/table knows which store holds the state"},
 	{module: "github.com/cockroachdb/pebble/v2/vfs", code: []string{"shared", "writer", "follower", "lambdas", "scripts", "test"},
 		why: "it is how files are reached"},
-	{module: "originchain/shared/simdisk", code: []string{"shared/simdisk"}, tests: []string{"shared", "writer", "follower", "test"},
+	{module: "originchain/shared/simdisk", code: []string{"shared/simdisk"}, tests: []string{"shared", "writer", "follower", "lambdas", "test"},
 		why: "a disk that forgets is for tests alone"},
 	{module: "originchain/shared/objecttest", code: []string{"shared/objecttest"}, tests: []string{"shared", "writer", "follower", "lambdas", "scripts", "test"},
 		why: "a store that fails on purpose is for tests alone"},
