@@ -7,8 +7,10 @@ var ranks = map[string]int{
 	"scripts/protogen":         0,
 	"shared/fault":             0,
 	"shared/lsn":               0,
+	"shared/notice":            0,
 	"shared/progress":          0,
 	"shared/replica/replicapb": 0,
+	"shared/schedule":          0,
 	"shared/simdisk":           0,
 	"shared/telemetry":         0,
 	"shared/unitfile":          0,
@@ -26,12 +28,14 @@ var ranks = map[string]int{
 	"shared/api":                 2,
 	"shared/aws/s3object/s3test": 2,
 	"shared/datadir":             2,
+	"shared/incident":            2,
 	"shared/mtls":                2,
 	"shared/objecttest":          2,
 	"shared/table":               2,
 	"shared/tenant":              2,
 	"shared/wal":                 2,
 
+	"lambdas/notify":      3,
 	"shared/archive":      3,
 	"shared/aws/s3object": 3,
 	"shared/devca":        3,
@@ -60,7 +64,10 @@ var ranks = map[string]int{
 	"shared/verification":     5,
 	"lambdas/local/supervise": 5,
 
-	"lambdas/local/drill":    6,
+	"lambdas/local/drill": 6,
+	"lambdas/silence":     5,
+
+	"lambdas/pitrverify":     6,
 	"scripts/kill9/rounds":   6,
 	"scripts/waldump/dump":   6,
 	"shared/lease/leaseopen": 6,
@@ -135,6 +142,7 @@ var reserved = []struct {
 	{module: "testing", code: []string{"shared/leasetest", "shared/registrytest", "shared/objecttest", "shared/aws/s3object/s3test", "shared/aws/ddblease/ddbtest"}, tests: []string{"shared", "writer", "follower", "lambdas", "scripts", "test"}, why: "it is for tests"},
 	{module: "go.uber.org/goleak", tests: []string{"shared", "writer", "follower", "scripts", "test"}, why: "it is for tests"},
 	{module: "testing", code: []string{"shared/leasetest", "shared/registrytest", "shared/registrytest", "shared/objecttest", "shared/aws/s3object/s3test", "shared/aws/ddblease/ddbtest"}, tests: []string{"shared", "writer", "follower", "scripts", "test"}, why: "it is for tests"},
+	{module: "testing", code: []string{"shared/leasetest", "shared/objecttest", "shared/aws/s3object/s3test", "shared/aws/ddblease/ddbtest"}, tests: []string{"shared", "writer", "follower", "lambdas", "scripts", "test"}, why: "it is for tests"},
 }
 
 // replayed packages turn a log into a state, on every node and years later: they

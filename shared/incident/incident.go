@@ -1,0 +1,258 @@
+// Package incident is the record of what went wrong and who was told: an incident with
+// its updates in order, and with the deliveries that are still owed for them, in one
+// document that is replaced by compare-and-set.
+//
+// Invariants:
+//
+//   - An update and the deliveries that it owes come into being in one write: no update
+//     is forgotten by a notifier that was killed, and none is owed twice.
+//   - A delivery is claimed in the document before anything is sent, and settled in it
+//     after. Two notifiers never send the same one at the same time, unless one of them
+//     stood still for longer than ClaimFor; then the receiver sees the same delivery id
+//     twice.
+//   - A delivery is given up at a named age, and the update says so: owed, delivered and
+//     given up always add up to what the update owed.
+//   - An update is added once, whoever repeats the call: it has a key.
+package incident
+
+import (
+	"errors"
+	"fmt"
+	"regexp"
+	"slices"
+	"time"
+	"unicode"
+
+	"originchain/shared/alarms"
+)
+
+// The limits. Together they keep a document below 400 KiB, which is what the smallest
+// store of documents takes.
+const (
+	MaxUpdates     = 100
+	MaxTitleBytes  = 200
+	MaxTextBytes   = 2 << 10
+	MaxSubscribers = 100
+	// MaxOwed is how many deliveries an incident owes at most; those above are given up
+	// at once, and counted.
+	MaxOwed = 300
+	// GiveUpAfter is the age at which a delivery is given up.
+	GiveUpAfter = 24 * time.Hour
+	// ClaimFor is how long a claim keeps others from sending; an attempt takes less.
+	ClaimFor = time.Minute
+	// firstPause and longestPause bound the time between two attempts.
+	firstPause   = 2 * time.Second
+	longestPause = 10 * time.Minute
+	// maxNamed is how many of an update's deliveries that were given up are named; the
+	// rest are counted.
+	maxNamed = 3
+	// maxErrorBytes is how much of a failure is kept.
+	maxErrorBytes = 200
+)
+
+// Incident is the document. Its JSON is stable.
+type Incident struct {
+	Format   int             `json:"format"`
+	ID       string          `json:"id"`
+	Severity alarms.Severity `json:"severity"`
+	Title    string          `json:"title"`
+	Cause    Cause           `json:"cause"`
+	Opened   time.Time       `json:"opened"`
+	Resolved *time.Time      `json:"resolved,omitempty"`
+	Updates  []Update        `json:"updates"`
+	// Owed are the deliveries that are not settled, oldest first.
+	Owed []Delivery `json:"owed,omitempty"`
+}
+
+const format = 1
+
+// Cause is what an incident was opened for.
+type Cause struct {
+	Alarm    string `json:"alarm,omitempty"`
+	Node     string `json:"node,omitempty"`
+	Failover string `json:"failover,omitempty"`
+}
+
+// Update is one entry of the timeline.
+type Update struct {
+	// Seq counts from 1. Key tells a repeated call.
+	Seq  int       `json:"seq"`
+	Key  string    `json:"key"`
+	At   time.Time `json:"at"`
+	Text string    `json:"text"`
+	// Resolves: the incident ended with it.
+	Resolves bool `json:"resolves,omitempty"`
+	// Delivered is how many subscribers have it, Missed how many will not get it; GivenUp
+	// are the first of those.
+	Delivered int       `json:"delivered"`
+	Missed    int       `json:"missed,omitempty"`
+	GivenUp   []GivenUp `json:"given_up,omitempty"`
+}
+
+func (u *Update) giveUp(subscriber, reason string) {
+	if u.Missed++; len(u.GivenUp) < maxNamed {
+		u.GivenUp = append(u.GivenUp, GivenUp{subscriber, reason})
+	}
+}
+
+// GivenUp is a delivery that was not made.
+type GivenUp struct {
+	Subscriber string `json:"subscriber"`
+	Reason     string `json:"reason"`
+}
+
+// Delivery is an update that one subscriber is still owed. Its ID never changes.
+type Delivery struct {
+	ID         string    `json:"id"`
+	Update     int       `json:"update"`
+	Subscriber string    `json:"subscriber"`
+	Since      time.Time `json:"since"`
+	// Due is when the next attempt may be made; while one is claimed, when the claim
+	// ends.
+	Due      time.Time `json:"due"`
+	Claimed  bool      `json:"claimed,omitempty"`
+	Attempts int       `json:"attempts"`
+	Error    string    `json:"error,omitempty"`
+}
+
+// Rules that are broken.
+var (
+	ErrResolved = errors.New("the incident is resolved: open another one")
+	ErrFull     = fmt.Errorf("the incident has %d updates, and takes only one that resolves it", MaxUpdates)
+)
+
+var idText = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$`)
+
+func checkID(what, id string) error {
+	if !idText.MatchString(id) {
+		return fmt.Errorf("the %s %q: give 1 to 64 letters, digits, dots, dashes and underscores", what, id)
+	}
+	return nil
+}
+
+func (i *Incident) check() error {
+	switch {
+	case i.Severity < alarms.TenantDown || i.Severity > alarms.Drift:
+		return fmt.Errorf("severity %d: give 1, 2 or 3", i.Severity)
+	case i.Title == "" || len(i.Title) > MaxTitleBytes || containsControl(i.Title):
+		return fmt.Errorf("the title of an incident is one line of at most %d bytes", MaxTitleBytes)
+	}
+	return checkID("incident", i.ID)
+}
+
+func containsControl(s string) bool {
+	return slices.ContainsFunc([]rune(s), unicode.IsControl)
+}
+
+// add adds an update and what it owes. changed is false if it is there already.
+func (i *Incident) add(u Update, to []Subscriber) (changed bool, err error) {
+	if err := checkID("key of an update", u.Key); err != nil {
+		return false, err
+	}
+	if u.Text == "" || len(u.Text) > MaxTextBytes {
+		return false, fmt.Errorf("the text of an update has 1 to %d bytes, this one %d", MaxTextBytes, len(u.Text))
+	}
+	if slices.ContainsFunc(i.Updates, func(have Update) bool { return have.Key == u.Key }) {
+		return false, nil
+	}
+	switch {
+	case i.Resolved != nil:
+		return false, ErrResolved
+	case len(i.Updates) >= MaxUpdates && !u.Resolves:
+		return false, ErrFull
+	}
+	u.Seq = len(i.Updates) + 1
+	if n := len(i.Updates); n > 0 && u.At.Before(i.Updates[n-1].At) {
+		u.At = i.Updates[n-1].At // a timeline does not go back, whatever a clock does
+	}
+	if u.Resolves {
+		i.Resolved = &u.At
+	}
+	for _, s := range to {
+		switch {
+		case i.Severity > s.UpTo:
+		case len(i.Owed) >= MaxOwed:
+			u.giveUp(s.ID, fmt.Sprintf("%d deliveries were owed already", MaxOwed))
+		default:
+			i.Owed = append(i.Owed, Delivery{ID: fmt.Sprintf("%s.%d.%s", i.ID, u.Seq, s.ID), Update: u.Seq, Subscriber: s.ID, Since: u.At, Due: u.At})
+		}
+	}
+	i.Updates = append(i.Updates, u)
+	return true, nil
+}
+
+// due are the deliveries that may be attempted now. Updates reach a subscriber in their
+// order: a later one waits until the one before is settled.
+func (i *Incident) due(now time.Time) (out []Delivery) {
+	seen := make(map[string]bool)
+	for _, d := range i.Owed {
+		if !seen[d.Subscriber] && !d.Due.After(now) {
+			out = append(out, d)
+		}
+		seen[d.Subscriber] = true
+	}
+	return out
+}
+
+// claim marks a delivery as being attempted. ok is false if it is settled, or not due.
+func (i *Incident) claim(id string, now time.Time) (d Delivery, ok bool) {
+	at := slices.IndexFunc(i.Owed, func(d Delivery) bool { return d.ID == id })
+	if at < 0 || i.Owed[at].Due.After(now) {
+		return Delivery{}, false
+	}
+	o := &i.Owed[at]
+	o.Claimed, o.Due, o.Attempts = true, now.Add(ClaimFor), o.Attempts+1
+	return *o, true
+}
+
+// settle records how the attempt that was claimed ended. An attempt whose claim has
+// passed to somebody else settles it all the same when it was delivered.
+func (i *Incident) settle(claimed Delivery, failure error, final bool, now time.Time, jitter float64) (changed bool) {
+	at := slices.IndexFunc(i.Owed, func(d Delivery) bool { return d.ID == claimed.ID })
+	if at < 0 {
+		return false
+	}
+	o, u := &i.Owed[at], &i.Updates[claimed.Update-1]
+	age := now.Sub(o.Since)
+	switch {
+	case failure == nil:
+		u.Delivered++
+	case o.Attempts != claimed.Attempts:
+		return false // it is another's attempt by now
+	case final || age >= GiveUpAfter:
+		reason := brief(failure)
+		if !final {
+			reason = fmt.Sprintf("given up after %s and %d attempts: %s", GiveUpAfter, o.Attempts, reason)
+		}
+		u.giveUp(o.Subscriber, reason)
+	default:
+		o.Claimed, o.Error, o.Due = false, brief(failure), now.Add(pause(o.Attempts, jitter))
+		return true
+	}
+	i.Owed = slices.Delete(i.Owed, at, at+1)
+	return true
+}
+
+// pause is how long to wait after so many attempts: twice as long each time up to the
+// longest, less up to half of it by jitter, which is in [0, 1).
+func pause(attempts int, jitter float64) time.Duration {
+	p := longestPause
+	if shift := attempts - 1; shift < 20 {
+		p = min(longestPause, firstPause<<max(0, shift))
+	}
+	return p - time.Duration(jitter*float64(p)/2)
+}
+
+func brief(err error) string {
+	s := err.Error()
+	if len(s) > maxErrorBytes {
+		s = s[:maxErrorBytes]
+	}
+	clean := []rune(s)
+	for i, r := range clean {
+		if unicode.IsControl(r) || r == unicode.ReplacementChar {
+			clean[i] = ' '
+		}
+	}
+	return string(clean)
+}

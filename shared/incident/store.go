@@ -1,0 +1,268 @@
+package incident
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"originchain/shared/alarms"
+)
+
+// Documents keeps documents by key. It is linearizable and durable before it returns.
+type Documents interface {
+	// Load returns a document and its version; ok is false if there is none.
+	Load(ctx context.Context, key string) (b []byte, version uint64, ok bool, err error)
+	// Save replaces the document if its version is expect, or makes it if expect is 0
+	// and there is none. It fails with ErrConflict if the document is another by now;
+	// after any other error it may have been written or not.
+	Save(ctx context.Context, key string, expect uint64, b []byte) (uint64, error)
+	// List returns the keys with the prefix.
+	List(ctx context.Context, prefix string) ([]string, error)
+}
+
+// ErrConflict says that a document is not of the version that was expected.
+var ErrConflict = errors.New("the document was changed meanwhile")
+
+const (
+	incidents   = "incidents/"
+	subscribers = "subscribers/"
+	// maxTries bounds how often a change is made anew because others were faster.
+	maxTries = 50
+)
+
+// Store keeps incidents and subscribers.
+type Store struct {
+	docs Documents
+	now  func() time.Time
+	// jitter is in [0, 1).
+	jitter func() float64
+}
+
+// NewStore makes a Store.
+func NewStore(docs Documents, now func() time.Time, jitter func() float64) *Store {
+	return &Store{docs: docs, now: now, jitter: jitter}
+}
+
+// Opening is what an incident is opened with.
+type Opening struct {
+	// ID names it: the same one opens nothing a second time.
+	ID       string
+	Severity alarms.Severity
+	Title    string
+	Cause    Cause
+	Text     string
+}
+
+// Open opens an incident with its first update, and owes it to those who asked for its
+// severity. If there is one of this id it is returned as it is.
+func (s *Store) Open(ctx context.Context, o Opening) (*Incident, error) {
+	to, err := s.Subscribers(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return s.change(ctx, o.ID, func(i *Incident) (bool, error) {
+		if i.Format != 0 {
+			return false, nil
+		}
+		*i = Incident{Format: format, ID: o.ID, Severity: o.Severity, Title: o.Title, Cause: o.Cause, Opened: s.now().UTC()}
+		if err := i.check(); err != nil {
+			return false, err
+		}
+		return i.add(Update{Key: "opened", At: i.Opened, Text: o.Text}, to)
+	})
+}
+
+// Add adds an update to an incident, once for each key.
+func (s *Store) Add(ctx context.Context, id, key, text string) (*Incident, error) {
+	return s.update(ctx, id, Update{Key: key, Text: text})
+}
+
+// Resolve ends an incident with an update.
+func (s *Store) Resolve(ctx context.Context, id, text string) (*Incident, error) {
+	return s.update(ctx, id, Update{Key: "resolved", Text: text, Resolves: true})
+}
+
+func (s *Store) update(ctx context.Context, id string, u Update) (*Incident, error) {
+	to, err := s.Subscribers(ctx)
+	if err != nil {
+		return nil, err
+	}
+	u.At = s.now().UTC()
+	return s.change(ctx, id, func(i *Incident) (bool, error) {
+		if i.Format == 0 {
+			return false, fmt.Errorf("there is no incident %s", id)
+		}
+		return i.add(u, to)
+	})
+}
+
+// change applies a rule to an incident as it is, again when others were faster. A rule
+// that finds its work done changes nothing, so that a write of unknown outcome can be
+// followed by the same call.
+func (s *Store) change(ctx context.Context, id string, rule func(*Incident) (bool, error)) (*Incident, error) {
+	if err := checkID("incident", id); err != nil {
+		return nil, err
+	}
+	for range maxTries {
+		i, version, err := s.load(ctx, id)
+		if err != nil {
+			return nil, err
+		}
+		changed, err := rule(i)
+		if err != nil || !changed {
+			return i, err
+		}
+		b, err := json.Marshal(i)
+		if err != nil {
+			return nil, err
+		}
+		_, err = s.docs.Save(ctx, incidents+id, version, b)
+		if err == nil {
+			return i, nil
+		}
+		if !errors.Is(err, ErrConflict) {
+			return nil, fmt.Errorf("incident %s may or may not have been written; repeat the call: %w", id, err)
+		}
+	}
+	return nil, fmt.Errorf("incident %s: %w, %d times in a row", id, ErrConflict, maxTries)
+}
+
+// load reads an incident; one that is not there has Format 0.
+func (s *Store) load(ctx context.Context, id string) (*Incident, uint64, error) {
+	b, version, ok, err := s.docs.Load(ctx, incidents+id)
+	if err != nil || !ok {
+		return &Incident{}, 0, err
+	}
+	var i Incident
+	if err := json.Unmarshal(b, &i); err != nil {
+		return nil, 0, fmt.Errorf("the document %s%s is no incident: %w", incidents, id, err)
+	}
+	if i.ID != id {
+		return nil, 0, fmt.Errorf("the document %s%s is of another incident, %q", incidents, id, i.ID)
+	}
+	if i.Format != format {
+		return nil, 0, fmt.Errorf("incident %s has format %d, and this program knows %d: use a newer one", id, i.Format, format)
+	}
+	return &i, version, nil
+}
+
+// Get reads an incident; ok is false if there is none.
+func (s *Store) Get(ctx context.Context, id string) (_ *Incident, ok bool, err error) {
+	i, _, err := s.load(ctx, id)
+	if err != nil {
+		return nil, false, err
+	}
+	return i, i.Format != 0, nil
+}
+
+// List names all incidents, sorted.
+func (s *Store) List(ctx context.Context) ([]string, error) { return s.list(ctx, incidents) }
+
+func (s *Store) list(ctx context.Context, prefix string) ([]string, error) {
+	keys, err := s.docs.List(ctx, prefix)
+	for i := range keys {
+		keys[i] = strings.TrimPrefix(keys[i], prefix)
+	}
+	slices.Sort(keys)
+	return keys, err
+}
+
+// Claim takes the deliveries of an incident that are due, one by one, for this caller to
+// attempt. settled says that nothing is owed and nothing will be.
+func (s *Store) Claim(ctx context.Context, id string) (i *Incident, claimed []Delivery, settled bool, err error) {
+	i, err = s.change(ctx, id, func(i *Incident) (bool, error) {
+		claimed = nil
+		now := s.now().UTC()
+		for _, d := range i.due(now) {
+			if c, ok := i.claim(d.ID, now); ok {
+				claimed = append(claimed, c)
+			}
+		}
+		return len(claimed) > 0, nil
+	})
+	if err != nil {
+		return nil, nil, false, err // what was claimed comes back when the claim ends
+	}
+	return i, claimed, i.Resolved != nil && len(i.Owed) == 0, nil
+}
+
+// Settle records how an attempt ended; final says that no other can succeed.
+func (s *Store) Settle(ctx context.Context, id string, claimed Delivery, failure error, final bool) error {
+	jitter := s.jitter()
+	_, err := s.change(ctx, id, func(i *Incident) (bool, error) {
+		if claimed.Update < 1 || claimed.Update > len(i.Updates) {
+			return false, fmt.Errorf("incident %s has no update %d", id, claimed.Update)
+		}
+		return i.settle(claimed, failure, final, s.now().UTC(), jitter), nil
+	})
+	return err
+}
+
+// Subscribe adds a subscriber, or replaces the one of its id. The caller has checked it.
+func (s *Store) Subscribe(ctx context.Context, sub Subscriber) error {
+	if err := checkID("subscriber", sub.ID); err != nil {
+		return err
+	}
+	have, err := s.Subscribers(ctx)
+	if err != nil {
+		return err
+	}
+	if len(have) >= MaxSubscribers && !slices.ContainsFunc(have, func(h Subscriber) bool { return h.ID == sub.ID }) {
+		return fmt.Errorf("there are %d subscribers already, at most that many are told", MaxSubscribers)
+	}
+	return s.put(ctx, stored{ID: sub.ID, Email: sub.Email, Webhook: string(sub.Webhook), Secret: string(sub.Secret), UpTo: max(sub.UpTo, alarms.TenantDown)})
+}
+
+// Unsubscribe ends a subscription: what it is still owed is given up.
+func (s *Store) Unsubscribe(ctx context.Context, id string) error {
+	if err := checkID("subscriber", id); err != nil {
+		return err
+	}
+	return s.put(ctx, stored{ID: id, Gone: true})
+}
+
+func (s *Store) put(ctx context.Context, sub stored) error {
+	b, err := json.Marshal(sub)
+	if err != nil {
+		return err
+	}
+	for range maxTries {
+		_, version, _, err := s.docs.Load(ctx, subscribers+sub.ID)
+		if err != nil {
+			return err
+		}
+		if _, err = s.docs.Save(ctx, subscribers+sub.ID, version, b); !errors.Is(err, ErrConflict) {
+			return err
+		}
+	}
+	return fmt.Errorf("subscriber %s: %w, %d times in a row", sub.ID, ErrConflict, maxTries)
+}
+
+// Subscribers are all who are told, by id.
+func (s *Store) Subscribers(ctx context.Context) (out []Subscriber, err error) {
+	ids, err := s.list(ctx, subscribers)
+	if err != nil {
+		return nil, err
+	}
+	for _, id := range ids {
+		b, _, ok, err := s.docs.Load(ctx, subscribers+id)
+		if err != nil {
+			return nil, err
+		}
+		var sub stored
+		if !ok {
+			continue
+		}
+		if json.Unmarshal(b, &sub) != nil || sub.ID != id { // the cause could quote a secret
+			return nil, fmt.Errorf("the document %s%s is no subscriber of this name: replace it", subscribers, id)
+		}
+		if !sub.Gone {
+			out = append(out, Subscriber{ID: id, Email: sub.Email, Webhook: Secret(sub.Webhook), Secret: Secret(sub.Secret), UpTo: sub.UpTo})
+		}
+	}
+	return out, nil
+}
