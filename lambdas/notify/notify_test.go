@@ -194,8 +194,8 @@ func (r *receivers) talk(c net.Conn) {
 	in := bufio.NewScanner(c)
 	_, _ = io.WriteString(c, "220 here\r\n")
 	for in.Scan() {
-		switch line := in.Text(); {
-		case line == "DATA":
+		switch line := in.Text(); line {
+		case "DATA":
 			_, _ = io.WriteString(c, "354 go\r\n")
 			for in.Scan() && in.Text() != "." {
 				if id, ok := strings.CutPrefix(in.Text(), "Message-ID: "); ok {
@@ -205,7 +205,7 @@ func (r *receivers) talk(c net.Conn) {
 				}
 			}
 			_, _ = io.WriteString(c, "250 taken\r\n")
-		case line == "QUIT":
+		case "QUIT":
 			return
 		default:
 			_, _ = io.WriteString(c, "250 ok\r\n")

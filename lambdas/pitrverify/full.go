@@ -17,16 +17,16 @@ import (
 // removed, before and after.
 func Full(store object.Store, req restore.Request, fs vfs.FS, scratch string) Verify {
 	return func(ctx context.Context) (_ Result, err error) {
-		clear := func() error {
+		sweep := func() error {
 			if err := fs.RemoveAll(scratch + ".restoring"); err != nil {
 				return fmt.Errorf("the scratch directory cannot be cleared: %w", err)
 			}
 			return fs.RemoveAll(scratch)
 		}
-		if err := clear(); err != nil {
+		if err := sweep(); err != nil {
 			return Result{}, err
 		}
-		defer func() { err = errors.Join(err, clear()) }()
+		defer func() { err = errors.Join(err, sweep()) }()
 		var unread []string
 		restored, err := restore.Run(ctx, restore.Options{Store: store, Request: req, FS: fs, DataDir: scratch, Planned: func(p *restore.Plan) { unread = p.Unread() }})
 		if err != nil {

@@ -102,8 +102,8 @@ func TestTimeline(t *testing.T) {
 	get(s.Add(ctx, down.ID, "step-promote", "b is the writer."))
 	get(s.Add(ctx, down.ID, "step-promote", "b is the writer."))
 	c.now = c.now.Add(-time.Hour) // the wall clock is set
+	get(s.Resolve(ctx, down.ID, "Over."))
 	i := get(s.Resolve(ctx, down.ID, "Over."))
-	i = get(s.Resolve(ctx, down.ID, "Over."))
 	if len(i.Updates) != 3 || i.Resolved == nil || i.Updates[2].At.Before(i.Updates[1].At) || len(i.Owed) != 6 {
 		t.Errorf("%+v", i)
 	}

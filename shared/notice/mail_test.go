@@ -195,18 +195,18 @@ func TestMailIsEncryptedWhereOffered(t *testing.T) {
 
 func TestMailThatIsNotTaken(t *testing.T) {
 	for name, c := range map[string]struct {
-		server server
+		server *server
 		cfg    func(*MailConfig)
 	}{
-		"refused at the recipient": {server{refuse: "RCPT"}, nil},
-		"refused at the text":      {server{refuse: "DATA"}, nil},
-		"the answer is lost":       {server{lose: true}, nil},
-		"a server that floods":     {server{flood: true}, nil},
-		"no STARTTLS":              {server{}, func(c *MailConfig) { c.RequireTLS = true }},
-		"a password in the clear":  {server{}, func(c *MailConfig) { c.User, c.Password = "oc", "hunter2hunter2" }},
+		"refused at the recipient": {&server{refuse: "RCPT"}, nil},
+		"refused at the text":      {&server{refuse: "DATA"}, nil},
+		"the answer is lost":       {&server{lose: true}, nil},
+		"a server that floods":     {&server{flood: true}, nil},
+		"no STARTTLS":              {&server{}, func(c *MailConfig) { c.RequireTLS = true }},
+		"a password in the clear":  {&server{}, func(c *MailConfig) { c.User, c.Password = "oc", "hunter2hunter2" }},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := serve(t, &server{refuse: c.server.refuse, lose: c.server.lose, flood: c.server.flood})
+			s := serve(t, c.server)
 			err := sender(t, s, func(m *MailConfig) {
 				m.Password = "hunter2hunter2"
 				if c.cfg != nil {
