@@ -83,7 +83,10 @@ func (l *leader) HandOver(ctx context.Context, to api.HandoverRequest) (at lsn.P
 	began := time.Now()
 	hearing, stop := context.WithTimeout(ctx, handoverHeard)
 	defer stop()
-	if err := l.hub.AwaitHeard(hearing, to.Node); err != nil {
+	switch err := l.hub.AwaitHeard(hearing, to.Node); {
+	case errors.Is(err, replica.ErrNotConnected):
+		return at, notConnected(to.Node)
+	case err != nil:
 		return at, stays("nothing was heard of %s within %s", to.Node, handoverHeard).Wrap(err)
 	}
 	pause, err := l.engine.Pause(maxHandoverPause)
@@ -116,6 +119,10 @@ func stays(format string, args ...any) *fault.Error {
 	return fault.New(fault.NotReady, "the writer stays where it is, and writes go on: "+format, args...).WithRetry()
 }
 
+func notConnected(node string) error {
+	return notGiven("%s is not connected; see GET /v1/admin/replication", node)
+}
+
 // successor says why a node cannot take over now; nil if it can. What the request does
 // not say of it is filled in as far as it is known.
 func (l *leader) successor(to *api.HandoverRequest) error {
@@ -131,7 +138,7 @@ func (l *leader) successor(to *api.HandoverRequest) error {
 		case f.Node != to.Node:
 			continue
 		case !f.Connected:
-			return notGiven("%s is not connected", to.Node)
+			return notConnected(to.Node)
 		case !f.Promotable:
 			return notGiven("%s only ever follows; hand over to one that runs oc-server", to.Node)
 		case l.cfg.Sync > 0 && !slices.Contains(rec.InSync, to.Node):
@@ -151,7 +158,10 @@ func (l *leader) drain(ctx context.Context, pause *engine.Pause, node string) (l
 	if err != nil {
 		return last, stays("what was decided was not acknowledged within %s", maxHandoverPause).Wrap(err)
 	}
-	if err := l.hub.AwaitDurable(ctx, node, last.LSN); err != nil {
+	switch err := l.hub.AwaitDurable(ctx, node, last.LSN); {
+	case errors.Is(err, replica.ErrNotConnected):
+		return last, notConnected(node)
+	case err != nil:
 		return last, stays("%s did not have LSN %d durable within %s", node, last.LSN, maxHandoverPause).Wrap(err)
 	}
 	return last, nil

@@ -16,6 +16,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 const (
@@ -99,6 +101,24 @@ func (s *Server) URL() string { return s.url }
 
 // PID is the process id.
 func (s *Server) PID() int { return s.cmd.Process.Pid }
+
+// Freeze stops the process as SIGSTOP does, and returns when each of its threads has
+// stopped: the signal alone leaves them some instants in which they still answer.
+func (s *Server) Freeze() error {
+	if err := syscall.Kill(s.PID(), syscall.SIGSTOP); err != nil {
+		return err
+	}
+	for {
+		// The change is left to be waited for: os/exec waits for the end alone.
+		err := unix.Waitid(unix.P_PID, s.PID(), nil, unix.WSTOPPED|unix.WNOWAIT, nil)
+		if !errors.Is(err, unix.EINTR) {
+			return err
+		}
+	}
+}
+
+// Thaw lets a frozen process go on.
+func (s *Server) Thaw() error { return syscall.Kill(s.PID(), syscall.SIGCONT) }
 
 // Exited is closed when the process has ended and its output is complete.
 func (s *Server) Exited() <-chan struct{} { return s.exited }

@@ -805,3 +805,36 @@ func TestWhoLostFramesDoesNotEnterBehindAFailedLeave(t *testing.T) {
 		r.record("without two frames", "")
 	})
 }
+
+// A wait for one follower ends when that one is gone: who hands over to it holds writes
+// meanwhile.
+func TestAWaitForAFollowerEndsWithItsStream(t *testing.T) {
+	bubble(t, HubConfig{Sync: 1}, func(t *testing.T, r *rig) {
+		r.durable.Store(7)
+		r.Begin(7, nil)
+		waits := map[string]func() error{
+			"heard":   func() error { return r.AwaitHeard(t.Context(), "b") },
+			"durable": func() error { return r.AwaitDurable(t.Context(), "b", 8) },
+		}
+		for what, wait := range waits {
+			if err := wait(); !errors.Is(err, ErrNotConnected) {
+				t.Errorf("%s, never connected: %v", what, err)
+			}
+			s := r.Connected(follower("b"), 7)
+			got := make(chan error, 1)
+			go func() { got <- wait() }()
+			pass(time.Second)
+			if len(got) != 0 {
+				t.Fatalf("%s: it waits for nobody: %v", what, <-got)
+			}
+			s.End()
+			pass(heardPoll)
+			if len(got) == 0 {
+				t.Fatalf("%s: it waits for one that is gone", what)
+			}
+			if err := <-got; !errors.Is(err, ErrNotConnected) {
+				t.Errorf("%s, gone: %v", what, err)
+			}
+		}
+	})
+}

@@ -320,22 +320,40 @@ func (h *Hub) AwaitMembers(ctx context.Context, nodes []string, at lsn.LSN) {
 	h.await(ctx, deadline.C, func() bool { return len(h.having(at, nodes)) == len(nodes) })
 }
 
+// ErrNotConnected ends a wait for a follower whose stream is not there (any more).
+var ErrNotConnected = errors.New("the follower is not connected")
+
 // AwaitDurable waits until a follower that is connected has everything up to at.
+// It returns [ErrNotConnected], ctx's error, or why the hub was fenced.
 func (h *Hub) AwaitDurable(ctx context.Context, node string, at lsn.LSN) error {
-	h.await(ctx, nil, func() bool { return h.Fenced() != nil || len(h.having(at, []string{node})) == 1 })
+	var has, gone bool
+	h.await(ctx, nil, func() bool {
+		has, gone = len(h.having(at, []string{node})) == 1, !h.connected(node)
+		return h.Fenced() != nil || has || gone
+	})
+	if gone && !has {
+		return errors.Join(h.Fenced(), ErrNotConnected)
+	}
 	return errors.Join(h.Fenced(), ctx.Err())
+}
+
+func (h *Hub) connected(node string) bool {
+	return slices.ContainsFunc(h.Followers(), func(f FollowerStatus) bool { return f.Node == node && f.Connected })
 }
 
 // heardPoll is how often it is looked whether a follower was heard of.
 const heardPoll = 5 * time.Millisecond
 
 // AwaitHeard waits until a follower that is connected says something, whatever that is:
-// what it said before proves nothing of now.
+// what it said before proves nothing of now. It returns [ErrNotConnected] or ctx's error.
 func (h *Hub) AwaitHeard(ctx context.Context, node string) error {
 	asked := time.Now()
 	poll := time.NewTicker(heardPoll)
 	defer poll.Stop()
 	for {
+		if !h.connected(node) {
+			return ErrNotConnected
+		}
 		select {
 		case <-ctx.Done():
 			return ctx.Err()

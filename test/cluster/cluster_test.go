@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 	"strings"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
@@ -162,8 +161,8 @@ func (n *node) kill() {
 }
 
 // freeze and thaw stop the process where it is and let it go on.
-func (n *node) freeze() error { return syscall.Kill(n.server.PID(), syscall.SIGSTOP) }
-func (n *node) thaw() error   { return syscall.Kill(n.server.PID(), syscall.SIGCONT) }
+func (n *node) freeze() error { return n.server.Freeze() }
+func (n *node) thaw() error   { return n.server.Thaw() }
 
 func (n *node) url() string         { return "http://" + n.ip + ":" + apiPort }
 func (n *node) replication() string { return n.ip + ":" + replicationPort }

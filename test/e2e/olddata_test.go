@@ -4,7 +4,6 @@ import (
 	"context"
 	"os"
 	"path/filepath"
-	"syscall"
 	"testing"
 
 	"originchain/scripts/child"
@@ -18,7 +17,7 @@ func TestAnOlderCopyOfTheDataIsRefused(t *testing.T) {
 	args := []string{"--archive", "file://" + filepath.Join(t.TempDir(), "archive"), "--tail-ship"}
 	n := newNode(t, args...)
 	n.notes(t)
-	if err := syscall.Kill(n.PID(), syscall.SIGSTOP); err != nil { // as a snapshot of the disk has it
+	if err := n.Freeze(); err != nil { // as a snapshot of the disk has it
 		t.Fatal(err)
 	}
 	old := filepath.Join(t.TempDir(), "old")
@@ -28,7 +27,7 @@ func TestAnOlderCopyOfTheDataIsRefused(t *testing.T) {
 	if err := os.Chmod(filepath.Join(old, "admin.token"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := syscall.Kill(n.PID(), syscall.SIGCONT); err != nil {
+	if err := n.Thaw(); err != nil {
 		t.Fatal(err)
 	}
 	l := &ledger{acked: make(map[int]uint64)}
