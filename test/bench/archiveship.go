@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -164,9 +165,11 @@ func (n *node) insertEach(ctx context.Context, flights []data.Flight) error {
 }
 
 const (
-	costRounds = 9
-	costPeriod = 4 * time.Second
-	costWarmUp = time.Second
+	// Many short rounds, since what a disk gives changes within a minute: each round
+	// compares two neighbours in time.
+	costRounds = 21
+	costPeriod = 3 * time.Second
+	costWarmUp = 500 * time.Millisecond
 	// costShare of the throughput must be left.
 	costShare = 0.95
 	// costSegment is so small that segments are sealed and shipped all the time.
@@ -216,13 +219,41 @@ func benchCost(ctx context.Context, b *bench) (err error) {
 	if m[uploadedBytes("tail")] == 0 {
 		return errors.New("nothing was shipped, so that shipping had no cost")
 	}
-	plain, ships := middle(rates[0]), middle(rates[1])
+	share, low, high := pairs(rates[1], rates[0])
 	b.add(figure{
-		Name: "archive-cost", Unit: "× without", Limit: costShare, Target: "≥ 0.95 × without", Measured: ships / plain,
+		Name: "archive-cost", Unit: "× without", Limit: costShare, Target: "≥ 0.95 × without", Measured: share,
 		What: fmt.Sprintf("single-row inserts over HTTP, 64 connections in closed loop, of a writer with --archive and --tail-ship against one without, segments of %d MiB; client, servers and archive on the same cores and disk", costSegment>>20),
-		Note: fmt.Sprintf("%s/s against %s/s, medians of %d rounds each in turn; %s bytes shipped as tail, %s as segments", number(ships), number(plain), len(rates[0]), number(m[uploadedBytes("tail")]), number(m[uploadedBytes("segment")])),
+		Note: fmt.Sprintf("median of %d pairs of rounds, with its 95 %% interval %.2f to %.2f; %s/s against %s/s, medians; %s bytes shipped as tail, %s as segments", len(rates[0]), low, high, number(middle(rates[1])), number(middle(rates[0])), number(m[uploadedBytes("tail")]), number(m[uploadedBytes("segment")])),
 	})
 	return nil
+}
+
+// pairs is the median of a[i]/b[i], and the bounds of its 95 % interval by the sign
+// test: the order statistics that a median lies between with that probability.
+func pairs(a, b []float64) (median, low, high float64) {
+	ratios := make([]float64, len(a))
+	for i := range a {
+		ratios[i] = a[i] / b[i]
+	}
+	slices.Sort(ratios)
+	n := len(ratios)
+	outer := 0 // how many of each end are left out
+	for tail := 0.0; ; outer++ {
+		tail += math.Exp(choose(n, outer) - float64(n)*math.Ln2)
+		if tail > 0.025 || 2*outer >= n-1 {
+			break
+		}
+	}
+	low, high = ratios[max(outer-1, 0)], ratios[min(n-outer, n-1)]
+	return middle(ratios), low, high
+}
+
+// choose is the logarithm of n over k.
+func choose(n, k int) float64 {
+	all, _ := math.Lgamma(float64(n + 1))
+	in, _ := math.Lgamma(float64(k + 1))
+	out, _ := math.Lgamma(float64(n - k + 1))
+	return all - in - out
 }
 
 // middle is the median.
