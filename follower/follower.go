@@ -85,8 +85,7 @@ func New(shell *writer.Shell, cfg Config, deps Deps) *Follower {
 
 // Run follows until ctx ends: nil then. It returns an error when the directory
 // cannot be opened or the log or the state has failed, and a *writer.PromotedError when
-// the node is to open its directory, which is closed by then, as a writer. It may be
-// called again after that.
+// the node is to go on as a writer. It may be called again after that.
 func (f *Follower) Run(ctx context.Context) error {
 	f.shell.SetRole(role{f})
 	for ctx.Err() == nil {
@@ -141,6 +140,10 @@ func (f *Follower) tenure(ctx context.Context) error {
 	e.Lead(nil, f.retainFrom)
 	err = f.follow(ctx, e, &served)
 	f.status.connected.Store(false)
+	if promoted := new(writer.PromotedError); errors.As(err, &promoted) {
+		promoted.Engine = e
+		return err
+	}
 	return errors.Join(err, e.Close())
 }
 

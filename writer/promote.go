@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"originchain/shared/api"
+	"originchain/shared/engine"
 	"originchain/shared/fault"
 	"originchain/shared/httpx"
 	"originchain/shared/lsn"
@@ -11,7 +12,12 @@ import (
 
 // PromotedError ends a follower's run: the record names the node for an epoch that
 // it is to open as writer.
-type PromotedError struct{ Epoch lsn.Epoch }
+type PromotedError struct {
+	Epoch lsn.Epoch
+	// Engine is what the follower has open, and no longer runs: a Writer that is made to
+	// go on with it, or whoever else has the error, has to close it.
+	Engine *engine.Engine
+}
 
 // Error implements error.
 func (e *PromotedError) Error() string {

@@ -25,6 +25,7 @@ type Writer struct {
 	replication Replication
 	leader      *leader
 	own         *engine.Engine // what Close closes
+	from        *engine.Engine // what Run goes on with, of a follower
 }
 
 // New makes a Writer without followers. It starts nothing and touches no file.
@@ -39,12 +40,21 @@ func New(cfg Config, deps Deps) (*Writer, error) {
 // NewWriter makes the writer role of a node. It starts nothing and touches no file.
 func NewWriter(n *Shell, r Replication) *Writer { return &Writer{Shell: n, replication: r} }
 
+// GoOnWith has Run go on with what a follower has open, instead of opening the data
+// directory. From then on e is the Writer's to close.
+func (w *Writer) GoOnWith(e *engine.Engine) { w.from = e }
+
 // Run opens the data directory, replays its log and serves until ctx ends: nil
 // then. It returns an error when the directory cannot be opened, or when its
 // log failed (ErrLogFailed), after FailureGrace in which /health says why; and a
 // *MustFollowError when another node is the writer, or an *engine.NotAcceptedError when
 // the directory is a restored copy that a Reader is to serve. It is called once.
 func (w *Writer) Run(ctx context.Context) (err error) {
+	defer func() {
+		if w.from != nil {
+			err = errors.Join(err, w.from.Close())
+		}
+	}()
 	l, err := newLeader(ctx, w.Shell, w.replication)
 	if err != nil {
 		return err
@@ -59,7 +69,7 @@ func (w *Writer) Run(ctx context.Context) (err error) {
 		deps.TakeEpoch = l.archive.takeEpoch
 	}
 	deps.MayOpen = l.mayOpen
-	e, err := engine.Open(ctx, w.cfg.Engine, deps)
+	e, err := w.open(ctx, deps)
 	var other *MustFollowError
 	if errors.As(err, &other) {
 		w.Fence(other.Reason)
@@ -86,6 +96,14 @@ func (w *Writer) Run(ctx context.Context) (err error) {
 	}
 	w.deps.Log.WithField("epoch", uint64(e.Epoch())).WithField("lsn", uint64(e.Visible().LSN)).Info("writer serves")
 	return w.Serve(ctx, s, nil, false, func(ctx context.Context) error { return l.run(ctx, e.Run) })
+}
+
+func (w *Writer) open(ctx context.Context, deps engine.Deps) (*engine.Engine, error) {
+	if from := w.from; from != nil {
+		w.from = nil
+		return engine.Promote(ctx, from, w.cfg.Engine, deps)
+	}
+	return engine.Open(ctx, w.cfg.Engine, deps)
 }
 
 // mayOpen asks whoever knows of other nodes whether this one may be a writer.

@@ -147,9 +147,10 @@ func (n *Node) Run(ctx context.Context) error {
 		defer func() { stop(); <-done }()
 	}
 	lead := n.cfg.Mode != config.ModeFollower
+	var open *engine.Engine // what it had open as a follower
 	for {
 		if lead {
-			again, err := n.lead(ctx)
+			again, err := n.lead(ctx, open)
 			if !again {
 				return err
 			}
@@ -159,14 +160,16 @@ func (n *Node) Run(ctx context.Context) error {
 		if !errors.As(err, &promoted) {
 			return err
 		}
-		n.deps.Log.WithField("epoch", uint64(promoted.Epoch)).Info("this node is promoted: it opens its data as the writer")
-		lead = true
+		n.deps.Log.WithField("epoch", uint64(promoted.Epoch)).Info("this node is promoted: it goes on as the writer")
+		lead, open = true, promoted.Engine
 	}
 }
 
-// lead runs the node as a writer. follow says that it is to follow now.
-func (n *Node) lead(ctx context.Context) (follow bool, err error) {
+// lead runs the node as a writer, over what a follower has open unless that is nil.
+// follow says that it is to follow now.
+func (n *Node) lead(ctx context.Context, open *engine.Engine) (follow bool, err error) {
 	w := writer.NewWriter(n.shell, n.replication)
+	w.GoOnWith(open)
 	n.writer.Store(w)
 	err = w.Run(ctx)
 	if errors.As(err, new(*engine.NotAcceptedError)) {

@@ -126,6 +126,8 @@ type Engine struct {
 	dir   *datadir.Dir
 	log   *wal.Log
 	store *table.Store
+	// owner is whom the state tells of failures: a promoted follower's has another.
+	owner *atomic.Pointer[Engine]
 	epoch lsn.Epoch
 
 	pendings  sync.Pool // of *pending; the engine's own, since channels belong to one simulation
@@ -165,17 +167,22 @@ func Open(ctx context.Context, cfg Config, deps Deps) (_ *Engine, err error) {
 	if err = e.openFiles(asWriter); err != nil {
 		return nil, err
 	}
-	if err = e.mayOpen(ctx); err != nil {
-		return nil, err
+	return e, e.begin(ctx)
+}
+
+// begin makes a writer of what is open.
+func (e *Engine) begin(ctx context.Context) error {
+	if err := e.mayOpen(ctx); err != nil {
+		return err
 	}
-	if err = e.recover(ctx); err != nil {
-		return nil, err
+	if err := e.recover(ctx); err != nil {
+		return err
 	}
-	if err = e.takeEpoch(ctx); err != nil {
-		return nil, err
+	if err := e.takeEpoch(ctx); err != nil {
+		return err
 	}
 	// The state works in the background from here on, and may have failed there.
-	return e, e.Failure()
+	return e.Failure()
 }
 
 // mayOpen asks before a frame is replayed that another history may not have. A
@@ -239,9 +246,12 @@ func (e *Engine) openFiles(as opening) (err error) {
 	if err = e.openLog(base); err != nil {
 		return err
 	}
+	owner := new(atomic.Pointer[Engine])
+	owner.Store(e)
+	e.owner = owner
 	e.store, err = table.Open(table.Options{
 		FS: e.deps.FS, Dir: e.dir.State(), Log: e.deps.Log, CacheBytes: e.cfg.CacheBytes, MemtableBytes: e.cfg.MemtableBytes,
-		OnFailure: func(err error) { e.fail("keep the state", err) },
+		OnFailure: func(err error) { owner.Load().fail("keep the state", err) },
 	})
 	return err
 }

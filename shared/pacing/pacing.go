@@ -54,7 +54,7 @@ func (p *Pacer) Start(level0 int64) {
 	p.on.Store(true)
 }
 
-// Stop lets all work run at full speed, for good.
+// Stop lets all work run at full speed.
 func (p *Pacer) Stop() { p.on.Store(false) }
 
 // Hurry lets work run at full speed until done is called: somebody waits for it.

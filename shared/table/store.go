@@ -87,7 +87,7 @@ type Store struct {
 	db *pebble.DB
 	*guard
 	pace *pacing.Pacer
-	// level0 is how many tables on level 0 the pacer was told nothing of.
+	// level0 is how many tables on level 0 the pacer was told nothing of yet.
 	level0 int64
 }
 
@@ -138,9 +138,12 @@ func Open(o Options) (*Store, error) {
 // Pace makes flushes and compactions give way from now on to those who read and
 // write, as far as they are not behind. An opening, which waits for them, has
 // them run at full speed.
-func (s *Store) Pace() { s.pace.Start(s.level0) }
+func (s *Store) Pace() {
+	s.pace.Start(s.level0)
+	s.level0 = 0
+}
 
-// StopPacing has flushes and compactions run at full speed again, for good.
+// StopPacing has flushes and compactions run at full speed again, until Pace.
 func (s *Store) StopPacing() { s.pace.Stop() }
 
 // Close closes the state. What is in memory only is replayed from the log at
