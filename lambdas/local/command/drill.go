@@ -29,7 +29,7 @@ const (
 )
 
 func drillKinds() []string {
-	return []string{control.FaultKill, control.FaultStop, control.FaultDisk, planned}
+	return []string{control.FaultKill, control.FaultStop, control.FaultDisk, control.FaultPartition, planned}
 }
 
 func (c *command) drillCommand() *cobra.Command {
@@ -45,6 +45,8 @@ report also goes into the directory drills of the instance.
   kill       kill -9 of the writer
   stop       the writer freezes (SIGSTOP) until another one writes
   disk       the writer's disk takes nothing any more
+  partition  the writer is cut off from the lease store, its follower, the endpoint and
+             whoever watches it, and goes on by itself until another one writes
   planned    the writer is well and hands over`,
 		Example: "  oc-control drill --dir var/instance --fault kill --runs 100",
 		RunE: func(cmd *cobra.Command, _ []string) error {
