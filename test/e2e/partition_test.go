@@ -23,6 +23,7 @@ type aside struct {
 	plane  *commands.Client
 	tenant string
 	token  string
+	asked  int
 }
 
 func (l *local) aside() *aside {
@@ -51,12 +52,17 @@ func (a *aside) cut() (heal func()) {
 }
 
 // ask asks a node itself, or the endpoint. It is bounded: a node that is cut off may hang.
+// Each write has a key, so that the endpoint takes it to another writer.
 func (a *aside) ask(url, method, path, body string) (status int, answer api.Error) {
 	a.t.Helper()
 	ctx, cancel := context.WithTimeout(a.t.Context(), controlWithin)
 	defer cancel()
 	client := &call.Client{URL: url, Token: a.token}
-	resp, err := client.Do(ctx, call.Request{Method: method, Path: "/v1/tenants/" + a.tenant + path, ContentType: "application/json", Body: []byte(body)})
+	req := call.Request{Method: method, Path: "/v1/tenants/" + a.tenant + path, ContentType: "application/json", Body: []byte(body)}
+	if a.asked++; path == asideRow {
+		req.Header = []string{api.HeaderIdempotencyKey, "ask-" + strconv.Itoa(a.asked)}
+	}
+	resp, err := client.Do(ctx, req)
 	if err != nil {
 		a.t.Fatal(err)
 	}
