@@ -108,7 +108,7 @@ func TestAPartitionEnds(t *testing.T) {
 		if !w.isCut("a") {
 			t.Error("it was healed early")
 		}
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		synctest.Wait()
 		if w.isCut("a") {
 			t.Error("nobody healed it")
