@@ -62,7 +62,7 @@ func New(cfg config.Config, deps process.Deps, promotable bool) (*Node, error) {
 		return nil, err
 	}
 	n.replication = writer.Replication{
-		Listen: cfg.ReplicationListen, TLS: n.identity, Control: control,
+		Listen: cfg.ReplicationListen, Advertised: cfg.ReplicationAdvertise, TLS: n.identity, Control: control,
 		Sync: cfg.SyncReplicas, Timeout: time.Duration(cfg.SyncTimeoutMS) * time.Millisecond, Strict: cfg.SyncStrict,
 		RetainBytes: cfg.FollowerRetainBytes,
 		Place:       func() (string, error) { return lease.PlaceOf(cfg.DataDir) },

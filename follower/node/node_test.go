@@ -15,6 +15,7 @@ import (
 	"github.com/sirupsen/logrus"
 
 	"originchain/shared/api"
+	"originchain/shared/lease"
 	"originchain/shared/object"
 	"originchain/shared/restore"
 	"originchain/shared/telemetry"
@@ -191,4 +192,24 @@ func TestAFencedWriterSaysSoUntilItKnowsTheLeader(t *testing.T) {
 	}
 	again.stop()
 	leader.stop()
+}
+
+// The record tells followers what --replication-advertise says, and they stream from there.
+func TestTheRecordNamesWhatIsAdvertised(t *testing.T) {
+	dir := t.TempDir()
+	cfg := config.Config{
+		Mode: config.ModeWriter, DataDir: filepath.Join(dir, "a"), NodeID: "a", Region: "here", Advertise: "http://a.example", Control: "file://" + filepath.Join(dir, "control"),
+		ReplicationListen: address(t), ReplicationAdvertise: "127.0.0.1:7", SegmentBytes: 1 << 20, SegmentMaxAge: time.Minute,
+		MaxInFlight: 16, SlowRequest: time.Second, SyncTimeoutMS: 1000,
+	}
+	n := start(t, cfg)
+	n.opened()
+	store, err := lease.OpenFile(vfs.Default, filepath.Join(dir, "control"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	rec, ok, err := store.Load(t.Context())
+	if err != nil || !ok || rec.Holder != "a" || rec.ReplicationAddress != cfg.ReplicationAdvertise {
+		t.Errorf("%+v, %t, %v", rec, ok, err)
+	}
 }

@@ -106,6 +106,8 @@ type run struct {
 	decision Decision
 	// given: the record names the target already. finished: it writes already.
 	given, finished bool
+	// gone: the old writer's machine did not answer in the time that there was for it.
+	gone bool
 	// fenced is the version of the record that may be taken.
 	fenced  uint64
 	epoch   uint64

@@ -75,6 +75,27 @@ func TestALeaseIsWaitedOut(t *testing.T) {
 	}
 }
 
+// A machine that nobody reaches costs the time of one courtesy beside its lease, and no
+// more: what else would be asked of it is not waited for.
+func TestAMachineThatIsCutOff(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		w.mu.Lock()
+		w.cut = "a"
+		w.mu.Unlock()
+		w.with("a", func(n *fakeNode) { n.hung = true; w.nodes["b"].streams = false })
+		rep, err := Execute(t.Context(), w.deps(), w.request("b"), nil)
+		if err != nil || rep.Epoch != 2 {
+			t.Fatalf("%+v, %v", rep, err)
+		}
+		if most := lease.Expiry + stopCourtesy + time.Second/2; rep.Seconds > most.Seconds() {
+			t.Errorf("it took %v s, more than %s", rep.Seconds, most)
+		}
+		if rec := w.record(); rec.Holder != "b" || !rec.Confirmed() {
+			t.Errorf("%+v", rec)
+		}
+	}, "b")
+}
+
 // A page leaves the old writer alone, and everything else too.
 func TestNothingIsTouchedWithoutAVerdict(t *testing.T) {
 	for _, c := range []struct {

@@ -92,6 +92,7 @@ func (r *run) stop(ctx context.Context, ranOut bool) (reaped bool, how string) {
 	p, err := r.deps.Control.Stop(short, r.from)
 	switch {
 	case err != nil && ranOut:
+		r.gone = short.Err() != nil
 		return false, fmt.Sprintf("%s could not be stopped (%v); its lease has run out, and it acknowledges nothing", r.from.ID, err)
 	case err != nil:
 		return false, fmt.Sprintf("%s could not be stopped (%v): waiting until its lease has run out", r.from.ID, err)

@@ -16,7 +16,7 @@ const (
 	// unitTimeout bounds the reading of one unit, and its rewriting.
 	unitTimeout = 5 * time.Second
 	// unitPatience is how long the writer's unit is waited for once everything else is
-	// ready: its machine may be gone.
+	// ready: its machine may be gone. One that did not answer a stop is not waited for.
 	unitPatience = time.Second
 )
 
@@ -82,13 +82,22 @@ func (r *run) writerUnit(ctx context.Context) unitRead {
 	if r.oldUnit == nil {
 		return unitRead{err: errors.New("it was not asked for")}
 	}
-	late := time.NewTimer(unitPatience)
+	patience := unitPatience
+	if r.gone {
+		patience = 0 // it was asked before its machine was told to stop, and had that time
+	}
+	late := time.NewTimer(patience)
 	defer late.Stop()
 	select {
 	case u := <-r.oldUnit:
 		return u
 	case <-late.C:
-		return unitRead{err: fmt.Errorf("its machine has not answered within %s", unitPatience)}
+		select {
+		case u := <-r.oldUnit: // in time, if not seen in time
+			return u
+		default:
+		}
+		return unitRead{err: errors.New("its machine has not answered in time")}
 	case <-ctx.Done():
 		return unitRead{err: ctx.Err()}
 	}

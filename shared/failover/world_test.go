@@ -41,6 +41,7 @@ type world struct {
 	running sync.WaitGroup
 
 	mu       sync.Mutex
+	cut      string // the node whose machine nobody reaches
 	nodes    map[string]*fakeNode
 	names    map[string]string
 	controls []string // what was asked of instance control, but for reads
@@ -337,7 +338,22 @@ func (w *world) on(n Node) (*fakeNode, error) {
 
 func (w *world) asked(what string, n Node) { w.controls = append(w.controls, what+" "+n.ID) }
 
-func (w *world) Process(_ context.Context, n Node) (Process, error) {
+// reach waits, of a machine that nobody reaches, until the caller gives up.
+func (w *world) reach(ctx context.Context, n Node) error {
+	w.mu.Lock()
+	cut := w.cut == n.ID
+	w.mu.Unlock()
+	if cut {
+		<-ctx.Done()
+		return ctx.Err()
+	}
+	return nil
+}
+
+func (w *world) Process(ctx context.Context, n Node) (Process, error) {
+	if err := w.reach(ctx, n); err != nil {
+		return Process{}, err
+	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	f, err := w.on(n)
@@ -347,7 +363,10 @@ func (w *world) Process(_ context.Context, n Node) (Process, error) {
 	return Process{Running: f.up, Reaped: !f.up && f.held}, nil
 }
 
-func (w *world) Stop(_ context.Context, n Node) (Process, error) {
+func (w *world) Stop(ctx context.Context, n Node) (Process, error) {
+	if err := w.reach(ctx, n); err != nil {
+		return Process{}, err
+	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	f, err := w.on(n)
@@ -391,7 +410,10 @@ func (w *world) Restart(_ context.Context, n Node) error {
 	return nil
 }
 
-func (w *world) Unit(_ context.Context, n Node) (string, []byte, error) {
+func (w *world) Unit(ctx context.Context, n Node) (string, []byte, error) {
+	if err := w.reach(ctx, n); err != nil {
+		return "", nil, err
+	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	f, err := w.on(n)

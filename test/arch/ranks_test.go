@@ -53,6 +53,7 @@ var ranks = map[string]int{
 	"shared/sql":          4,
 
 	"lambdas/local/control":   5,
+	"lambdas/local/gate":      5,
 	"lambdas/local/layout":    5,
 	"scripts/call":            5,
 	"scripts/child":           5,

@@ -124,7 +124,10 @@ type drilled struct {
 	Failed      map[string]int `json:"failed"`
 	Unknown     int            `json:"unknown"`
 	Lost        []string       `json:"lost"`
-	Failover    struct {
+	Beside      *struct {
+		Acked int `json:"acked"`
+	} `json:"beside"`
+	Failover struct {
 		Epoch uint64 `json:"epoch"`
 	} `json:"failover"`
 }

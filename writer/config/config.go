@@ -33,6 +33,9 @@ type Config struct {
 	Advertise string
 	// ReplicationListen is the address that followers stream from; empty serves none.
 	ReplicationListen string
+	// ReplicationAdvertise is where the record of Control says that followers stream from,
+	// where that is not ReplicationListen: behind a relay, or a translated address.
+	ReplicationAdvertise string
 	// ReplicationTLSDir holds the certificates that nodes show each other; without
 	// it replication stays on loopback.
 	ReplicationTLSDir string

@@ -45,7 +45,7 @@ func TestFlagBeatsEnvironmentBeatsDefault(t *testing.T) {
 func TestEveryOptionHasItsPlace(t *testing.T) {
 	// A value per option that differs from its default and from every other's.
 	values := map[string]string{"mode": "m", "data-dir": "/d", "listen": "a:1", "ops-listen": "a:2", "instance-id": "i", "node-id": "n", "region": "r",
-		"advertise": "https://a", "replication-listen": "b:1", "replication-tls-dir": "t", "leader-addr": "b:2", "control": "file:///c", "sync-replicas": "3",
+		"advertise": "https://a", "replication-listen": "b:1", "replication-advertise": "b:3", "replication-tls-dir": "t", "leader-addr": "b:2", "control": "file:///c", "sync-replicas": "3",
 		"sync-timeout-ms": "8", "sync-strict": "true", "follower-retain-bytes": "9", "apply-delay": "9s", "archive": "file:///a", "allow-cross-region": "true", "tail-ship": "true", "tail-window-ms": "77",
 		"checkpoint-interval": "2h0m0s", "retention": "48h0m0s", "segment-bytes": "65537", "segment-max-age": "2s", "tls-cert": "c", "tls-key": "k", "tls-ca": "ca",
 		"admin-token-file": "f", "log-level": "debug", "drain-timeout": "3s", "slow-request": "4s", "statement-timeout": "7s", "max-connections": "5", "max-in-flight": "6"}
@@ -72,12 +72,12 @@ func TestEveryOptionHasItsPlace(t *testing.T) {
 }
 
 func TestEveryFaultInOnePass(t *testing.T) {
-	_, faults := resolve(t, map[string]string{"OC_MAX_IN_FLIGHT": "many"}, "--mode", "leader", "--replication-listen", "0.0.0.0:1", "--leader-addr", "x", "--control", "s3://b",
+	_, faults := resolve(t, map[string]string{"OC_MAX_IN_FLIGHT": "many"}, "--mode", "leader", "--replication-listen", "0.0.0.0:1", "--replication-advertise", "y", "--leader-addr", "x", "--control", "s3://b",
 		"--sync-replicas", "17", "--sync-timeout-ms", "0", "--follower-retain-bytes", "-1", "--apply-delay", "-1s", "--listen", "nowhere", "--ops-listen", "x:99999",
 		"--archive", "ftp://x", "--tail-window-ms", "1", "--checkpoint-interval", "1s", "--retention", "1s",
 		"--instance-id", "short", "--node-id", "a b", "--region", "ä", "--advertise", "ftp://x", "--segment-bytes", "1MB", "--segment-max-age", "1ms",
 		"--tls-cert", "c", "--log-level", "loud", "--drain-timeout", "0s", "--slow-request", "-1s", "--statement-timeout", "-2s", "--max-connections", "0")
-	for _, want := range []string{"OC_MAX_IN_FLIGHT \"many\"", "--mode \"leader\"", "--replication-listen 0.0.0.0:1", "--leader-addr \"x\"", `--control: the scheme "s3"`,
+	for _, want := range []string{"OC_MAX_IN_FLIGHT \"many\"", "--mode \"leader\"", "--replication-listen 0.0.0.0:1", "--replication-advertise \"y\"", "--leader-addr \"x\"", `--control: the scheme "s3"`,
 		"--sync-replicas 17", "--sync-timeout-ms 0", "--follower-retain-bytes -1", "--apply-delay -1s", "--archive: ", "--tail-window-ms 1", "--checkpoint-interval 1s", "--retention 1s", "--data-dir:", "--listen", "--ops-listen", "--instance-id", "--node-id", "--region",
 		"--advertise", "--segment-bytes \"1MB\"", "--segment-max-age", "--tls-cert", "--log-level", "--drain-timeout", "--slow-request", "--statement-timeout", "--max-connections"} {
 		n := 0
@@ -90,7 +90,7 @@ func TestEveryFaultInOnePass(t *testing.T) {
 			t.Errorf("%s is named %d times in %q", want, n, faults)
 		}
 	}
-	if len(faults) != 29 {
+	if len(faults) != 30 {
 		t.Errorf("%d faults: %s", len(faults), strings.Join(faults, "\n"))
 	}
 }
@@ -130,6 +130,23 @@ func TestValidateAtTheBoundary(t *testing.T) {
 		"control, any address": {func(c *Config) {
 			c.Control, c.Advertise, c.ReplicationListen, c.ReplicationTLSDir = "file:///c", "http://a", "0.0.0.0:1", "/t"
 		}, "--replication-listen 0.0.0.0:1: with --control"},
+		"advertised": {func(c *Config) {
+			c.Control, c.Advertise, c.ReplicationListen, c.ReplicationTLSDir, c.ReplicationAdvertise = "file:///c", "http://a", "0.0.0.0:1", "/t", "db-a.example.com:7401"
+		}, ""},
+		"advertised, no control": {func(c *Config) { c.ReplicationListen, c.ReplicationAdvertise = "127.0.0.1:1", "127.0.0.1:2" }, "--replication-advertise 127.0.0.1:2 goes into"},
+		"advertised, no listener": {func(c *Config) {
+			c.Control, c.Advertise, c.ReplicationAdvertise = "file:///c", "http://a", "127.0.0.1:2"
+		}, "--replication-advertise 127.0.0.1:2 goes into"},
+		"advertised, plain beyond loopback": {func(c *Config) {
+			c.Control, c.Advertise, c.ReplicationListen, c.ReplicationAdvertise = "file:///c", "http://a", "127.0.0.1:1", "10.0.0.1:1"
+		}, "--replication-advertise 10.0.0.1:1 is not on"},
+		"advertised, any address": {func(c *Config) {
+			c.Control, c.Advertise, c.ReplicationListen, c.ReplicationTLSDir, c.ReplicationAdvertise = "file:///c", "http://a", "10.0.0.1:1", "/t", ":7401"
+		}, "--replication-advertise :7401: it names one host"},
+		"advertised, any port": {func(c *Config) {
+			c.Control, c.Advertise, c.ReplicationListen, c.ReplicationAdvertise = "file:///c", "http://a", "127.0.0.1:1", "127.0.0.1:0"
+		}, "--replication-advertise 127.0.0.1:0: it names one host"},
+		"advertised, no port":   {func(c *Config) { c.ReplicationAdvertise = "db" }, "--replication-advertise \"db\""},
 		"strict about nobody":   {func(c *Config) { c.SyncStrict = true }, "--sync-strict"},
 		"relative control":      {func(c *Config) { c.Control, c.Advertise = "file://c/d", "http://a" }, "--control"},
 		"another mode":          {func(c *Config) { c.Mode = "both" }, "--mode \"both\""},

@@ -45,6 +45,7 @@ func options() []option {
 		text("region", "name", "local", "region this node runs in, in logs and oc_node_info", func(c *Config) *string { return &c.Region }),
 		text("advertise", "url", "", "URL clients reach this node under: what followers name when they refuse a write, and GET /v1/topology", func(c *Config) *string { return &c.Advertise }),
 		text("replication-listen", "host:port", "", "address that followers stream from (default: none)", func(c *Config) *string { return &c.ReplicationListen }),
+		text("replication-advertise", "host:port", "", "address that the record of --control tells followers to stream from, where it is not that of --replication-listen: behind a relay or a translated address", func(c *Config) *string { return &c.ReplicationAdvertise }),
 		text("replication-tls-dir", "dir", "", "directory of ca.crt, node.crt and node.key, which nodes show each other; without it replication stays on loopback", func(c *Config) *string { return &c.ReplicationTLSDir }),
 		text("leader-addr", "host:port", "", "address a follower streams from, unless --control says otherwise", func(c *Config) *string { return &c.LeaderAddr }),
 		text("control", "url", "", "record of who writes and who is in sync, such as file:///var/lib/originchain/control, or dynamodb://table/name (default: the data directory alone decides)", func(c *Config) *string { return &c.Control }),

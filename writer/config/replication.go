@@ -14,7 +14,7 @@ const maxSyncReplicas = 16
 // validateReplication checks what makes several nodes one instance.
 func (c *Config) validateReplication() (faults []string) {
 	fault := func(format string, args ...any) { faults = append(faults, fmt.Sprintf(format, args...)) }
-	for _, a := range []struct{ name, address string }{{"replication-listen", c.ReplicationListen}, {"leader-addr", c.LeaderAddr}} {
+	for _, a := range []struct{ name, address string }{{"replication-listen", c.ReplicationListen}, {"replication-advertise", c.ReplicationAdvertise}, {"leader-addr", c.LeaderAddr}} {
 		if a.address == "" {
 			continue
 		}
@@ -67,10 +67,23 @@ func (c *Config) validateControl() (faults []string) {
 	if c.Control != "" && c.Advertise == "" {
 		fault("--control needs --advertise: the record says where clients reach the writer")
 	}
-	if host, _, err := net.SplitHostPort(c.ReplicationListen); err == nil && c.Control != "" && c.ReplicationTLSDir != "" && (host == "" || net.ParseIP(host).IsUnspecified()) {
-		fault("--replication-listen %s: with --control it names one address, since the record tells the followers to stream from it", c.ReplicationListen)
+	if c.Control != "" && c.ReplicationTLSDir != "" && c.ReplicationAdvertise == "" && anywhere(c.ReplicationListen) {
+		fault("--replication-listen %s: with --control it names one address, since the record tells the followers to stream from it; or give --replication-advertise", c.ReplicationListen)
+	}
+	switch address := c.ReplicationAdvertise; {
+	case address == "" || checkAddress(address) != nil: // nothing to say, or it was said
+	case c.Control == "" || c.ReplicationListen == "":
+		fault("--replication-advertise %s goes into the record of --control, for those who stream from --replication-listen: give both, or leave it out", address)
+	case anywhere(address) || strings.HasSuffix(address, ":0"):
+		fault("--replication-advertise %s: it names one host and its port, which followers connect to", address)
 	}
 	return faults
+}
+
+// anywhere says that an address names no host of its own.
+func anywhere(address string) bool {
+	host, _, err := net.SplitHostPort(address)
+	return err == nil && (host == "" || net.ParseIP(host).IsUnspecified())
 }
 
 // loopbackHost says that an address is on this machine alone.

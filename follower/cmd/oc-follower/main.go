@@ -32,5 +32,8 @@ func newNode(cfg config.Config, deps process.Deps) (process.Node, error) {
 	if cfg.Mode != config.ModeFollower {
 		return nil, errors.New("oc-follower only follows; oc-server writes")
 	}
+	if cfg.ReplicationAdvertise != "" {
+		return nil, errors.New("--replication-advertise is of a node that may become the writer, and oc-follower never does: leave it out")
+	}
 	return node.New(cfg, deps, false)
 }

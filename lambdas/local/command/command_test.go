@@ -40,7 +40,7 @@ func TestCommandLines(t *testing.T) {
 		{[]string{"down"}, ExitDown, "oc-control up"},
 		{[]string{"promote"}, ExitDown, "oc-control up"},
 		{[]string{"drill"}, ExitDown, "oc-control up"},
-		{[]string{"drill", "--fault", "rain"}, ExitUsage, "kill, stop, disk, planned"},
+		{[]string{"drill", "--fault", "rain"}, ExitUsage, "kill, stop, disk, partition, planned"},
 		{[]string{"drill", "--runs", "0"}, ExitUsage, "1 to"},
 		{[]string{"status", "--loud"}, ExitUsage, "--loud"},
 		{[]string{"status", "more"}, ExitUsage, "more"},

@@ -29,7 +29,7 @@ const (
 )
 
 func drillKinds() []string {
-	return []string{control.FaultKill, control.FaultStop, control.FaultDisk, planned}
+	return []string{control.FaultKill, control.FaultStop, control.FaultDisk, control.FaultPartition, planned}
 }
 
 func (c *command) drillCommand() *cobra.Command {
@@ -45,6 +45,8 @@ report also goes into the directory drills of the instance.
   kill       kill -9 of the writer
   stop       the writer freezes (SIGSTOP) until another one writes
   disk       the writer's disk takes nothing any more
+  partition  the writer is cut off from the lease store, its follower, the endpoint and
+             whoever watches it, and goes on by itself until another one writes
   planned    the writer is well and hands over`,
 		Example: "  oc-control drill --dir var/instance --fault kill --runs 100",
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -117,9 +119,13 @@ func (c *command) drill(ctx context.Context, client *control.Client, dir layout.
 	if err != nil {
 		return r, err
 	}
+	load := drill.Load{Client: &call.Client{URL: e.Endpoint, Token: token}, Tenant: e.Tenant, Name: "d" + strconv.FormatInt(time.Now().UnixNano(), 36), Writers: drillWriters}
+	if kind == control.FaultPartition {
+		load.Beside = &call.Client{URL: before.Writer.Address, Token: token}
+	}
 	made := control.Fault{Node: before.Writer.Node}
 	return drill.Run(ctx, drill.Plan{
-		Load:  drill.Load{Client: &call.Client{URL: e.Endpoint, Token: token}, Tenant: e.Tenant, Name: "d" + strconv.FormatInt(time.Now().UnixNano(), 36), Writers: drillWriters},
+		Load:  load,
 		Fault: kind, Epoch: before.Epoch,
 		Do: func(ctx context.Context) (time.Time, error) {
 			if kind == planned {
@@ -190,9 +196,17 @@ func (c *command) told(dir layout.Dir, r drill.Report, asJSON bool) error {
   old writer in sync again %.2f s later
   writes acknowledged      %d, of which %d are lost%s
   refused, not written     %d
-  outcome unknown          %d
-  report                   %s`, r.Fault, r.Verdict, r.EpochBefore, r.EpochAfter, r.FirstAck, r.Pause, r.Rejoined, r.Acked, len(r.Lost), lostList(r.Lost), sum(r.Failed), r.Unknown, path)
+  outcome unknown          %d%s
+  report                   %s`, r.Fault, r.Verdict, r.EpochBefore, r.EpochAfter, r.FirstAck, r.Pause, r.Rejoined, r.Acked, len(r.Lost), lostList(r.Lost), sum(r.Failed), r.Unknown, besideText(r.Beside), path)
 	return nil
+}
+
+// besideText is the line of a client on the old writer's side.
+func besideText(b *drill.Beside) string {
+	if b == nil {
+		return ""
+	}
+	return fmt.Sprintf("\n  at the old writer itself  %d acknowledged, %d refused, %d unknown", b.Acked, sum(b.Failed), b.Unknown)
 }
 
 // shownLost bounds how many lost writes are shown; the report has all.

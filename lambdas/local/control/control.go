@@ -63,6 +63,8 @@ const (
 	FaultStop = "stop"
 	// FaultDisk lets the writer's files take nothing any more.
 	FaultDisk = "disk"
+	// FaultPartition cuts the writer off from all others until it is undone.
+	FaultPartition = "partition"
 )
 
 // Fault is what was done to the writer.

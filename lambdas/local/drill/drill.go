@@ -57,9 +57,20 @@ type Report struct {
 	Acked   int            `json:"acked"`
 	Failed  map[string]int `json:"failed"`
 	Unknown int            `json:"unknown"`
-	// Lost are the acknowledged writes that are not there.
+	// Beside counts the same of a client that had the old writer's own address; nil where
+	// there was none.
+	Beside *Beside `json:"beside,omitempty"`
+	// Lost are the acknowledged writes that are not there, Beside's too.
 	Lost     []string        `json:"lost"`
 	Failover json.RawMessage `json:"failover,omitempty"`
+}
+
+// Beside is what a client saw that had the old writer's own address. Once it follows it
+// refuses writes, which counts as failed.
+type Beside struct {
+	Acked   int            `json:"acked"`
+	Failed  map[string]int `json:"failed"`
+	Unknown int            `json:"unknown"`
 }
 
 // The verdicts.
@@ -75,20 +86,22 @@ func Run(ctx context.Context, p Plan) (r Report, err error) {
 	if err := p.Load.register(ctx); err != nil {
 		return r, err
 	}
-	account := newAccount()
+	account, beside := newAccount(), newAccount()
 	loading, stop := context.WithCancel(ctx)
 	defer stop()
 	ended := make(chan error, 1)
-	go func() { ended <- p.Load.run(loading, account) }()
+	go func() { ended <- p.Load.run(loading, account, beside) }()
 	err = p.during(ctx, &r, account)
 	stop()
 	if err := errors.Join(err, <-ended); err != nil {
 		return r, err
 	}
-	account.mu.Lock()
-	r.Acked, r.Unknown, r.Failed = len(account.acks), account.unknown, account.failed
-	account.mu.Unlock()
-	lost, err := p.Load.missing(ctx, account)
+	r.Acked, r.Unknown, r.Failed = account.counts()
+	if p.Load.Beside != nil {
+		r.Beside = new(Beside)
+		r.Beside.Acked, r.Beside.Unknown, r.Beside.Failed = beside.counts()
+	}
+	lost, err := p.Load.missing(ctx, account, beside)
 	if err != nil {
 		return r, err
 	}

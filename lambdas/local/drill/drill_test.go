@@ -72,11 +72,17 @@ func (i *instance) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 func drilled(t *testing.T, i *instance, forget bool) (Report, error) {
 	t.Helper()
+	return besides(t, i, forget, nil)
+}
+
+// besides has a client more, that goes to another server.
+func besides(t *testing.T, i *instance, forget bool, beside *call.Client) (Report, error) {
+	t.Helper()
 	server := httptest.NewServer(i)
 	t.Cleanup(server.Close)
 	undone := false
 	r, err := Run(t.Context(), Plan{
-		Load:  Load{Client: &call.Client{URL: server.URL}, Tenant: "T", Name: "x", Writers: 3},
+		Load:  Load{Client: &call.Client{URL: server.URL}, Tenant: "T", Name: "x", Writers: 3, Beside: beside},
 		Fault: "nothing", Epoch: 1, Lull: 30 * time.Millisecond, Say: t.Logf,
 		Do: func(ctx context.Context) (time.Time, error) {
 			at := time.Now()
@@ -123,6 +129,32 @@ func TestADrillFindsWhatWasLost(t *testing.T) {
 	}
 	if r.Verdict != Failed || len(r.Lost) != 1 || !strings.Contains(r.Lost[0], "epoch 2") {
 		t.Errorf("%+v", r)
+	}
+}
+
+// A client that the old writer answers is counted apart, and what it was acknowledged has
+// to be there like all else.
+func TestAClientBeside(t *testing.T) {
+	i := &instance{epoch: 1}
+	for _, c := range []struct {
+		server http.Handler
+		want   string
+	}{{i, Passed}, {&instance{epoch: 1}, Failed}} {
+		own := httptest.NewServer(c.server)
+		r, err := besides(t, i, false, &call.Client{URL: own.URL})
+		own.Close()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if r.Verdict != c.want || r.Beside == nil || r.Beside.Acked == 0 || r.Acked == 0 || (len(r.Lost) > 0) != (c.want == Failed) {
+			t.Errorf("%s, %+v, %d lost", r.Verdict, r.Beside, len(r.Lost))
+		}
+		for _, lost := range r.Lost {
+			if !strings.HasPrefix(lost, "x-beside-") {
+				t.Errorf("lost %s", lost)
+			}
+		}
+		i.change(func(i *instance) { i.epoch, i.rows = 1, nil })
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"strconv"
 	"sync"
@@ -55,6 +56,9 @@ type Load struct {
 	Name string
 	// Writers write at the same time, one row after the other.
 	Writers int
+	// Beside, if any, is the way of one client more that has the writer's own address:
+	// where a fault cuts the writer off, it is on the writer's side.
+	Beside *call.Client
 }
 
 // Ack is an acknowledged write.
@@ -101,6 +105,13 @@ func (a *Account) lost() {
 	a.unknown++
 }
 
+// counts are what came of the writes up to now.
+func (a *Account) counts() (acked, unknown int, failed map[string]int) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return len(a.acks), a.unknown, maps.Clone(a.failed)
+}
+
 // first waits for an ack that was received after a moment, in an epoch above one.
 func (a *Account) first(ctx context.Context, after time.Time, above uint64) (Ack, error) {
 	for seen := 0; ; {
@@ -136,23 +147,29 @@ func (a *Account) pause(from time.Time) (longest time.Duration) {
 }
 
 // run writes until ctx ends. Its error is one that is no fault of the instance.
-func (l *Load) run(ctx context.Context, into *Account) error {
+func (l *Load) run(ctx context.Context, into, beside *Account) error {
 	g := new(errgroup.Group)
-	for w := range l.Writers {
+	write := func(by string, through *call.Client, into *Account) {
 		g.Go(func() error {
 			for n := 0; ctx.Err() == nil; n++ {
-				if err := l.write(ctx, l.Name+"-"+strconv.Itoa(w)+"-"+strconv.Itoa(n), n, into); err != nil {
+				if err := l.write(ctx, through, l.Name+"-"+by+"-"+strconv.Itoa(n), n, into); err != nil {
 					return err
 				}
 			}
 			return nil
 		})
 	}
+	for w := range l.Writers {
+		write(strconv.Itoa(w), l.Client, into)
+	}
+	if l.Beside != nil {
+		write("beside", l.Beside, beside)
+	}
 	return g.Wait()
 }
 
 // write writes one row. It is not tried again: the drill is to see what a client sees.
-func (l *Load) write(ctx context.Context, id string, n int, into *Account) error {
+func (l *Load) write(ctx context.Context, through *call.Client, id string, n int, into *Account) error {
 	body, err := json.Marshal(map[string]any{"id": id, "n": n})
 	if err != nil {
 		return err
@@ -160,7 +177,7 @@ func (l *Load) write(ctx context.Context, id string, n int, into *Account) error
 	// A write that is under way when the load ends gets its answer.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), requestTimeout)
 	defer cancel()
-	resp, err := l.Client.Do(ctx, call.Request{
+	resp, err := through.Do(ctx, call.Request{
 		Method: http.MethodPost, Path: "/v1/tenants/" + l.Tenant + "/rows/" + table, ContentType: "application/json", Body: body,
 		Header: []string{api.HeaderIdempotencyKey, id},
 	})
@@ -217,17 +234,19 @@ func (l *Load) register(ctx context.Context) error {
 }
 
 // missing are the acknowledged rows that are not there.
-func (l *Load) missing(ctx context.Context, a *Account) (lost []string, err error) {
+func (l *Load) missing(ctx context.Context, accounts ...*Account) (lost []string, err error) {
 	there, err := l.rows(ctx)
 	if err != nil {
 		return nil, err
 	}
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	for _, ack := range a.acks {
-		if !there[ack.ID] {
-			lost = append(lost, fmt.Sprintf("%s (LSN %d of epoch %d)", ack.ID, ack.LSN, ack.Epoch))
+	for _, a := range accounts {
+		a.mu.Lock()
+		for _, ack := range a.acks {
+			if !there[ack.ID] {
+				lost = append(lost, fmt.Sprintf("%s (LSN %d of epoch %d)", ack.ID, ack.LSN, ack.Epoch))
+			}
 		}
+		a.mu.Unlock()
 	}
 	return lost, nil
 }

@@ -43,6 +43,10 @@ type Instance struct {
 	// Port is the same at every address, so that a name is enough to find the writer.
 	Port            int `json:"port"`
 	ReplicationPort int `json:"replication_port"`
+	// GatePort is where the followers of a node stream from, at its address, through a
+	// gate before ReplicationPort; nodes have the lease store through one at LeasePort of
+	// their own addresses. 0: the instance was made before there were gates.
+	GatePort int `json:"gate_port,omitempty"`
 	// Nodes[0] is the first writer.
 	Nodes []Node `json:"nodes"`
 	// Tenant was made with the instance; "" until then.
@@ -70,7 +74,7 @@ func New(followers int, addresses func(seed string, n int) ([]string, error)) (*
 	for i, address := range all[1:] {
 		in.Nodes = append(in.Nodes, Node{Name: "node-" + strconv.Itoa(i+1), Address: address})
 	}
-	for _, port := range []*int{&in.Port, &in.ReplicationPort, &in.LeasePort, &in.DNSPort, &in.MachinesPort} {
+	for _, port := range []*int{&in.Port, &in.ReplicationPort, &in.LeasePort, &in.DNSPort, &in.MachinesPort, &in.GatePort} {
 		if *port, err = in.freePort(); err != nil {
 			return nil, err
 		}
@@ -92,7 +96,7 @@ func (in *Instance) freePort() (int, error) {
 		if err != nil {
 			return 0, err
 		}
-		taken := port == in.Port || port == in.ReplicationPort || port == in.LeasePort || port == in.DNSPort
+		taken := port == in.Port || port == in.ReplicationPort || port == in.LeasePort || port == in.DNSPort || port == in.MachinesPort
 		for _, a := range addresses {
 			if _, err := freeAt(a, port); err != nil {
 				taken = true
@@ -155,6 +159,17 @@ func (in *Instance) LeaseAddress() string { return in.at(in.Front, in.LeasePort)
 // DNSAddress is where the DNS server listens, by UDP and TCP.
 func (in *Instance) DNSAddress() string { return in.at(in.Front, in.DNSPort) }
 
+// Gated says whether the ways of the nodes to each other go through gates.
+func (in *Instance) Gated() bool { return in.GatePort != 0 }
+
+// LeaseGate is where a node reaches the lease store, ReplicationListen where it listens
+// for followers.
+func (in *Instance) LeaseGate(n Node) string { return in.at(n.Address, in.LeasePort) }
+
+// ReplicationListen is where a node listens for followers; they stream from the
+// ReplicationAddress that is registered.
+func (in *Instance) ReplicationListen(n Node) string { return in.at(n.Address, in.ReplicationPort) }
+
 func (in *Instance) at(address string, port int) string {
 	return net.JoinHostPort(address, strconv.Itoa(port))
 }
@@ -162,10 +177,14 @@ func (in *Instance) at(address string, port int) string {
 // Registered are the nodes as the registry and the failover know them.
 func (in *Instance) Registered() []failover.Node {
 	out := make([]failover.Node, 0, len(in.Nodes))
+	stream := in.ReplicationPort
+	if in.Gated() {
+		stream = in.GatePort
+	}
 	for _, n := range in.Nodes {
 		url := "http://" + in.at(n.Address, in.Port)
 		out = append(out, failover.Node{
-			ID: n.Name, Machine: n.Name, URL: url, OpsURL: url, Address: n.Address, ReplicationAddress: in.at(n.Address, in.ReplicationPort),
+			ID: n.Name, Machine: n.Name, URL: url, OpsURL: url, Address: n.Address, ReplicationAddress: in.at(n.Address, stream),
 		})
 	}
 	return out

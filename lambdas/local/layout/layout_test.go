@@ -101,12 +101,45 @@ func TestAnInstanceIsReadAsItWasWritten(t *testing.T) {
 	if _, err := d.Load(); err == nil || !strings.Contains(err.Error(), "damaged") {
 		t.Errorf("an instance of nothing: %v", err)
 	}
-	ports := []int{in.Port, in.ReplicationPort, in.LeasePort, in.DNSPort, in.MachinesPort}
-	if slices.Sort(ports); len(slices.Compact(ports)) != 5 || ports[0] == 0 {
+	ports := []int{in.Port, in.ReplicationPort, in.LeasePort, in.DNSPort, in.MachinesPort, in.GatePort}
+	if slices.Sort(ports); len(slices.Compact(ports)) != 6 || ports[0] == 0 {
 		t.Errorf("ports %v", ports)
 	}
 	if _, err := New(MaxFollowers+1, loopback); err == nil {
 		t.Error("any number of followers")
+	}
+}
+
+// A node reaches the lease store, and is reached by its followers, through gates; in an
+// instance that was made before there were any it is as it was.
+func TestUnitsGoThroughGates(t *testing.T) {
+	d, in := made(t, 1)
+	in.Port, in.ReplicationPort, in.LeasePort, in.GatePort = 1000, 1001, 1002, 1003
+	flags := func() string {
+		t.Helper()
+		text, err := d.UnitText(in, 1, Options{Binary: "/b"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(text)
+	}
+	has := func(text string, yes bool, words ...string) {
+		t.Helper()
+		for _, w := range words {
+			if strings.Contains(text, w) != yes {
+				t.Errorf("%q is there: %t\n%s", w, !yes, text)
+			}
+		}
+	}
+	has(flags(), true, "--leader-addr 127.0.0.2:1003", "--replication-advertise 127.0.0.3:1003", "--replication-listen 127.0.0.3:1001", "--control http://127.0.0.3:1002/")
+	if r := in.Registered()[1].ReplicationAddress; !in.Gated() || r != "127.0.0.3:1003" {
+		t.Errorf("followers are told %s", r)
+	}
+	in.GatePort = 0
+	has(flags(), true, "--leader-addr 127.0.0.2:1001", "--replication-listen 127.0.0.3:1001", "--control http://127.0.0.1:1002/")
+	has(flags(), false, "--replication-advertise")
+	if r := in.Registered()[1].ReplicationAddress; in.Gated() || r != "127.0.0.3:1001" {
+		t.Errorf("followers are told %s", r)
 	}
 }
 

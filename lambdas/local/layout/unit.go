@@ -38,8 +38,10 @@ type Options struct {
 }
 
 // LeaseURL is the lease record as programs are told of it.
-func (d Dir) LeaseURL(in *Instance) string {
-	u := url.URL{Scheme: "http", Host: in.LeaseAddress(), Path: "/v1/leases/" + LeaseName, RawQuery: url.Values{"token-file": {d.LeaseToken()}}.Encode()}
+func (d Dir) LeaseURL(in *Instance) string { return d.leaseAt(in.LeaseAddress()) }
+
+func (d Dir) leaseAt(host string) string {
+	u := url.URL{Scheme: "http", Host: host, Path: "/v1/leases/" + LeaseName, RawQuery: url.Values{"token-file": {d.LeaseToken()}}.Encode()}
 	return u.String()
 }
 
@@ -51,9 +53,14 @@ func (d Dir) UnitText(in *Instance, index int, o Options) ([]byte, error) {
 	if index > 0 {
 		mode = []string{"--mode", "follower", "--leader-addr", nodes[0].ReplicationAddress}
 	}
+	lease, own := d.LeaseURL(in), in.Nodes[index]
+	if in.Gated() {
+		lease = d.leaseAt(in.LeaseGate(own))
+		mode = append(mode, "--replication-advertise", n.ReplicationAddress)
+	}
 	flags := append(mode,
 		"--instance-id", in.ID, "--node-id", n.ID, "--region", Region, "--data-dir", d.Data(n.Machine), "--listen", in.at(n.Address, in.Port), "--advertise", n.URL,
-		"--replication-listen", n.ReplicationAddress, "--control", d.LeaseURL(in), "--sync-replicas", strconv.Itoa(o.SyncReplicas),
+		"--replication-listen", in.ReplicationListen(own), "--control", lease, "--sync-replicas", strconv.Itoa(o.SyncReplicas),
 		"--archive", d.ArchiveURL(), "--tail-ship", "--admin-token-file", d.AdminToken())
 	lines, err := quoted(append(flags, o.More...))
 	if err != nil {

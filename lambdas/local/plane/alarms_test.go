@@ -30,7 +30,7 @@ func TestAlarmsFireAndGo(t *testing.T) {
 	t.Cleanup(server.Close)
 	log := logrus.New()
 	log.SetOutput(io.Discard)
-	b := newBells(newWatcher([]failover.Node{{ID: "n", URL: server.URL, OpsURL: server.URL}}, "x"), log)
+	b := newBells(newWatcher([]failover.Node{{ID: "n", URL: server.URL, OpsURL: server.URL}}, "x", nil), log)
 	var at time.Duration
 	b.now = func() time.Duration { return at }
 	after := func(d time.Duration) (names []string) {

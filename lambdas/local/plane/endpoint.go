@@ -19,6 +19,8 @@ type served struct {
 	what, address string
 	handler       http.Handler
 	listener      net.Listener
+	// relay serves instead of handler, where there is one.
+	relay func(ctx context.Context, l net.Listener) error
 }
 
 // listen opens what has an address of its own; a listener that is there is used.
@@ -34,6 +36,9 @@ func (s *served) listen() (err error) {
 
 // run serves until ctx ends, then closes every connection.
 func (s *served) run(ctx context.Context, log logrus.FieldLogger) error {
+	if s.relay != nil {
+		return s.relay(ctx, s.listener)
+	}
 	server := &http.Server{Handler: s.handler, ReadHeaderTimeout: headerTimeout, ErrorLog: nil, BaseContext: func(net.Listener) context.Context { return ctx }}
 	ended := make(chan error, 1)
 	go func() { ended <- server.Serve(s.listener) }()

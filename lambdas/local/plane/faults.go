@@ -36,6 +36,8 @@ func (p *Plane) Fault(ctx context.Context, fault string) (f control.Fault, err e
 		// No file of the process grows, and none takes a byte: what a full disk does, and
 		// for this process alone.
 		return f, unix.Prlimit(process.PID, unix.RLIMIT_FSIZE, &unix.Rlimit{}, nil)
+	case control.FaultPartition:
+		return f, p.partition(n)
 	}
 	return f, fmt.Errorf("no fault is called %q", fault)
 }
@@ -43,6 +45,10 @@ func (p *Plane) Fault(ctx context.Context, fault string) (f control.Fault, err e
 // Undo implements control.Plane.
 func (p *Plane) Undo(ctx context.Context, f control.Fault) error {
 	n, ok := p.node(f.Node)
+	if ok && f.Fault == control.FaultPartition {
+		p.ways.heal(n)
+		return nil
+	}
 	if !ok || f.Fault != control.FaultStop {
 		return nil // what was killed, or has ended by itself, is started again anyway
 	}

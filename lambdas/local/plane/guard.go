@@ -58,7 +58,12 @@ func (h *holding) let() {
 
 // afterDeath is what the supervisor does: a writer is not started in place while
 // another node is in sync, which is promoted.
-func (p *Plane) afterDeath(_, node string, e supervise.Exit) supervise.Next {
+//
+// Of a machine that nobody reaches nobody can know, and so its node is not held either.
+func (p *Plane) afterDeath(machine, node string, e supervise.Exit) supervise.Next {
+	if p.ways.isCut(machine) {
+		return supervise.RestartLater
+	}
 	h := &p.holds
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -273,7 +278,7 @@ func (p *Plane) execute(ctx context.Context, target failover.Node, in control.Pr
 	var text bytes.Buffer
 	lines := failover.Print(&text)
 	return failover.Execute(ctx, failover.Deps{
-		Lease: p.record, Registry: p.registry, Control: p.machines, DNS: p.zone, HTTP: p.http, AdminToken: p.token, Flags: serverFlags(), Observer: p.observer,
+		Lease: p.record, Registry: p.registry, Control: p.reached, DNS: p.zone, HTTP: p.http, AdminToken: p.token, Flags: serverFlags(), Observer: p.observer,
 	}, failover.Request{To: target.ID, Planned: in.Planned, DryRun: in.DryRun, Allow: allow, Zone: p.in.Name}, func(e failover.Event) {
 		lines(e)
 		if line := strings.TrimRight(text.String(), "\n"); line != "" {

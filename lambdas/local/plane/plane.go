@@ -69,6 +69,9 @@ type Plane struct {
 	record   lease.Store
 	registry registry.Store
 	machines *supervise.Supervisor
+	// ways are between the nodes and all others; reached is machines through them.
+	ways     *ways
+	reached  reached
 	zone     *zone.Server
 	proxy    *proxy.Proxy
 	watch    *watcher
@@ -131,6 +134,7 @@ func (p *Plane) open(ctx context.Context) (err error) {
 		return err
 	}
 	p.nodes = p.in.Registered()
+	p.ways = newWays(p.nodes, p.log)
 	if p.token, err = layout.Secret(p.dir.AdminToken()); err != nil {
 		return err
 	}
@@ -155,9 +159,10 @@ func (p *Plane) open(ctx context.Context) (err error) {
 	p.machines, err = supervise.New(supervise.Config{Dir: string(p.dir)}, supervise.Deps{
 		Log: p.log, Decide: p.afterDeath, Event: p.happened, Releaser: &supervise.Releaser{Store: p.record},
 	})
-	p.proxy, p.watch = proxy.New(proxy.Config{}), newWatcher(p.nodes, p.token)
+	p.reached = reached{p.machines, p.ways}
+	p.proxy, p.watch = proxy.New(proxy.Config{Dial: p.ways.dial}), newWatcher(p.nodes, p.token, p.ways.dial)
 	p.bells = newBells(p.watch, p.log)
-	p.http = &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 2}}
+	p.http = &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 2, DialContext: p.ways.dial}}
 	return err
 }
 
@@ -269,9 +274,10 @@ func (p *Plane) servers() (all []*served, err error) {
 	all = []*served{
 		{what: "commands", listener: socket, handler: control.NewServer(p, p.log)},
 		{what: "the lease store", address: p.in.LeaseAddress(), handler: leases},
-		{what: "machines", address: p.in.MachinesAddress(), handler: supervise.NewServer(p.machines, p.dir.AdminToken(), p.log)},
+		{what: "machines", address: p.in.MachinesAddress(), handler: supervise.NewServer(p.reached, p.dir.AdminToken(), p.log)},
 		{what: "the endpoint", address: p.in.EndpointAddress(), handler: p.proxy},
 	}
+	all = append(all, p.relays()...)
 	for _, s := range all {
 		if err := s.listen(); err != nil {
 			for _, open := range all {
@@ -300,7 +306,7 @@ func (p *Plane) live(ctx, running context.Context, ready func() error) error {
 	}()
 	err := p.start(ctx, ready)
 	if err == nil {
-		p.observer = failover.NewObserver(failover.ObserverDeps{Lease: p.record, Control: p.machines, HTTP: p.http, AdminToken: p.token})
+		p.observer = failover.NewObserver(failover.ObserverDeps{Lease: p.record, Control: p.reached, HTTP: p.http, AdminToken: p.token})
 		var ringing sync.WaitGroup
 		ringing.Go(func() { p.bells.run(ctx) })
 		p.guard(ctx)
@@ -364,6 +370,7 @@ func (p *Plane) allConnected(writer sight) bool {
 
 // stop ends the nodes in order.
 func (p *Plane) stop(ctx context.Context) error {
+	p.ways.close() // a node that is cut off could not end in order
 	var first string
 	if writer, _, ok := p.watch.writer(); ok {
 		first = writer.ID

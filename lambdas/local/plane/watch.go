@@ -43,10 +43,10 @@ type watcher struct {
 	news chan struct{}
 }
 
-func newWatcher(nodes []failover.Node, adminToken string) *watcher {
+func newWatcher(nodes []failover.Node, adminToken string, dial dialer) *watcher {
 	return &watcher{
 		nodes: nodes, token: adminToken, seen: make(map[string]sight), news: make(chan struct{}),
-		http: &http.Client{Timeout: watchTimeout, Transport: &http.Transport{MaxIdleConnsPerHost: 2}},
+		http: &http.Client{Timeout: watchTimeout, Transport: &http.Transport{MaxIdleConnsPerHost: 2, DialContext: dial}},
 	}
 }
 

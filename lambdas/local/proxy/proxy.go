@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"fmt"
+	"net"
 	"net/http"
 	"net/url"
 	"strings"
@@ -37,6 +38,8 @@ type Config struct {
 	Grace time.Duration
 	// TLS is for writers whose URL is https.
 	TLS *tls.Config
+	// Dial connects to writers; nil takes the machine's network.
+	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 }
 
 func (c Config) withDefaults() Config {
@@ -49,6 +52,9 @@ func (c Config) withDefaults() Config {
 	setDefault(&c.BodyTimeout, 30*time.Second)
 	setDefault(&c.WriteTimeout, 30*time.Second)
 	setDefault(&c.Grace, time.Second)
+	if c.Dial == nil {
+		c.Dial = (&net.Dialer{KeepAlive: upstreamKeepAlive}).DialContext
+	}
 	return c
 }
 

@@ -26,10 +26,11 @@ const (
 // newTransport is the pool of connections to one writer: it ends with that writer's
 // epoch, so that no request goes to a writer of the past over an old connection.
 func newTransport(cfg Config) *http.Transport {
-	dialer := &net.Dialer{Timeout: dialTimeout, KeepAlive: upstreamKeepAlive}
 	return &http.Transport{
 		DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
-			c, err := dialer.DialContext(ctx, network, address)
+			ctx, cancel := context.WithTimeout(ctx, dialTimeout)
+			defer cancel()
+			c, err := cfg.Dial(ctx, network, address)
 			if err != nil {
 				return nil, err
 			}
