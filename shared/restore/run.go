@@ -14,6 +14,7 @@ import (
 
 	"originchain/shared/archive"
 	"originchain/shared/datadir"
+	"originchain/shared/durable"
 	"originchain/shared/lsn"
 	"originchain/shared/object"
 	recovery "originchain/shared/recover"
@@ -309,7 +310,7 @@ func (r *run) layOut(ctx context.Context) error {
 			return err
 		}
 	}
-	if err := datadir.SyncDir(r.fs(), r.stage.data()); err != nil {
+	if err := durable.SyncDir(r.fs(), r.stage.data()); err != nil {
 		return local(err)
 	}
 	w.Phase, w.Checkpoint = replaying, checkpointOf(r.plan.Checkpoint)

@@ -12,7 +12,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"originchain/shared/archive"
-	"originchain/shared/datadir"
+	"originchain/shared/durable"
 	"originchain/shared/frame"
 	"originchain/shared/lsn"
 	"originchain/shared/object"
@@ -109,7 +109,7 @@ func Stream(ctx context.Context, o StreamOptions) (_ *Streamed, err error) {
 	if o.Planned != nil {
 		o.Planned(s.Plan)
 	}
-	if err := datadir.MakeDirs(o.FS, o.Scratch); err != nil {
+	if err := durable.MakeDirs(o.FS, o.Scratch); err != nil {
 		return nil, local(err)
 	}
 	if err := s.fill(ctx); err != nil {
