@@ -118,7 +118,7 @@ func (r *run) finish(ctx context.Context, at table.Applied) error {
 	res.LSN, res.Epoch, res.Timestamp, res.Digest = at.Pos.LSN, at.Pos.Epoch, moment(at.Stamp), at.Digest
 	res.Segments, res.BytesFetched, res.Seconds = len(r.plan.Pieces), r.store.read.Load(), time.Since(r.begun).Seconds()
 	res.Instance, res.Line, res.DataDir, res.Gaps, res.Paused, res.AcceptedEpoch = r.plan.Instance, r.plan.Line, r.o.DataDir, r.plan.Gaps, r.o.Pause, accepted
-	res.Purged = made.Purged
+	res.Purged, res.Unread = made.Purged, r.plan.Unread()
 	if c := r.plan.Checkpoint; c != nil {
 		res.CheckpointLSN = c.LSN
 	}
