@@ -172,8 +172,8 @@ func TestAnotherCheckpointOverrulesWhatWasBegun(t *testing.T) {
 			o.FS, o.Request.Checkpoint = disk, &at
 			got, err := restore.Run(t.Context(), o)
 			must(t, err)
-			if sameState(t, h, h.Last(), got); got.CheckpointLSN != at {
-				t.Errorf("from LSN %d, named was %d", got.CheckpointLSN, at)
+			if sameState(t, h, h.Last(), got); got.CheckpointLSN != at || got.BytesFetched == 0 {
+				t.Errorf("from LSN %d with %d bytes fetched, named was %d", got.CheckpointLSN, got.BytesFetched, at)
 			}
 			disk = killedAt(t, o, delivers)
 			o.FS, o.Request.Checkpoint = disk, nil
