@@ -97,9 +97,9 @@ func TestWhatIsUploadedIsWhatWasVerified(t *testing.T) {
 				s.keep = newRoom(of.memory)
 				stop := running(t, s)
 				told := ""
-				for range 120 { // until it is well, at most a minute
-					time.Sleep(500 * time.Millisecond)
-					if disk.opened() <= of.to {
+				for range 6000 { // a minute, so that no trouble is missed
+					time.Sleep(10 * time.Millisecond)
+					if disk.opened() < of.to {
 						if got := objects(t, store, logPrefix); len(got) > 0 || s.ShippedLSN() > 0 {
 							t.Fatalf("shipped up to LSN %d: %q", s.ShippedLSN(), got)
 						}
