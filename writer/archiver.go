@@ -66,7 +66,7 @@ func newArchiver(node *Shell) *archiver {
 	a := &archiver{node: node, cfg: node.cfg.Archive, making: make(chan struct{}, 1)}
 	if a.cfg.Store != nil {
 		a.store = archive.New(a.cfg.Store)
-		a.retention = &retention{store: a.store, keep: a.cfg.Retention, log: node.deps.Log, began: time.Now(), failures: node.metrics.retentionFailures}
+		a.retention = &retention{store: a.store, keep: a.cfg.Retention, log: node.deps.Log, began: time.Now(), draw: rand.Int64N, failures: node.metrics.retentionFailures}
 	}
 	return a
 }
@@ -109,6 +109,7 @@ func (a *archiver) open(e *engine.Engine) (err error) {
 	if err != nil {
 		return err
 	}
+	a.retention.recall(&recalled{fs: a.node.deps.FS, dir: a.node.cfg.Engine.DataDir})
 	a.node.archiver.Store(a)
 	return a.clear()
 }

@@ -21,6 +21,12 @@ const (
 	// retainGrace is the share of the retention for which a point is kept longer: a
 	// restore that began while its point was in the window has as long to come to its end.
 	retainGrace = 24
+	// firstRetain is how long after a start the first run comes at the earliest, and
+	// retainSpread by how much more, at most: a start has other things to do, and nodes
+	// that start together do not list their archives together. A server that is started
+	// again more often than it is due would else never come to it.
+	firstRetain  = time.Minute
+	retainSpread = 4 * time.Minute
 )
 
 // retention lets go of what is older than every moment that is to stay restorable. A
@@ -32,27 +38,63 @@ type retention struct {
 	log      logrus.FieldLogger
 	failures prometheus.Counter
 	began    time.Time
+	// draw gives a number in [0, n).
+	draw func(n int64) int64
+	// recalled is where the end of the last run is kept; nil where it is not.
+	recalled *recalled
 
 	mu   sync.Mutex
 	done time.Time // the end of the last run that came to it; zero for none
 	err  error     // of the last run
 }
 
+// run waits until a run is due, again and again: first soon after the start, or when the
+// one before has been an hour ago.
 func (r *retention) run(ctx context.Context) {
 	clock := steady{began: r.began, wall: time.Now, since: time.Since}
-	tick := time.NewTicker(min(retainEvery, max(r.keep, time.Minute)))
-	defer tick.Stop()
+	every := min(retainEvery, max(r.keep, time.Minute))
+	age, _ := r.age()
+	wait := min(every, max(firstRetain+time.Duration(r.draw(int64(retainSpread))), r.due(every, age)))
 	for {
+		timer := time.NewTimer(wait)
 		select {
 		case <-ctx.Done():
+			timer.Stop()
 			return
-		case <-tick.C:
+		case <-timer.C:
 		}
 		out, err := r.once(ctx, &clock)
 		if err != nil && ctx.Err() != nil {
 			return
 		}
 		r.ended(&out, err)
+		wait = every
+	}
+}
+
+// due is how long it is until a run is due again; 0 where none is known to have been.
+func (r *retention) due(every, age time.Duration) time.Duration {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.done.IsZero() {
+		return 0
+	}
+	return every - age
+}
+
+// recall takes up the end of the last run before this start. Without it the age would
+// begin anew with each start, and a retention that never comes to its end would not be
+// noticed where the server does not stay up for long.
+func (r *retention) recall(m *recalled) {
+	done, err := m.load(r.store.Store().String())
+	if err != nil {
+		r.log.WithError(err).Warn("when the archive was last looked through for what is too old is not known; its age counts from this start")
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.recalled = m
+	if done.Before(time.Now()) { // a clock that was ahead says nothing
+		r.done = done
 	}
 }
 
@@ -68,6 +110,9 @@ func (r *retention) ended(out *archive.Retained, err error) {
 	r.mu.Lock()
 	if r.err = err; err == nil {
 		r.done = time.Now()
+		if err := r.recalled.save(r.store.Store().String(), r.done); err != nil {
+			r.log.WithError(err).Warn("when the archive was last looked through for what is too old could not be noted; after a start its age counts anew")
+		}
 	}
 	r.mu.Unlock()
 	log := r.log.WithField("bytes", out.Bytes).WithField("segments", len(out.Segments)).WithField("checkpoints", len(out.Checkpoints)).WithField("boundary", out.Boundary)

@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -17,6 +19,7 @@ import (
 	"originchain/shared/archive"
 	"originchain/shared/object"
 	"originchain/shared/objecttest"
+	"originchain/shared/simdisk"
 	"originchain/shared/telemetry"
 )
 
@@ -28,7 +31,7 @@ func TestARetentionThatFailsIsShown(t *testing.T) {
 		log := logrus.New()
 		log.SetOutput(io.Discard)
 		m := telemetry.NewMetrics()
-		r := &retention{store: archive.New(store), keep: 48 * time.Hour, log: log, failures: m.Counter("oc_failures_total", "Of the test."), began: time.Now()}
+		r := &retention{store: archive.New(store), keep: 48 * time.Hour, log: log, failures: m.Counter("oc_failures_total", "Of the test."), began: time.Now(), draw: soonest}
 		if _, err := archive.AllotEpoch(t.Context(), store, archive.Claimant{Node: "n", Instance: [16]byte{1}}, archive.Allotment{}); err != nil {
 			t.Fatal(err)
 		}
@@ -49,23 +52,121 @@ func TestARetentionThatFailsIsShown(t *testing.T) {
 			}
 		}
 		time.Sleep(30 * time.Minute)
-		shown(30*time.Minute, 0, true, "48h")
+		shown(29*time.Minute, 0, true, "48h")
 		store.SetAway(true)
 		time.Sleep(2 * time.Hour)
-		shown(150*time.Minute, 2, false, "no route")
+		shown(149*time.Minute, 2, false, "no route")
 		store.SetAway(false)
 		time.Sleep(time.Hour)
-		shown(30*time.Minute, 2, true, "48h")
+		shown(29*time.Minute, 2, true, "48h")
 		store.SetAway(true)
 		time.Sleep(time.Hour)
-		shown(90*time.Minute, 3, false, "for its age since 1h30m")
+		shown(89*time.Minute, 3, false, "for its age since 1h29m")
 		store.SetAway(false)
 		store.SetHook(objecttest.Hook{Before: func(ctx context.Context, _ objecttest.Call) error { <-ctx.Done(); return ctx.Err() }})
 		time.Sleep(40 * time.Minute)
 		cancel()
 		<-done
-		shown(130*time.Minute, 3, false, "no route")
+		shown(129*time.Minute, 3, false, "no route")
 	})
+}
+
+func soonest(int64) int64 { return 0 }
+
+// TestARetentionComesSoonAfterAStart: not at once, and not when the one before the start
+// was a moment ago; its age is counted over starts, by the archive that it was of.
+func TestARetentionComesSoonAfterAStart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store, disk := object.NewMemory("memory"), simdisk.New()
+		if _, err := archive.AllotEpoch(t.Context(), store, archive.Claimant{Node: "n", Instance: [16]byte{1}}, archive.Allotment{}); err != nil {
+			t.Fatal(err)
+		}
+		begin := time.Now()
+		runs := map[int]bool{} // by the minute of their end
+		up := func(of object.Store, draw int64, minutes int) time.Duration {
+			log := logrus.New()
+			log.SetOutput(io.Discard)
+			r := &retention{store: archive.New(of), keep: 48 * time.Hour, log: log, began: time.Now(), draw: func(n int64) int64 { return min(draw, n-1) },
+				failures: telemetry.NewMetrics().Counter("oc_failures_total", "Of the test.")}
+			r.recall(&recalled{fs: disk, dir: "/"})
+			ctx, cancel := context.WithCancel(t.Context())
+			done := make(chan struct{})
+			go func() { defer close(done); r.run(ctx) }()
+			time.Sleep(time.Duration(minutes) * time.Minute)
+			cancel()
+			<-done
+			if r.done.After(begin) {
+				runs[int(r.done.Sub(begin)/time.Minute)] = true
+			}
+			age, _ := r.age()
+			return age
+		}
+		const latest = 1 << 62
+		for _, x := range []struct {
+			of      object.Store
+			draw    int64
+			minutes int
+			age     time.Duration
+			runs    []int
+		}{
+			{store, 0, 30, 29 * time.Minute, []int{1}},                                // soon
+			{store, 0, 20, 49 * time.Minute, []int{1}},                                // it was a while ago
+			{store, 0, 20, 9 * time.Minute, []int{1, 61}},                             // an hour ago, though no start lasted so long
+			{object.NewMemory("another"), latest, 3, 3 * time.Minute, []int{1, 61}},   // of another archive nothing is known, and the spread is not over
+			{object.NewMemory("another"), latest, 30, 30 * time.Minute, []int{1, 61}}, // there is no archive: it failed
+			{store, latest, 63, 45 * time.Minute, []int{1, 61, 121}},                  // when it is due, where that is later
+		} {
+			if age := up(x.of, x.draw, x.minutes); age.Round(time.Minute) != x.age.Round(time.Minute) {
+				t.Errorf("%+v: the age is %s", x, age)
+			}
+			for _, at := range x.runs {
+				if !runs[at] || len(runs) != len(x.runs) {
+					t.Errorf("%+v: runs in minutes %v", x, runs)
+				}
+			}
+		}
+	})
+}
+
+// TestWhatIsRecalledIsNoMoreThanAMemory: damaged, or of the future, it counts for
+// nothing; and a failed fsync is not followed by another.
+func TestWhatIsRecalledIsNoMoreThanAMemory(t *testing.T) {
+	now := time.Now()
+	disk := simdisk.New()
+	m := &recalled{fs: disk, dir: "/"}
+	if err := m.save("a", now); err != nil {
+		t.Fatal(err)
+	}
+	for seed := range uint64(8) {
+		after := &recalled{fs: disk.CrashClone(rand.New(rand.NewPCG(seed, 0)), simdisk.AnyNames), dir: "/"}
+		if done, err := after.load("a"); err != nil || !done.Equal(now) {
+			t.Errorf("after a crash: %s, %v; saved was %s", done, err, now)
+		}
+	}
+	if done, err := m.load("b"); err != nil || !done.IsZero() {
+		t.Errorf("of another archive: %s, %v", done, err)
+	}
+	r := &retention{store: archive.New(object.NewMemory("x")), log: logrus.New(), began: now}
+	future := &recalled{fs: simdisk.New(), dir: "/"}
+	if err := future.save("memory://x", now.Add(time.Hour)); err != nil {
+		t.Fatal(err)
+	}
+	if r.recall(future); !r.done.IsZero() {
+		t.Errorf("it recalls what is to come: %s", r.done)
+	}
+	disk.Inject(simdisk.Fault{Ops: simdisk.OpSync, Err: syscall.EIO})
+	for range 2 {
+		if err := m.save("a", now); !errors.Is(err, syscall.EIO) {
+			t.Errorf("got %v", err)
+		}
+		disk.Heal()
+	}
+	if err := disk.FlipBit("/"+retentionFile, 0); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := m.load("a"); err == nil {
+		t.Error("a damaged note is taken for one")
+	}
 }
 
 // TestAMachineThatSleptStillForgets: the monotonic clock stands still meanwhile, the

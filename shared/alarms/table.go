@@ -199,6 +199,8 @@ func upkeep() []Alarm {
 	}
 	return []Alarm{
 		age("oc_archive_unshipped_age_s", OneAlarm, 5*time.Minute, "Sealed segments do not reach the archive."),
+		{Name: "oc_archive_damaged_reads_total", Severity: OneAlarm, Summary: "A node's disk gave other bytes of its log than were written.", Any: one(
+			Condition{Kind: Increase, Metric: "oc_archive_damaged_reads_total", Op: Above, Threshold: 0, Window: 15 * time.Minute})},
 		age("oc_recoverable_until_age_s", OneAlarm, 5*time.Minute, "The last minutes would be lost with this machine and its followers."),
 		age("oc_checkpoint_age_s", OneAlarm, time.Hour, "The newest checkpoint in the archive is old."),
 		age("oc_archive_retention_age_s", Drift, 3*time.Hour, "The archive keeps what is older than the retention."),

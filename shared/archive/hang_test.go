@@ -2,12 +2,12 @@ package archive
 
 import (
 	"context"
+	"errors"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
-	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/sirupsen/logrus"
 	"github.com/sirupsen/logrus/hooks/test"
 
@@ -135,15 +135,15 @@ func TestTheEndOfAShipperIsToldAsItIs(t *testing.T) {
 		store := objecttest.NewFaulty(object.NewMemory("a"), 1)
 		n := newNode(t, 1).open(1)
 		log, hook := logged()
-		shipper := func(disk vfs.FS) *Shipper {
+		shipper := func() *Shipper {
 			cfg := n.config()
 			cfg.Tail = true
-			s, err := NewShipper(cfg, Deps{Store: store, Log: n.log, FS: disk, Logger: log})
+			s, err := NewShipper(cfg, Deps{Store: store, Log: n.log, FS: n.fs, Logger: log})
 			must(t, err)
 			return s
 		}
 		store.SetAway(true)
-		stop := running(t, shipper(n.fs))
+		stop := running(t, shipper())
 		time.Sleep(time.Minute)
 		must(t, stop())
 		if hook.LastEntry() == nil || hook.LastEntry().Level != logrus.ErrorLevel {
@@ -151,9 +151,13 @@ func TestTheEndOfAShipperIsToldAsItIs(t *testing.T) {
 		}
 		store.SetAway(false)
 		n.roll()
-		s := shipper(&moody{FS: n.fs, spoil: func(_ int, f vfs.File) (vfs.File, error) { return &flipped{File: f}, nil }})
-		if err := s.Run(t.Context()); err == nil {
-			t.Fatal("a damaged segment was shipped")
+		s := shipper()
+		who := Claimant{Instance: n.config().Instance, Node: "other", Region: n.config().Region}
+		if _, err := AllotEpoch(t.Context(), store, who, Allotment{AtLeast: 7}); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Run(t.Context()); !errors.As(err, new(*FencedError)) {
+			t.Fatalf("it shipped on under a higher epoch: %v", err)
 		}
 		if st := s.Status(); st.LastError == "" || st.Tail != TailWaiting {
 			t.Errorf("nothing is shipped any more: %+v", st)

@@ -1,7 +1,8 @@
 package archive
 
 import (
-	"context"
+	"net/http"
+	"net/http/httptest"
 	"strings"
 	"sync"
 	"syscall"
@@ -12,6 +13,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"originchain/shared/object"
+	"originchain/shared/telemetry"
 	"originchain/shared/wal"
 )
 
@@ -65,37 +67,76 @@ func (f *flipped) ReadAt(p []byte, off int64) (int, error) {
 }
 
 // The bytes that are uploaded are those that were verified: a disk that gives others
-// from the second reading on puts nothing into the archive.
+// puts nothing into the archive, whichever reading of a segment it is, and is told of for
+// as long as it does so. When it gives what was written again the shipping goes on; the
+// file is there all along.
 func TestWhatIsUploadedIsWhatWasVerified(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		store := object.NewMemory("a")
-		n := newNode(t, 1).open(1)
-		n.write(3)
-		n.roll()
-		disk := &moody{FS: n.fs, spoil: func(n int, f vfs.File) (vfs.File, error) {
-			if n > 1 {
-				return &flipped{File: f}, nil
-			}
-			return f, nil
-		}}
-		s, err := NewShipper(n.config(), Deps{Store: store, Log: n.log, FS: disk, Logger: quiet()})
-		must(t, err)
-		ctx, cancel := context.WithCancel(t.Context())
-		done := make(chan error, 1)
-		go func() { done <- s.Run(ctx) }()
-		time.Sleep(time.Minute)
-		cancel()
-		if disk.opened() < 2 {
-			t.Fatal("the segment was read once: nothing was tested")
-		}
-		if got := objects(t, store, logPrefix); len(got) > 0 || s.ShippedLSN() > 0 {
-			t.Errorf("shipped up to LSN %d: %q", s.ShippedLSN(), got)
-		}
-		if err := <-done; err == nil {
-			t.Error("and nothing was said of it")
-		}
-		must(t, n.log.Close())
-	})
+	for name, of := range map[string]struct {
+		from, to int
+		memory   int64
+	}{
+		"verifying": {1, 4, keepBytes}, "compressing": {2, 5, keepBytes}, "sending what memory has no room for": {3, 6, 0},
+		"for good": {2, 1 << 30, keepBytes}, "sending, for good": {3, 1 << 30, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				store := object.NewMemory("a")
+				n := newNode(t, 1).open(1)
+				n.write(3)
+				n.roll()
+				disk := &moody{FS: n.fs}
+				disk.spoil = func(n int, f vfs.File) (vfs.File, error) {
+					if n >= of.from && n < of.to {
+						return &flipped{File: f}, nil
+					}
+					return f, nil
+				}
+				metrics := telemetry.NewMetrics()
+				s, err := NewShipper(n.config(), Deps{Store: store, Log: n.log, FS: disk, Logger: quiet(), Metrics: NewMetrics(metrics)})
+				must(t, err)
+				s.keep = newRoom(of.memory)
+				stop := running(t, s)
+				told := ""
+				for range 6000 { // a minute, so that no trouble is missed
+					time.Sleep(10 * time.Millisecond)
+					if disk.opened() < of.to {
+						if got := objects(t, store, logPrefix); len(got) > 0 || s.ShippedLSN() > 0 {
+							t.Fatalf("shipped up to LSN %d: %q", s.ShippedLSN(), got)
+						}
+					}
+					if st := s.Status(); st.LastError != "" {
+						told = st.LastError
+					}
+				}
+				if !strings.Contains(told, "own log cannot be read as it was written") {
+					t.Errorf("it told %q", told)
+				}
+				w := httptest.NewRecorder()
+				metrics.Handler().ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/metrics", nil))
+				if strings.Contains(w.Body.String(), "\noc_archive_damaged_reads_total 0\n") {
+					t.Error("no damaged reading was counted")
+				}
+				lasts := of.to == 1<<30
+				if st := s.Status(); lasts != (st.LastError != "") || lasts == (s.ShippedLSN() == n.log.Durable()) {
+					t.Errorf("shipped up to LSN %d of %d: %+v", s.ShippedLSN(), n.log.Durable(), st)
+				}
+				for _, info := range n.log.Segments() {
+					if _, err := n.fs.Stat(info.Path); err != nil {
+						t.Errorf("a local segment is gone: %v", err)
+					}
+				}
+				for _, key := range objects(t, store, logPrefix) {
+					k, err := ParseKey(key)
+					must(t, err)
+					if err := readAll(t, New(store), k, n.config().Instance); err != nil {
+						t.Errorf("what was shipped: %v", err)
+					}
+				}
+				must(t, stop())
+				must(t, n.log.Close())
+			})
+		})
+	}
 }
 
 // A disk that cannot be read for a while does not end the shipping.

@@ -13,12 +13,14 @@ import (
 type Metrics struct {
 	current atomic.Pointer[Shipper]
 	bytes   *prometheus.CounterVec
+	damaged prometheus.Counter
 }
 
 // NewMetrics registers the metrics.
 func NewMetrics(r *telemetry.Metrics) *Metrics {
 	m := &Metrics{
-		bytes: r.CounterVec("oc_archive_uploaded_bytes_total", "Bytes of objects that the archive has taken, by kind: segment, tail, checkpoint.", "kind"),
+		bytes:   r.CounterVec("oc_archive_uploaded_bytes_total", "Bytes of objects that the archive has taken, by kind: segment, tail, checkpoint.", "kind"),
+		damaged: r.Counter("oc_archive_damaged_reads_total", "Readings of this node's own log that gave other bytes than were written, when they were to be shipped: nothing of them was, and they are repeated."),
 	}
 	for _, kind := range []string{kindSegment, kindTail, kindCheckpoint} {
 		m.bytes.WithLabelValues(kind)
@@ -57,6 +59,12 @@ func tailNumber(t Tail) float64 {
 func (m *Metrics) watch(s *Shipper) {
 	if m != nil {
 		m.current.Store(s)
+	}
+}
+
+func (m *Metrics) spoilt() {
+	if m != nil {
+		m.damaged.Inc()
 	}
 }
 

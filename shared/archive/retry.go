@@ -111,8 +111,12 @@ func (t *trouble) met(k *task, err error, now time.Time, fields logrus.Fields) {
 		t.said, t.since = true, k.since
 	}
 	t.logged = now
+	says := "the archive cannot be reached or is not as it should be; local segments are kept until it is"
+	if errors.As(err, new(*localError)) {
+		says = "this node's own log cannot be read as it was written; nothing of it is shipped, and it is kept and read again"
+	}
 	t.log.WithError(err).WithFields(fields).WithField("doing", t.what).WithField("tries", t.tries).
-		WithField("for_s", int64(now.Sub(t.since)/time.Second)).Error("the archive cannot be reached or is not as it should be; local segments are kept until it is")
+		WithField("for_s", int64(now.Sub(t.since)/time.Second)).Error(says)
 }
 
 // last is the failure that has stood for longest, or an attempt that is without an

@@ -148,19 +148,47 @@ func (s *Shipper) compressSegment(info wal.SegmentInfo, verified *wal.SegmentRep
 	})
 }
 
-// local runs what reads this node's own log, again until the disk lets it. What is
-// damaged stays so.
+// local runs what reads this node's own log, again until the disk gives what was written.
+// A read that is damaged may be damaged on its way, as by memory or a controller, and the
+// next one may be good: it is told (/ready, the log, a metric that an alarm watches) for as
+// long as it lasts, and ends with it. Nothing of the segment is uploaded by then, and it is
+// kept. To end the shipping for good was refused: what a disk gave once would leave all
+// later frames on this node alone. Frames that the log has no more come back by no read.
 func (s *Shipper) local(ctx context.Context, t *trouble, size int64, do func() error) error {
-	var bad error
+	var gone error
 	err := s.retry(ctx, t, size, func(context.Context) error {
 		err := do()
-		if corrupt := (*fault.Corruption)(nil); errors.As(err, &corrupt) || errors.Is(err, errOther) || errors.Is(err, errNotInLog) {
-			bad, err = err, errGiveUp
+		if errors.Is(err, errNotInLog) {
+			gone, err = err, errGiveUp
+		} else if damagedHere(err) {
+			err = s.spoilt(err)
 		}
 		return err
 	})
-	return cmp.Or(bad, err)
+	return cmp.Or(gone, err)
 }
+
+// spoilt counts a read of this node's own log that gave other bytes than were written.
+func (s *Shipper) spoilt(err error) error {
+	s.deps.Metrics.spoilt()
+	return &localError{err}
+}
+
+// damagedHere reports a read of a local file that did not give what was written.
+func damagedHere(err error) bool {
+	return errors.As(err, new(*fault.Corruption)) || errors.Is(err, errOther)
+}
+
+// localError says that a read of this node's own log gave other bytes than were written.
+type localError struct{ err error }
+
+// Error implements error.
+func (e *localError) Error() string {
+	return fmt.Sprintf("this node's own log cannot be read as it was written: %v; nothing of it is shipped and the file is kept, and it is read again: if that lasts, hand the writer over to a node that has the frames", e.err)
+}
+
+// Unwrap gives the cause.
+func (e *localError) Unwrap() error { return e.err }
 
 // errGiveUp ends tries of what stays as it is.
 var errGiveUp = errors.New("no try helps")

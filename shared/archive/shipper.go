@@ -142,8 +142,8 @@ func NewShipper(cfg Config, deps Deps) (*Shipper, error) {
 
 // Run ships until ctx ends, then returns nil. Whatever may pass by itself is tried
 // again for ever. An error is for good: *FencedError, *ConflictError, *ForeignError,
-// *RegionError, *UnpurgedError, *NewerError, a *fault.Corruption of a local segment, or
-// what ended the log before it had a frame of the epoch.
+// *RegionError, *UnpurgedError, *NewerError, frames that the log has no more, or what
+// ended the log before it had a frame of the epoch.
 func (s *Shipper) Run(ctx context.Context) error {
 	err := s.run(ctx)
 	if ctx.Err() != nil {

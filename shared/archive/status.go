@@ -25,8 +25,11 @@ func (s *Shipper) put(ctx context.Context, k Key, body object.Body, kind string,
 	if errors.Is(err, object.ErrExists) {
 		return same(ctx)
 	}
-	if err == nil {
+	switch {
+	case err == nil:
 		s.deps.Metrics.uploaded(kind, body.Size)
+	case errors.Is(err, object.ErrContent):
+		err = s.spoilt(err) // it was read once more to be sent, and the store took nothing of it
 	}
 	return err
 }

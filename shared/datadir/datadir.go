@@ -16,6 +16,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/oklog/ulid/v2"
 
+	"originchain/shared/durable"
 	"originchain/shared/lsn"
 )
 
@@ -76,7 +77,7 @@ type Dir struct {
 
 // Open locks the directory, creating it when it is absent or empty.
 func Open(o Options) (*Dir, error) {
-	if err := MakeDirs(o.FS, o.Path); err != nil {
+	if err := durable.MakeDirs(o.FS, o.Path); err != nil {
 		return nil, err
 	}
 	names, err := o.FS.List(o.Path)
@@ -105,28 +106,6 @@ func lockFault(path string, err error) error {
 		return fmt.Errorf("the data directory %s cannot be written: %w; check the disk and the permissions", path, err)
 	}
 	return fmt.Errorf("%w: %s; stop the other oc-server, or give this one its own --data-dir: %w", ErrLocked, path, err)
-}
-
-// MakeDirs creates what is missing of the path and makes every name on it
-// durable: a data directory whose own name, or a parent's, a crash could take
-// away would lose every acknowledged write. Names that stand there already are
-// synced too, because the start that made them may have been killed before it
-// did. A few fsyncs at a start are cheaper than knowing.
-func MakeDirs(fs vfs.FS, path string) error {
-	if err := fs.MkdirAll(path, 0o700); err != nil {
-		return fmt.Errorf("create the directory %s: %w; check the path and its permissions", path, err)
-	}
-	for {
-		parent := fs.PathDir(path)
-		if parent == path {
-			return nil
-		}
-		// A directory that may not be read is none that a start has written to.
-		if err := SyncDir(fs, parent); err != nil && !errors.Is(err, iofs.ErrPermission) {
-			return err
-		}
-		path = parent
-	}
 }
 
 func (d *Dir) identify(o Options, names []string) error {
@@ -400,38 +379,9 @@ func writeJSON(fs vfs.FS, dir, name string, v any) error {
 	if err != nil {
 		return err
 	}
-	path, tmp := fs.PathJoin(dir, name), fs.PathJoin(dir, name+".tmp")
-	if err := writeSynced(fs, tmp, append(b, '\n')); err != nil {
+	path := fs.PathJoin(dir, name)
+	if err := durable.Replace(durable.On(fs), path, path+".tmp", append(b, '\n')); err != nil {
 		return fmt.Errorf("write %s: %w", path, err)
 	}
-	if err := fs.Rename(tmp, path); err != nil {
-		return fmt.Errorf("write %s: %w", path, err)
-	}
-	return SyncDir(fs, dir)
-}
-
-func writeSynced(fs vfs.FS, path string, b []byte) error {
-	f, err := fs.Create(path, vfs.WriteCategoryUnspecified)
-	if err != nil {
-		return err
-	}
-	if _, err := f.Write(b); err != nil {
-		return errors.Join(err, f.Close())
-	}
-	if err := f.Sync(); err != nil {
-		return errors.Join(err, f.Close())
-	}
-	return f.Close()
-}
-
-// SyncDir makes the entries of a directory durable.
-func SyncDir(fs vfs.FS, path string) error {
-	d, err := fs.OpenDir(path)
-	if err != nil {
-		return fmt.Errorf("sync directory %s: %w", path, err)
-	}
-	if err := d.Sync(); err != nil {
-		return errors.Join(fmt.Errorf("sync directory %s: %w", path, err), d.Close())
-	}
-	return d.Close()
+	return nil
 }

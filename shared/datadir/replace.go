@@ -5,6 +5,7 @@ import (
 	"fmt"
 	iofs "io/fs"
 
+	"originchain/shared/durable"
 	"originchain/shared/lsn"
 )
 
@@ -63,7 +64,7 @@ func (d *Dir) Replace(dropLog bool) error {
 			return err
 		}
 	}
-	if err := SyncDir(d.fs, d.path); err != nil {
+	if err := durable.SyncDir(d.fs, d.path); err != nil {
 		return err
 	}
 	if err := writeJSON(d.fs, d.path, replaceFile, replacement{DropLog: dropLog}); err != nil {
@@ -103,7 +104,7 @@ func (d *Dir) carryThrough(r *replacement) error {
 	if err := d.fs.Remove(d.fs.PathJoin(d.path, replaceFile)); err != nil {
 		return fmt.Errorf("replace the state in %s: %w", d.path, err)
 	}
-	return SyncDir(d.fs, d.path)
+	return durable.SyncDir(d.fs, d.path)
 }
 
 // swap exchanges the directories. As long as state.next is there, it is not done.
@@ -127,13 +128,13 @@ func (d *Dir) swap(r *replacement) error {
 		return err
 	}
 	// The names so far must be durable before the last one says that all is done.
-	if err := SyncDir(d.fs, d.path); err != nil {
+	if err := durable.SyncDir(d.fs, d.path); err != nil {
 		return err
 	}
 	if err := d.fs.Rename(d.NextState(), d.State()); err != nil {
 		return err
 	}
-	return SyncDir(d.fs, d.path)
+	return durable.SyncDir(d.fs, d.path)
 }
 
 // setAside renames name to old, unless that was done before.
@@ -159,7 +160,7 @@ func (d *Dir) clearCheckpoints() error {
 			return err
 		}
 	}
-	return SyncDir(d.fs, d.Checkpoints())
+	return durable.SyncDir(d.fs, d.Checkpoints())
 }
 
 func (d *Dir) exists(name string) (bool, error) {

@@ -9,6 +9,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"originchain/shared/datadir"
+	"originchain/shared/durable"
 	"originchain/shared/simdisk"
 )
 
@@ -24,12 +25,12 @@ func toReplace(t *testing.T) *simdisk.Disk {
 	for _, at := range []struct{ path, text string }{
 		{dir.State(), "old"}, {dir.Log(), "old"}, {dir.Checkpoints(), "old"}, {dir.NextState(), "new"},
 	} {
-		err := errors.Join(d.MkdirAll(at.path, 0o700), write(d, at.path+"/file", at.text), datadir.SyncDir(d, at.path))
+		err := errors.Join(d.MkdirAll(at.path, 0o700), write(d, at.path+"/file", at.text), durable.SyncDir(d, at.path))
 		if err != nil {
 			t.Fatal(err)
 		}
 	}
-	if err := errors.Join(datadir.SyncDir(d, "/data"), dir.Close()); err != nil {
+	if err := errors.Join(durable.SyncDir(d, "/data"), dir.Close()); err != nil {
 		t.Fatal(err)
 	}
 	return d

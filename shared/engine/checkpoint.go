@@ -6,7 +6,7 @@ import (
 	"strconv"
 	"strings"
 
-	"originchain/shared/datadir"
+	"originchain/shared/durable"
 	"originchain/shared/lsn"
 )
 
@@ -65,7 +65,7 @@ func (e *Engine) checkpoint() error {
 	if err := fs.Rename(path+checkpointTemp, path); err != nil {
 		return fmt.Errorf("checkpoint at LSN %d: %w", at, err)
 	}
-	if err := datadir.SyncDir(fs, dir); err != nil {
+	if err := durable.SyncDir(fs, dir); err != nil {
 		return err
 	}
 	return e.trim()
@@ -117,7 +117,7 @@ func (e *Engine) removeCheckpoint(at lsn.LSN) error {
 	if err := fs.Rename(path, path+checkpointTemp); err != nil {
 		return err
 	}
-	if err := datadir.SyncDir(fs, dir); err != nil {
+	if err := durable.SyncDir(fs, dir); err != nil {
 		return err
 	}
 	return fs.RemoveAll(path + checkpointTemp)

@@ -8,6 +8,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"originchain/shared/datadir"
+	"originchain/shared/durable"
 	"originchain/shared/lsn"
 	"originchain/shared/table"
 	"originchain/shared/wal"
@@ -170,5 +171,5 @@ func (e *Engine) copyCheckpoint(from string) error {
 			return err
 		}
 	}
-	return datadir.SyncDir(fs, to)
+	return durable.SyncDir(fs, to)
 }

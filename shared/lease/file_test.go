@@ -281,7 +281,7 @@ func TestALockThatIsHeldIsWaitedForUntilTheContextEnds(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 3*lockRetry)
+	ctx, cancel := context.WithTimeout(t.Context(), 6*time.Millisecond)
 	defer cancel()
 	if _, err := f.CompareAndSet(ctx, 0, first()); !errors.Is(err, context.DeadlineExceeded) || !errors.Is(err, syscall.EAGAIN) {
 		t.Fatalf("got %v", err)

@@ -14,7 +14,7 @@ import (
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
 
-	"originchain/shared/datadir"
+	"originchain/shared/durable"
 	"originchain/shared/lsn"
 	pb "originchain/shared/replica/replicapb"
 )
@@ -311,7 +311,7 @@ func (r *fetching) finish() error {
 // which of them are, and a second sync could succeed without them: then all is
 // fetched anew.
 func (r *fetching) syncNames() error {
-	err := datadir.SyncDir(r.FS, r.Dir)
+	err := durable.SyncDir(r.FS, r.Dir)
 	if err == nil {
 		return nil
 	}

@@ -46,11 +46,16 @@ func reach(ctx context.Context, a *archive.Archive, req *Request) (r *reading, w
 		if w, err = r.windows(ctx); err != nil {
 			return nil, nil, err
 		}
-		if !slices.ContainsFunc(r.unread, func(err error) bool { return errors.As(err, new(*archive.MissingError)) }) {
+		if !r.moved() {
 			break
 		}
 	}
 	return r, w, nil
+}
+
+// moved reports that something was missing at an end.
+func (r *reading) moved() bool {
+	return slices.ContainsFunc(r.unread, func(err error) bool { return errors.As(err, new(*archive.MissingError)) })
 }
 
 // window finds the readable ends of an extent; nil if it has none.

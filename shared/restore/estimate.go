@@ -79,7 +79,7 @@ func Probe(ctx context.Context, store object.Store, p *Plan, o ProbeOptions) (_ 
 	defer func() { err = errors.Join(err, clean()) }()
 	if p.Checkpoint != nil {
 		if err := r.checkpoint(ctx); err != nil {
-			return nil, err
+			return nil, p.beginFault(err)
 		}
 	}
 	if err := r.replay(ctx); err != nil {

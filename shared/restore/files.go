@@ -12,7 +12,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"originchain/shared/archive"
-	"originchain/shared/datadir"
+	"originchain/shared/durable"
 	"originchain/shared/lsn"
 )
 
@@ -46,7 +46,7 @@ func layOut(ctx context.Context, fs vfs.FS, a *archive.Archive, m *archive.Manif
 	if err := g.Wait(); err != nil {
 		return err
 	}
-	return local(datadir.SyncDir(fs, dir))
+	return local(durable.SyncDir(fs, dir))
 }
 
 // Files fetches the files of a checkpoint into dir, as a restore does.

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"originchain/shared/datadir"
+	"originchain/shared/durable"
 	"originchain/shared/lsn"
 	recovery "originchain/shared/recover"
 	"originchain/shared/table"
@@ -98,7 +99,7 @@ func (r *run) finish(ctx context.Context, at table.Applied) error {
 		Purged: len(r.plan.survey.Lacks(at.Pos)) > 0, Purges: len(r.plan.survey.Redactions),
 		Base: datadir.Base{LSN: at.Pos.LSN, Epoch: at.Pos.Epoch, Chain: at.Chain, Digest: at.Digest, Stamp: at.Stamp},
 	}
-	if err := datadir.SyncDir(r.fs(), r.stage.state()); err != nil {
+	if err := durable.SyncDir(r.fs(), r.stage.state()); err != nil {
 		return local(err)
 	}
 	if err := datadir.Create(r.fs(), r.stage.data(), r.o.NodeID, r.plan.Newest, made); err != nil {
@@ -117,7 +118,7 @@ func (r *run) finish(ctx context.Context, at table.Applied) error {
 	res.LSN, res.Epoch, res.Timestamp, res.Digest = at.Pos.LSN, at.Pos.Epoch, moment(at.Stamp), at.Digest
 	res.Segments, res.BytesFetched, res.Seconds = len(r.plan.Pieces), r.store.read.Load(), time.Since(r.begun).Seconds()
 	res.Instance, res.Line, res.DataDir, res.Gaps, res.Paused, res.AcceptedEpoch = r.plan.Instance, r.plan.Line, r.o.DataDir, r.plan.Gaps, r.o.Pause, accepted
-	res.Purged = made.Purged
+	res.Purged, res.Unread = made.Purged, r.plan.Unread()
 	if c := r.plan.Checkpoint; c != nil {
 		res.CheckpointLSN = c.LSN
 	}

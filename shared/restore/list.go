@@ -81,15 +81,29 @@ type ListedGap struct {
 }
 
 // List tells what an archive holds. Of the request only the instance, the region and
-// the epoch count: with an epoch only its line is listed.
-func List(ctx context.Context, store object.Store, req Request) (*Listing, error) {
+// the epoch count: with an epoch only its line is listed. What is missing at an end of a
+// window is looked for again, as by MakePlan: retention, or a purge, may have been at work
+// since the archive was listed.
+func List(ctx context.Context, store object.Store, req Request) (out *Listing, err error) {
 	a := archive.New(patient{store})
+	for range damagedTries {
+		again := false
+		if out, again, err = listOnce(ctx, a, req); err != nil || !again {
+			break
+		}
+	}
+	return out, err
+}
+
+// listOnce lists; moved says that an object was gone that the archive had a moment
+// before.
+func listOnce(ctx context.Context, a *archive.Archive, req Request) (out *Listing, moved bool, err error) {
 	asked := req.Epoch
 	r, err := survey(ctx, a, &req)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
-	out := &Listing{
+	out = &Listing{
 		Instance: r.s.Instance.Instance, Region: r.s.Instance.Region, Archive: a.Store().String(),
 		Lines: []ListedLine{}, Purges: len(r.s.Redactions), Faults: []string{},
 	}
@@ -102,11 +116,13 @@ func List(ctx context.Context, store object.Store, req Request) (*Listing, error
 	}
 	for _, epoch := range heads {
 		line, _ := r.s.Line(epoch)
-		listed, err := (&reading{a: a, s: r.s, l: &line}).list(ctx, epoch)
+		one := &reading{a: a, s: r.s, l: &line}
+		listed, err := one.list(ctx, epoch)
 		if err != nil {
-			return nil, err
+			return nil, false, err
 		}
 		out.Lines = append(out.Lines, *listed)
+		moved = moved || one.moved()
 	}
 	for _, f := range faults(r.s) { // those of the ends of windows among them
 		out.Faults = append(out.Faults, f.Error())
@@ -114,7 +130,7 @@ func List(ctx context.Context, store object.Store, req Request) (*Listing, error
 	if w := out.Lines[0].Windows; len(w) > 0 {
 		out.From, out.Until = &w[0].From, &w[len(w)-1].Until
 	}
-	return out, nil
+	return out, moved, nil
 }
 
 // Heads are the epochs whose lines, together, have every frame of the archive, the

@@ -27,6 +27,9 @@ type Request struct {
 	Time   time.Time
 	LSN    lsn.LSN
 	Latest bool
+	// Checkpoint is where the replay is to begin, 0 for the beginning of the log; nil for
+	// the newest checkpoint that leads to the target.
+	Checkpoint *lsn.LSN
 	// Clock decides what Time means where stamps and the writer's clock are apart.
 	Clock Clock
 }
@@ -130,9 +133,7 @@ func MakePlan(ctx context.Context, store object.Store, req Request) (*Plan, erro
 	for _, f := range faults(r.s) {
 		p.Faults = append(p.Faults, f.Error())
 	}
-	p.Checkpoint, _ = r.checkpoint(at.LSN)
-	p.replayFrom()
-	return p, nil
+	return p, p.choose(req.Checkpoint)
 }
 
 // survey lists the archive and picks the line; it sets the request's epoch.

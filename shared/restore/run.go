@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -14,6 +15,7 @@ import (
 
 	"originchain/shared/archive"
 	"originchain/shared/datadir"
+	"originchain/shared/durable"
 	"originchain/shared/lsn"
 	"originchain/shared/object"
 	recovery "originchain/shared/recover"
@@ -57,6 +59,9 @@ type Result struct {
 	Verified bool `json:"verified"`
 	// CheckpointLSN is 0 where the replay began at LSN 1.
 	CheckpointLSN lsn.LSN `json:"checkpoint_lsn"`
+	// Unread are documents of the archive that cannot be read, such as the manifest of a
+	// newer checkpoint: the restore has done without them.
+	Unread []string `json:"unread,omitempty"`
 	// Segments are the objects of the log that the plan had, parts of the tail among them.
 	Segments int `json:"segments"`
 	// BytesFetched is what this run has read from the archive.
@@ -88,6 +93,8 @@ type run struct {
 	begun  time.Time
 	result Result
 	log    logrus.FieldLogger
+	// anew says that an earlier run's choice of where to begin was overruled.
+	anew bool
 	// mismatch is the first thing that AcceptMismatch let pass.
 	mismatch *recovery.MismatchError
 }
@@ -134,12 +141,13 @@ func Run(ctx context.Context, o Options) (_ *Result, err error) {
 // it was finished without what is asked for now.
 func (r *run) makePlan(ctx context.Context, w *work) (err error) {
 	req := r.o.Request
+	named := req.Checkpoint
 	if w != nil {
 		r.a = archive.New(patient{r.o.Store})
 		if err := r.holdPurges(ctx, w.Purges); err != nil {
 			return err
 		}
-		if w.Phase == finished && (r.o.Finish == nil || w.Result.AcceptedEpoch > 0) {
+		if w.Phase == finished && !w.elsewhere(named) && (r.o.Finish == nil || w.Result.AcceptedEpoch > 0) {
 			return nil
 		}
 		req.Epoch, req.LSN, req.Time, req.Latest = w.Line, w.LSN, time.Time{}, false
@@ -150,7 +158,11 @@ func (r *run) makePlan(ctx context.Context, w *work) (err error) {
 	if r.plan, err = MakePlan(ctx, r.o.Store, req); err != nil {
 		return err
 	}
-	if w != nil && w.Checkpoint != nil {
+	switch {
+	case w == nil:
+	case w.elsewhere(named):
+		r.anew = true // another way to the same state: what was replayed goes
+	default:
 		r.plan.beginAt(w.Checkpoint)
 	}
 	if r.o.Planned != nil {
@@ -159,18 +171,28 @@ func (r *run) makePlan(ctx context.Context, w *work) (err error) {
 	return nil
 }
 
-// beginAt begins the replay at the checkpoint that an earlier run has begun with, if
-// it is still there.
+// elsewhere reports that a replay was begun, or decided to be, at another place than the
+// one that is named now.
+func (w *work) elsewhere(name *lsn.LSN) bool {
+	if name == nil {
+		return false
+	}
+	at := lsn.LSN(0)
+	if w.Checkpoint != nil {
+		at = w.Checkpoint.LSN
+	}
+	return at != *name
+}
+
+// beginAt begins the replay at the checkpoint that an earlier run has begun with, or at
+// LSN 1 with nil, if it is still there.
 func (p *Plan) beginAt(c *checkpoint) {
-	for i := range p.line.Checkpoints {
-		x := &p.line.Checkpoints[i]
-		if *checkpointOf(x) != *c || x.LSN > p.Target.LSN {
-			continue
-		}
-		if rg := p.line.RangeOf(x.LSN + 1); x.LSN == p.Target.LSN || rg != nil && rg.To >= p.Target.LSN {
-			p.Checkpoint, p.Segments, p.Parts, p.LogBytes = x, 0, 0, 0
-			p.replayFrom()
-		}
+	at := Begin{}
+	if c != nil {
+		at = Begin{c.LSN, c.Epoch}
+	}
+	if slices.Contains(begins(p.line, p.Target.LSN), at) {
+		p.start(at)
 	}
 }
 
@@ -182,6 +204,8 @@ func (r *run) work(ctx context.Context) error {
 		return nil
 	case s.work == nil:
 		s.work = &work{Arguments: s.args, Phase: fetching, Instance: r.plan.Instance, Line: r.plan.Line, LSN: r.plan.Target.LSN, Checkpoint: checkpointOf(r.plan.Checkpoint), Purges: len(r.plan.survey.Redactions)}
+	case r.anew:
+		s.work.Phase, s.work.Checkpoint, s.work.Result, s.work.Recorded = fetching, checkpointOf(r.plan.Checkpoint), nil, nil
 	case s.work.Phase == finished && r.plan != nil:
 		s.work.Phase = replaying // and verified once more: what is in the directory changes
 	}
@@ -237,7 +261,7 @@ func (r *run) fill(ctx context.Context) (at table.Applied, err error) {
 		defer stop() // what was fetched and is not needed
 		if !resumes {
 			if err = r.layOut(gctx); err != nil {
-				return err
+				return r.plan.beginFault(err)
 			}
 		}
 		at, err = r.replay(gctx)
@@ -309,7 +333,7 @@ func (r *run) layOut(ctx context.Context) error {
 			return err
 		}
 	}
-	if err := datadir.SyncDir(r.fs(), r.stage.data()); err != nil {
+	if err := durable.SyncDir(r.fs(), r.stage.data()); err != nil {
 		return local(err)
 	}
 	w.Phase, w.Checkpoint = replaying, checkpointOf(r.plan.Checkpoint)

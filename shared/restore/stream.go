@@ -12,7 +12,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"originchain/shared/archive"
-	"originchain/shared/datadir"
+	"originchain/shared/durable"
 	"originchain/shared/frame"
 	"originchain/shared/lsn"
 	"originchain/shared/object"
@@ -109,7 +109,7 @@ func Stream(ctx context.Context, o StreamOptions) (_ *Streamed, err error) {
 	if o.Planned != nil {
 		o.Planned(s.Plan)
 	}
-	if err := datadir.MakeDirs(o.FS, o.Scratch); err != nil {
+	if err := durable.MakeDirs(o.FS, o.Scratch); err != nil {
 		return nil, local(err)
 	}
 	if err := s.fill(ctx); err != nil {
@@ -140,7 +140,7 @@ func (s *Streamed) fill(ctx context.Context) error {
 		defer stop() // what was fetched and is not needed
 		base, err := s.openBase(ctx, gctx)
 		if err != nil {
-			return err
+			return s.Plan.beginFault(err)
 		}
 		s.delta, err = table.OpenDelta(table.Options{
 			FS: s.opts.FS, Dir: s.opts.Scratch, Log: s.quiet, CacheBytes: streamCacheBytes, MemtableBytes: streamMemtableBytes,
@@ -287,7 +287,7 @@ func (s *Streamed) Result(begun time.Time) *Result {
 	p := s.Plan
 	res := &Result{
 		LSN: s.At.Pos.LSN, Epoch: s.At.Pos.Epoch, Timestamp: moment(s.At.Stamp), Digest: s.At.Digest, Segments: len(p.Pieces),
-		BytesFetched: s.store.read.Load(), Seconds: time.Since(begun).Seconds(), Instance: p.Instance, Line: p.Line, Gaps: p.Gaps, Purged: s.At.Digest != s.recorded,
+		BytesFetched: s.store.read.Load(), Seconds: time.Since(begun).Seconds(), Instance: p.Instance, Line: p.Line, Gaps: p.Gaps, Purged: s.At.Digest != s.recorded, Unread: p.Unread(),
 	}
 	if p.Checkpoint != nil {
 		res.CheckpointLSN = p.Checkpoint.LSN

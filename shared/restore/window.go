@@ -133,25 +133,6 @@ func (r *reading) pieceOf(at lsn.LSN) *archive.Piece {
 	return &rg.Pieces[i]
 }
 
-// checkpoint is the newest one at or below a frame from which all frames up to it are
-// there; nil, true: there is none and none is needed.
-func (r *reading) checkpoint(at lsn.LSN) (*archive.Checkpoint, bool) {
-	for i := len(r.l.Checkpoints) - 1; i >= 0; i-- {
-		c := &r.l.Checkpoints[i]
-		if c.LSN > at {
-			continue
-		}
-		if c.LSN == at {
-			return c, true
-		}
-		if rg := r.l.RangeOf(c.LSN + 1); rg != nil && rg.To >= at {
-			return c, true
-		}
-	}
-	rg := r.l.RangeOf(1)
-	return nil, rg != nil && rg.To >= at
-}
-
 func (r *reading) checkpointAt(at lsn.LSN) *archive.Checkpoint {
 	for i := range r.l.Checkpoints {
 		if c := &r.l.Checkpoints[i]; c.LSN == at {

@@ -15,6 +15,7 @@ import (
 
 	"originchain/shared/archive"
 	"originchain/shared/datadir"
+	"originchain/shared/durable"
 	"originchain/shared/lsn"
 )
 
@@ -116,7 +117,7 @@ type staging struct {
 // open takes the staging directory that was looked at, and looks again: what
 // another run has decided in between is not overlooked.
 func (s *staging) open() (err error) {
-	if err := datadir.MakeDirs(s.fs, s.path); err != nil {
+	if err := durable.MakeDirs(s.fs, s.path); err != nil {
 		return err
 	}
 	if s.lock, err = s.fs.Lock(s.fs.PathJoin(s.path, lockFile)); err != nil {
@@ -238,23 +239,7 @@ func (s *staging) save() error {
 		return err
 	}
 	path := s.fs.PathJoin(s.path, workFile)
-	f, err := s.fs.Create(path+".tmp", vfs.WriteCategoryUnspecified)
-	if err != nil {
-		return local(err)
-	}
-	if _, err := f.Write(b); err != nil {
-		return errors.Join(local(err), f.Close())
-	}
-	if err := f.Sync(); err != nil {
-		return errors.Join(local(err), f.Close())
-	}
-	if err := f.Close(); err != nil {
-		return local(err)
-	}
-	if err := s.fs.Rename(path+".tmp", path); err != nil {
-		return local(err)
-	}
-	return local(datadir.SyncDir(s.fs, s.path))
+	return local(durable.Replace(durable.On(s.fs), path, path+".tmp", b))
 }
 
 // deliver puts the finished directory in its place.
@@ -271,7 +256,7 @@ func (s *staging) deliver() error {
 	if err := s.fs.Rename(s.data(), s.target); err != nil {
 		return local(err)
 	}
-	return local(datadir.SyncDir(s.fs, s.fs.PathDir(s.target)))
+	return local(durable.SyncDir(s.fs, s.fs.PathDir(s.target)))
 }
 
 // remove lets go of the staging directory: what was decided goes last.

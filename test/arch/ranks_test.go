@@ -20,6 +20,7 @@ var ranks = map[string]int{
 	"shared/alarms":                      1,
 	"shared/certfile":                    1,
 	"shared/clock":                       1,
+	"shared/durable":                     1,
 	"shared/frame":                       1,
 	"shared/object":                      1,
 	"shared/pacing":                      1,

@@ -4,13 +4,14 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"originchain/shared/durable"
 )
 
 // failingDisk writes down its calls, and fails at one of them.
@@ -31,7 +32,7 @@ func (d *failingDisk) call(format string, args ...any) error {
 
 type failingFile struct {
 	d *failingDisk
-	f syncWriter
+	f durable.File
 }
 
 func (f failingFile) Write(p []byte) (int, error) {
@@ -44,27 +45,27 @@ func (f failingFile) Write(p []byte) (int, error) {
 func (f failingFile) Sync() error  { return errors.Join(f.d.call("sync"), f.f.Sync()) }
 func (f failingFile) Close() error { return errors.Join(f.f.Close(), f.d.call("close")) }
 
-func (d *failingDisk) disk() disk {
-	real := realDisk()
-	return disk{
-		create: func(path string, mode fs.FileMode) (syncWriter, error) {
+func (d *failingDisk) disk() durable.Disk {
+	real := durable.OnOS(0o600)
+	return durable.Disk{
+		Create: func(path string) (durable.File, error) {
 			if err := d.call("create %s", filepath.Base(path)); err != nil {
 				return nil, err
 			}
-			f, err := real.create(path, mode)
+			f, err := real.Create(path)
 			return failingFile{d, f}, err
 		},
-		rename: func(from, to string) error {
+		Rename: func(from, to string) error {
 			if err := d.call("rename %s %s", filepath.Base(from), filepath.Base(to)); err != nil {
 				return err
 			}
-			return real.rename(from, to)
+			return real.Rename(from, to)
 		},
-		remove: func(path string) error {
+		Remove: func(path string) error {
 			d.calls = append(d.calls, "remove "+filepath.Base(path))
-			return real.remove(path)
+			return real.Remove(path)
 		},
-		syncDir: func(dir string) error { return errors.Join(d.call("sync the directory"), real.syncDir(dir)) },
+		SyncDir: func(path string) error { return errors.Join(d.call("sync the directory"), real.SyncDir(path)) },
 	}
 }
 
@@ -79,7 +80,7 @@ func TestRewritingIsOneStep(t *testing.T) {
 			t.Fatal(err)
 		}
 		d := &failingDisk{failAt: failAt}
-		err := d.disk().replaceFile(path, []byte("the new one"), 0o600)
+		err := replaceFile(d.disk(), path, []byte("the new one"))
 		want, text := all, "the new one"
 		switch {
 		case failAt > 0 && failAt < len(all):

@@ -16,6 +16,7 @@ import (
 	"github.com/sirupsen/logrus"
 	"golang.org/x/sys/unix"
 
+	"originchain/shared/durable"
 	"originchain/shared/failover"
 )
 
@@ -48,7 +49,7 @@ type Deps struct {
 type Supervisor struct {
 	cfg  Config
 	deps Deps
-	disk disk
+	disk func(fs.FileMode) durable.Disk
 	base map[string]string
 
 	ready chan struct{} // closed when calls may begin
@@ -93,7 +94,7 @@ func New(cfg Config, deps Deps) (*Supervisor, error) {
 	for k, v := range cfg.Environment {
 		base[k] = v
 	}
-	return &Supervisor{cfg: cfg, deps: deps, disk: realDisk(), base: base, ready: make(chan struct{}), done: make(chan struct{}),
+	return &Supervisor{cfg: cfg, deps: deps, disk: durable.OnOS, base: base, ready: make(chan struct{}), done: make(chan struct{}),
 		units: map[string]*unit{}, warned: map[string]bool{}}, nil
 }
 
@@ -331,7 +332,7 @@ func (s *Supervisor) Rewrite(ctx context.Context, n failover.Node, text []byte) 
 	if err != nil {
 		return err
 	}
-	return s.disk.replaceFile(u.path, text, st.Mode().Perm())
+	return replaceFile(s.disk(st.Mode().Perm()), u.path, text)
 }
 
 // Kill sends a signal to all processes of a node, for drills: what follows is what

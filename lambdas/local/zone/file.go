@@ -8,9 +8,7 @@ import (
 	iofs "io/fs"
 	"time"
 
-	"github.com/cockroachdb/pebble/v2/vfs"
-
-	"originchain/shared/datadir"
+	"originchain/shared/durable"
 )
 
 // fileVersion is the version of the file's format.
@@ -43,7 +41,7 @@ func (s *Server) load() (*records, error) {
 		return nil, fmt.Errorf("read the zone from %s: %w", path, err)
 	}
 	// The process before may have ended between the rename and its fsync.
-	if err := datadir.SyncDir(s.cfg.FS, s.cfg.Dir); err != nil {
+	if err := durable.SyncDir(s.cfg.FS, s.cfg.Dir); err != nil {
 		return nil, fmt.Errorf("read the zone: %w", err)
 	}
 	d, err := s.decode(raw)
@@ -91,27 +89,6 @@ func (s *Server) save(d *records) error {
 	if err != nil {
 		return err
 	}
-	fs := s.cfg.FS
-	path := fs.PathJoin(s.cfg.Dir, s.cfg.File)
-	if err := writeSynced(fs, path+".tmp", append(raw, '\n')); err != nil {
-		return err
-	}
-	if err := fs.Rename(path+".tmp", path); err != nil {
-		return err
-	}
-	return datadir.SyncDir(fs, s.cfg.Dir)
-}
-
-func writeSynced(fs vfs.FS, path string, raw []byte) error {
-	f, err := fs.Create(path, vfs.WriteCategoryUnspecified)
-	if err != nil {
-		return err
-	}
-	if _, err := f.Write(raw); err != nil {
-		return errors.Join(err, f.Close())
-	}
-	if err := f.Sync(); err != nil {
-		return errors.Join(err, f.Close())
-	}
-	return f.Close()
+	path := s.cfg.FS.PathJoin(s.cfg.Dir, s.cfg.File)
+	return durable.Replace(durable.On(s.cfg.FS), path, path+".tmp", append(raw, '\n'))
 }

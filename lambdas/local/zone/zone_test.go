@@ -21,6 +21,7 @@ import (
 	"github.com/miekg/dns"
 	"go.uber.org/goleak"
 
+	"originchain/shared/durable"
 	"originchain/shared/simdisk"
 )
 
@@ -391,7 +392,7 @@ func TestAFileThatIsNotOurs(t *testing.T) {
 		"twice":      `{"version":1,"zone":"db.example.","records":[{"name":"x.db.example.","address":"127.0.0.1"},{"name":"x.db.example.","address":"127.0.0.1"}]}`,
 	} {
 		fs := simdisk.New()
-		if err := writeSynced(fs, "/zone.json", []byte(text)); err != nil {
+		if err := durable.Replace(durable.On(fs), "/zone.json", "/zone.json.tmp", []byte(text)); err != nil {
 			t.Fatal(err)
 		}
 		if _, err := Open(Config{Zone: zoneName, Address: netip.MustParseAddr("127.3.0.1"), Dir: "/", File: "zone.json", FS: fs}); err == nil {

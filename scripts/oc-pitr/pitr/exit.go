@@ -27,6 +27,7 @@ const (
 	ExitAfter     = 13
 	ExitClock     = 14
 	ExitNoLine    = 15
+	ExitNoBegin   = 16
 	ExitNotEmpty  = 20
 	ExitBusy      = 21
 	ExitNoCopy    = 22
@@ -70,6 +71,7 @@ func exitTable() []exitRow {
 		{ExitAfter, "the target is after what the archive holds"},
 		{ExitClock, "the writer's clock had been stepped there: choose with --target-lsn or --clock"},
 		{ExitNoLine, "the archive knows no such epoch"},
+		{ExitNoBegin, "--checkpoint names no checkpoint that leads to the target"},
 		{ExitNotEmpty, "the directory is not empty"},
 		{ExitBusy, "another restore, or a server, works in the directory"},
 		{ExitNoCopy, "the directory is no restored copy that waits to be accepted, or no data directory"},
@@ -165,6 +167,8 @@ func targetCode(err error) int {
 	switch {
 	case errors.As(err, &clock):
 		return ExitClock
+	case errors.As(err, new(*restore.CheckpointError)):
+		return ExitNoBegin
 	case errors.As(err, &target):
 		switch target.Why {
 		case restore.Future:

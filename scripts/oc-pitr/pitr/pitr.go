@@ -198,11 +198,17 @@ func (c *command) fail(err error, code int) {
 	doc := failed{Error: telemetry.Redact(err.Error()), Exit: code}
 	var target *restore.TargetError
 	var clock *restore.ClockError
+	var named *restore.CheckpointError
+	var begin *restore.BeginError
 	switch {
 	case errors.As(err, &target):
 		doc.Detail = target
 	case errors.As(err, &clock):
 		doc.Detail = clock
+	case errors.As(err, &named):
+		doc.Detail = named
+	case errors.As(err, &begin):
+		doc.Detail = begin
 	}
 	_ = c.print(doc, nil) // standard output is gone: standard error has it
 }

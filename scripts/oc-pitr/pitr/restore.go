@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
+	"strconv"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -14,12 +15,14 @@ import (
 	"originchain/shared/lsn"
 	"originchain/shared/progress"
 	"originchain/shared/restore"
+	"originchain/shared/telemetry"
 )
 
 const restoreLong = `Restore an instance's state, from its archive into a fresh data directory.
 
 The newest checkpoint at or before the target is fetched, and the log behind it is
-replayed up to the exact frame. The directory appears under its name when every key of
+replayed up to the exact frame. If its files are damaged or missing the restore fails and
+names the checkpoints that are left; --checkpoint begins at one of them. The directory appears under its name when every key of
 the restored state was read back and their digest is the one that the frame carries.
 
 With --target all commits stamped at or before that moment are restored, and none
@@ -40,6 +43,8 @@ type targetFlags struct {
 	latest bool
 	epoch  uint64
 	clock  string
+	// checkpoint is a number, or "" for the newest that leads to the target.
+	checkpoint string
 }
 
 func (t *targetFlags) register(cmd *cobra.Command) {
@@ -48,6 +53,7 @@ func (t *targetFlags) register(cmd *cobra.Command) {
 	f.Uint64Var(&t.lsn, "target-lsn", 0, "the frame")
 	f.BoolVar(&t.latest, "latest", false, "the newest point that the archive holds")
 	f.Uint64Var(&t.epoch, "epoch", 0, "the line of this epoch (default: of the highest)")
+	f.StringVar(&t.checkpoint, "checkpoint", "", "begin the replay at the checkpoint of this LSN, 0 for the beginning of the log (default: the newest checkpoint that leads to the target)")
 	f.StringVar(&t.clock, "clock", "", "what --target means where the writer's clock was stepped: stamp or wall")
 }
 
@@ -76,6 +82,14 @@ func (t *targetFlags) into(r *restore.Request) error {
 		r.Clock = c
 	default:
 		return usage(fmt.Errorf("--clock %q: give stamp or wall", t.clock))
+	}
+	if t.checkpoint != "" {
+		at, err := strconv.ParseUint(t.checkpoint, 10, 64)
+		if err != nil {
+			return usage(fmt.Errorf("--checkpoint %q: give the LSN of a checkpoint that oc-pitr list shows, or 0", t.checkpoint))
+		}
+		r.Checkpoint = new(lsn.LSN)
+		*r.Checkpoint = lsn.LSN(at)
 	}
 	r.LSN, r.Latest, r.Epoch = lsn.LSN(t.lsn), t.latest, lsn.Epoch(t.epoch)
 	return nil
@@ -156,6 +170,9 @@ func (c *command) restore(ctx context.Context, f *restoreFlags) error {
 	display.Close()
 	if err != nil {
 		return err
+	}
+	for _, unread := range got.Unread {
+		_, _ = fmt.Fprintf(c.Stderr, "%s: WARNING: the restore has done without a part of the archive that cannot be read: %s\n", name, telemetry.Redact(unread))
 	}
 	if got.Mismatch != nil {
 		_, _ = fmt.Fprintf(c.Stderr, "%s: WARNING: a digest was not what the log says it was (want %s, got %s), and was accepted; restored.json in the directory says so\n", name, got.Mismatch.Want, got.Mismatch.Got)

@@ -31,6 +31,12 @@ func resultText(w io.Writer, r *restore.Result) {
 	}
 	_, _ = fmt.Fprintf(w, "restored %s: LSN %d of epoch %d, %s, digest %s\n  %s\n  %s keys, %s bytes fetched, %.1f s\n",
 		r.DataDir, r.LSN, r.Epoch, moment(r.Timestamp), r.Digest, verified, count(r.Keys), count(r.BytesFetched), r.Seconds)
+	if r.CheckpointLSN > 0 {
+		_, _ = fmt.Fprintf(w, "  made of the checkpoint at LSN %d and the log behind it\n", r.CheckpointLSN)
+	} else {
+		_, _ = fmt.Fprintf(w, "  made of the log alone, from LSN 1 on\n")
+	}
+	faults(w, r.Unread)
 	switch {
 	case r.AcceptedEpoch > 0:
 		_, _ = fmt.Fprintf(w, "  it is the history of instance %s from now on: epoch %d was taken\n", r.Instance, r.AcceptedEpoch)
