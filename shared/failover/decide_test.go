@@ -17,7 +17,7 @@ const instance = "01HZX3V9J8Q2W4E6R8T0Y2M4K6"
 // recordOf is epoch 1 of a, confirmed with the set, committed up to LSN 5000.
 func recordOf(t testing.TB, set ...string) lease.Record {
 	t.Helper()
-	r, err := lease.Record{}.Take(lease.Candidate{Instance: instance, Node: "a", ReplicationAddress: "127.0.0.1:7001", URL: "http://127.0.0.1:8001"})
+	r, err := lease.Record{}.Take(lease.Candidate{Instance: instance, Node: "a", ReplicationAddress: "127.0.0.1:7001", URL: "http://127.0.0.1:8001", Place: "place-a"})
 	if err == nil {
 		r, err = r.Confirm(lease.Claim{Node: "a", Epoch: 1}, lsn.Pos{}, set, min(1, len(set)))
 	}
