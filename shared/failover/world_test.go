@@ -70,6 +70,7 @@ type fakeNode struct {
 	life           int // counts its processes
 	slow           time.Duration
 	more           lsn.LSN // frames that arrive between its last answer and its opening
+	cut            bool    // it does not reach the lease store
 	elsewhere      bool    // the process that instance control knows is of another directory
 }
 
@@ -123,7 +124,7 @@ func (w *world) renew(n *fakeNode, life int) {
 	for {
 		time.Sleep(lease.RenewEvery)
 		w.mu.Lock()
-		writes, hung, by := n.up && n.life == life && n.role == roleWriter, n.hung, lease.Claim{Node: n.node.ID, Epoch: n.epoch}
+		writes, hung, by := n.up && n.life == life && n.role == roleWriter, n.hung || n.cut, lease.Claim{Node: n.node.ID, Epoch: n.epoch}
 		w.mu.Unlock()
 		if !writes {
 			return
