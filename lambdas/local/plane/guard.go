@@ -107,7 +107,11 @@ func (p *Plane) guard(ctx context.Context) {
 		}
 		said = d.Verdict
 		if d.Verdict == failover.Promote {
-			if _, err := p.promote(ctx, control.Promotion{Target: target}, func(line string) { p.log.Info(line) }); err != nil && ctx.Err() == nil {
+			err := replace(target, func(to string) error {
+				_, err := p.promote(ctx, control.Promotion{Target: to}, func(line string) { p.log.Info(line) })
+				return err
+			})
+			if err != nil && ctx.Err() == nil {
 				p.log.WithError(err).Error("no other node writes yet")
 				rest(ctx, restAfter)
 			}
@@ -116,6 +120,20 @@ func (p *Plane) guard(ctx context.Context) {
 		p.letGo(ctx)
 		p.revive(ctx)
 	}
+}
+
+// replace has a target become the writer, or another node that somebody has begun to
+// promote: whoever that was may have been killed, and nobody else would come to finish it.
+func replace(target string, promote func(to string) error) error {
+	err := promote(target)
+	var begun *failover.OtherRunError
+	if errors.As(err, &begun) && begun.To != target {
+		if finished := promote(begun.To); finished != nil {
+			return errors.Join(finished, err)
+		}
+		return nil
+	}
+	return err
 }
 
 // revive lets nodes run that were stopped for another to write, once that does: whoever
