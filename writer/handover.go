@@ -210,5 +210,9 @@ func (l *leader) retire(pause *engine.Pause, url string, other *MustFollowError)
 	l.node.Fence(other.Reason)
 	l.node.Redirect(fault.From(engine.HandedOver(url)))
 	l.hub.Fence(other)
-	l.engine.Fence(fmt.Errorf("%w: %w", replica.ErrFenced, other))
+	end := l.engine.Fence
+	if other.Planned {
+		end = l.engine.Retire
+	}
+	end(fmt.Errorf("%w: %w", replica.ErrFenced, other))
 }
