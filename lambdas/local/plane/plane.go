@@ -37,6 +37,7 @@ import (
 	"originchain/shared/lease"
 	"originchain/shared/lease/leasehttp"
 	"originchain/shared/registry"
+	"originchain/shared/telemetry"
 )
 
 // upWithin bounds the wait for an instance that comes up: a log of many GiB, after a
@@ -75,6 +76,7 @@ type Plane struct {
 	bells    *bells
 	observer *failover.Observer
 	http     *http.Client
+	metrics  *telemetry.Metrics
 
 	// holds is what the supervisor is to do of a writer that dies: see afterDeath.
 	holds  holding
@@ -158,6 +160,7 @@ func (p *Plane) open(ctx context.Context) (err error) {
 	})
 	p.proxy, p.watch = proxy.New(proxy.Config{}), newWatcher(p.nodes, p.token)
 	p.bells = newBells(p.watch, p.log)
+	p.metrics = telemetry.NewMetrics()
 	p.http = &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 2}}
 	return err
 }
@@ -263,6 +266,7 @@ func (p *Plane) servers() (all []*served, err error) {
 		}
 		return p.record, nil
 	}, token, p.log)
+	p.proxy.Measure(p.metrics)
 	socket, err := control.Listen(p.dir.Socket())
 	if err != nil {
 		return nil, err
@@ -270,7 +274,7 @@ func (p *Plane) servers() (all []*served, err error) {
 	all = []*served{
 		{what: "commands", listener: socket, handler: control.NewServer(p, p.log)},
 		{what: "the lease store", address: p.in.LeaseAddress(), handler: leases},
-		{what: "machines", address: p.in.MachinesAddress(), handler: supervise.NewServer(p.machines, p.dir.AdminToken(), p.log)},
+		{what: "machines", address: p.in.MachinesAddress(), handler: measured(p.metrics, supervise.NewServer(p.machines, p.dir.AdminToken(), p.log))},
 		{what: "the endpoint", address: p.in.EndpointAddress(), handler: p.proxy},
 	}
 	for _, s := range all {

@@ -12,6 +12,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"originchain/shared/lsn"
 )
 
@@ -91,6 +93,9 @@ type Proxy struct {
 	heldNow atomic.Int64
 	bytes   atomic.Int64
 	hints   chan struct{}
+	// outage is nil while the writer answers.
+	outage    atomic.Pointer[outage]
+	switching prometheus.Histogram
 }
 
 // target is a writer as long as it is the one that requests go to.
@@ -111,7 +116,7 @@ type target struct {
 
 // New makes a Proxy that knows no writer. Requests wait for one.
 func New(cfg Config) *Proxy {
-	p := &Proxy{cfg: cfg.withDefaults(), hints: make(chan struct{}, 1)}
+	p := &Proxy{cfg: cfg.withDefaults(), hints: make(chan struct{}, 1), switching: newSwitchSeconds()}
 	p.current.Store(p.target(nil, 0))
 	return p
 }
