@@ -74,7 +74,7 @@ func TestWhatAWriterAnswersToAHandover(t *testing.T) {
 				w.onHandover = func() (int, any) {
 					if c.later {
 						w.running.Go(func() {
-							time.Sleep(time.Second)
+							pass(time.Second)
 							w.with("a", func(n *fakeNode) { n.role = roleFollower })
 							if _, err := w.change(func(r lease.Record) (lease.Record, error) {
 								return r.Take(lease.Candidate{Instance: r.Instance, Node: "b", URL: "http://b", Last: lsn.Pos{Epoch: 1, LSN: 5010}})
