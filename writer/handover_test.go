@@ -122,6 +122,7 @@ func TestHandingOver(t *testing.T) {
 			}
 			return nil
 		}
+		said := n.captureLogs()
 		got := n.handOver("f").want(200)
 		if got.str("epoch") != fmt.Sprint(before.Epoch+1) || got.str("lsn") != fmt.Sprint(last) {
 			t.Errorf("%s", got.body)
@@ -146,6 +147,10 @@ func TestHandingOver(t *testing.T) {
 		}
 		if again := n.stored(); again.Version != rec.Version {
 			t.Errorf("the record was changed again: %+v", again)
+		}
+		// Nothing has failed, and nobody is to be woken.
+		if lines := said(); strings.Contains(lines, `"level":"error"`) || strings.Contains(lines, `"level":"warning"`) || !strings.Contains(lines, "ends as planned") {
+			t.Errorf("%s", lines)
 		}
 	})
 }

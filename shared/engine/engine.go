@@ -367,17 +367,31 @@ func (e *Engine) release() error {
 func (e *Engine) fail(doing string, err error) {
 	f := &failure{err: fmt.Errorf("%s: %w", doing, err)}
 	if e.failure.CompareAndSwap(nil, f) {
-		e.deps.Log.WithField("doing", doing).WithError(err).Error("engine failed; nothing more is acknowledged")
+		log := e.deps.Log.WithField("doing", doing).WithError(err)
+		switch other := (*fenced)(nil); {
+		case !errors.As(err, &other):
+			log.Error("engine failed; nothing more is acknowledged")
+		case other.planned:
+			log.Info("this node's time as the writer ends as planned")
+		default:
+			log.Warn("another node is the writer; nothing more is acknowledged by this one")
+		}
 		close(e.failed)
 	}
 }
 
 // Fence ends the engine because another node is the writer: what is not
 // acknowledged yet never is by this one.
-func (e *Engine) Fence(err error) { e.fail("go on as the writer", &fenced{err}) }
+func (e *Engine) Fence(err error) { e.fail("go on as the writer", &fenced{error: err}) }
+
+// Retire is Fence where this node has given the role away itself.
+func (e *Engine) Retire(err error) { e.fail("go on as the writer", &fenced{error: err, planned: true}) }
 
 // fenced is a failure that is no fault of this node.
-type fenced struct{ error }
+type fenced struct {
+	error
+	planned bool
+}
 
 // Unwrap gives the cause.
 func (f *fenced) Unwrap() error { return f.error }

@@ -50,7 +50,11 @@ type world struct {
 	noHandover                       bool
 	// onStop and onRewrite happen while instance control is asked, with mu.
 	onStop, onRewrite func()
-	violations        []string
+	// onHandover answers a handover instead of the node, with mu; onPromote happens before
+	// a promotion is answered.
+	onHandover func() (status int, answer any)
+	onPromote  func(*fakeNode)
+	violations []string
 }
 
 type fakeNode struct {
@@ -71,6 +75,8 @@ type fakeNode struct {
 	life           int // counts its processes
 	slow           time.Duration
 	more           lsn.LSN // frames that arrive between its last answer and its opening
+	cut            bool    // it does not reach the lease store
+	elsewhere      bool    // the process that instance control knows is of another directory
 }
 
 // newWorld: a writes epoch 1, b and c follow, b is in sync.
@@ -123,7 +129,7 @@ func (w *world) renew(n *fakeNode, life int) {
 	for {
 		time.Sleep(lease.RenewEvery)
 		w.mu.Lock()
-		writes, hung, by := n.up && n.life == life && n.role == roleWriter, n.hung, lease.Claim{Node: n.node.ID, Epoch: n.epoch}
+		writes, hung, by := n.up && n.life == life && n.role == roleWriter, n.hung || n.cut, lease.Claim{Node: n.node.ID, Epoch: n.epoch}
 		w.mu.Unlock()
 		if !writes {
 			return
@@ -280,6 +286,9 @@ func answer(rw http.ResponseWriter, status int, v any) {
 }
 
 func (n *fakeNode) promote(rw http.ResponseWriter, epoch lsn.Epoch) {
+	if n.w.onPromote != nil {
+		n.w.onPromote(n)
+	}
 	if n.role == roleWriter {
 		if n.epoch >= epoch {
 			answer(rw, http.StatusAccepted, api.Promoted{Epoch: uint64(epoch), Writer: true})
@@ -303,6 +312,12 @@ func (n *fakeNode) promote(rw http.ResponseWriter, epoch lsn.Epoch) {
 func (n *fakeNode) handover(rw http.ResponseWriter, in api.HandoverRequest) {
 	w := n.w
 	to := w.nodes[in.Node]
+	if w.onHandover != nil {
+		if status, said := w.onHandover(); status != 0 {
+			answer(rw, status, said)
+			return
+		}
+	}
 	if w.noHandover || n.role != roleWriter || to == nil || !to.up || to.last.LSN < n.last.LSN {
 		answer(rw, http.StatusConflict, api.Error{Error: "conflict", Message: "not now"})
 		return
@@ -320,135 +335,6 @@ func (n *fakeNode) handover(rw http.ResponseWriter, in api.HandoverRequest) {
 		return
 	}
 	answer(rw, http.StatusOK, api.Handover{Epoch: uint64(stored.Epoch), LSN: uint64(last.LSN)})
-}
-
-// The ports.
-
-func (w *world) on(n Node) (*fakeNode, error) {
-	if w.controlAway {
-		return nil, errors.New("no instance control")
-	}
-	for _, f := range w.nodes {
-		if f.node.Machine == n.Machine {
-			return f, nil
-		}
-	}
-	return nil, fmt.Errorf("no machine %s", n.Machine)
-}
-
-func (w *world) asked(what string, n Node) { w.controls = append(w.controls, what+" "+n.ID) }
-
-// reach waits, of a machine that nobody reaches, until the caller gives up.
-func (w *world) reach(ctx context.Context, n Node) error {
-	w.mu.Lock()
-	cut := w.cut == n.ID
-	w.mu.Unlock()
-	if cut {
-		<-ctx.Done()
-		return ctx.Err()
-	}
-	return nil
-}
-
-func (w *world) Process(ctx context.Context, n Node) (Process, error) {
-	if err := w.reach(ctx, n); err != nil {
-		return Process{}, err
-	}
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	f, err := w.on(n)
-	if err != nil || w.stopFails {
-		return Process{}, errors.New("not known")
-	}
-	return Process{Running: f.up, Reaped: !f.up && f.held}, nil
-}
-
-func (w *world) Stop(ctx context.Context, n Node) (Process, error) {
-	if err := w.reach(ctx, n); err != nil {
-		return Process{}, err
-	}
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	f, err := w.on(n)
-	if w.onStop != nil {
-		w.onStop()
-	}
-	if err != nil || w.stopFails {
-		return Process{}, errors.New("the machine does not answer")
-	}
-	w.asked("stop", n)
-	f.end()
-	f.held = true
-	return Process{Reaped: true}, nil
-}
-
-func (w *world) Start(_ context.Context, n Node) error {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	f, err := w.on(n)
-	if err != nil {
-		return err
-	}
-	w.asked("start", n)
-	f.held = false
-	f.start()
-	return nil
-}
-
-func (w *world) Restart(_ context.Context, n Node) error {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	f, err := w.on(n)
-	if err != nil {
-		return err
-	}
-	w.asked("restart", n)
-	f.restarts++
-	f.end()
-	f.held = false
-	f.start()
-	return nil
-}
-
-func (w *world) Unit(ctx context.Context, n Node) (string, []byte, error) {
-	if err := w.reach(ctx, n); err != nil {
-		return "", nil, err
-	}
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	f, err := w.on(n)
-	if err != nil {
-		return "", nil, err
-	}
-	return "oc-http.service", []byte(f.unit), nil
-}
-
-func (w *world) Rewrite(_ context.Context, n Node, text []byte) error {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	f, err := w.on(n)
-	if err != nil {
-		return err
-	}
-	w.asked("rewrite", n)
-	if w.onRewrite != nil {
-		w.onRewrite()
-	}
-	f.unit = string(text)
-	return nil
-}
-
-func (w *world) Point(_ context.Context, name, address string, ttl time.Duration) error {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.dnsFails {
-		return errors.New("the zone does not answer")
-	}
-	if ttl != 60*time.Second {
-		return fmt.Errorf("TTL %s", ttl)
-	}
-	w.names[name] = address
-	return nil
 }
 
 // with changes a node.

@@ -89,7 +89,7 @@ func (c *command) drills(ctx context.Context, client *control.Client, dir layout
 		all = append(all, r)
 	}
 	if runs > 1 {
-		c.sayf(c.Stderr, "%s, %d runs: fault to first ack %s; longest pause in acks %s; old writer in sync again %s", kind, runs,
+		c.sayf(c.Stderr, "%s, %d runs: fault to first ack %s; longest pause in acks %s; first ack to old writer in sync again %s", kind, runs,
 			spread(all, func(r drill.Report) float64 { return r.FirstAck }), spread(all, func(r drill.Report) float64 { return r.Pause }),
 			spread(all, func(r drill.Report) float64 { return r.Rejoined }))
 	}
@@ -193,7 +193,7 @@ func (c *command) told(dir layout.Dir, r drill.Report, asJSON bool) error {
   epoch                    %d, then %d
   fault to first ack       %.2f s
   longest pause in acks    %.2f s
-  old writer in sync again %.2f s later
+  old writer in sync again %.2f s after that ack
   writes acknowledged      %d, of which %d are lost%s
   refused, not written     %d
   outcome unknown          %d%s

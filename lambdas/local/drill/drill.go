@@ -130,7 +130,17 @@ func (p *Plan) during(ctx context.Context, r *Report, account *Account) (err err
 	bounded, cancel := context.WithTimeoutCause(ctx, overWithin, fmt.Errorf("no write was acknowledged in an epoch above %d within %s", p.Epoch, overWithin))
 	defer cancel()
 	first, err := account.first(bounded, at, p.Epoch)
+	rejoining, done := context.WithTimeoutCause(ctx, rejoinWithin, fmt.Errorf("the old writer does not follow in sync within %s", rejoinWithin))
+	defer done()
+	rejoined := make(chan error, 1)
+	var back time.Time
 	if err == nil {
+		// It may be back long before the load ends.
+		go func() {
+			err := p.Rejoined(rejoining)
+			back = time.Now()
+			rejoined <- err
+		}()
 		r.EpochAfter, r.FirstAck = first.Epoch, first.At.Sub(at).Seconds()
 		p.Say("epoch %d acknowledged its first write %.2f s after the fault", first.Epoch, r.FirstAck)
 		err = idle(ctx, cmp.Or(p.Lull, usualLull))
@@ -138,17 +148,20 @@ func (p *Plan) during(ctx context.Context, r *Report, account *Account) (err err
 	if p.Undo != nil {
 		err = errors.Join(err, p.Undo(context.WithoutCancel(ctx)))
 	}
+	if first.ID == "" {
+		return err
+	}
+	if err != nil {
+		done()
+	}
+	if late := <-rejoined; err == nil && late != nil {
+		err = fmt.Errorf("wait for the old writer: %w", late)
+	}
 	if err != nil {
 		return err
 	}
-	rejoining, done := context.WithTimeoutCause(ctx, rejoinWithin, fmt.Errorf("the old writer does not follow in sync within %s", rejoinWithin))
-	defer done()
-	began := time.Now()
-	if err := p.Rejoined(rejoining); err != nil {
-		return fmt.Errorf("wait for the old writer: %w", err)
-	}
-	r.Rejoined, r.Pause = time.Since(began).Seconds(), account.pause(at).Seconds()
-	p.Say("the old writer follows in sync, %.2f s later", r.Rejoined)
+	r.Rejoined, r.Pause = back.Sub(first.At).Seconds(), account.pause(at).Seconds()
+	p.Say("the old writer followed in sync %.2f s after that write", r.Rejoined)
 	return nil
 }
 

@@ -80,7 +80,7 @@ func besides(t *testing.T, i *instance, forget bool, beside *call.Client) (Repor
 	t.Helper()
 	server := httptest.NewServer(i)
 	t.Cleanup(server.Close)
-	undone := false
+	undone, watched := false, make(chan struct{})
 	r, err := Run(t.Context(), Plan{
 		Load:  Load{Client: &call.Client{URL: server.URL}, Tenant: "T", Name: "x", Writers: 3, Beside: beside},
 		Fault: "nothing", Epoch: 1, Lull: 30 * time.Millisecond, Say: t.Logf,
@@ -98,8 +98,16 @@ func besides(t *testing.T, i *instance, forget bool, beside *call.Client) (Repor
 			}()
 			return at, nil
 		},
-		Undo:     func(context.Context) error { undone = true; return nil },
-		Rejoined: func(context.Context) error { return nil },
+		Undo: func(context.Context) error {
+			select { // whoever is back before the load ends is seen
+			case <-watched:
+			case <-time.After(10 * time.Second):
+				t.Error("nobody looks for the old writer while the load runs")
+			}
+			undone = true
+			return nil
+		},
+		Rejoined: func(context.Context) error { close(watched); return nil },
 		Report:   func(context.Context) (json.RawMessage, error) { return json.RawMessage(`{"verdict":"promote"}`), nil },
 	})
 	if !undone {
@@ -116,6 +124,9 @@ func TestADrillKeepsAccount(t *testing.T) {
 	}
 	if r.Verdict != Passed || r.EpochAfter != 2 || r.FirstAck <= 0 || r.Pause < r.FirstAck/2 || len(r.Lost) > 0 {
 		t.Errorf("%+v", r)
+	}
+	if r.Rejoined <= 0 {
+		t.Errorf("the old writer was back %v s after the first ack", r.Rejoined)
 	}
 	if r.Failed["fenced"] == 0 || r.Unknown == 0 || r.Acked != len(i.rows) || string(r.Failover) == "" {
 		t.Errorf("%+v, %d rows", r, len(i.rows))

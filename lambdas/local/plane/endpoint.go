@@ -14,6 +14,11 @@ import (
 // headerTimeout bounds how long a connection may take to say what it wants.
 const headerTimeout = 10 * time.Second
 
+// idleTimeout is when a connection that asks for nothing is closed. Without it a client
+// that forgets its connections takes one after the other of the control plane's files,
+// which it needs to answer for DNS and the lease too.
+const idleTimeout = 2 * time.Minute
+
 // served is a server of the plane, until ctx ends.
 type served struct {
 	what, address string
@@ -39,7 +44,7 @@ func (s *served) run(ctx context.Context, log logrus.FieldLogger) error {
 	if s.relay != nil {
 		return s.relay(ctx, s.listener)
 	}
-	server := &http.Server{Handler: s.handler, ReadHeaderTimeout: headerTimeout, ErrorLog: nil, BaseContext: func(net.Listener) context.Context { return ctx }}
+	server := &http.Server{Handler: s.handler, ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout, ErrorLog: nil, BaseContext: func(net.Listener) context.Context { return ctx }}
 	ended := make(chan error, 1)
 	go func() { ended <- server.Serve(s.listener) }()
 	select {

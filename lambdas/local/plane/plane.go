@@ -37,6 +37,7 @@ import (
 	"originchain/shared/lease"
 	"originchain/shared/lease/leasehttp"
 	"originchain/shared/registry"
+	"originchain/shared/telemetry"
 )
 
 // upWithin bounds the wait for an instance that comes up: a log of many GiB, after a
@@ -78,9 +79,11 @@ type Plane struct {
 	bells    *bells
 	observer *failover.Observer
 	http     *http.Client
+	metrics  *telemetry.Metrics
 
 	// holds is what the supervisor is to do of a writer that dies: see afterDeath.
-	holds holding
+	holds  holding
+	orphan orphan
 	// died gets a value, of cap 1, when there is reason to look at once.
 	died chan struct{}
 	// failing is held by who makes another node the writer.
@@ -162,6 +165,7 @@ func (p *Plane) open(ctx context.Context) (err error) {
 	p.reached = reached{p.machines, p.ways}
 	p.proxy, p.watch = proxy.New(proxy.Config{Dial: p.ways.dial}), newWatcher(p.nodes, p.token, p.ways.dial)
 	p.bells = newBells(p.watch, p.log)
+	p.metrics = telemetry.NewMetrics()
 	p.http = &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 2, DialContext: p.ways.dial}}
 	return err
 }
@@ -267,6 +271,7 @@ func (p *Plane) servers() (all []*served, err error) {
 		}
 		return p.record, nil
 	}, token, p.log)
+	p.proxy.Measure(p.metrics)
 	socket, err := control.Listen(p.dir.Socket())
 	if err != nil {
 		return nil, err
@@ -274,7 +279,7 @@ func (p *Plane) servers() (all []*served, err error) {
 	all = []*served{
 		{what: "commands", listener: socket, handler: control.NewServer(p, p.log)},
 		{what: "the lease store", address: p.in.LeaseAddress(), handler: leases},
-		{what: "machines", address: p.in.MachinesAddress(), handler: supervise.NewServer(p.reached, p.dir.AdminToken(), p.log)},
+		{what: "machines", address: p.in.MachinesAddress(), handler: measured(p.metrics, supervise.NewServer(p.reached, p.dir.AdminToken(), p.log))},
 		{what: "the endpoint", address: p.in.EndpointAddress(), handler: p.proxy},
 	}
 	all = append(all, p.relays()...)
@@ -302,6 +307,7 @@ func (p *Plane) live(ctx, running context.Context, ready func() error) error {
 		case <-running.Done(): // something has failed
 		case <-ctx.Done():
 		}
+		p.Down() // for who promotes a node
 		cancel()
 	}()
 	err := p.start(ctx, ready)

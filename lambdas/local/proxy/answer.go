@@ -25,6 +25,9 @@ func (x *exchange) pass(a *attempt) (again bool) {
 		}
 		return x.failed(a)
 	}
+	if a.resp.StatusCode < http.StatusInternalServerError {
+		x.p.answered(a.t)
+	}
 	removeHop(a.resp.Header)
 	h := x.w.Header()
 	for name, values := range a.resp.Header {

@@ -115,6 +115,7 @@ func (x *exchange) once(t *target) (again bool) {
 		return x.pass(a)
 	}
 	x.p.hint(t)
+	x.p.troubled(t)
 	if said.Error == fault.ReadOnly && said.Leader != "" {
 		x.p.follow(t, said.Leader)
 	}
@@ -133,6 +134,7 @@ func (x *exchange) abandon() { panic(http.ErrAbortHandler) }
 // failed decides about an attempt that no answer came to.
 func (x *exchange) failed(a *attempt) (again bool) {
 	x.p.hint(a.t)
+	x.p.troubled(a.t)
 	if !a.sent {
 		if a.replayable {
 			return x.hold(a.t)

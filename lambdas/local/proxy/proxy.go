@@ -7,10 +7,13 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
 
 	"originchain/shared/lsn"
 )
@@ -96,6 +99,9 @@ type Proxy struct {
 	heldNow atomic.Int64
 	bytes   atomic.Int64
 	hints   chan struct{}
+	// outage is nil while the writer answers.
+	outage    atomic.Pointer[outage]
+	switching prometheus.Histogram
 }
 
 // target is a writer as long as it is the one that requests go to.
@@ -110,11 +116,13 @@ type target struct {
 	// named this one, of an epoch that nobody has told yet.
 	epoch  lsn.Epoch
 	hinted bool
+	// before are the writers that were asked before a hinted one, in this epoch.
+	before []url.URL
 }
 
 // New makes a Proxy that knows no writer. Requests wait for one.
 func New(cfg Config) *Proxy {
-	p := &Proxy{cfg: cfg.withDefaults(), hints: make(chan struct{}, 1)}
+	p := &Proxy{cfg: cfg.withDefaults(), hints: make(chan struct{}, 1), switching: newSwitchSeconds()}
 	p.current.Store(p.target(nil, 0))
 	return p
 }
@@ -141,7 +149,7 @@ func (p *Proxy) SetWriter(epoch lsn.Epoch, rawURL string) error {
 	switch {
 	case now.base != nil && epoch <= now.epoch:
 	case now.hinted && *now.base == *base:
-		now.epoch, now.hinted = epoch, false // requests are under way to it
+		now.epoch, now.hinted, now.before = epoch, false, nil // requests are under way to it
 	default:
 		p.move(p.target(base, epoch))
 	}
@@ -149,7 +157,9 @@ func (p *Proxy) SetWriter(epoch lsn.Epoch, rawURL string) error {
 }
 
 // follow takes the word of a writer of the past for who writes now: t was asked and
-// named it. Its epoch is not known, so that any above t's replaces it.
+// named it. Its epoch is not known, so that any above t's replaces it. One that has sent
+// requests away in this epoch is not taken: two nodes that each name the other, as between
+// a handover and the promotion, would be asked in turns as fast as they answer.
 func (p *Proxy) follow(t *target, rawURL string) {
 	base, err := parseBase(rawURL)
 	if err != nil {
@@ -157,11 +167,11 @@ func (p *Proxy) follow(t *target, rawURL string) {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.current.Load() != t || *base == *t.base {
+	if p.current.Load() != t || *base == *t.base || slices.Contains(t.before, *base) {
 		return
 	}
 	next := p.target(base, t.epoch)
-	next.hinted = true
+	next.hinted, next.before = true, append(slices.Clone(t.before), *t.base)
 	p.move(next)
 }
 

@@ -25,6 +25,8 @@ const (
 	maxTCPConnections = 64
 	tcpTimeout        = 5 * time.Second
 	listenTries       = 16
+	// acceptPause follows a connection that could not be taken.
+	acceptPause = 100 * time.Millisecond
 )
 
 // Listener is one address over UDP and TCP.
@@ -113,12 +115,25 @@ func (s *Server) serveTCP(ctx context.Context, ln net.Listener) error {
 			}
 			return nil
 		}
-		if err != nil {
+		if errors.Is(err, net.ErrClosed) {
 			return fmt.Errorf("name server: %w", err)
+		}
+		if err != nil { // such as that this process has too many files: it will have less
+			pause(ctx, acceptPause)
+			continue
 		}
 		if !g.TryGo(func() error { s.converse(ctx, conn); return nil }) {
 			_ = conn.Close() // it was not served
 		}
+	}
+}
+
+func pause(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
 	}
 }
 

@@ -52,7 +52,11 @@ var _ lease.Store = (*Store)(nil)
 
 // New returns the store; it sends no request. transport is nil for the usual one.
 func New(c Config, transport http.RoundTripper) *Store {
-	return &Store{config: c, client: &http.Client{Transport: transport, Timeout: answerTimeout}}
+	return &Store{config: c, client: &http.Client{Transport: transport, Timeout: answerTimeout,
+		// The token goes to the control plane alone, and a write that is sent on could come
+		// back as the answer to a read.
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}}
 }
 
 // String is the record's address.

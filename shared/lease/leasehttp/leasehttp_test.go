@@ -178,3 +178,27 @@ func TestURLs(t *testing.T) {
 		}
 	}
 }
+
+// Whoever sends a request on elsewhere gets no token for it, and what is read there is not
+// taken for what was written.
+func TestNothingIsSentElsewhere(t *testing.T) {
+	elsewhere := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		t.Errorf("%s arrives with %q", r.Method, r.Header.Get("Authorization"))
+	}))
+	t.Cleanup(elsewhere.Close)
+	config := serve(t, func(http.Handler) http.Handler {
+		return http.RedirectHandler(elsewhere.URL+"/v1/leases/orders", http.StatusSeeOther)
+	})
+	s := leasehttp.New(config, nil)
+	if _, _, err := s.Load(t.Context()); err == nil {
+		t.Error("a record is read")
+	}
+	next, err := lease.Record{}.Take(lease.Candidate{Instance: "01HZX3V9J8Q2W4E6R8T0Y2M4K6", Node: "a", URL: "http://a"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var unknown *lease.OutcomeUnknownError
+	if _, err := s.CompareAndSet(t.Context(), 0, next); !errors.As(err, &unknown) {
+		t.Errorf("%v", err)
+	}
+}
