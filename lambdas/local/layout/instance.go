@@ -1,6 +1,7 @@
 package layout
 
 import (
+	"cmp"
 	"crypto/rand"
 	"encoding/json"
 	"errors"
@@ -33,11 +34,14 @@ type Instance struct {
 	// Zone is the DNS zone, Name the record of the writer in it.
 	Zone string `json:"zone"`
 	Name string `json:"name"`
-	// Front is the loopback address of the control plane's own servers: the endpoint
-	// for clients (Port), the lease store, the DNS server.
+	// Front is the address of the control plane's own servers: the endpoint for clients
+	// (Port), the lease store, the DNS server. It is chosen on loopback; a file that was
+	// written by hand may have another, where nodes are in network namespaces.
 	Front     string `json:"front"`
 	LeasePort int    `json:"lease_port"`
 	DNSPort   int    `json:"dns_port"`
+	// DNSFront is where the DNS server listens, which is on loopback alone; "" is Front.
+	DNSFront string `json:"dns_front,omitempty"`
 	// MachinesPort is where other processes of this machine reach the supervisor.
 	MachinesPort int `json:"machines_port"`
 	// Port is the same at every address, so that a name is enough to find the writer.
@@ -153,7 +157,7 @@ func (in *Instance) MachinesAddress() string { return in.at(in.Front, in.Machine
 func (in *Instance) LeaseAddress() string { return in.at(in.Front, in.LeasePort) }
 
 // DNSAddress is where the DNS server listens, by UDP and TCP.
-func (in *Instance) DNSAddress() string { return in.at(in.Front, in.DNSPort) }
+func (in *Instance) DNSAddress() string { return in.at(cmp.Or(in.DNSFront, in.Front), in.DNSPort) }
 
 func (in *Instance) at(address string, port int) string {
 	return net.JoinHostPort(address, strconv.Itoa(port))
