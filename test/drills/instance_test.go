@@ -111,7 +111,7 @@ func prepare(t *testing.T, followers int) *instance {
 		i.must(os.MkdirAll(d, 0o700))
 	}
 	i.in = &layout.Instance{
-		ID: ulid.MustNew(ulid.Now(), rand.Reader).String(), Zone: "db.originchain.test", Name: "writer.local.db.originchain.test", Front: i.net.Gateway(), DNSFront: fmt.Sprintf("127.77.%d.1", number),
+		ID: ulid.MustNew(ulid.Now(), rand.Reader).String(), Zone: "db.originchain.test", Name: "writer.local.db.originchain.test", Front: i.net.Gateway(), Inner: fmt.Sprintf("127.77.%d.1", number),
 		Port: apiPort, ReplicationPort: replicationPort, LeasePort: leasePort, DNSPort: dnsPort, MachinesPort: machinesPort,
 	}
 	for n := range followers + 1 {
@@ -161,13 +161,19 @@ func (i *instance) serverScript() string {
 func newInstance(t *testing.T, followers int, flags ...string) *instance {
 	t.Helper()
 	i := prepare(t, followers)
+	i.start(flags...)
+	return i
+}
+
+// start has what was prepared up under oc-control.
+func (i *instance) start(flags ...string) {
+	i.t.Helper()
 	script := filepath.Join(string(i.dir), "oc-server")
 	i.must(os.WriteFile(script, []byte(i.serverScript()), 0o700)) //nolint:gosec // it is a program
 	i.pid = i.pidOf
-	t.Cleanup(i.end)
+	i.t.Cleanup(i.end)
 	i.up(flags...)
 	i.found()
-	return i
 }
 
 // up starts oc-control and waits until it says that all is up.

@@ -40,10 +40,11 @@ type Instance struct {
 	Front     string `json:"front"`
 	LeasePort int    `json:"lease_port"`
 	DNSPort   int    `json:"dns_port"`
-	// DNSFront is where the DNS server listens, which is on loopback alone; "" is Front.
-	DNSFront string `json:"dns_front,omitempty"`
 	// MachinesPort is where other processes of this machine reach the supervisor.
 	MachinesPort int `json:"machines_port"`
+	// Inner is the loopback address of what answers this machine alone, the DNS server and
+	// the supervisor, where Front is none; "" is Front.
+	Inner string `json:"inner,omitempty"`
 	// Port is the same at every address, so that a name is enough to find the writer.
 	Port            int `json:"port"`
 	ReplicationPort int `json:"replication_port"`
@@ -151,13 +152,13 @@ func (in *Instance) Endpoint() string { return "http://" + in.EndpointAddress() 
 func (in *Instance) EndpointAddress() string { return in.at(in.Front, in.Port) }
 
 // MachinesAddress is where the supervisor is reached.
-func (in *Instance) MachinesAddress() string { return in.at(in.Front, in.MachinesPort) }
+func (in *Instance) MachinesAddress() string { return in.at(cmp.Or(in.Inner, in.Front), in.MachinesPort) }
 
 // LeaseAddress is where the lease store listens, DNSAddress the DNS server.
 func (in *Instance) LeaseAddress() string { return in.at(in.Front, in.LeasePort) }
 
 // DNSAddress is where the DNS server listens, by UDP and TCP.
-func (in *Instance) DNSAddress() string { return in.at(cmp.Or(in.DNSFront, in.Front), in.DNSPort) }
+func (in *Instance) DNSAddress() string { return in.at(cmp.Or(in.Inner, in.Front), in.DNSPort) }
 
 func (in *Instance) at(address string, port int) string {
 	return net.JoinHostPort(address, strconv.Itoa(port))
