@@ -170,16 +170,24 @@ func (d *deciding) gone() Verdict {
 	case o.Writer.Stopped:
 		d.because(WriterStopped, "", "the process of %s has ended and is not started again", o.Record.Holder)
 		return ""
+	case o.RecordUnchanged >= lease.Expiry:
+		return d.expired()
 	case o.Writer.Silent == 0:
 		return d.answers()
-	case o.RecordUnchanged < lease.Expiry:
-		return d.silent()
 	}
+	return d.silent()
+}
+
+// expired is about a holder that has not renewed for so long that it acknowledges nothing,
+// be it that something still answers /health where it is said to be: a server that is cut
+// off from the lease store, hangs in its last write, or is another one at that address.
+func (d *deciding) expired() Verdict {
+	o := &d.o
 	d.because(LeaseExpired, "", "%s has not renewed epoch %d for %s, and acknowledges nothing from %s on", o.Record.Holder, o.Record.Epoch, o.RecordUnchanged, lease.SelfFence)
 	if o.Target.Answers && o.Target.Streams {
 		// Two detectors: a store that its holder alone cannot reach makes no failover
 		// worth its price as long as the follower hears the holder.
-		d.because(FollowerHears, "", "%s still hears %s: it is not gone, but cannot renew; look at the way between it and the lease store", o.Target.Node, o.Record.Holder)
+		d.because(FollowerHears, "", "%s still hears %s: it is not gone, but cannot renew; mend the way between it and the lease store, or stop its server and run again", o.Target.Node, o.Record.Holder)
 		return d.patient(o.RecordUnchanged)
 	}
 	return ""

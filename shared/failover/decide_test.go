@@ -17,7 +17,7 @@ const instance = "01HZX3V9J8Q2W4E6R8T0Y2M4K6"
 // recordOf is epoch 1 of a, confirmed with the set, committed up to LSN 5000.
 func recordOf(t testing.TB, set ...string) lease.Record {
 	t.Helper()
-	r, err := lease.Record{}.Take(lease.Candidate{Instance: instance, Node: "a", ReplicationAddress: "127.0.0.1:7001", URL: "http://127.0.0.1:8001"})
+	r, err := lease.Record{}.Take(lease.Candidate{Instance: instance, Node: "a", ReplicationAddress: "127.0.0.1:7001", URL: "http://127.0.0.1:8001", Place: "place-a"})
 	if err == nil {
 		r, err = r.Confirm(lease.Claim{Node: "a", Epoch: 1}, lsn.Pos{}, set, min(1, len(set)))
 	}
@@ -69,14 +69,25 @@ func TestDecide(t *testing.T) {
 		}, Wait, "blip"},
 		{"an observer that is cut off", func(o *Observation, _ *Overrides) { o.RecordUnchanged = time.Second }, Wait, "observer_cut"},
 		{"a lease that runs", func(o *Observation, _ *Overrides) { o.RecordUnchanged = 5900 * time.Millisecond }, Wait, "lease_runs"},
-		{"a writer that answers and cannot renew", func(o *Observation, _ *Overrides) { o.Writer = Writer{Took: time.Millisecond, Status: 200} }, Wait, "writer_answers"},
+		{"a writer that answers", func(o *Observation, _ *Overrides) {
+			o.RecordUnchanged, o.Writer = time.Second, Writer{Took: time.Millisecond, Status: 200}
+		}, Wait, "writer_answers"},
+		{"a writer that answers and cannot renew", func(o *Observation, _ *Overrides) { o.Writer = Writer{Took: time.Millisecond, Status: 200} }, Promote, "lease_expired"},
+		{"a writer that answers and cannot renew, and is heard", func(o *Observation, _ *Overrides) {
+			o.Writer, o.Target.Streams = Writer{Took: time.Millisecond, Status: 200}, true
+		}, Wait, "lease_expired follower_hears_writer"},
+		{"a writer that was to end and hangs", func(o *Observation, _ *Overrides) { o.Writer = Writer{Took: time.Millisecond, Status: 503} }, Promote, "lease_expired"},
 		{"a follower that hears the writer", func(o *Observation, _ *Overrides) { o.Target.Streams = true }, Wait, "lease_expired follower_hears_writer"},
 		{"and does for long", func(o *Observation, _ *Overrides) { o.Target.Streams, o.RecordUnchanged = true, time.Minute }, Page, "lease_expired follower_hears_writer"},
-		{"a slow writer", func(o *Observation, _ *Overrides) { o.Writer = Writer{Took: 2 * time.Second, Status: 200} }, ShedLoad, "writer_slow"},
+		{"a slow writer", func(o *Observation, _ *Overrides) {
+			o.RecordUnchanged, o.Writer = time.Second, Writer{Took: 2 * time.Second, Status: 200}
+		}, ShedLoad, "writer_slow"},
 		{"a slow writer, given up", func(o *Observation, a *Overrides) {
-			o.Writer, a.AllowSlowWriter = Writer{Took: 2 * time.Second, Status: 200}, true
+			o.RecordUnchanged, o.Writer, a.AllowSlowWriter = time.Second, Writer{Took: 2 * time.Second, Status: 200}, true
 		}, Promote, "overridden"},
-		{"a writer that is about to end", func(o *Observation, _ *Overrides) { o.Writer = Writer{Took: time.Millisecond, Status: 503} }, Wait, "writer_failing"},
+		{"a writer that is about to end", func(o *Observation, _ *Overrides) {
+			o.RecordUnchanged, o.Writer = time.Second, Writer{Took: time.Millisecond, Status: 503}
+		}, Wait, "writer_failing"},
 		{"a switchover", func(o *Observation, _ *Overrides) {
 			o.Planned, o.RecordUnchanged, o.Writer = true, 0, Writer{Took: time.Millisecond, Status: 200, Durable: 5000}
 		}, Promote, "planned"},

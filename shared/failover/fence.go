@@ -46,7 +46,11 @@ func (r *run) fence(ctx context.Context) (string, error) {
 	}
 	reaped, how := r.stop(ctx, unchanged >= lease.Expiry)
 	if reaped {
-		return how, r.release(ctx)
+		is, err := r.release(ctx)
+		if is || err != nil {
+			return how, err
+		}
+		how = fmt.Sprintf("a process of %s has ended, and it is not known to be the one that holds epoch %d: its lease must have run out", rec.Holder, rec.Epoch)
 	}
 	r.tell("%s", how)
 	return r.waitOut(ctx)
@@ -102,36 +106,49 @@ func (r *run) stop(ctx context.Context, ranOut bool) (reaped bool, how string) {
 }
 
 // release says in the record that the epoch's holder has ended, which its supervisor has
-// seen. Only that very epoch is released.
-func (r *run) release(ctx context.Context) error {
+// seen. Only that very epoch is released, and only of the process that was reaped: the
+// supervisor is asked after each reading, and the compare-and-set is of what was read, so
+// that no process that has begun since, or of another directory, is taken for it. It is
+// false where the record may be such a one's.
+func (r *run) release(ctx context.Context) (released bool, err error) {
 	by := lease.Claim{Node: r.seen.Record.Holder, Epoch: r.seen.Record.Epoch}
 	var last error
 	for range maxRewrites {
 		rec, _, err := r.readRecord(ctx)
 		if err != nil {
-			return fmt.Errorf("read the record of who writes, to release epoch %d of %s: %w; %s is stopped, run again", by.Epoch, by.Node, err, by.Node)
+			return false, fmt.Errorf("read the record of who writes, to release epoch %d of %s: %w; %s is stopped, run again", by.Epoch, by.Node, err, by.Node)
 		}
 		if moved, err := r.movedTo(rec); moved || err != nil {
-			return err
+			return moved, err
 		}
 		if rec.Released {
 			r.fenced = rec.Version
-			return nil
+			return true, nil
+		}
+		if p, err := r.process(ctx); err != nil || !p.was(rec) {
+			return false, ctx.Err()
 		}
 		next, err := rec.Release(by, 0)
 		if err != nil {
-			return err
+			return false, err
 		}
 		stored, err := r.setRecord(ctx, rec.Version, next)
 		if err == nil {
 			r.fenced = stored.Version
-			return nil
+			return true, nil
 		}
 		if last = err; !again(err) {
 			break
 		}
 	}
-	return fmt.Errorf("release epoch %d of %s in the record: %w; it is stopped, run again", by.Epoch, by.Node, last)
+	return false, fmt.Errorf("release epoch %d of %s in the record: %w; it is stopped, run again", by.Epoch, by.Node, last)
+}
+
+// process is what instance control knows of the old writer's process now.
+func (r *run) process(ctx context.Context) (Process, error) {
+	short, cancel := context.WithTimeout(ctx, processTimeout)
+	defer cancel()
+	return r.deps.Control.Process(short, r.from)
 }
 
 // readRecord reads the record, steadily; unchanged is as in Observer.Record.

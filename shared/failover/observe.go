@@ -30,7 +30,7 @@ type Observation struct {
 // Writer is the record's holder, as the observer sees it.
 type Writer struct {
 	// Stopped: its process is known to have ended, and not to be started again (the
-	// supervisor reaped it and holds the unit).
+	// supervisor reaped it and holds the unit), and it was the one that the record means.
 	Stopped bool
 	// Silent is for how long it has not answered; 0: the last request was answered.
 	Silent time.Duration

@@ -317,7 +317,7 @@ func (w *Observer) observation(s Sight) Observation {
 	r := &o.Record
 	o.Target.Writer = o.Target.Writer && r.Holder == o.Target.Node && r.Confirmed() && !r.Released
 	o.Migration = w.migrate.last
-	o.Writer = Writer{Stopped: w.process.last.Reaped, Took: w.pulse.last.took, Status: w.pulse.last.status, Durable: w.durable}
+	o.Writer = Writer{Stopped: w.process.last.was(*r), Took: w.pulse.last.took, Status: w.pulse.last.status, Durable: w.durable}
 	if r.Holder != o.Target.Node {
 		o.Writer.Durable = max(o.Writer.Durable, o.Target.heard)
 	}

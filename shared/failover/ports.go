@@ -3,6 +3,8 @@ package failover
 import (
 	"context"
 	"time"
+
+	"originchain/shared/lease"
 )
 
 // RecordTTL is the TTL of the record that names the writer's address, in seconds.
@@ -33,6 +35,16 @@ type Process struct {
 	// time, and the unit is held: nothing starts another. Only a supervisor that is the
 	// process's parent can know.
 	Reaped bool
+	// Place is where the data directory of a reaped process is (lease.PlaceOf), and
+	// nothing has it open now; "" if that is not known. A record of the same node at
+	// another place is another process's.
+	Place string
+}
+
+// was says whether the holder that a record names is the process that was reaped, or
+// none that has opened the epoch yet.
+func (p Process) was(holder lease.Record) bool {
+	return p.Reaped && (holder.Given(holder.Holder) || p.Place != "" && p.Place == holder.Place)
 }
 
 // Control reaches the machines of nodes: SSM run-command, or the supervisor of this

@@ -70,6 +70,8 @@ type fakeNode struct {
 	life           int // counts its processes
 	slow           time.Duration
 	more           lsn.LSN // frames that arrive between its last answer and its opening
+	cut            bool    // it does not reach the lease store
+	elsewhere      bool    // the process that instance control knows is of another directory
 }
 
 // newWorld: a writes epoch 1, b and c follow, b is in sync.
@@ -122,7 +124,7 @@ func (w *world) renew(n *fakeNode, life int) {
 	for {
 		time.Sleep(lease.RenewEvery)
 		w.mu.Lock()
-		writes, hung, by := n.up && n.life == life && n.role == roleWriter, n.hung, lease.Claim{Node: n.node.ID, Epoch: n.epoch}
+		writes, hung, by := n.up && n.life == life && n.role == roleWriter, n.hung || n.cut, lease.Claim{Node: n.node.ID, Epoch: n.epoch}
 		w.mu.Unlock()
 		if !writes {
 			return
@@ -344,7 +346,7 @@ func (w *world) Process(_ context.Context, n Node) (Process, error) {
 	if err != nil || w.stopFails {
 		return Process{}, errors.New("not known")
 	}
-	return Process{Running: f.up, Reaped: !f.up && f.held}, nil
+	return f.process(), nil
 }
 
 func (w *world) Stop(_ context.Context, n Node) (Process, error) {
@@ -358,9 +360,25 @@ func (w *world) Stop(_ context.Context, n Node) (Process, error) {
 		return Process{}, errors.New("the machine does not answer")
 	}
 	w.asked("stop", n)
-	f.end()
 	f.held = true
-	return Process{Reaped: true}, nil
+	if f.elsewhere {
+		return f.process(), nil // it had ended before, and the other one is not seen
+	}
+	f.end()
+	return f.process(), nil
+}
+
+// process is what instance control knows of it, with mu.
+func (n *fakeNode) process() Process {
+	switch {
+	case n.elsewhere:
+		return Process{Reaped: n.held, Place: "place-of-a-copy"}
+	case n.up:
+		return Process{Running: true}
+	case !n.held:
+		return Process{}
+	}
+	return Process{Reaped: true, Place: "place-" + n.node.ID}
 }
 
 func (w *world) Start(_ context.Context, n Node) error {

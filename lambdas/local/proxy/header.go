@@ -35,9 +35,9 @@ func removeHop(h http.Header) {
 	}
 }
 
-// unseenKey is Idempotency-Key as the transport does not know it: by that name it would
-// send a request again of its own accord. On the wire names have no case.
-const unseenKey = "idempotency-key"
+// transportKeys are headers with which the transport would send a request again of its
+// own accord, be it one that the writer does not know and that makes nothing safe.
+func transportKeys() []string { return []string{api.HeaderIdempotencyKey, "X-Idempotency-Key"} }
 
 // requestHeader is the header of an attempt.
 func requestHeader(r *http.Request) http.Header {
@@ -50,9 +50,11 @@ func requestHeader(r *http.Request) http.Header {
 	if trailers {
 		h.Set("Te", "trailers")
 	}
-	if v, ok := h[api.HeaderIdempotencyKey]; ok {
-		delete(h, api.HeaderIdempotencyKey)
-		h[unseenKey] = v
+	for _, name := range transportKeys() {
+		if v, ok := h[name]; ok {
+			delete(h, name)
+			h[strings.ToLower(name)] = v // which the transport does not know; on the wire names have no case
+		}
 	}
 	if _, ok := h["User-Agent"]; !ok {
 		h["User-Agent"] = []string{""} // else the transport names itself

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -104,6 +105,8 @@ type target struct {
 	// named this one, of an epoch that nobody has told yet.
 	epoch  lsn.Epoch
 	hinted bool
+	// before are the writers that were asked before a hinted one, in this epoch.
+	before []url.URL
 }
 
 // New makes a Proxy that knows no writer. Requests wait for one.
@@ -135,7 +138,7 @@ func (p *Proxy) SetWriter(epoch lsn.Epoch, rawURL string) error {
 	switch {
 	case now.base != nil && epoch <= now.epoch:
 	case now.hinted && *now.base == *base:
-		now.epoch, now.hinted = epoch, false // requests are under way to it
+		now.epoch, now.hinted, now.before = epoch, false, nil // requests are under way to it
 	default:
 		p.move(p.target(base, epoch))
 	}
@@ -143,7 +146,9 @@ func (p *Proxy) SetWriter(epoch lsn.Epoch, rawURL string) error {
 }
 
 // follow takes the word of a writer of the past for who writes now: t was asked and
-// named it. Its epoch is not known, so that any above t's replaces it.
+// named it. Its epoch is not known, so that any above t's replaces it. One that has sent
+// requests away in this epoch is not taken: two nodes that each name the other, as between
+// a handover and the promotion, would be asked in turns as fast as they answer.
 func (p *Proxy) follow(t *target, rawURL string) {
 	base, err := parseBase(rawURL)
 	if err != nil {
@@ -151,11 +156,11 @@ func (p *Proxy) follow(t *target, rawURL string) {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.current.Load() != t || *base == *t.base {
+	if p.current.Load() != t || *base == *t.base || slices.Contains(t.before, *base) {
 		return
 	}
 	next := p.target(base, t.epoch)
-	next.hinted = true
+	next.hinted, next.before = true, append(slices.Clone(t.before), *t.base)
 	p.move(next)
 }
 

@@ -529,3 +529,55 @@ func TestNoProxyToOtherHosts(t *testing.T) {
 		t.Errorf("%q %v", line, err)
 	}
 }
+
+// The transport repeats by itself what has a key of a name that it knows, and the writer
+// knows one of the two: what has the other may be done twice.
+func TestTheTransportRepeatsNothing(t *testing.T) {
+	for _, name := range []string{"X-Idempotency-Key", "x-idempotency-key"} {
+		r := newRig(t, patient())
+		var n atomic.Int64
+		up := r.upstream(func(_ http.ResponseWriter, req *http.Request) {
+			if req.Method == http.MethodGet {
+				return
+			}
+			if req.Header.Get(name) != "k" {
+				t.Errorf("%s does not arrive: %v", name, req.Header)
+			}
+			n.Add(1)
+			panic(http.ErrAbortHandler)
+		})
+		r.set(1, up.URL)
+		if a := r.do("GET", rows, ""); a.status != 200 { // a connection that is used again
+			t.Fatal(a)
+		}
+		if a := r.do("DELETE", rows+"/1", "", name, "k"); !a.unknown() || n.Load() != 1 {
+			t.Errorf("%s: %v, done %d times", name, a, n.Load())
+		}
+	}
+}
+
+// Two nodes that each name the other, as they do between a handover and the promotion,
+// get a request in turns with pauses between, and not as fast as they answer.
+func TestNodesThatNameEachOther(t *testing.T) {
+	cfg := patient()
+	cfg.MaxWait = 300 * time.Millisecond
+	r := newRig(t, cfg)
+	var n atomic.Int64
+	var a, b *httptest.Server
+	names := func(other **httptest.Server) http.HandlerFunc {
+		return func(w http.ResponseWriter, req *http.Request) {
+			refuses(&n, 503, fmt.Sprintf(`{"error":"read_only","message":"x","retry":true,"leader":%q}`, (*other).URL))(w, req)
+		}
+	}
+	a, b = r.upstream(names(&b)), r.upstream(names(&a))
+	r.set(1, a.URL)
+	if got := r.do("POST", rows, "row"); got.status != 503 {
+		t.Error(got)
+	}
+	if m := r.Metrics(); n.Load() > 12 || m.Switches > 2 {
+		t.Errorf("%d attempts, %+v", n.Load(), m)
+	}
+	if _, at := r.Writer(); at != b.URL {
+		t.Errorf("%s is asked", at)
+	}
+}

@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/sirupsen/logrus"
 	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
@@ -42,6 +43,11 @@ func play(role string) {
 	case "stubborn", "parent", "deserter":
 		signal.Ignore(syscall.SIGTERM)
 		signal.Notify(term, syscall.SIGUSR1) // only so that waiting is no deadlock
+	case "opener": // of a data directory, by hand
+		if _, err := vfs.Default.Lock(filepath.Join(os.Args[1], "LOCK")); err != nil {
+			panic(err)
+		}
+		signal.Notify(term, syscall.SIGTERM)
 	case "supervisor":
 		superviseUntilKilled(os.Args[1])
 		return

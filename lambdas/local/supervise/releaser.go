@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"originchain/shared/datadir"
 	"originchain/shared/lease"
 	"originchain/shared/lsn"
 )
@@ -22,11 +23,22 @@ type Stopped struct {
 	PID   int
 	Start uint64
 
+	dir   string
 	still func() bool
 }
 
-// Still says whether nothing has been let run in its place since.
-func (s Stopped) Still() bool { return s.still != nil && s.still() }
+// Still says whether nothing runs in its place since: neither by this supervisor nor, as
+// the directory's lock tells, by anybody else.
+func (s Stopped) Still() bool { return s.still != nil && s.still() && s.closed() }
+
+// closed says that nothing has the data directory open, as far as that can be known.
+func (s Stopped) closed() bool {
+	if s.dir == "" {
+		return true
+	}
+	open, err := datadir.Locked(s.dir)
+	return err == nil && !open
+}
 
 // Release is what became of a stopped process's lease.
 type Release string

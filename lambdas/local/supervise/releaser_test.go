@@ -1,8 +1,11 @@
 package supervise
 
 import (
+	"bufio"
 	"context"
 	"errors"
+	"os"
+	"os/exec"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -303,4 +306,48 @@ func TestTheLeaseOfADeadWriterIsGivenUpAtOnce(t *testing.T) {
 	}
 	r.must(r.Start(t.Context(), node("n1")))
 	r.next(Started)
+}
+
+// A server that somebody has started by hand in the directory of a node that is held may
+// be the one that the record names by now: nothing of it has ended.
+func TestADirectoryThatIsOpenIsNotReleased(t *testing.T) {
+	data := t.TempDir()
+	place, err := lease.PlaceOf(data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, _ := stored(t, took(t, lease.Record{}, "n1", place))
+	dir := t.TempDir()
+	writeUnit(t, dir, "n1", unitOf(t, "obedient", "--node-id n1 --data-dir "+data))
+	r := supervise(t, dir, func(_ *Config, d *Deps) { d.Releaser = &Releaser{m} })
+	r.must(r.Start(t.Context(), node("n1")))
+	r.next(Started)
+	byHand := exec.Command(self(t), data)
+	byHand.Env = append(os.Environ(), roleVariable+"=opener")
+	out, err := byHand.StdoutPipe()
+	if err == nil {
+		err = byHand.Start()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = errors.Join(byHand.Process.Kill(), byHand.Wait()) }()
+	if _, err := bufio.NewReader(out).ReadString('\n'); err != nil {
+		t.Fatal(err)
+	}
+	p, err := r.Stop(t.Context(), node("n1"))
+	if r.must(err); !p.Reaped || p.Place != "" {
+		t.Errorf("%+v", p)
+	}
+	r.next(Exited)
+	if e := r.next(LeaseGivenUp); e.Release != NotReleased || e.Err == nil || load(t, m).Released {
+		t.Errorf("%+v", e)
+	}
+	if err := byHand.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	_ = byHand.Wait() // it was killed
+	if p, err := r.Process(t.Context(), node("n1")); err != nil || !p.Reaped || p.Place != place {
+		t.Errorf("%+v, %v", p, err)
+	}
 }

@@ -145,9 +145,10 @@ func (s *Server) refuse(w http.ResponseWriter, status int, p problem) { s.answer
 
 // running is failover.Process on the wire.
 type running struct {
-	Running bool `json:"running"`
-	PID     int  `json:"pid"`
-	Reaped  bool `json:"reaped"`
+	Running bool   `json:"running"`
+	PID     int    `json:"pid"`
+	Reaped  bool   `json:"reaped"`
+	Place   string `json:"place,omitempty"`
 }
 
 // unitText is a unit file on the wire.

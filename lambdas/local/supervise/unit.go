@@ -121,7 +121,14 @@ func (u *unit) state() failover.Process {
 	if u.proc != nil {
 		return failover.Process{Running: true, PID: u.proc.cmd.Process.Pid}
 	}
-	return failover.Process{Reaped: u.held && u.last != nil}
+	if !u.held || u.last == nil {
+		return failover.Process{}
+	}
+	p := failover.Process{Reaped: true}
+	if u.last.closed() {
+		p.Place = u.last.Place
+	}
+	return p
 }
 
 // stopped is the proof that the last process has ended and none was started since.
@@ -347,7 +354,7 @@ func (u *unit) reaped(p *process) *Stopped {
 		if err != nil {
 			u.warn(err, "the lease of a node that has ended cannot be given up")
 		}
-		st.Place = place
+		st.Place, st.dir = place, dir
 	}
 	return st
 }
