@@ -152,7 +152,9 @@ func (in *Instance) Endpoint() string { return "http://" + in.EndpointAddress() 
 func (in *Instance) EndpointAddress() string { return in.at(in.Front, in.Port) }
 
 // MachinesAddress is where the supervisor is reached.
-func (in *Instance) MachinesAddress() string { return in.at(cmp.Or(in.Inner, in.Front), in.MachinesPort) }
+func (in *Instance) MachinesAddress() string {
+	return in.at(cmp.Or(in.Inner, in.Front), in.MachinesPort)
+}
 
 // LeaseAddress is where the lease store listens, DNSAddress the DNS server.
 func (in *Instance) LeaseAddress() string { return in.at(in.Front, in.LeasePort) }
