@@ -71,7 +71,7 @@ func (l *leader) HandOver(ctx context.Context, to api.HandoverRequest) (at lsn.P
 		return at, notGiven("this node writes without a record of who does; start it with --control to hand it over")
 	}
 	if !l.handing.TryLock() {
-		return at, fault.New(fault.Conflict, "this node is handing over already; see GET /v1/topology for who writes")
+		return at, fault.New(fault.Conflict, "this node is handing over already; see GET /v1/topology for who writes").WithRetry()
 	}
 	defer l.handing.Unlock()
 	if g := l.giving.Load(); g != nil {

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"originchain/shared/api"
+	"originchain/shared/fault"
 )
 
 // maxAnswerBytes bounds an answer of a node.
@@ -27,6 +28,9 @@ type answerError struct {
 	Status  int
 	Code    string
 	Message string
+	// Retry and Outcome are the envelope's.
+	Retry   bool
+	Outcome string
 }
 
 // Error implements error.
@@ -38,6 +42,17 @@ func (e *answerError) Error() string {
 func refused(err error) bool {
 	var a *answerError
 	return errors.As(err, &a) && a.Status < 500
+}
+
+// stays says that a writer has answered that it keeps the record: it has not tried to give
+// it away, or knows that it was not given. That it gives it away for somebody else (a
+// conflict to be tried again), or does not know, says nothing of the kind.
+func stays(err error) bool {
+	var a *answerError
+	if !errors.As(err, &a) || a.Outcome != "" {
+		return false
+	}
+	return a.Status < 500 && (a.Status != http.StatusConflict || !a.Retry) || a.Status == http.StatusServiceUnavailable && a.Code == string(fault.NotReady.Wire())
 }
 
 // do sends a request and decodes a JSON answer, whatever its status, into out.
@@ -67,7 +82,7 @@ func (c *client) do(ctx context.Context, method, url string, in, out any) (statu
 		return 0, fmt.Errorf("read the answer: %w", err)
 	}
 	if json.Unmarshal(text, out) != nil {
-		return resp.StatusCode, &answerError{resp.StatusCode, "", fmt.Sprintf("%.200q is no JSON", text)}
+		return resp.StatusCode, &answerError{Status: resp.StatusCode, Message: fmt.Sprintf("%.200q is no JSON", text)}
 	}
 	return resp.StatusCode, nil
 }
@@ -82,11 +97,14 @@ func (c *client) call(ctx context.Context, method, url string, in, out any) erro
 	case status >= 200 && status < 300:
 		return json.Unmarshal(raw, out)
 	}
-	var e api.Error
-	if err := json.Unmarshal(raw, &e); err != nil {
-		return &answerError{status, "", fmt.Sprintf("%.200q", raw)}
+	var e struct {
+		api.Error
+		Outcome string `json:"outcome"`
 	}
-	return &answerError{status, e.Error, e.Message}
+	if err := json.Unmarshal(raw, &e); err != nil {
+		return &answerError{Status: status, Message: fmt.Sprintf("%.200q", raw)}
+	}
+	return &answerError{Status: status, Code: e.Error.Error, Message: e.Message, Retry: e.Retry, Outcome: e.Outcome}
 }
 
 // health says what a node answers to /health, and how long that took.

@@ -12,7 +12,9 @@ import (
 
 	"github.com/oklog/ulid/v2"
 
+	"originchain/shared/api"
 	"originchain/shared/lease"
+	"originchain/shared/lsn"
 	"originchain/shared/registry"
 )
 
@@ -363,7 +365,8 @@ func (r *run) meant(ctx context.Context) (err error) {
 }
 
 // otherRun refuses while a run for another node can come to its end: that node answers,
-// and either nobody has taken the record since that run began or it was given to it.
+// and either nobody has taken the record since that run began and it could open, or it was
+// given to it.
 func (r *run) otherRun(ctx context.Context) error {
 	j := &r.journal
 	if j.State != running || j.To == r.to.ID {
@@ -383,7 +386,17 @@ func (r *run) otherRun(ctx context.Context) error {
 	if err != nil || s.Role == roleWriter && rec.Holder == j.To && rec.Confirmed() {
 		return nil
 	}
+	if rec.Holder != j.To && !j.AcceptLoss && !couldOpen(rec, s) {
+		return nil // whoever began that run may have given up a guard, and was not heard of since
+	}
 	return &OtherRunError{Run: j.Run, To: j.To, Step: j.Step}
+}
+
+// couldOpen says whether a node that answers can be given the next epoch, as long as no
+// guard is given up.
+func couldOpen(rec lease.Record, s api.Replication) bool {
+	last := lsn.Pos{Epoch: lsn.Epoch(s.DurableEpoch), LSN: lsn.LSN(s.DurableLSN)}
+	return s.Promotable && (rec.SyncReplicas == 0 || rec.MayOpen(s.Node, last).Decision == lease.Open)
 }
 
 // alreadyGiven: the epoch was taken for the target, by this run or another, and what is

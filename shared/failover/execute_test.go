@@ -46,44 +46,6 @@ func TestAReapedWriterIsReplacedAtOnce(t *testing.T) {
 	}, "b")
 }
 
-// A process that was reaped, of a node that runs from another directory by now, is not the
-// one that holds the record: nothing of that one has ended.
-func TestAReapedProcessOfAnotherDirectoryProvesNothing(t *testing.T) {
-	for _, answers := range []bool{true, false} {
-		bubble(t, func(t *testing.T, w *world) {
-			w.with("a", func(n *fakeNode) { n.elsewhere, n.held, n.hung = true, true, !answers })
-			w.with("b", func(n *fakeNode) { n.streams = answers })
-			rep, err := Execute(t.Context(), w.deps(), w.request("b"), nil)
-			if answers {
-				if err == nil {
-					t.Errorf("%+v", rep)
-				}
-				w.isWriter(t, "a", 1)
-				return
-			}
-			if err != nil || rep.Seconds < lease.Expiry.Seconds() {
-				t.Errorf("%+v, %v", rep, err)
-			}
-			w.isDone(t, "b", 2)
-		}, "b")
-	}
-}
-
-// A writer that the lease store alone is cut off from acknowledges nothing: that it answers
-// /health keeps nobody from taking its place, once the follower hears it no more.
-func TestAWriterThatAnswersAndCannotRenewIsReplaced(t *testing.T) {
-	bubble(t, func(t *testing.T, w *world) {
-		w.stopFails = true
-		w.with("a", func(n *fakeNode) { n.cut = true })
-		w.with("b", func(n *fakeNode) { n.streams = false })
-		rep, err := Execute(t.Context(), w.deps(), w.request("b"), nil)
-		if err != nil || rep.Seconds < lease.Expiry.Seconds() {
-			t.Fatalf("%+v, %v", rep, err)
-		}
-		w.isDone(t, "b", 2)
-	}, "b")
-}
-
 // Without a confirmed stop the lease must have run out, on the run's own clock.
 func TestALeaseIsWaitedOut(t *testing.T) {
 	for _, c := range []struct {

@@ -222,7 +222,7 @@ func (r *run) handover(ctx context.Context) (string, error) {
 				return fmt.Sprintf("%s has answered all it had begun, up to LSN %d, and gives epoch %d to %s", r.from.ID, out.LSN, r.epoch, r.to.ID), nil
 			case moved:
 				return r.doneBefore(), nil
-			case refused(asked):
+			case stays(asked):
 				return "", r.fail(ctx, fmt.Errorf("%s hands over to %s not now, and writes on: %w", r.from.ID, r.to.ID, asked))
 			}
 		}

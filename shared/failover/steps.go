@@ -148,6 +148,18 @@ func (r *run) promote(ctx context.Context) (string, error) {
 			return "", err
 		}
 	}
+	// What it did not take it may have no claim to any more, and then a restart would only
+	// cost the new writer a follower.
+	rec, _, err := r.readRecord(ctx)
+	switch {
+	case err != nil:
+		return "", fmt.Errorf("epoch %d was given to %s, which did not take it in its process (%w); it is not restarted, as the record of who writes cannot be read: %w; run again", r.epoch, r.to.ID, last, err)
+	case rec.Holder != r.to.ID || uint64(rec.Epoch) < r.epoch:
+		return "", &MovedError{What: fmt.Sprintf("%s was given epoch %d and did not come to write", r.to.ID, r.epoch), Holder: rec.Holder, Epoch: uint64(rec.Epoch)}
+	case uint64(rec.Epoch) > r.epoch:
+		r.epoch = uint64(rec.Epoch)
+		return fmt.Sprintf("%s has begun anew, and opens epoch %d", r.to.ID, r.epoch), nil
+	}
 	r.tell("%s did not take epoch %d in its process (%v): it is restarted by its unit", r.to.ID, r.epoch, last)
 	short, cancel := context.WithTimeout(ctx, restartTimeout)
 	defer cancel()

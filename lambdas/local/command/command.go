@@ -64,9 +64,16 @@ type usageError struct{ error }
 func (e *usageError) Unwrap() error { return e.error }
 
 // refusedError is a promotion that was not to be.
-type refusedError struct{ verdict string }
+type refusedError struct {
+	verdict string
+	// said names the guards that stand, and what gives them up.
+	said error
+}
 
 func (e *refusedError) Error() string {
+	if e.said != nil {
+		return e.said.Error()
+	}
 	return fmt.Sprintf("nothing was changed: the verdict is %s; the report says why, and which flag gives up which guard", e.verdict)
 }
 

@@ -59,13 +59,14 @@ type plane struct {
 	status control.Status
 	report string
 	asked  control.Promotion
+	err    error
 }
 
 func (p *plane) Status(context.Context) (control.Status, error) { return p.status, nil }
 func (p *plane) Promote(_ context.Context, in control.Promotion, say func(string)) (json.RawMessage, error) {
 	p.asked = in
 	say("[1/8] confirm … ok (0.01 s)")
-	return json.RawMessage(p.report), nil
+	return json.RawMessage(p.report), p.err
 }
 
 func served(t *testing.T, p control.Plane) (dir string) {
@@ -91,10 +92,26 @@ func TestAPromotionThatIsRefused(t *testing.T) {
 	p := &plane{report: `{"verdict":"page"}`}
 	dir := served(t, p)
 	code, out, said := run(t, dir, "promote", "--target", "b", "--allow-lag", "7", "--json")
-	if code != ExitRefused || !strings.Contains(said, "[1/8]") || !strings.Contains(out, `"page"`) || p.asked != (control.Promotion{Target: "b", AllowLag: 7}) {
+	if code != ExitRefused || !strings.Contains(said, "[1/8]") || !strings.Contains(out, `"page"`) || p.asked.Target != "b" || p.asked.AllowLag == nil || *p.asked.AllowLag != 7 {
 		t.Errorf("code %d, %+v\n%s%s", code, p.asked, out, said)
 	}
-	p.report = `{"verdict":"promote"}`
+	// No lag at all is not the lag that is allowed when nothing is said.
+	if run(t, dir, "promote", "--allow-lag", "0"); p.asked.AllowLag == nil || *p.asked.AllowLag != 0 {
+		t.Errorf("%+v", p.asked)
+	}
+	if run(t, dir, "promote"); p.asked.AllowLag != nil {
+		t.Errorf("%+v", p.asked)
+	}
+	// What a standing guard is refused with says how to give it up, and is no failure.
+	p.report, p.err = `{"verdict":"page","reasons":[{"code":"not_entitled","detail":"x"}]}`, errors.New("nothing was done (page): x. To do it all the same: --accept-data-loss")
+	if code, _, said := run(t, dir, "promote"); code != ExitRefused || !strings.Contains(said, "--accept-data-loss") {
+		t.Errorf("code %d\n%s", code, said)
+	}
+	p.report, p.err = `{"verdict":"wait","reasons":[]}`, errors.New("the registry is away")
+	if code, _, said := run(t, dir, "promote"); code != ExitFailed || !strings.Contains(said, "is away") {
+		t.Errorf("code %d\n%s", code, said)
+	}
+	p.report, p.err = `{"verdict":"promote"}`, nil
 	if code, _, said := run(t, dir, "promote"); code != 0 {
 		t.Errorf("code %d\n%s", code, said)
 	}

@@ -50,10 +50,11 @@ type Promotion struct {
 	Planned bool   `json:"planned,omitempty"`
 	DryRun  bool   `json:"dry_run,omitempty"`
 	// The rest are guards that a person gives up.
-	AllowSlowWriter  bool   `json:"allow_slow_writer,omitempty"`
-	AllowLag         uint64 `json:"allow_lag,omitempty"`
-	AllowBackfilling bool   `json:"allow_backfilling,omitempty"`
-	AcceptDataLoss   bool   `json:"accept_data_loss,omitempty"`
+	AllowSlowWriter bool `json:"allow_slow_writer,omitempty"`
+	// AllowLag is in LSNs; nil is the default, and 0 allows none.
+	AllowLag         *uint64 `json:"allow_lag,omitempty"`
+	AllowBackfilling bool    `json:"allow_backfilling,omitempty"`
+	AcceptDataLoss   bool    `json:"accept_data_loss,omitempty"`
 }
 
 // The faults of a drill.
@@ -81,7 +82,8 @@ type Plane interface {
 	// Down ends the instance, and the plane behind the answer.
 	Down()
 	// Promote makes another node the writer: say gets a line for each step. The report
-	// is there also with an error.
+	// is there also with an error. The context does not end with the command that asks: a
+	// terminal that is lost must not leave half a failover behind.
 	Promote(ctx context.Context, p Promotion, say func(line string)) (json.RawMessage, error)
 	// Fault does something to the writer; Undo ends what goes on.
 	Fault(ctx context.Context, fault string) (Fault, error)

@@ -24,12 +24,19 @@ type plane struct {
 	down    chan struct{}
 	fail    error
 	report  string
+	// begun gets the context of a promotion, which then waits for on.
+	begun chan context.Context
+	on    chan struct{}
 }
 
 func (p *plane) Status(context.Context) (Status, error) { return p.status, p.fail }
 func (p *plane) Down()                                  { close(p.down) }
-func (p *plane) Promote(_ context.Context, in Promotion, say func(string)) (json.RawMessage, error) {
+func (p *plane) Promote(ctx context.Context, in Promotion, say func(string)) (json.RawMessage, error) {
 	p.asked = in
+	if p.begun != nil {
+		p.begun <- ctx
+		<-p.on
+	}
 	say("[1/8] confirm … ok (0.01 s)")
 	say("[2/8] fence … ok (0.02 s)")
 	return json.RawMessage(p.report), p.fail
@@ -89,9 +96,10 @@ func TestCommandsReachThePlane(t *testing.T) {
 		t.Errorf("%v\n%s\n%s", err, b, want)
 	}
 	var said []string
-	asked := Promotion{Target: "b", Planned: true, AllowLag: 5}
+	lag := uint64(0)
+	asked := Promotion{Target: "b", Planned: true, AllowLag: &lag}
 	report, err := c.Promote(t.Context(), asked, func(l string) { said = append(said, l) })
-	if err != nil || string(report) != p.report || len(said) != 2 || p.asked != asked {
+	if err != nil || string(report) != p.report || len(said) != 2 || !cmp.Equal(p.asked, asked) {
 		t.Errorf("%s %q %+v %v", report, said, p.asked, err)
 	}
 	f, err := c.Fault(t.Context(), FaultKill)
@@ -129,4 +137,25 @@ func TestWhatThePlaneRefusesIsSaid(t *testing.T) {
 	if _, err := c.Promote(t.Context(), Promotion{}, func(string) {}); err == nil || !strings.Contains(err.Error(), "broke off") {
 		t.Errorf("an answer without an end: %v", err)
 	}
+}
+
+// A command that is ended misses what the promotion says, and does not end it half way.
+func TestACommandThatEndsLeavesThePromotion(t *testing.T) {
+	p := &plane{report: `{"verdict":"promote"}`, begun: make(chan context.Context), on: make(chan struct{})}
+	c := served(t, p)
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() {
+		_, err := c.Promote(ctx, Promotion{}, func(string) {})
+		ended <- err
+	}()
+	promoting := <-p.begun
+	cancel()
+	if err := <-ended; err == nil {
+		t.Error("no error")
+	}
+	if promoting.Done() != nil {
+		t.Error("the promotion ends with the command")
+	}
+	close(p.on)
 }

@@ -1,6 +1,7 @@
 package control
 
 import (
+	"context"
 	"encoding/json"
 	"io"
 	"net/http"
@@ -83,7 +84,7 @@ func (s *server) promote(w http.ResponseWriter, r *http.Request) {
 			_ = flush.Flush() // a command that went away misses its lines, not the promotion
 		}
 	}
-	report, err := s.plane.Promote(r.Context(), p, func(text string) { send(line{Say: text}) })
+	report, err := s.plane.Promote(context.WithoutCancel(r.Context()), p, func(text string) { send(line{Say: text}) })
 	if len(report) > 0 {
 		send(line{Report: report})
 	}

@@ -17,6 +17,7 @@ import (
 	"originchain/lambdas/local/supervise"
 	"originchain/shared/failover"
 	"originchain/shared/lease"
+	"originchain/shared/lsn"
 	"originchain/writer/config"
 )
 
@@ -69,6 +70,35 @@ func (p *Plane) afterDeath(_, node string, e supervise.Exit) supervise.Next {
 	return supervise.RestartLater
 }
 
+// orphanAfter is how long an epoch may be given and not opened before the guard has it
+// opened: whoever gave it does so at once, unless that process was killed.
+const orphanAfter = 2 * time.Second
+
+// orphan is an epoch that was given and is not opened. The guard alone uses it.
+type orphan struct {
+	epoch lsn.Epoch
+	since time.Time
+}
+
+// of says whether a record gives an epoch that nobody has opened for orphanAfter.
+func (o *orphan) of(rec lease.Record, now time.Time) bool {
+	switch {
+	case !rec.Given(rec.Holder):
+		*o = orphan{}
+	case o.epoch != rec.Epoch:
+		*o = orphan{rec.Epoch, now}
+	default:
+		return now.Sub(o.since) >= orphanAfter
+	}
+	return false
+}
+
+func orphaned(rec lease.Record) failover.Decision {
+	return failover.Decision{Verdict: failover.Promote, Reasons: []failover.Reason{{
+		Code: failover.EpochGiven, Detail: fmt.Sprintf("epoch %d was given to %s, and nobody has it opened", rec.Epoch, rec.Holder),
+	}}}
+}
+
 // happened wakes the guard.
 func (p *Plane) happened(e supervise.Event) {
 	switch {
@@ -91,6 +121,7 @@ func (p *Plane) guard(ctx context.Context) {
 	tick := time.NewTicker(guardEvery)
 	defer tick.Stop()
 	var said failover.Verdict
+	blind := false // which was said
 	for {
 		select {
 		case <-p.died:
@@ -99,15 +130,27 @@ func (p *Plane) guard(ctx context.Context) {
 			return
 		}
 		d, target, err := p.decide(ctx)
-		if err != nil || ctx.Err() != nil {
+		if ctx.Err() != nil {
+			return
+		}
+		if err != nil {
+			if !blind {
+				p.log.WithError(err).Error("the lease record cannot be read: nobody is made the writer until it can; where its store has failed, oc-control down and up open it again")
+			}
+			blind = true
 			continue
 		}
+		blind = false
 		if d.Verdict != said && d.Verdict != failover.Wait {
 			p.log.WithField("verdict", d.Verdict).Warn(reasons(d))
 		}
 		said = d.Verdict
 		if d.Verdict == failover.Promote {
-			if _, err := p.promote(ctx, control.Promotion{Target: target}, func(line string) { p.log.Info(line) }); err != nil && ctx.Err() == nil {
+			err := replace(target, func(to string) error {
+				_, err := p.promote(ctx, control.Promotion{Target: to}, func(line string) { p.log.Info(line) })
+				return err
+			})
+			if err != nil && ctx.Err() == nil {
 				p.log.WithError(err).Error("no other node writes yet")
 				rest(ctx, restAfter)
 			}
@@ -116,6 +159,20 @@ func (p *Plane) guard(ctx context.Context) {
 		p.letGo(ctx)
 		p.revive(ctx)
 	}
+}
+
+// replace has a target become the writer, or another node that somebody has begun to
+// promote: whoever that was may have been killed, and nobody else would come to finish it.
+func replace(target string, promote func(to string) error) error {
+	err := promote(target)
+	var begun *failover.OtherRunError
+	if errors.As(err, &begun) && begun.To != target {
+		if finished := promote(begun.To); finished != nil {
+			return errors.Join(finished, err)
+		}
+		return nil
+	}
+	return err
 }
 
 // revive lets nodes run that were stopped for another to write, once that does: whoever
@@ -161,6 +218,9 @@ func (p *Plane) decide(ctx context.Context) (d failover.Decision, target string,
 	rec, ok, err := p.record.Load(ctx)
 	if err != nil || !ok {
 		return d, "", err
+	}
+	if p.orphan.of(rec, time.Now()) && p.watch.of(rec.Holder).answers {
+		return orphaned(rec), rec.Holder, nil
 	}
 	best, there := p.best(rec)
 	p.holds.know(rec.Holder, there && slices.Contains(rec.InSync, best.ID))
@@ -221,8 +281,24 @@ func (p *Plane) node(id string) (failover.Node, bool) {
 	return p.nodes[i], true
 }
 
+// untilDown is a context that ends with the instance too; done is to be called.
+func (p *Plane) untilDown(ctx context.Context) (until context.Context, done func()) {
+	until, cancel := context.WithCancel(ctx)
+	var waiting sync.WaitGroup
+	waiting.Go(func() {
+		select {
+		case <-p.down:
+			cancel()
+		case <-until.Done():
+		}
+	})
+	return until, func() { cancel(); waiting.Wait() }
+}
+
 // Promote implements control.Plane.
 func (p *Plane) Promote(ctx context.Context, in control.Promotion, say func(string)) (json.RawMessage, error) {
+	ctx, done := p.untilDown(ctx)
+	defer done()
 	if in.Target == "" {
 		rec, _, err := p.record.Load(ctx)
 		if err != nil {
@@ -267,8 +343,8 @@ func (p *Plane) execute(ctx context.Context, target failover.Node, in control.Pr
 	allow := failover.Overrides{
 		AllowSlowWriter: in.AllowSlowWriter, AllowLag: failover.DefaultAllowLag, AllowBackfilling: in.AllowBackfilling, AcceptDataLoss: in.AcceptDataLoss,
 	}
-	if in.AllowLag > 0 {
-		allow.AllowLag = in.AllowLag
+	if in.AllowLag != nil {
+		allow.AllowLag = *in.AllowLag
 	}
 	var text bytes.Buffer
 	lines := failover.Print(&text)

@@ -77,7 +77,8 @@ type Plane struct {
 	http     *http.Client
 
 	// holds is what the supervisor is to do of a writer that dies: see afterDeath.
-	holds holding
+	holds  holding
+	orphan orphan
 	// died gets a value, of cap 1, when there is reason to look at once.
 	died chan struct{}
 	// failing is held by who makes another node the writer.
@@ -296,6 +297,7 @@ func (p *Plane) live(ctx, running context.Context, ready func() error) error {
 		case <-running.Done(): // something has failed
 		case <-ctx.Done():
 		}
+		p.Down() // for who promotes a node
 		cancel()
 	}()
 	err := p.start(ctx, ready)

@@ -1,0 +1,168 @@
+package failover
+
+import (
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"originchain/shared/api"
+	"originchain/shared/lease"
+	"originchain/shared/lsn"
+)
+
+// A process that was reaped, of a node that runs from another directory by now, is not the
+// one that holds the record: nothing of that one has ended.
+func TestAReapedProcessOfAnotherDirectoryProvesNothing(t *testing.T) {
+	for _, answers := range []bool{true, false} {
+		bubble(t, func(t *testing.T, w *world) {
+			w.with("a", func(n *fakeNode) { n.elsewhere, n.held, n.hung = true, true, !answers })
+			w.with("b", func(n *fakeNode) { n.streams = answers })
+			rep, err := Execute(t.Context(), w.deps(), w.request("b"), nil)
+			if answers {
+				if err == nil {
+					t.Errorf("%+v", rep)
+				}
+				w.isWriter(t, "a", 1)
+				return
+			}
+			if err != nil || rep.Seconds < lease.Expiry.Seconds() {
+				t.Errorf("%+v, %v", rep, err)
+			}
+			w.isDone(t, "b", 2)
+		}, "b")
+	}
+}
+
+// A writer that the lease store alone is cut off from acknowledges nothing: that it answers
+// /health keeps nobody from taking its place, once the follower hears it no more.
+func TestAWriterThatAnswersAndCannotRenewIsReplaced(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		w.stopFails = true
+		w.with("a", func(n *fakeNode) { n.cut = true })
+		w.with("b", func(n *fakeNode) { n.streams = false })
+		rep, err := Execute(t.Context(), w.deps(), w.request("b"), nil)
+		if err != nil || rep.Seconds < lease.Expiry.Seconds() {
+			t.Fatalf("%+v, %v", rep, err)
+		}
+		w.isDone(t, "b", 2)
+	}, "b")
+}
+
+// A writer that says that it stays is believed at once, and its run stands in nobody's way.
+// One that says that it hands over already, or does not know, is not taken for one that
+// stays: the record tells.
+func TestWhatAWriterAnswersToAHandover(t *testing.T) {
+	type refusal struct {
+		api.Error
+		Outcome string `json:"outcome,omitempty"`
+	}
+	for _, c := range []struct {
+		name   string
+		status int
+		said   refusal
+		later  bool // the record is given away a moment later
+		stays  bool
+	}{
+		{"it was not drained in time", 503, refusal{Error: api.Error{Error: "not_ready", Message: "f is late", Retry: true}}, false, true},
+		{"the follower is not in sync", 409, refusal{Error: api.Error{Error: "conflict", Message: "f is not in sync"}}, false, true},
+		{"it hands over already", 409, refusal{Error: api.Error{Error: "conflict", Message: "already", Retry: true}}, true, false},
+		{"it does not know", 503, refusal{Error: api.Error{Error: "not_ready", Message: "nobody knows"}, Outcome: "unknown"}, true, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			bubble(t, func(t *testing.T, w *world) {
+				w.onHandover = func() (int, any) {
+					if c.later {
+						w.running.Go(func() {
+							time.Sleep(time.Second)
+							w.with("a", func(n *fakeNode) { n.role = roleFollower })
+							if _, err := w.change(func(r lease.Record) (lease.Record, error) {
+								return r.Take(lease.Candidate{Instance: r.Instance, Node: "b", URL: "http://b", Last: lsn.Pos{Epoch: 1, LSN: 5010}})
+							}); err != nil {
+								t.Error(err)
+							}
+						})
+					}
+					return c.status, c.said
+				}
+				req := w.request("b")
+				req.Planned = true
+				rep, err := Execute(t.Context(), w.deps(), req, nil)
+				if !c.stays {
+					if err != nil || rep.Epoch != 2 {
+						t.Errorf("%+v, %v", rep, err)
+					}
+					w.isDone(t, "b", 2)
+					return
+				}
+				if err == nil || !strings.Contains(err.Error(), "writes on: it answers") || rep.Seconds > 1 {
+					t.Errorf("after %v s: %v", rep.Seconds, err)
+				}
+				if j, err := loadJournal(t.Context(), w.reg); err != nil || j.State != failed {
+					t.Errorf("%+v, %v", j, err)
+				}
+				w.isWriter(t, "a", 1)
+			}, "b")
+		})
+	}
+}
+
+// A node whose epoch was given to another one meanwhile is not restarted for it: it may
+// follow that one, whose writes would wait for it.
+func TestANodeThatLostItsEpochIsNotRestarted(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		w.kill("a", true)
+		w.onPromote = func(n *fakeNode) {
+			if n.node.ID != "b" || w.record().Holder != "b" {
+				return
+			}
+			if _, err := w.change(func(r lease.Record) (lease.Record, error) {
+				return r.Take(lease.Candidate{Instance: r.Instance, Node: "c", URL: "http://c", Last: lsn.Pos{Epoch: 1, LSN: 5010}})
+			}); err != nil {
+				t.Error(err)
+			}
+		}
+		_, err := Execute(t.Context(), w.deps(), w.request("b"), nil)
+		var moved *MovedError
+		if !errors.As(err, &moved) || moved.Holder != "c" || moved.Epoch != 3 {
+			t.Errorf("%v", err)
+		}
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		if n := w.nodes["b"].restarts; n != 0 {
+			t.Errorf("%d restarts", n)
+		}
+	}, "b", "c")
+}
+
+// A run that was begun for a node which cannot open, and has not got anywhere, stands in
+// nobody's way; one for a node that can is to be finished.
+func TestARunThatCannotEnd(t *testing.T) {
+	for _, set := range [][]string{{"b"}, {"b", "c"}} {
+		bubble(t, func(t *testing.T, w *world) {
+			w.kill("a", true)
+			if err := rewrite(t.Context(), w.reg, journalKey, func(j *journal) bool {
+				*j = journal{Run: "R", State: running, From: "a", To: "c", FromEpoch: 1, Step: stepFence, Steps: []Step{}, Runners: 1}
+				return true
+			}); err != nil {
+				t.Fatal(err)
+			}
+			_, err := Execute(t.Context(), w.deps(), w.request("b"), nil)
+			if len(set) == 1 {
+				if err != nil {
+					t.Fatal(err)
+				}
+				w.isDone(t, "b", 2)
+				return
+			}
+			var other *OtherRunError
+			if !errors.As(err, &other) || other.To != "c" {
+				t.Fatal(err)
+			}
+			if _, err := Execute(t.Context(), w.deps(), w.request(other.To), nil); err != nil {
+				t.Fatal(err)
+			}
+			w.isDone(t, "c", 2)
+		}, set...)
+	}
+}
