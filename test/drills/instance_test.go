@@ -58,6 +58,9 @@ type instance struct {
 	token string // the tenant's
 	plane *plane
 	ctl   *control.Client
+	// server is the program of the nodes; moved, unless empty, the file that moves the wall
+	// clock of the first.
+	server, moved string
 	// pid finds the process of a node; 0 while none runs.
 	pid func(n *node) int
 }
@@ -104,7 +107,7 @@ func prepare(t *testing.T, followers int) *instance {
 		dir = filepath.Join(*keepDir, strings.ReplaceAll(t.Name(), "/", "-"))
 	}
 	number := int(networks.Add(1))
-	i := &instance{t: t, dir: layout.Dir(dir), net: netns.NewNetwork(t, number)}
+	i := &instance{t: t, dir: layout.Dir(dir), net: netns.NewNetwork(t, number), server: serverBin}
 	i.http = &http.Client{Timeout: 20 * time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: 32}}
 	t.Cleanup(i.http.CloseIdleConnections)
 	for _, d := range i.dir.Directories() {
@@ -150,8 +153,14 @@ func (i *instance) serverScript() string {
 	var b strings.Builder
 	b.WriteString("#!/bin/sh\nfor a; do [ \"$last\" = --node-id ] && node=$a; last=$a; done\n")
 	fmt.Fprintf(&b, "[ ! -e '%s'/$node.off ] || exit 1\ncase $node in\n", i.dir)
+	for k, n := range i.nodes {
+		if i.moved != "" && k == 0 {
+			fmt.Fprintf(&b, "%s) %s='%s'; export %s;;\n", n.ID, clockVariable, i.moved, clockVariable)
+		}
+	}
+	b.WriteString("esac\ncase $node in\n")
 	for _, n := range i.nodes {
-		fmt.Fprintf(&b, "%s) exec %s '%s' \"$@\" --replication-tls-dir '%s/%s';;\n", n.ID, strings.Join(n.Wrap(), " "), serverBin, i.certs(), n.ID)
+		fmt.Fprintf(&b, "%s) exec %s '%s' \"$@\" --replication-tls-dir '%s/%s';;\n", n.ID, strings.Join(n.Wrap(), " "), i.server, i.certs(), n.ID)
 	}
 	b.WriteString("esac\nexit 1\n")
 	return b.String()

@@ -69,7 +69,13 @@ func TestSecondPromotionOfALaggingNode(t *testing.T) {
 	i.writes("b", int(failover.DefaultAllowLag)+50)
 	had, _ := lagging.mustStand()
 	lost, _ := second.mustStand()
-	// Whoever has more is gone.
+	// What a writer had is known from its renewals, once it is gone.
+	eventually(t, "the record has the last commit", func() error {
+		if r := i.record(); uint64(r.CommitLSN) < lost {
+			return fmt.Errorf("it is %d, and %d was acknowledged", r.CommitLSN, lost)
+		}
+		return nil
+	})
 	first.switchOff()
 	second.switchOff()
 	pause(t.Context(), time.Second)
