@@ -178,7 +178,7 @@ func newInstance(t *testing.T, followers int, flags ...string) *instance {
 func (i *instance) start(flags ...string) {
 	i.t.Helper()
 	script := filepath.Join(string(i.dir), "oc-server")
-	i.must(os.WriteFile(script, []byte(i.serverScript()), 0o700)) //nolint:gosec // it is a program
+	i.must(os.WriteFile(script, []byte(i.serverScript()), 0o700))
 	i.pid = i.pidOf
 	i.t.Cleanup(i.end)
 	i.up(flags...)

@@ -4,21 +4,26 @@ import (
 	"fmt"
 	"regexp"
 	"strconv"
-	"testing"
 )
+
+// Test is what of a testing.T is needed.
+type Test interface {
+	Helper()
+	Fatal(args ...any)
+}
 
 // A Network is a bridge that the namespaces of its hosts hang on. The test itself
 // sits at the bridge's own address: it reaches every host whatever the hosts can
 // reach, so that clients and faults do not mix. The addresses are those set aside
 // for tests of networks (RFC 2544).
 type Network struct {
-	t      testing.TB
+	t      Test
 	number int
 	hosts  int
 }
 
 // NewNetwork makes the network of a number, 1 to 254, that no other has.
-func NewNetwork(t testing.TB, number int) *Network {
+func NewNetwork(t Test, number int) *Network {
 	t.Helper()
 	n := &Network{t: t, number: number}
 	n.must("ip", "link", "add", n.bridge(), "type", "bridge")
