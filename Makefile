@@ -87,6 +87,10 @@ kill9: build ## kill -9 a server under load again and again (ARGS="--rounds 50 -
 restores: toolchain ## restore recorded histories to N (500) random frames and moments of each line
 	go test ./test/pitr -run EveryPoint -count=1 -timeout 0 -v -args -points=$(if $(filter 1,$(N)),500,$(N))
 
+.PHONY: drills
+drills: toolchain ## every failover drill, nodes in network namespaces; SEED= what strikes where (ARGS="-run Zombie")
+	go test ./test/drills -count=1 -timeout 0 -v $(ARGS) -args -all -seed=$(SEED)
+
 .PHONY: bench
 bench: build ## measure against the targets and put the figures into README.md
 	go run ./test/bench --write-readme README.md $(ARGS)

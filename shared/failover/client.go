@@ -44,6 +44,12 @@ func refused(err error) bool {
 	return errors.As(err, &a) && a.Status < 500
 }
 
+// again503 says that a node has answered that it cannot say now, and will.
+func again503(err error) bool {
+	var a *answerError
+	return errors.As(err, &a) && a.Status == http.StatusServiceUnavailable && a.Retry
+}
+
 // stays says that a writer has answered that it keeps the record: it has not tried to give
 // it away, or knows that it was not given. That it gives it away for somebody else (a
 // conflict to be tried again), or does not know, says nothing of the kind.

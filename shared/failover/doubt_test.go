@@ -166,3 +166,21 @@ func TestARunThatCannotEnd(t *testing.T) {
 		}, set...)
 	}
 }
+
+// A node that opens its epoch already, because another process has called it first, is not
+// restarted for being between two roles.
+func TestANodeBetweenTwoRolesIsNotRestarted(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		w.kill("a", true)
+		w.with("b", func(n *fakeNode) { n.between = 2 * promoteTries })
+		if rep, err := Execute(t.Context(), w.deps(), w.request("b"), nil); err != nil {
+			t.Fatalf("%+v, %v", rep, err)
+		}
+		w.isDone(t, "b", 2)
+		w.with("b", func(n *fakeNode) {
+			if n.restarts != 0 {
+				t.Errorf("%d restarts", n.restarts)
+			}
+		})
+	}, "b")
+}

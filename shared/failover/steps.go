@@ -15,8 +15,8 @@ const (
 	// raisePatience is how long a target that was fit may not answer when its epoch is
 	// to be taken.
 	raisePatience = 10 * time.Second
-	// promoteTimeout bounds one call; promoteTries is how many there are before the
-	// node is restarted.
+	// promoteTimeout bounds one call, and how long a node may be between two roles;
+	// promoteTries is how many calls there are before the node is restarted.
 	promoteTimeout = 5 * time.Second
 	promoteTries   = 3
 	restartTimeout = 30 * time.Second
@@ -127,7 +127,8 @@ func (r *run) promote(ctx context.Context) (string, error) {
 		return r.doneBefore(), nil
 	}
 	var last error
-	for try := range promoteTries {
+	began := time.Now()
+	for try := 1; ; {
 		short, cancel := context.WithTimeout(ctx, promoteTimeout)
 		out, err := r.client.promote(short, r.to, r.epoch)
 		cancel()
@@ -141,8 +142,14 @@ func (r *run) promote(ctx context.Context) (string, error) {
 		case r.writes(ctx) == nil: // the answer was lost, or it was there before
 			return fmt.Sprintf("%s is the writer of epoch %d", r.to.ID, r.epoch), nil
 		}
-		if last = err; refused(err) || try == promoteTries-1 {
+		// A node between two roles, as another process that does the same has called it
+		// first, opens already: a restart would cost a second epoch, and the time.
+		between := again503(err) && time.Since(began) < promoteTimeout
+		if last = err; refused(err) || try == promoteTries && !between {
 			break
+		}
+		if !between {
+			try++
 		}
 		if err := r.pauseFor(ctx, waitPoll); err != nil {
 			return "", err

@@ -71,6 +71,7 @@ type fakeNode struct {
 	heard          lsn.LSN
 	renewed        time.Time // when the last renewal that succeeded was sent
 	deaf           bool      // it refuses to be promoted in its process
+	between        int       // so many calls to promote it find it between two roles
 	restarts       int
 	life           int // counts its processes
 	slow           time.Duration
@@ -295,6 +296,11 @@ func (n *fakeNode) promote(rw http.ResponseWriter, epoch lsn.Epoch) {
 			return
 		}
 		answer(rw, http.StatusConflict, api.Error{Error: "conflict", Message: "the writer of another epoch"})
+		return
+	}
+	if n.between > 0 {
+		n.between--
+		answer(rw, http.StatusServiceUnavailable, api.Error{Error: "read_only", Message: "about to be the writer", Retry: true})
 		return
 	}
 	rec := n.w.record()

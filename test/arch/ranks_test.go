@@ -86,6 +86,7 @@ var ranks = map[string]int{
 	"test/bench/litestream": 7,
 	"test/bench/load":       7,
 	"test/bench/postgres":   7,
+	"test/netns":            7,
 	"test/oracle":           7,
 	"writer/config":         7,
 
@@ -105,6 +106,7 @@ var ranks = map[string]int{
 	"test/cluster":      10,
 	"test/differential": 10,
 	"test/docs":         10,
+	"test/drills":       10,
 	"test/e2e":          10,
 	"test/pitr":         10,
 	"test/replsim":      10,

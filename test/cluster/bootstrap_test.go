@@ -29,7 +29,7 @@ func TestBootstrapInterrupted(t *testing.T) {
 		return nil
 	})
 	load := c.begin(7, 2, 0)
-	d, err := newDetour(b.host, a.host)
+	d, err := newDetour(b.Host, a.Host)
 	if err != nil {
 		t.Fatal(err)
 	}

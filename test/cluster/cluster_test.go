@@ -17,6 +17,7 @@ import (
 	"originchain/scripts/child"
 	"originchain/shared/api"
 	"originchain/shared/lease"
+	"originchain/test/netns"
 )
 
 // cluster is one instance: hosts, nodes, the record of who writes, certificates
@@ -24,7 +25,7 @@ import (
 type cluster struct {
 	t       *testing.T
 	dir     string
-	net     *network
+	net     *netns.Network
 	http    *http.Client
 	admin   string // the admin token of every node
 	nodes   []*node
@@ -35,7 +36,7 @@ type cluster struct {
 
 // node is a unit that is started and ended again and again.
 type node struct {
-	*host
+	*netns.Host
 	c      *cluster
 	name   string
 	dir    string
@@ -86,7 +87,7 @@ const smallSegments = "65536"
 func (c *cluster) node(name, binary string, args ...string) *node {
 	c.t.Helper()
 	c.certs(c.certDir(), name)
-	n := &node{host: c.net.newHost(), c: c, name: name, dir: filepath.Join(c.dir, name), binary: binary, args: args}
+	n := &node{Host: c.net.NewHost(), c: c, name: name, dir: filepath.Join(c.dir, name), binary: binary, args: args}
 	var err error
 	if n.log, err = os.Create(filepath.Join(c.dir, name+".out")); err != nil {
 		c.t.Fatal(err)
@@ -115,7 +116,7 @@ func (n *node) launch(more ...string) error {
 	}
 	args = append(append(args, n.args...), more...)
 	var err error
-	n.server, err = child.Start(child.Options{Binary: n.binary, DataDir: n.dir, Listen: n.ip + ":" + apiPort, Args: args, Wrap: n.wrap(), Output: n.log, Client: n.c.http})
+	n.server, err = child.Start(child.Options{Binary: n.binary, DataDir: n.dir, Listen: n.IP + ":" + apiPort, Args: args, Wrap: n.Wrap(), Output: n.log, Client: n.c.http})
 	return err
 }
 
@@ -164,8 +165,8 @@ func (n *node) kill() {
 func (n *node) freeze() error { return n.server.Freeze() }
 func (n *node) thaw() error   { return n.server.Thaw() }
 
-func (n *node) url() string         { return "http://" + n.ip + ":" + apiPort }
-func (n *node) replication() string { return n.ip + ":" + replicationPort }
+func (n *node) url() string         { return "http://" + n.IP + ":" + apiPort }
+func (n *node) replication() string { return n.IP + ":" + replicationPort }
 
 // asAdmin and asTenant are clients of the node.
 func (n *node) asAdmin() *call.Client {

@@ -168,7 +168,7 @@ func (s *storm) freeze(n *node) error {
 // a time and until the fault has hit something.
 func (s *storm) hinder(percent int, pairs ...*node) error {
 	for i := 0; i < len(pairs); i += 2 {
-		if err := pairs[i].hinder(pairs[i+1].host, percent); err != nil {
+		if err := pairs[i].Hinder(pairs[i+1].Host, percent); err != nil {
 			return err
 		}
 	}
@@ -176,7 +176,7 @@ func (s *storm) hinder(percent int, pairs ...*node) error {
 	err := becomes(s.t.Context(), func() error {
 		hits := 0
 		for i := 0; i < len(pairs); i += 2 {
-			n, err := pairs[i].dropped()
+			n, err := pairs[i].Dropped()
 			if err != nil {
 				return err
 			}
@@ -188,14 +188,14 @@ func (s *storm) hinder(percent int, pairs ...*node) error {
 		return nil
 	})
 	for i := 0; i < len(pairs); i += 2 {
-		err = errors.Join(err, pairs[i].heal())
+		err = errors.Join(err, pairs[i].Heal())
 	}
 	return err
 }
 
 // delay makes a node's replication take a detour that is slow.
 func (s *storm) delay(n *node) error {
-	d, err := newDetour(n.host, s.writer.host)
+	d, err := newDetour(n.Host, s.writer.Host)
 	if err != nil {
 		return err
 	}

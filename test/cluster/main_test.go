@@ -9,14 +9,13 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"io"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"syscall"
 	"testing"
 	"time"
+
+	"originchain/test/netns"
 )
 
 // The flags. One test needs a minute of waiting and seconds of computing, so more
@@ -46,7 +45,7 @@ func TestMain(m *testing.M) {
 	flag.Parse()
 	bin := os.Getenv(insideEnv)
 	if bin == "" {
-		errSetup = enter()
+		errSetup = netns.Enter(insideEnv, "originchain/writer/cmd/oc-server", "originchain/follower/cmd/oc-follower", "originchain/scripts/waldump")
 		m.Run()
 		return
 	}
@@ -57,76 +56,15 @@ func TestMain(m *testing.M) {
 	if !given {
 		errSetup = flag.Set("test.parallel", atOnce)
 	}
-	errSetup = errors.Join(errSetup, inside())
+	errSetup = errors.Join(errSetup, netns.Inside())
 	m.Run()
 }
 
-// enter builds the binaries, which may need the network, and begins the tests anew
-// in the namespaces. It returns only if that fails.
-func enter() error {
-	for _, tool := range []struct{ name, pkg string }{{"ip", "iproute2"}, {"nft", "nftables"}, {"nsenter", "util-linux"}, {"unshare", "util-linux"}} {
-		if _, err := exec.LookPath(tool.name); err != nil {
-			return fmt.Errorf("these tests fail networks on purpose and need %s (package %s): %w", tool.name, tool.pkg, err)
-		}
-	}
-	dir, err := os.MkdirTemp("", "oc-cluster-bin-")
-	if err != nil {
-		return err
-	}
-	build := exec.Command("go", "build", "-o", dir+"/", "originchain/writer/cmd/oc-server", "originchain/follower/cmd/oc-follower", "originchain/scripts/waldump")
-	if out, err := build.CombinedOutput(); err != nil {
-		return errors.Join(fmt.Errorf("build the binaries: %w\n%s", err, out), os.RemoveAll(dir))
-	}
-	self, err := os.Executable()
-	if err != nil {
-		return err
-	}
-	command := []string{"unshare", "--net", "--mount"}
-	if os.Geteuid() != 0 {
-		command = append(command, "--user", "--map-root-user")
-	}
-	if err := run("", command[0], append(command[1:], "true")...); err != nil {
-		return errors.Join(fmt.Errorf("these tests run in namespaces of their own, which root may make, or a user who may have user namespaces: %w", err), os.RemoveAll(dir))
-	}
-	path, err := exec.LookPath(command[0])
-	if err != nil {
-		return err
-	}
-	// The process stays the same: go test reads its output and its exit code.
-	return syscall.Exec(path, append(append(command, self), os.Args[1:]...), append(os.Environ(), insideEnv+"="+dir))
-}
-
-// inside prepares the namespaces: names of network namespaces are ours alone.
-func inside() error {
-	if err := syscall.Mount("none", "/run", "tmpfs", 0, "size=1m"); err != nil {
-		return fmt.Errorf("mount a private /run: %w", err)
-	}
-	return run("", "ip", "link", "set", "lo", "up")
-}
-
-// run runs a command with an input, and says what it said when it fails.
-func run(input, name string, args ...string) error {
-	_, err := output(input, name, args...)
-	return err
-}
+// run and output are netns.Run and netns.Output.
+func run(input, name string, args ...string) error { return netns.Run(input, name, args...) }
 
 func output(input, name string, args ...string) (string, error) {
-	cmd := exec.Command(name, args...)
-	if input != "" {
-		in, err := cmd.StdinPipe()
-		if err != nil {
-			return "", err
-		}
-		go func() {
-			_, _ = io.WriteString(in, input) // the command says what it misses
-			_ = in.Close()
-		}()
-	}
-	out, err := cmd.CombinedOutput()
-	if err != nil {
-		return "", fmt.Errorf("%s %v: %w: %s%s", name, args, err, input, out)
-	}
-	return string(out), nil
+	return netns.Output(input, name, args...)
 }
 
 // pause lets d pass, or ctx end.

@@ -1,6 +1,7 @@
 package layout
 
 import (
+	"cmp"
 	"crypto/rand"
 	"encoding/json"
 	"errors"
@@ -33,13 +34,17 @@ type Instance struct {
 	// Zone is the DNS zone, Name the record of the writer in it.
 	Zone string `json:"zone"`
 	Name string `json:"name"`
-	// Front is the loopback address of the control plane's own servers: the endpoint
-	// for clients (Port), the lease store, the DNS server.
+	// Front is the address of the control plane's own servers: the endpoint for clients
+	// (Port), the lease store, the DNS server. It is chosen on loopback; a file that was
+	// written by hand may have another, where nodes are in network namespaces.
 	Front     string `json:"front"`
 	LeasePort int    `json:"lease_port"`
 	DNSPort   int    `json:"dns_port"`
 	// MachinesPort is where other processes of this machine reach the supervisor.
 	MachinesPort int `json:"machines_port"`
+	// Inner is the loopback address of what answers this machine alone, the DNS server and
+	// the supervisor, where Front is none; "" is Front.
+	Inner string `json:"inner,omitempty"`
 	// Port is the same at every address, so that a name is enough to find the writer.
 	Port            int `json:"port"`
 	ReplicationPort int `json:"replication_port"`
@@ -151,13 +156,15 @@ func (in *Instance) Endpoint() string { return "http://" + in.EndpointAddress() 
 func (in *Instance) EndpointAddress() string { return in.at(in.Front, in.Port) }
 
 // MachinesAddress is where the supervisor is reached.
-func (in *Instance) MachinesAddress() string { return in.at(in.Front, in.MachinesPort) }
+func (in *Instance) MachinesAddress() string {
+	return in.at(cmp.Or(in.Inner, in.Front), in.MachinesPort)
+}
 
 // LeaseAddress is where the lease store listens, DNSAddress the DNS server.
 func (in *Instance) LeaseAddress() string { return in.at(in.Front, in.LeasePort) }
 
 // DNSAddress is where the DNS server listens, by UDP and TCP.
-func (in *Instance) DNSAddress() string { return in.at(in.Front, in.DNSPort) }
+func (in *Instance) DNSAddress() string { return in.at(cmp.Or(in.Inner, in.Front), in.DNSPort) }
 
 // Gated says whether the ways of the nodes to each other go through gates.
 func (in *Instance) Gated() bool { return in.GatePort != 0 }

@@ -193,3 +193,14 @@ func TestASecretIsMadeOnceAndForItsOwnerAlone(t *testing.T) {
 		t.Error("an empty secret is one")
 	}
 }
+
+// Where the nodes are not on loopback, what answers this machine alone still is.
+func TestInnerAddresses(t *testing.T) {
+	in := Instance{Front: "198.18.1.1", Port: 1, LeasePort: 2, DNSPort: 3, MachinesPort: 4}
+	for inner, want := range map[string]string{"": "198.18.1.1", "127.7.7.7": "127.7.7.7"} {
+		in.Inner = inner
+		if in.DNSAddress() != want+":3" || in.MachinesAddress() != want+":4" || in.EndpointAddress() != "198.18.1.1:1" || in.LeaseAddress() != "198.18.1.1:2" {
+			t.Errorf("inner %q: %s, %s, %s, %s", inner, in.DNSAddress(), in.MachinesAddress(), in.EndpointAddress(), in.LeaseAddress())
+		}
+	}
+}

@@ -31,9 +31,6 @@ const (
 	heldFor = 5 * time.Second
 )
 
-// errBusy says that a failover is under way.
-var errBusy = errors.New("a failover is under way; oc-control status says when it is over")
-
 // holding is what is known for the moment at which a process dies.
 type holding struct {
 	mu sync.Mutex
@@ -184,10 +181,10 @@ func replace(target string, promote func(to string) error) error {
 // has carried out the failover. They find out by themselves that they follow, whatever
 // their units say.
 func (p *Plane) revive(ctx context.Context) {
-	if !p.failing.TryLock() {
+	if !p.failing.try("") {
 		return
 	}
-	defer p.failing.Unlock()
+	defer p.failing.end()
 	rec, ok, err := p.record.Load(ctx)
 	if err != nil || !ok || !rec.Confirmed() || rec.Released {
 		return
@@ -324,10 +321,10 @@ func (p *Plane) promote(ctx context.Context, in control.Promotion, say func(stri
 	if !ok {
 		return nil, fmt.Errorf("no node is called %q; oc-control status lists them", in.Target)
 	}
-	if !p.failing.TryLock() {
-		return nil, errBusy
+	if err := p.failing.take(ctx, target.ID); err != nil {
+		return nil, err
 	}
-	defer p.failing.Unlock()
+	defer p.failing.end()
 	hurrying, slower := context.WithCancel(ctx)
 	var hurried sync.WaitGroup
 	hurried.Go(func() { p.watch.hurry(hurrying, target) })

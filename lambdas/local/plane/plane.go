@@ -87,7 +87,7 @@ type Plane struct {
 	// died gets a value, of cap 1, when there is reason to look at once.
 	died chan struct{}
 	// failing is held by who makes another node the writer.
-	failing sync.Mutex
+	failing *turn
 	down    chan struct{}
 	ending  sync.Once
 }
@@ -107,7 +107,7 @@ func Up(ctx context.Context, o Options, ready func() error) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, lock.Close()) }()
-	p := &Plane{o: o, dir: o.Dir, log: logrus.New(), died: make(chan struct{}, 1), down: make(chan struct{})}
+	p := &Plane{o: o, dir: o.Dir, log: logrus.New(), died: make(chan struct{}, 1), failing: newTurn(), down: make(chan struct{})}
 	p.log.SetOutput(o.Log)
 	p.log.SetFormatter(&logrus.JSONFormatter{})
 	if err := p.open(ctx); err != nil {
@@ -333,7 +333,7 @@ func (p *Plane) start(ctx context.Context, ready func() error) error {
 			return err
 		}
 	}
-	if err := p.watch.until(ctx, p.complete); err != nil {
+	if err := p.watch.until(ctx, func() bool { return p.complete(ctx) }); err != nil {
 		return fmt.Errorf("wait for the writer and %d followers in sync: %w", len(p.nodes)-1, err)
 	}
 	writer, _, _ := p.watch.writer()
@@ -347,8 +347,9 @@ func (p *Plane) start(ctx context.Context, ready func() error) error {
 	return ready()
 }
 
-// complete says whether the writer is ready and every other node in sync.
-func (p *Plane) complete() bool {
+// complete says whether the writer is ready and every other node in sync, or, where
+// acknowledgements wait for nobody, connected.
+func (p *Plane) complete(ctx context.Context) bool {
 	_, s, ok := p.watch.writer()
 	if !ok || !s.ready {
 		return false
@@ -359,7 +360,11 @@ func (p *Plane) complete() bool {
 			synced++
 		}
 	}
-	return synced >= len(p.nodes)-1 || len(p.nodes) > 1 && synced >= 1 && p.allConnected(s)
+	if synced >= len(p.nodes)-1 {
+		return true
+	}
+	rec, ok, err := p.record.Load(ctx)
+	return err == nil && ok && synced >= min(1, rec.SyncReplicas) && p.allConnected(s)
 }
 
 // allConnected says whether every follower streams: acknowledgements wait for one of

@@ -1,0 +1,113 @@
+// Package drills proves the failover: the control plane as it is run, its nodes in network
+// namespaces of their own, clients at the stable endpoint, and one fault after the other.
+// What the clients saw is checked for linearizability, and held against what the nodes
+// have in the end. README.md says which drill is where, and how to replay a seed.
+package drills
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"originchain/test/netns"
+)
+
+// The flags. A drill waits more than it computes, so more of them run at once than there
+// are processors.
+var (
+	seed    = flag.Uint64("seed", 1, "what clients send, and when, and where the seeded faults strike")
+	all     = flag.Bool("all", false, "run the drills that take long, too")
+	keepDir = flag.String("keep", "", "directory in which the instances' directories stay")
+)
+
+const atOnce = "4"
+
+// The binaries, which TestMain builds. errSetup says why no test can run.
+var (
+	serverBin, controlBin, promoteBin, waldumpBin string
+	errSetup                                      error
+)
+
+// insideEnv names the directory of the binaries to the process when it has begun anew, in
+// namespaces of its own.
+const insideEnv = "DRILLS_TEST_BINARIES"
+
+func TestMain(m *testing.M) {
+	flag.Parse()
+	bin := os.Getenv(insideEnv)
+	if bin == "" {
+		errSetup = netns.Enter(insideEnv, "originchain/writer/cmd/oc-server", "originchain/lambdas/local/cmd/oc-control", "originchain/scripts/promote", "originchain/scripts/waldump")
+		m.Run()
+		return
+	}
+	defer func() { _ = os.RemoveAll(bin) }() // no test can speak up any more
+	for name, path := range map[string]*string{"oc-server": &serverBin, "oc-control": &controlBin, "promote": &promoteBin, "waldump": &waldumpBin} {
+		*path = filepath.Join(bin, name)
+	}
+	given := false
+	flag.Visit(func(f *flag.Flag) { given = given || f.Name == "test.parallel" })
+	if !given {
+		errSetup = flag.Set("test.parallel", atOnce)
+	}
+	errSetup = errors.Join(errSetup, netns.Inside())
+	m.Run()
+	if testing.Verbose() {
+		_, _ = fmt.Fprint(os.Stdout, told.summary())
+	}
+}
+
+// long leaves a drill to `make drills`. It is no skip: the drill is another's longer twin,
+// and the table in README.md says whose.
+func long(t *testing.T, name string, drill func(*testing.T)) {
+	t.Helper()
+	if *all {
+		t.Run(name, drill)
+	}
+}
+
+// random is a test's own source.
+func random(t *testing.T) *rand.Rand {
+	var sum uint64
+	for _, b := range []byte(t.Name()) {
+		sum = sum*31 + uint64(b)
+	}
+	return rand.New(rand.NewPCG(*seed, sum))
+}
+
+// pause lets d pass, or ctx end.
+func pause(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+}
+
+// within is the bound of everything that is waited for. It is generous: it is there to
+// end a test that would hang.
+const within = 90 * time.Second
+
+const pollEvery = 20 * time.Millisecond
+
+// eventually waits until check finds nothing wrong.
+func eventually(t *testing.T, what string, check func() error) {
+	t.Helper()
+	deadline := time.Now().Add(within)
+	for {
+		err := check()
+		if err == nil {
+			return
+		}
+		if time.Now().After(deadline) || t.Context().Err() != nil {
+			t.Fatalf("%s: not within %s: %v", what, within, err)
+		}
+		pause(t.Context(), pollEvery)
+	}
+}
