@@ -36,6 +36,7 @@ var ranks = map[string]int{
 	"shared/wal":                 2,
 
 	"lambdas/notify":      3,
+	"lambdas/documents":   4,
 	"shared/archive":      3,
 	"shared/aws/s3object": 3,
 	"shared/devca":        3,
@@ -54,6 +55,7 @@ var ranks = map[string]int{
 
 	"lambdas/local/control":   5,
 	"lambdas/local/layout":    5,
+	"lambdas/local/roster":    5,
 	"scripts/call":            5,
 	"scripts/child":           5,
 	"scripts/demo/data":       5,
