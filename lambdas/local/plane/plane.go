@@ -53,6 +53,7 @@ type Options struct {
 	// Server is the program of the nodes, More are flags for each of a new instance.
 	Server string
 	More   []string
+	Verify Verification
 	// Out is for what a person is told, Log for what is logged.
 	Out, Log io.Writer
 }
@@ -73,6 +74,7 @@ type Plane struct {
 	proxy    *proxy.Proxy
 	watch    *watcher
 	bells    *bells
+	duties
 	observer *failover.Observer
 	http     *http.Client
 
@@ -158,7 +160,10 @@ func (p *Plane) open(ctx context.Context) (err error) {
 	p.proxy, p.watch = proxy.New(proxy.Config{}), newWatcher(p.nodes, p.token)
 	p.bells = newBells(p.watch, p.log)
 	p.http = &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 2}}
-	return err
+	if err != nil {
+		return err
+	}
+	return p.openDuties(ctx)
 }
 
 // instance reads who the instance is, or makes a new one with its unit files.
@@ -240,6 +245,7 @@ func (p *Plane) run(ctx context.Context, ready func() error) error {
 	g.Go(func() error { p.watch.run(running); return nil })
 	g.Go(func() error { p.follow(running); return nil })
 	g.Go(func() error { return p.machines.Run(running) })
+	g.Go(func() error { return p.tell(running) })
 	g.Go(func() error {
 		defer stop()
 		return p.live(ctx, running, ready)
@@ -269,7 +275,7 @@ func (p *Plane) servers() (all []*served, err error) {
 	all = []*served{
 		{what: "commands", listener: socket, handler: control.NewServer(p, p.log)},
 		{what: "the lease store", address: p.in.LeaseAddress(), handler: leases},
-		{what: "machines", address: p.in.MachinesAddress(), handler: supervise.NewServer(p.machines, p.dir.AdminToken(), p.log)},
+		{what: "machines", address: p.in.MachinesAddress(), handler: measured(p.metrics, supervise.NewServer(p.machines, p.dir.AdminToken(), p.log))},
 		{what: "the endpoint", address: p.in.EndpointAddress(), handler: p.proxy},
 	}
 	for _, s := range all {
@@ -301,10 +307,10 @@ func (p *Plane) live(ctx, running context.Context, ready func() error) error {
 	err := p.start(ctx, ready)
 	if err == nil {
 		p.observer = failover.NewObserver(failover.ObserverDeps{Lease: p.record, Control: p.machines, HTTP: p.http, AdminToken: p.token})
-		var ringing sync.WaitGroup
-		ringing.Go(func() { p.bells.run(ctx) })
+		var attending sync.WaitGroup
+		attending.Go(func() { p.attend(ctx) })
 		p.guard(ctx)
-		ringing.Wait()
+		attending.Wait()
 		p.observer.Close()
 	} else if ctx.Err() != nil && running.Err() == nil {
 		err = nil // somebody has ended it before it was up
