@@ -64,7 +64,7 @@ func (p *Plane) openDuties(ctx context.Context) error {
 		return err
 	}
 	p.bells.age = func() float64 { return verifiedAge(p.verifier) }
-	p.heart = p.newHeart(p.metrics, p.bells.told)
+	p.heart = newHeart(p, p.log, p.metrics, p.bells.told)
 	p.watch.beat = p.heart.beat
 	p.bells.silent = p.heart.silence.Status
 	return nil

@@ -8,6 +8,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/sirupsen/logrus"
+
 	"originchain/lambdas/local/control"
 	"originchain/lambdas/silence"
 	"originchain/shared/alarms"
@@ -29,7 +31,8 @@ const heartEvery = 250 * time.Millisecond
 // start no two failovers: the steps are run by whoever holds failing, and confirm anew
 // what the other may have changed meanwhile.
 type heart struct {
-	p       *Plane
+	steps
+	log     logrus.FieldLogger
 	silence *silence.Silence
 	// changed is told of what became of alarms; target is whom the last confirmation
 	// found best.
@@ -37,8 +40,22 @@ type heart struct {
 	target  string
 }
 
-func (p *Plane) newHeart(metrics *telemetry.Metrics, changed func([]alarms.Change)) *heart {
-	h := &heart{p: p, changed: changed}
+// steps are the plane's own, which the guard has as well.
+type steps interface {
+	// holder is whose the record is.
+	holder(ctx context.Context) (string, error)
+	// decide looks anew; promote runs the steps, or fails with errBusy.
+	decide(ctx context.Context) (d failover.Decision, target string, err error)
+	promote(ctx context.Context, in control.Promotion, say func(string)) (json.RawMessage, error)
+}
+
+func (p *Plane) holder(ctx context.Context) (string, error) {
+	rec, _, err := p.record.Load(ctx)
+	return rec.Holder, err
+}
+
+func newHeart(s steps, log logrus.FieldLogger, metrics *telemetry.Metrics, changed func([]alarms.Change)) *heart {
+	h := &heart{steps: s, log: log, changed: changed}
 	began := time.Now()
 	h.silence = silence.New(silence.Deps{
 		Clock: func() time.Duration { return time.Since(began) }, Confirm: h.confirm, Failover: h.failover, Metrics: metrics,
@@ -49,7 +66,7 @@ func (p *Plane) newHeart(metrics *telemetry.Metrics, changed func([]alarms.Chang
 // beat takes what a node has just said of itself for its heartbeat.
 func (h *heart) beat(node string, r *api.Replication) {
 	if err := h.silence.Beat(silence.Beat{Node: node, Writer: r.Role == "writer", Epoch: lsn.Epoch(r.Epoch)}); err != nil {
-		h.p.log.WithError(err).Error("a heartbeat is lost")
+		h.log.WithError(err).Error("a heartbeat is lost")
 	}
 }
 
@@ -90,7 +107,7 @@ func (h *heart) run(ctx context.Context) {
 func (h *heart) look() (fires bool) {
 	changes, err := h.silence.Look()
 	if err != nil {
-		h.p.log.WithError(err).Error("heartbeats were not looked at")
+		h.log.WithError(err).Error("heartbeats were not looked at")
 	}
 	h.changed(changes)
 	for _, s := range h.silence.Status() {
@@ -102,7 +119,7 @@ func (h *heart) look() (fires bool) {
 // act has the function do what there is to be done, and logs what is new.
 func (h *heart) act(ctx context.Context, said failover.Verdict) failover.Verdict {
 	out, err := h.silence.Act(ctx)
-	entry := h.p.log.WithField("node", out.Writer)
+	entry := h.log.WithField("node", out.Writer)
 	switch {
 	case ctx.Err() != nil:
 		return said
@@ -121,22 +138,22 @@ func (h *heart) act(ctx context.Context, said failover.Verdict) failover.Verdict
 
 // confirm implements silence.Deps.Confirm: it looks anew, as the guard does.
 func (h *heart) confirm(ctx context.Context, writer string) (failover.Decision, error) {
-	rec, _, err := h.p.record.Load(ctx)
+	holder, err := h.holder(ctx)
 	if err != nil {
 		return failover.Decision{}, err
 	}
-	if rec.Holder != writer {
+	if holder != writer {
 		return failover.Decision{Verdict: failover.Wait, Reasons: []failover.Reason{
-			{Code: failover.AlreadyWriter, Detail: fmt.Sprintf("the record names %s, not %s", rec.Holder, writer)}}}, nil
+			{Code: failover.AlreadyWriter, Detail: fmt.Sprintf("the record names %s, not %s", holder, writer)}}}, nil
 	}
-	d, target, err := h.p.decide(ctx)
+	d, target, err := h.decide(ctx)
 	h.target = target
 	return d, err
 }
 
 // failover implements silence.Deps.Failover.
 func (h *heart) failover(ctx context.Context, _ string, _ failover.Decision) error {
-	report, err := h.p.promote(ctx, control.Promotion{Target: h.target}, func(line string) { h.p.log.Info(line) })
+	report, err := h.promote(ctx, control.Promotion{Target: h.target}, func(line string) { h.log.Info(line) })
 	if err != nil {
 		return err
 	}
