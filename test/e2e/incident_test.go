@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"originchain/scripts/call"
 	"originchain/shared/notice"
 )
 
@@ -228,6 +229,10 @@ func TestAnAlarmIsToldOnce(t *testing.T) {
 	}
 	if out, _, _ := l.run("status"); !strings.Contains(out, "INCIDENT") || !strings.Contains(out, first.Incident) {
 		t.Errorf("status for people:\n%s", out)
+	}
+	metrics := &call.Client{URL: strings.TrimSuffix(l.endpoints()["metrics"].(string), "/metrics")}
+	if resp, err := metrics.Do(t.Context(), call.Request{Method: http.MethodGet, Path: "/metrics"}); err != nil || !strings.Contains(string(resp.Body), `oc_controlplane_heartbeat_age_s{node="`+frozen.Node+`"}`) || !strings.Contains(string(resp.Body), "oc_pitr_last_verified_age_s") {
+		t.Errorf("the control plane's metrics: %v", err)
 	}
 	if err := syscall.Kill(frozen.PID, syscall.SIGCONT); err != nil {
 		t.Fatal(err)
