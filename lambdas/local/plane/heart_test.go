@@ -56,6 +56,13 @@ func (s *scripted) promote(_ context.Context, in control.Promotion, _ func(strin
 	return json.Marshal(failover.Report{Verdict: s.verdict})
 }
 
+// did is what was asked and promoted so far.
+func (s *scripted) did() (asked int, promoted []string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.asked, append([]string(nil), s.promoted...)
+}
+
 // beating has a heart running in a bubble while each node answers 10 times a second,
 // except those that a test makes silent.
 func beating(t *testing.T, s *scripted, story func(t *testing.T, silent func(node string), changes func() []alarms.Change)) {
@@ -118,22 +125,22 @@ func TestASilentWriterIsReplacedOnce(t *testing.T) {
 	s := &scripted{holds: "node-1", decision: failover.Decision{Verdict: failover.Promote}, verdict: failover.Promote}
 	beating(t, s, func(t *testing.T, silent func(string), changes func() []alarms.Change) {
 		pass(t, time.Minute)
-		if s.asked != 0 || len(changes()) != 2 { // each from no data to ok
-			t.Errorf("all is well: asked %d times, %+v", s.asked, changes())
+		if asked, _ := s.did(); asked != 0 || len(changes()) != 2 { // each from no data to ok
+			t.Errorf("all is well: asked %d times, %+v", asked, changes())
 		}
 		silent("node-1")
 		pass(t, alarms.SilentAfter)
-		if s.asked != 0 {
+		if asked, _ := s.did(); asked != 0 {
 			t.Error("too early")
 		}
 		pass(t, time.Second)
 		c := changes()
-		if len(s.promoted) != 1 || s.promoted[0] != "node-2" || len(c) != 3 || c[2].Node != "node-1" || c[2].State != alarms.Firing {
-			t.Errorf("promoted %q, %+v", s.promoted, c)
+		if _, promoted := s.did(); len(promoted) != 1 || promoted[0] != "node-2" || len(c) != 3 || c[2].Node != "node-1" || c[2].State != alarms.Firing {
+			t.Errorf("promoted %q, %+v", promoted, c)
 		}
 		pass(t, time.Minute)
-		if len(s.promoted) != 1 {
-			t.Errorf("the old writer is silent still, and %q were promoted", s.promoted)
+		if _, promoted := s.did(); len(promoted) != 1 {
+			t.Errorf("the old writer is silent still, and %q were promoted", promoted)
 		}
 	})
 }
@@ -146,30 +153,30 @@ func TestWhatTheOtherDetectorDoes(t *testing.T) {
 		pass(t, time.Second)
 		silent("node-1")
 		pass(t, 5*time.Second)
-		if s.asked < 2 || len(s.promoted) != 0 {
-			t.Errorf("not confirmed: asked %d times, promoted %q", s.asked, s.promoted)
+		if asked, promoted := s.did(); asked < 2 || len(promoted) != 0 {
+			t.Errorf("not confirmed: asked %d times, promoted %q", asked, promoted)
 		}
 		s.mu.Lock()
 		s.decision.Verdict, s.busy = failover.Promote, true
 		s.mu.Unlock()
 		pass(t, 10*time.Second)
-		if len(s.promoted) != 0 {
-			t.Errorf("promoted %q beside another failover", s.promoted)
+		if _, promoted := s.did(); len(promoted) != 0 {
+			t.Errorf("promoted %q beside another failover", promoted)
 		}
 		s.mu.Lock()
 		s.busy = false
 		s.mu.Unlock()
 		pass(t, 4*time.Second)
-		if len(s.promoted) < 2 {
-			t.Errorf("a failover that came to nothing was tried %d times", len(s.promoted))
+		if _, promoted := s.did(); len(promoted) < 2 {
+			t.Errorf("a failover that came to nothing was tried %d times", len(promoted))
 		}
 		s.mu.Lock()
 		tried := len(s.promoted)
 		s.holds = "node-2" // the guard was faster
 		s.mu.Unlock()
 		pass(t, time.Minute)
-		if len(s.promoted) > tried {
-			t.Errorf("promoted %q after another one had", s.promoted)
+		if _, promoted := s.did(); len(promoted) > tried {
+			t.Errorf("promoted %q after another one had", promoted)
 		}
 	})
 }
@@ -183,4 +190,14 @@ func TestTheStepsAreRunByOne(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 	p.failing.Unlock()
+}
+
+// Of a node that is not the record's nothing is confirmed, whoever is silent.
+func TestOnlyTheHoldersDeathIsConfirmed(t *testing.T) {
+	h := &heart{steps: &scripted{holds: "node-2", decision: failover.Decision{Verdict: failover.Promote}}}
+	for writer, want := range map[string]failover.Verdict{"node-1": failover.Wait, "node-2": failover.Promote} {
+		if d, err := h.confirm(t.Context(), writer); err != nil || d.Verdict != want {
+			t.Errorf("%s: %+v, %v", writer, d, err)
+		}
+	}
 }
