@@ -78,9 +78,7 @@ type Endpoints struct {
 	DNS       string `json:"dns"`
 	Dashboard string `json:"dashboard,omitempty"`
 	Status    string `json:"status,omitempty"`
-	// Metrics are the control plane's own, in the format of Prometheus.
-	Metrics string `json:"metrics"`
-	Tenant  string `json:"tenant"`
+	Tenant    string `json:"tenant"`
 	// TokenFile and AdminTokenFile are absolute paths.
 	TokenFile      string `json:"token_file"`
 	AdminTokenFile string `json:"admin_token_file"`
@@ -91,7 +89,7 @@ type Endpoints struct {
 // SaveEndpoints writes them, with the node that writes now.
 func (d Dir) SaveEndpoints(in *Instance, writer string) error {
 	e := Endpoints{
-		Endpoint: in.Endpoint(), DNS: in.DNSAddress(), Metrics: "http://" + in.MachinesAddress() + "/metrics", Tenant: in.Tenant, TokenFile: d.TenantToken(), AdminTokenFile: d.AdminToken(),
+		Endpoint: in.Endpoint(), DNS: in.DNSAddress(), Tenant: in.Tenant, TokenFile: d.TenantToken(), AdminTokenFile: d.AdminToken(),
 		Archive: d.ArchiveURL(), Followers: []string{},
 	}
 	for _, n := range in.Registered() {
