@@ -54,12 +54,13 @@ Go on in another terminal:
   curl -sS "$OC_URL/v1/admin/archive" -H "Authorization: Bearer $OC_ADMIN_TOKEN"
   %[2]s list --archive "$OC_ARCHIVE_URL"
 
-Lose the writer, and look who writes then; the endpoint stays the same:
+Lose the writer, and look who writes then; or have it hand over. The endpoint stays the same:
 
   kill -9 %[3]d
   %[4]s status --dir %[5]s
-  %[4]s promote --planned --dir %[5]s   # the writer is well, and hands over
-  make drill                                # kill -9 under load, in an instance of its own
+  %[4]s promote --planned --dir %[5]s
+
+"make drill" kills the writer of another instance under load, and counts what clients see.
 
 Press Ctrl-C to stop. The data stays; run the demo again to go on with it.
 `, quote(d.env()), d.program(ocPITR), s.Writer.PID, d.program(ocControl), quote(d.dir))
