@@ -75,6 +75,7 @@ func (d *demo) env() string { return d.file("env") }
 func (d *demo) writeEnv() error {
 	// OC_ARCHIVE would be an option of every server that is started in that shell.
 	return layout.WriteFile(d.env(), fmt.Appendf(nil, `# Written by the demo. Load it into a shell with: . %s
+# OC_URL follows the writer; OC_FOLLOWER_URL is the node that followed when this was written.
 export OC_URL=%s
 export OC_FOLLOWER_URL=%s
 export OC_TENANT=%s
