@@ -192,6 +192,7 @@ func (c *command) heard(ctx context.Context, word *os.File, child *exec.Cmd, dir
 	case <-ctx.Done():
 		err := child.Process.Signal(syscall.SIGTERM)
 		<-said
+		_ = child.Wait() // its nodes have ended then, whatever its code
 		return errors.Join(context.Cause(ctx), err)
 	}
 	in, err := dir.ReadEndpoints()

@@ -22,7 +22,7 @@ import (
 const alarmsEvery = time.Second
 
 // runbook is where an alarm's section is.
-const runbook = "docs/RUNBOOK.md#"
+const runbook = "docs/RUNBOOK.md"
 
 // bells evaluates the alarm table for every node.
 type bells struct {
