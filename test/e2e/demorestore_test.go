@@ -6,8 +6,11 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -28,8 +31,29 @@ func demoRestore(t *testing.T, demo, mark string, args ...string) (string, int) 
 	return s.text(), code
 }
 
-// leavesNothing checks that no process works in a directory any more.
+// leavesNothing checks that no process works in a directory any more. A control plane
+// lets go of its lock, which is what oc-control down waits for, some instants before its
+// process has ended.
 func leavesNothing(t *testing.T, dir string) {
+	t.Helper()
+	timer := time.NewTimer(stopWithin)
+	defer timer.Stop()
+	for left := working(t, dir); len(left) > 0; left = working(t, dir) {
+		if slices.ContainsFunc(left, func(line string) bool { return !strings.Contains(line, "oc-control\x00up\x00") }) {
+			t.Errorf("left running: %q", left)
+			return
+		}
+		select {
+		case <-timer.C:
+			t.Errorf("left running: %q", left)
+			return
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+}
+
+// working are the command lines of the processes that name a directory.
+func working(t *testing.T, dir string) (left []string) {
 	t.Helper()
 	list, err := filepath.Glob("/proc/[0-9]*/cmdline")
 	if err != nil || len(list) == 0 {
@@ -38,9 +62,10 @@ func leavesNothing(t *testing.T, dir string) {
 	for _, path := range list {
 		line, err := os.ReadFile(path)
 		if err == nil && bytes.Contains(line, []byte(dir)) { // an error: it has ended
-			t.Errorf("left running: %s: %q", path, line)
+			left = append(left, path+": "+string(line))
 		}
 	}
+	return left
 }
 
 // The rows must be there again; and a Ctrl-C in each of its parts must leave nothing
