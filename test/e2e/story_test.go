@@ -35,8 +35,9 @@ type variable struct{ pattern, name string }
 func variables(dir string) []variable {
 	return []variable{
 		{regexp.QuoteMeta(dir), "<dir>"},
-		// An alarm may ring while one node is alone; it is told for a minute.
-		{`(?m)^ALARM .*\n.*\n`, ""},
+		// An alarm may ring while one node is alone, and is an incident; it is told for a
+		// minute.
+		{`(?m)^(ALARM|INCIDENT) .*\n.*\n`, ""},
 		{`\d{4}-\d\d-\d\dT[\d:.]+Z`, "<time>"},
 		{`http://127\.[\d.]+:\d+`, "<address>"},
 		{`pid \d+`, "pid <pid>"},
