@@ -63,6 +63,21 @@ func (o *Acceptance) Check(ctx context.Context, p *Plan) error {
 	return nil
 }
 
+// ThenAccept has the copy accepted at the end of the restore. What would be refused then
+// is refused before anything is fetched; what has changed meanwhile, at the end.
+func (o *Options) ThenAccept(a Acceptance) {
+	a.FS, a.DataDir, a.Archive = o.FS, o.DataDir, o.Store
+	o.Admit = a.Check
+	o.Finish = func(ctx context.Context, at string, _ *Plan) error {
+		a.DataDir = at
+		_, err := Accept(ctx, a)
+		if live := (*LiveError)(nil); errors.As(err, &live) {
+			return fmt.Errorf("the copy is whole, in %s, and was not accepted: %w; it goes on where this one was, and without --accept it puts the copy in its place alone", at, err)
+		}
+		return err
+	}
+}
+
 // Accept takes an epoch above all that the instance has had, which fences its writer,
 // and takes note of it in the directory. A copy that was accepted already is left as
 // it is. A kill in between costs an epoch that comes to nothing.

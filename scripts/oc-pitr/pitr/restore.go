@@ -166,11 +166,10 @@ func (c *command) restore(ctx context.Context, f *restoreFlags) error {
 		Planned: func(p *restore.Plan) { display.Note("%s", planLine(p)) },
 	}
 	if f.accept {
-		c.accepting(&o, restore.Acceptance{
-			FS: c.FS, DataDir: c.dataDir, Archive: store, Control: control, Ends: lsn.Epoch(f.ends), URL: f.url, Region: c.region, AllowCrossRegion: c.crossRegion,
-		})
+		o.ThenAccept(restore.Acceptance{Control: control, Ends: lsn.Epoch(f.ends), URL: f.url, Region: c.region, AllowCrossRegion: c.crossRegion})
 	}
 	if f.dryRun {
+		defer display.Close()
 		return c.dryRun(ctx, store, req, o.Admit)
 	}
 	got, err := restore.Run(ctx, o)
@@ -197,18 +196,4 @@ func (c *command) nameTarget() (err error) {
 		return fmt.Errorf("--data-dir: %w", err)
 	}
 	return nil
-}
-
-// accepting has the copy accepted at the end of the restore. What would be refused then
-// is refused before the restore, and what has changed meanwhile at the end.
-func (c *command) accepting(o *restore.Options, a restore.Acceptance) {
-	o.Admit = a.Check
-	o.Finish = func(ctx context.Context, at string, _ *restore.Plan) error {
-		a.DataDir = at
-		_, err := restore.Accept(ctx, a)
-		if live := (*restore.LiveError)(nil); errors.As(err, &live) {
-			return fmt.Errorf("the copy is whole, in %s, and was not accepted: %w, which goes on where this one was; without --accept it puts the copy in its place alone", at, err)
-		}
-		return err
-	}
 }
