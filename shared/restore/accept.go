@@ -170,6 +170,8 @@ func (a *accepting) ask(ctx context.Context, live *LiveError) error {
 	case !ok:
 	case rec.Epoch < a.live:
 		live.Doubt = RecordBehind
+	case rec.Epoch == a.live && live.Doubt == ArchiveAlone && rec.Holder != live.Node:
+		live.Doubt = RecordForeign // it was taken in the archive, by a node without a record
 	default:
 		a.live, live.Node, live.Doubt = rec.Epoch, rec.Holder, RecordHeld
 		if a.o.Ends > 0 && !rec.Released {

@@ -192,6 +192,7 @@ const (
 	ArchiveAlone  Doubt = "only the archive was looked at, which cannot say whether its writer has stopped, because one that is idle ships nothing; the record of who writes can, where the instance has one (--control)"
 	NoRecord      Doubt = "there is no record of who writes that says whether it has stopped, and nothing else can"
 	RecordBehind  Doubt = "the record of who writes is of an older epoch, and does not say whether this one has stopped"
+	RecordForeign Doubt = "the record of who writes has another node for this epoch, and does not say whether this one has stopped"
 	RecordHeld    Doubt = "the record of who writes does not say that it has stopped"
 	LeaseRenewed  Doubt = "the record of who writes was renewed while it was watched, so its holder runs"
 	RecordChanged Doubt = "the record of who writes has changed since the restore was planned, so it was written by somebody whose commits the copy may not have"

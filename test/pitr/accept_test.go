@@ -82,13 +82,23 @@ func TestAnIdleWriterIsNotTakenForADeadOne(t *testing.T) {
 	})
 }
 
+// shipper is the node that ships the archive's newest epoch.
+func shipper(t testing.TB, store object.Store) string {
+	t.Helper()
+	newest, err := archive.New(store).HighestEpoch(t.Context())
+	must(t, err)
+	e, err := archive.New(store).Epoch(t.Context(), archive.EpochKey{Epoch: newest})
+	must(t, err)
+	return e.Node
+}
+
 // held is a record of an epoch that a node holds, of the archive's instance.
-func held(t testing.TB, store object.Store, epoch lsn.Epoch) (*lease.Memory, *lease.Holder) {
+func held(t testing.TB, store object.Store, node string, epoch lsn.Epoch) (*lease.Memory, *lease.Holder) {
 	t.Helper()
 	plan, err := restore.MakePlan(t.Context(), store, restore.Request{Latest: true})
 	must(t, err)
 	m := lease.NewMemory(lease.Hooks{})
-	rec, err := lease.Record{}.Take(lease.Candidate{Instance: plan.Instance.String(), Node: "node-w", URL: "http://127.0.0.1:2", AtLeast: epoch - 1})
+	rec, err := lease.Record{}.Take(lease.Candidate{Instance: plan.Instance.String(), Node: node, URL: "http://127.0.0.1:2", AtLeast: epoch - 1})
 	must(t, err)
 	rec, err = m.CompareAndSet(t.Context(), 0, rec)
 	must(t, err)
@@ -106,6 +116,8 @@ func TestWhatARecordMustSayToBeTrusted(t *testing.T) {
 		after  time.Duration
 		does   func(*testing.T, *lease.Holder)
 		doubt  restore.Doubt
+		// node holds the record, unless it is the one that ships.
+		node string
 	}{
 		"released":                      {epoch: 3, before: release},
 		"above the archive":             {epoch: 9, before: release},
@@ -116,11 +128,16 @@ func TestWhatARecordMustSayToBeTrusted(t *testing.T) {
 		"renewed at the last moment":    {epoch: 3, after: lease.Expiry - time.Millisecond, does: renew, doubt: restore.LeaseRenewed},
 		"released, behind the archive":  {epoch: 2, before: release, doubt: restore.RecordBehind},
 		"silent, behind the archive":    {epoch: 2, doubt: restore.RecordBehind},
+		"released, by another node":     {epoch: 3, before: release, node: "other", doubt: restore.RecordForeign},
 		"renewed, of a much newer line": {epoch: 9, after: lease.RenewEvery, does: renew, doubt: restore.LeaseRenewed},
 	} {
 		bubble(t, func(t *testing.T) {
 			w := Record(t, object.NewMemory("archive"), 15)
-			m, h := held(t, w.Store, c.epoch)
+			node := c.node
+			if node == "" {
+				node = shipper(t, w.Store)
+			}
+			m, h := held(t, w.Store, node, c.epoch)
 			if c.before != nil {
 				c.before(t, h)
 			}
@@ -184,7 +201,7 @@ func TestWhatLivedDuringARestoreIsNotGivenUpUnnamed(t *testing.T) {
 			writer.Create()
 			writer.Write(20)
 			writer.settle()
-			m, h := held(t, store, 1)
+			m, h := held(t, store, shipper(t, store), 1)
 			o := options(store, disk, restore.Request{Latest: true})
 			a := restore.Acceptance{Control: m, URL: "http://127.0.0.1:1"}
 			o.ThenAccept(a)
@@ -215,11 +232,11 @@ func TestWhatLivedDuringARestoreIsNotGivenUpUnnamed(t *testing.T) {
 func TestAHolderThatComesBackIsNotCutOff(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		w := Record(t, object.NewMemory("archive"), 15)
-		m, h := held(t, w.Store, 3)
+		m, h := held(t, w.Store, shipper(t, w.Store), 3)
 		back := &returning{Memory: m, before: func() { must(t, h.Renew(t.Context(), 0)) }}
 		_, err := thenAccept(t, w.Store, simdisk.New(), restore.Acceptance{Control: back})
 		var conflict *lease.ConflictError
-		if !errors.As(err, &conflict) || conflict.Found.Holder != "node-w" {
+		if !errors.As(err, &conflict) || conflict.Found.Holder != shipper(t, w.Store) {
 			t.Errorf("it says %v", err)
 		}
 		mustHaveHighest(t, w.Store, 3)
