@@ -29,7 +29,7 @@ func doubts(t testing.TB, err error, live lsn.Epoch, why restore.Doubt) {
 	t.Helper()
 	var refused *restore.LiveError
 	if !errors.As(err, &refused) || refused.Live != live || refused.Doubt != why {
-		t.Errorf("it says %v, want epoch %d: %s", err, live, why)
+		t.Fatalf("it says %v, want epoch %d: %s", err, live, why)
 	}
 }
 
