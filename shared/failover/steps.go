@@ -302,6 +302,9 @@ func (r *run) record(ctx context.Context) (string, error) {
 		if now.Epoch > rep.Epoch {
 			return false // of a failover that came after
 		}
+		if now.Run == rep.Run && now.LostExact { // the old writer is back already
+			rep.LostFrom, rep.LostTo, rep.LostExact = now.LostFrom, now.LostTo, true
+		}
 		*now = rep
 		return true
 	})

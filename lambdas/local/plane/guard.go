@@ -160,6 +160,7 @@ func (p *Plane) guard(ctx context.Context) {
 		}
 		p.letGo(ctx)
 		p.revive(ctx)
+		p.learnLoss(ctx)
 	}
 }
 

@@ -84,6 +84,7 @@ type Plane struct {
 	// holds is what the supervisor is to do of a writer that dies: see afterDeath.
 	holds  holding
 	orphan orphan
+	losses losses
 	// died gets a value, of cap 1, when there is reason to look at once.
 	died chan struct{}
 	// failing is held by who makes another node the writer.
