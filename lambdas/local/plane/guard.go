@@ -231,7 +231,11 @@ func (p *Plane) decide(ctx context.Context) (d failover.Decision, target string,
 		return failover.Decision{Verdict: failover.Wait}, "", nil
 	}
 	o := p.observer.Look(ctx, failover.Sight{Nodes: p.nodes, Target: best})
-	return failover.Decide(o, failover.Overrides{AllowLag: failover.DefaultAllowLag}), best.ID, nil
+	d = failover.Decide(o, failover.Overrides{AllowLag: failover.DefaultAllowLag})
+	if d.Verdict == failover.Promote && p.begun.opens(rec, time.Now()) && p.runs(ctx, rec.Holder) {
+		return failover.Decision{Verdict: failover.Wait}, "", nil
+	}
+	return d, best.ID, nil
 }
 
 // letGo starts a writer that was held, when nobody has taken its place for long.
