@@ -253,6 +253,10 @@ func (n *fakeNode) serve(rw http.ResponseWriter, req *http.Request) {
 		answer(rw, http.StatusUnauthorized, api.Error{Error: "unauthorized", Message: "who are you"})
 		return
 	}
+	if !strings.HasPrefix(req.URL.Path, "/v1/") && req.Header.Get("Authorization") != "" {
+		answer(rw, http.StatusBadRequest, api.Error{Error: "validation_failed", Message: "what needs no token is shown none"})
+		return
+	}
 	body, _ := io.ReadAll(req.Body)
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -27,9 +27,5 @@ func (b begun) opens(rec lease.Record, now time.Time) bool {
 // runs says whether a node's process is there.
 func (p *Plane) runs(ctx context.Context, node string) bool {
 	n, ok := p.node(node)
-	if !ok {
-		return false
-	}
-	process, err := p.machines.Process(ctx, n)
-	return err == nil && process.Running
+	return ok && p.ways.runs(ctx, n)
 }

@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"originchain/lambdas/local/control"
 	"originchain/lambdas/local/layout"
 	"originchain/shared/api"
 	"originchain/shared/failover"
@@ -250,6 +251,10 @@ func TestTheGuardRunsWhileTheInstanceComesUp(t *testing.T) {
 	s := newStage(t, 1, "node-1")
 	s.answers("node-2")
 	s.up()
+	// Who asks for a promotion meanwhile is answered.
+	if b, err := s.Promote(t.Context(), control.Promotion{Target: "node-2", DryRun: true}, func(string) {}); len(b) == 0 {
+		t.Error(err)
+	}
 	s.until("node-2 writes", func() bool { rec := s.now(); return rec.Holder == "node-2" && rec.Confirmed() })
 	select {
 	case <-s.ready:
@@ -300,4 +305,62 @@ func TestTheGuardFinishesTheRunOfAnother(t *testing.T) {
 	if rec := s.now(); rec.Epoch != 2 {
 		t.Errorf("epoch %d", rec.Epoch)
 	}
+}
+
+// Whoever listens at the address of a node that does not run is shown no token, and one
+// that says it is another node is not believed.
+func TestStrangersAreNotBelieved(t *testing.T) {
+	s := newStage(t, 2, "node-1")
+	stranger, other := s.answers("node-1"), s.answers("node-2")
+	s.answers("node-3")
+	stranger.wrote, stranger.epoch, other.says = true, 9, "node-3"
+	s.up()
+	s.until("node-3 writes", func() bool { rec := s.now(); return rec.Holder == "node-3" && rec.Confirmed() })
+	if s.watch.of("node-1").answers || s.watch.of("node-2").answers || !s.watch.of("node-3").answers {
+		t.Error("a stranger is believed")
+	}
+	stranger.mu.Lock()
+	defer stranger.mu.Unlock()
+	if len(stranger.token) > 0 {
+		t.Errorf("a stranger was shown %d tokens", len(stranger.token))
+	}
+}
+
+// A writer that comes up has the time to open what it had, and nobody else's is spent on
+// one whose process has ended or that has opened.
+func TestAWriterHasTheTimeToOpen(t *testing.T) {
+	var at time.Time
+	b := begun{epoch: 3, at: at}
+	for _, c := range []struct {
+		epoch lsn.Epoch
+		after time.Duration
+		want  bool
+	}{{3, 0, true}, {3, openWithin - 1, true}, {3, openWithin, false}, {4, 0, false}} {
+		if got := b.opens(lease.Record{Epoch: c.epoch}, at.Add(c.after)); got != c.want {
+			t.Errorf("%+v: %t", c, got)
+		}
+	}
+}
+
+// What cannot be written when the writer changes is written later, in the same epoch.
+func TestEndpointsAreTriedAgain(t *testing.T) {
+	s := newStage(t, 1, "")
+	s.in.Tenant = "01HZX3V9J8Q2W4E6R8T0Y2M4K6"
+	inTheWay := filepath.Join(s.dir.Endpoints(), "x")
+	if err := os.MkdirAll(inTheWay, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	s.watch.seen["node-2"] = sight{Replication: api.Replication{Role: "writer", Node: "node-2", Epoch: 2}, answers: true, ready: true}
+	ctx, cancel := context.WithCancel(t.Context())
+	var following sync.WaitGroup
+	following.Go(func() { s.follow(ctx) })
+	defer func() { cancel(); following.Wait() }()
+	s.until("it is said that it failed", func() bool { return strings.Contains(s.said.String(), "not all sent") })
+	if err := os.RemoveAll(s.dir.Endpoints()); err != nil {
+		t.Fatal(err)
+	}
+	s.until("the endpoints are there", func() bool {
+		e, err := s.dir.ReadEndpoints()
+		return err == nil && e.Writer == s.nodes[1].URL
+	})
 }

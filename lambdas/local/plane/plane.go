@@ -171,6 +171,10 @@ func (p *Plane) open(ctx context.Context) (err error) {
 	p.machines, err = supervise.New(supervise.Config{Dir: string(p.dir)}, supervise.Deps{
 		Log: p.log, Decide: p.afterDeath, Event: p.happened, Releaser: &supervise.Releaser{Store: p.record},
 	})
+	p.ways.runs = func(ctx context.Context, n failover.Node) bool {
+		process, err := p.machines.Process(ctx, n)
+		return err == nil && process.Running
+	}
 	p.reached = reached{p.machines, p.ways}
 	p.proxy, p.watch = proxy.New(proxy.Config{Dial: p.ways.dial}), newWatcher(p.nodes, p.token, p.ways.dial)
 	p.http = &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 2, DialContext: p.ways.dial}}
