@@ -70,6 +70,7 @@ type fakeNode struct {
 	streams        bool
 	heard          lsn.LSN
 	renewed        time.Time // when the last renewal that succeeded was sent
+	hangs          string    // "silent" or "answering": it never opens in its process
 	deaf           bool      // it refuses to be promoted in its process
 	between        int       // so many calls to promote it find it between two roles
 	restarts       int
@@ -314,6 +315,11 @@ func (n *fakeNode) promote(rw http.ResponseWriter, epoch lsn.Epoch) {
 	}
 	n.last.LSN += n.more
 	n.more = 0
+	if n.hangs != "" {
+		n.hung = n.hangs == "silent"
+		answer(rw, http.StatusAccepted, api.Promoted{Epoch: uint64(epoch)})
+		return
+	}
 	life := n.life
 	n.w.running.Go(func() { n.w.open(n, epoch, life) })
 	answer(rw, http.StatusAccepted, api.Promoted{Epoch: uint64(epoch)})
