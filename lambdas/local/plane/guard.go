@@ -347,23 +347,28 @@ func (p *Plane) promote(ctx context.Context, in control.Promotion, say func(stri
 
 // execute runs the steps of package failover.
 func (p *Plane) execute(ctx context.Context, target failover.Node, in control.Promotion, say func(string)) (failover.Report, error) {
-	allow := failover.Overrides{
-		AllowSlowWriter: in.AllowSlowWriter, AllowLag: failover.DefaultAllowLag, AllowBackfilling: in.AllowBackfilling, AcceptDataLoss: in.AcceptDataLoss,
-	}
-	if in.AllowLag != nil {
-		allow.AllowLag = *in.AllowLag
-	}
 	var text bytes.Buffer
 	lines := failover.Print(&text)
 	return failover.Execute(ctx, failover.Deps{
 		Lease: p.record, Registry: p.registry, Control: p.reached, DNS: p.zone, HTTP: p.http, AdminToken: p.token, Flags: serverFlags(), Observer: p.observer,
-	}, failover.Request{To: target.ID, Planned: in.Planned, DryRun: in.DryRun, Allow: allow, Zone: p.in.Name}, func(e failover.Event) {
+	}, failover.Request{To: target.ID, Planned: in.Planned, DryRun: in.DryRun, Allow: overrides(in), Zone: p.in.Name}, func(e failover.Event) {
 		lines(e)
 		if line := strings.TrimRight(text.String(), "\n"); line != "" {
 			say(line)
 		}
 		text.Reset()
 	})
+}
+
+// overrides are the guards that a person gives up.
+func overrides(in control.Promotion) failover.Overrides {
+	allow := failover.Overrides{
+		AllowSlowWriter: in.AllowSlowWriter, AllowLag: failover.DefaultAllowLag, AllowBackfilling: in.AllowBackfilling, AcceptDataLoss: in.AcceptDataLoss,
+	}
+	if in.AllowLag != nil {
+		allow.AllowLag = *in.AllowLag
+	}
+	return allow
 }
 
 // serverFlags says of the flags of a node's command whether they take a value.

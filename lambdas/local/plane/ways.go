@@ -61,7 +61,8 @@ func newWays(nodes []failover.Node, log logrus.FieldLogger) *ways {
 // seen one proves who it is: whoever listens at a node's address could say the same. So
 // nobody is connected to a node whose process does not run: while it does, the address is
 // its own, or it ends at once since it is not. What is left is the moment between the two,
-// and a stranger must be on this machine to use it. That an answer is of this instance is
+// at each start, and a stranger must be on this machine to use it; to close it the nodes
+// would have to speak TLS. That an answer is of this instance is
 // known by the token, which no other one takes; of this node, by its name (watcher.look).
 func (w *ways) dial(ctx context.Context, network, address string) (net.Conn, error) {
 	if g := w.byHost[address]; g != nil {
