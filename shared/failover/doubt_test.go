@@ -122,10 +122,39 @@ func TestANodeThatLostItsEpochIsNotRestarted(t *testing.T) {
 				t.Error(err)
 			}
 		}
-		_, err := Execute(t.Context(), w.deps(), w.request("b"), nil)
+		rep, err := Execute(t.Context(), w.deps(), w.request("b"), nil)
 		var moved *MovedError
-		if !errors.As(err, &moved) || moved.Holder != "c" || moved.Epoch != 3 {
-			t.Errorf("%v", err)
+		if !errors.As(err, &moved) || moved.Holder != "c" || moved.Epoch != 3 || !strings.HasSuffix(outcomes(rep), "promote:failed") {
+			t.Errorf("%s: %v", outcomes(rep), err)
+		}
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		if n := w.nodes["b"].restarts; n != 0 {
+			t.Errorf("%d restarts", n)
+		}
+	}, "b", "c")
+}
+
+// A node that opens, and whose epoch is given to another one meanwhile, is not waited for,
+// nor restarted.
+func TestANodeThatLosesItsEpochOpeningIsNotWaitedFor(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		w.kill("a", true)
+		w.with("b", func(n *fakeNode) { n.hangs = "answering" })
+		w.onPromote = func(*fakeNode) {
+			w.running.Go(func() {
+				pass(time.Second)
+				if _, err := w.change(func(r lease.Record) (lease.Record, error) {
+					return r.Take(lease.Candidate{Instance: r.Instance, Node: "c", URL: "http://c", Last: lsn.Pos{Epoch: 1, LSN: 5010}})
+				}); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		rep, err := Execute(t.Context(), w.deps(), w.request("b"), nil)
+		var moved *MovedError
+		if !errors.As(err, &moved) || moved.Holder != "c" || moved.Epoch != 3 || rep.Seconds > 5 {
+			t.Errorf("after %v s of the bubble's clock: %v", rep.Seconds, err)
 		}
 		w.mu.Lock()
 		defer w.mu.Unlock()
