@@ -164,6 +164,50 @@ func TestANodeThatLosesItsEpochOpeningIsNotWaitedFor(t *testing.T) {
 	}, "b", "c")
 }
 
+// A node that says it writes is not the writer once the record names another: it may say so
+// for as long as it does not know better.
+func TestTheRecordIsAskedInTheEnd(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		w.kill("a", true)
+		w.onPromote = func(n *fakeNode) {
+			n.role, n.epoch = roleWriter, 2
+			if _, err := w.change(func(r lease.Record) (lease.Record, error) {
+				return r.Take(lease.Candidate{Instance: r.Instance, Node: "c", URL: "http://c", Last: lsn.Pos{Epoch: 1, LSN: 5010}})
+			}); err != nil {
+				t.Error(err)
+			}
+		}
+		rep, err := Execute(t.Context(), w.deps(), w.request("b"), nil)
+		var moved *MovedError
+		if !errors.As(err, &moved) || moved.Holder != "c" || !strings.HasSuffix(outcomes(rep), "smoke:failed") {
+			t.Errorf("%s: %v", outcomes(rep), err)
+		}
+	}, "b", "c")
+}
+
+// A run whose journal another one has taken ends there, and makes nobody the writer.
+func TestAJournalThatIsAnothersEndsTheRun(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		w.kill("a", false)
+		w.onStop = func() {
+			if err := rewrite(t.Context(), w.reg, journalKey, func(j *journal) bool {
+				*j = journal{Run: "X", State: running, From: "a", To: "c", FromEpoch: 1, Step: stepFence, Runners: 1}
+				return true
+			}); err != nil {
+				t.Error(err)
+			}
+		}
+		_, err := Execute(t.Context(), w.deps(), w.request("b"), nil)
+		var moved *MovedError
+		if !errors.As(err, &moved) || !strings.Contains(err.Error(), "another failover, to c") {
+			t.Errorf("%v", err)
+		}
+		if rec := w.record(); rec.Holder != "a" {
+			t.Errorf("%s holds epoch %d", rec.Holder, rec.Epoch)
+		}
+	}, "b", "c")
+}
+
 // A run that was begun for a node which cannot open, and has not got anywhere, stands in
 // nobody's way; one for a node that can is to be finished.
 func TestARunThatCannotEnd(t *testing.T) {
