@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"time"
 
 	"github.com/oklog/ulid/v2"
@@ -269,7 +270,10 @@ func (s *service) getReplication(*httpx.Call) (api.Replication, error) {
 		Role: role.Mode(), Node: s.engine.Identity().NodeID, Epoch: uint64(s.engine.Epoch()),
 		LSN: uint64(tail.LSN), DurableLSN: uint64(durable), DurableEpoch: uint64(tail.Epoch), CommitLSN: uint64(s.engine.CommitLSN()),
 		AppliedLSN: uint64(a.Pos.LSN), Digest: a.Digest.String(), Leader: role.Leader(),
-		InSync: []string{}, Followers: []api.FollowerInfo{},
+		InSync: []string{}, Followers: []api.FollowerInfo{}, SetAside: []api.SetAside{},
+	}
+	for _, a := range s.engine.Aside() {
+		out.SetAside = append(out.SetAside, api.SetAside{File: filepath.Base(a.Path), Epoch: uint64(a.Epoch), FirstLSN: uint64(a.First), LastLSN: uint64(a.Last)})
 	}
 	role.Replication(&out)
 	return out, nil

@@ -235,6 +235,17 @@ type Replication struct {
 	Leader    string         `json:"leader,omitempty"`
 	InSync    []string       `json:"in_sync"`
 	Followers []FollowerInfo `json:"followers"`
+	// SetAside are the frames that the node has kept beside its log, of all times.
+	SetAside []SetAside `json:"set_aside"`
+}
+
+// SetAside is a file of frames that a node had and its leader's history had not: the
+// LSNs from FirstLSN to LastLSN, of one epoch. A LastLSN of 0: the file cannot be read.
+type SetAside struct {
+	File     string `json:"file"`
+	Epoch    uint64 `json:"epoch"`
+	FirstLSN uint64 `json:"first_lsn"`
+	LastLSN  uint64 `json:"last_lsn"`
 }
 
 // TenantConfig is GET and POST /v1/admin/tenants/:t/config.

@@ -129,6 +129,7 @@ type Engine struct {
 	// owner is whom the state tells of failures: a promoted follower's has another.
 	owner *atomic.Pointer[Engine]
 	epoch lsn.Epoch
+	aside []wal.Divergent // what lay in the directory at the opening; it grows while closed alone
 
 	pendings  sync.Pool // of *pending; the engine's own, since channels belong to one simulation
 	proposals chan *pending
@@ -244,6 +245,9 @@ func (e *Engine) openFiles(as opening) (err error) {
 		return err
 	}
 	if err = e.openLog(base); err != nil {
+		return err
+	}
+	if e.aside, err = wal.Divergents(e.deps.FS, e.dir.Path()); err != nil {
 		return err
 	}
 	owner := new(atomic.Pointer[Engine])

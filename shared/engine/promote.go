@@ -26,7 +26,7 @@ func Promote(ctx context.Context, prev *Engine, cfg Config, deps Deps) (_ *Engin
 	}
 	e := newEngine(cfg, deps)
 	defer e.releaseOn(&err)
-	e.dir, e.log, e.store, e.owner = prev.dir, prev.log, prev.store, prev.owner
+	e.dir, e.log, e.store, e.owner, e.aside = prev.dir, prev.log, prev.store, prev.owner, prev.aside
 	e.owner.Store(e)
 	// The state may have failed before it knew of its new owner.
 	if err = prev.Failure(); err != nil {

@@ -3,6 +3,8 @@ package engine
 import (
 	"sync/atomic"
 	"time"
+
+	"originchain/shared/wal"
 )
 
 // MaxPendingBytes is how many bytes may be decided and not yet visible before
@@ -14,6 +16,10 @@ func (e *Engine) PendingBytes() int64 { return e.pendingBytes.Load() }
 
 // StateBytes is how much disk the state takes.
 func (e *Engine) StateBytes() uint64 { return e.store.DiskBytes() }
+
+// Aside are the frames that lie beside the log, since a leader's history did not have
+// them (Rewind): of all times, by epoch and first LSN.
+func (e *Engine) Aside() []wal.Divergent { return e.aside }
 
 // FsyncLag is how long the oldest decided frame that is not durable yet has
 // waited, from its decision on; while none waits, how long the oldest one of the

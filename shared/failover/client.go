@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strings"
 	"time"
 
 	"originchain/shared/api"
@@ -73,7 +74,7 @@ func (c *client) do(ctx context.Context, method, url string, in, out any) (statu
 	if err != nil {
 		return 0, err
 	}
-	if c.token != "" {
+	if c.token != "" && strings.HasPrefix(req.URL.Path, "/v1/") { // what needs none is shown none
 		req.Header.Set(api.HeaderAuthorization, "Bearer "+c.token)
 	}
 	if in != nil {

@@ -122,15 +122,88 @@ func TestANodeThatLostItsEpochIsNotRestarted(t *testing.T) {
 				t.Error(err)
 			}
 		}
-		_, err := Execute(t.Context(), w.deps(), w.request("b"), nil)
+		rep, err := Execute(t.Context(), w.deps(), w.request("b"), nil)
 		var moved *MovedError
-		if !errors.As(err, &moved) || moved.Holder != "c" || moved.Epoch != 3 {
-			t.Errorf("%v", err)
+		if !errors.As(err, &moved) || moved.Holder != "c" || moved.Epoch != 3 || !strings.HasSuffix(outcomes(rep), "promote:failed") {
+			t.Errorf("%s: %v", outcomes(rep), err)
 		}
 		w.mu.Lock()
 		defer w.mu.Unlock()
 		if n := w.nodes["b"].restarts; n != 0 {
 			t.Errorf("%d restarts", n)
+		}
+	}, "b", "c")
+}
+
+// A node that opens, and whose epoch is given to another one meanwhile, is not waited for,
+// nor restarted.
+func TestANodeThatLosesItsEpochOpeningIsNotWaitedFor(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		w.kill("a", true)
+		w.with("b", func(n *fakeNode) { n.hangs = "answering" })
+		w.onPromote = func(*fakeNode) {
+			w.running.Go(func() {
+				pass(time.Second)
+				if _, err := w.change(func(r lease.Record) (lease.Record, error) {
+					return r.Take(lease.Candidate{Instance: r.Instance, Node: "c", URL: "http://c", Last: lsn.Pos{Epoch: 1, LSN: 5010}})
+				}); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		rep, err := Execute(t.Context(), w.deps(), w.request("b"), nil)
+		var moved *MovedError
+		if !errors.As(err, &moved) || moved.Holder != "c" || moved.Epoch != 3 || rep.Seconds > 5 {
+			t.Errorf("after %v s of the bubble's clock: %v", rep.Seconds, err)
+		}
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		if n := w.nodes["b"].restarts; n != 0 {
+			t.Errorf("%d restarts", n)
+		}
+	}, "b", "c")
+}
+
+// A node that says it writes is not the writer once the record names another: it may say so
+// for as long as it does not know better.
+func TestTheRecordIsAskedInTheEnd(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		w.kill("a", true)
+		w.onPromote = func(n *fakeNode) {
+			n.role, n.epoch = roleWriter, 2
+			if _, err := w.change(func(r lease.Record) (lease.Record, error) {
+				return r.Take(lease.Candidate{Instance: r.Instance, Node: "c", URL: "http://c", Last: lsn.Pos{Epoch: 1, LSN: 5010}})
+			}); err != nil {
+				t.Error(err)
+			}
+		}
+		rep, err := Execute(t.Context(), w.deps(), w.request("b"), nil)
+		var moved *MovedError
+		if !errors.As(err, &moved) || moved.Holder != "c" || !strings.HasSuffix(outcomes(rep), "smoke:failed") {
+			t.Errorf("%s: %v", outcomes(rep), err)
+		}
+	}, "b", "c")
+}
+
+// A run whose journal another one has taken ends there, and makes nobody the writer.
+func TestAJournalThatIsAnothersEndsTheRun(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		w.kill("a", false)
+		w.onStop = func() {
+			if err := rewrite(t.Context(), w.reg, journalKey, func(j *journal) bool {
+				*j = journal{Run: "X", State: running, From: "a", To: "c", FromEpoch: 1, Step: stepFence, Runners: 1}
+				return true
+			}); err != nil {
+				t.Error(err)
+			}
+		}
+		_, err := Execute(t.Context(), w.deps(), w.request("b"), nil)
+		var moved *MovedError
+		if !errors.As(err, &moved) || !strings.Contains(err.Error(), "another failover, to c") {
+			t.Errorf("%v", err)
+		}
+		if rec := w.record(); rec.Holder != "a" {
+			t.Errorf("%s holds epoch %d", rec.Holder, rec.Epoch)
 		}
 	}, "b", "c")
 }

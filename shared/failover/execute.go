@@ -108,6 +108,8 @@ type run struct {
 	decision Decision
 	// given: the record names the target already. finished: it writes already.
 	given, finished bool
+	// inProcess: the target was told to open in its process, and was not restarted for it.
+	inProcess bool
 	// gone: the old writer's machine did not answer in the time that there was for it.
 	gone bool
 	// fenced is the version of the record that may be taken.

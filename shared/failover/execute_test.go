@@ -222,6 +222,30 @@ func TestARestartIsTheFallback(t *testing.T) {
 	}, "b")
 }
 
+// A node that was told to open in its process, and hangs there, is restarted: soon if it
+// answers nothing, else when the time to open is over.
+func TestANodeThatHangsOpeningIsRestarted(t *testing.T) {
+	for how, most := range map[string]time.Duration{"silent": hungAfter + 5*time.Second, "answering": smokeTimeout + 5*time.Second} {
+		t.Run(how, func(t *testing.T) {
+			bubble(t, func(t *testing.T, w *world) {
+				w.kill("a", true)
+				w.with("b", func(n *fakeNode) { n.hangs = how })
+				rep, err := Execute(t.Context(), w.deps(), w.request("b"), nil)
+				if err != nil || !strings.Contains(strings.Join(rep.Notes, "\n"), "hangs: it is restarted") {
+					t.Fatalf("%+v, %v", rep, err)
+				}
+				if rep.Seconds > most.Seconds() {
+					t.Errorf("it took %v s of the bubble's clock", rep.Seconds)
+				}
+				w.isDone(t, "b", 2)
+				if n := w.nodes["b"].restarts; n != 1 {
+					t.Errorf("%d restarts", n)
+				}
+			}, "b")
+		})
+	}
+}
+
 // What keeps nobody from writing is left, said, and done by the next run.
 func TestWhatIsLeftIsDoneByTheNextRun(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {

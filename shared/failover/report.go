@@ -68,8 +68,11 @@ type Report struct {
 	// anybody had heard, and are not on the new one's line; 0 for none. An
 	// acknowledgement that waited for a follower is never among them, unless its loss
 	// was accepted by name.
-	LostFrom  uint64    `json:"lost_from"`
-	LostTo    uint64    `json:"lost_to"`
+	LostFrom uint64 `json:"lost_from"`
+	LostTo   uint64 `json:"lost_to"`
+	// LostExact: the old writer has come back since, and the range is that of the frames
+	// which it has set aside (Returned), heard of before or not.
+	LostExact bool      `json:"lost_exact"`
 	Planned   bool      `json:"planned"`
 	DryRun    bool      `json:"dry_run,omitempty"`
 	StartedAt time.Time `json:"started_at"`

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
 	"time"
 
 	"originchain/shared/lease"
@@ -24,6 +25,9 @@ const (
 	// it has, and under --sync-strict waits for followers.
 	smokeTimeout = 60 * time.Second
 	smokePoll    = 20 * time.Millisecond
+	// hungAfter is how long a node that opens in its process may answer nothing before it
+	// is restarted instead.
+	hungAfter = 10 * time.Second
 	// dnsTimeout bounds the zone's change on all its servers.
 	dnsTimeout = 2 * time.Minute
 )
@@ -136,6 +140,7 @@ func (r *run) promote(ctx context.Context) (string, error) {
 		case err == nil && out.Writer:
 			return fmt.Sprintf("%s is the writer of epoch %d", r.to.ID, out.Epoch), nil
 		case err == nil:
+			r.inProcess = true
 			return fmt.Sprintf("%s opens epoch %d in its process", r.to.ID, out.Epoch), nil
 		case ctx.Err() != nil:
 			return "", ctx.Err()
@@ -205,6 +210,7 @@ func (r *run) writes(ctx context.Context) error {
 // smoke waits until the target serves as the writer, and the record agrees.
 func (r *run) smoke(ctx context.Context) (string, error) {
 	began := time.Now()
+	heard := began
 	for {
 		err := r.serves(ctx)
 		if err == nil {
@@ -213,6 +219,18 @@ func (r *run) smoke(ctx context.Context) (string, error) {
 		var moved *MovedError
 		if errors.As(err, &moved) || ctx.Err() != nil {
 			return "", errors.Join(err, ctx.Err())
+		}
+		var silent *silentError
+		if !errors.As(err, &silent) {
+			heard = time.Now()
+		}
+		if hung := time.Since(heard) >= hungAfter; hung || time.Since(began) >= smokeTimeout {
+			restarted, failed := r.restartOpening(ctx, hung)
+			if restarted {
+				began, heard = time.Now(), time.Now()
+				continue
+			}
+			err = errors.Join(err, failed)
 		}
 		if time.Since(began) >= smokeTimeout {
 			return "", fmt.Errorf("%s does not serve as the writer of epoch %d after %s: %w; read its log, and run again", r.to.ID, r.epoch, smokeTimeout, err)
@@ -228,8 +246,43 @@ func (r *run) smoke(ctx context.Context) (string, error) {
 	return fmt.Sprintf("%s serves as the writer of epoch %d", r.to.ID, r.epoch), nil
 }
 
+// restartOpening restarts a node that was to open in its process and hangs there: once,
+// and only while its epoch is its own. One that answers, and has confirmed its epoch, opens
+// as fast as it can.
+func (r *run) restartOpening(ctx context.Context, hung bool) (bool, error) {
+	if !r.inProcess {
+		return false, nil
+	}
+	rec, _, err := r.readRecord(ctx)
+	if err != nil || rec.Holder != r.to.ID || uint64(rec.Epoch) != r.epoch || !hung && rec.Confirmed() {
+		return false, err
+	}
+	r.inProcess = false
+	r.tell("%s was told to open epoch %d in its process, and hangs: it is restarted by its unit", r.to.ID, r.epoch)
+	short, cancel := context.WithTimeout(ctx, restartTimeout)
+	defer cancel()
+	if err := r.deps.Control.Restart(short, r.to); err != nil {
+		return false, fmt.Errorf("restart %s: %w", r.to.ID, err)
+	}
+	return true, nil
+}
+
+// silentError says that a node gave no answer at all.
+type silentError struct{ error }
+
+func (e *silentError) Unwrap() error { return e.error }
+
+// heardOf is an error of asking the target, which says whether it has answered.
+func heardOf(err error) error {
+	var transport *url.Error
+	if errors.As(err, &transport) {
+		return &silentError{err}
+	}
+	return err
+}
+
 func (r *run) serves(ctx context.Context) error {
-	if err := r.writes(ctx); err != nil {
+	if err := heardOf(r.writes(ctx)); err != nil {
 		if rec, _, e := r.readRecord(ctx); e == nil && rec.Holder != r.to.ID {
 			return &MovedError{What: fmt.Sprintf("%s was given epoch %d and did not come to write", r.to.ID, r.epoch), Holder: rec.Holder, Epoch: uint64(rec.Epoch)}
 		}
@@ -240,11 +293,11 @@ func (r *run) serves(ctx context.Context) error {
 	h, status, _, err := r.client.health(short, r.to)
 	switch {
 	case err != nil:
-		return fmt.Errorf("/health: %w", err)
+		return fmt.Errorf("/health: %w", heardOf(err))
 	case status != http.StatusOK || h.Mode != roleWriter:
 		return fmt.Errorf("/health is %d as %s: %s", status, h.Mode, h.Reason)
 	}
-	if err := r.client.ready(short, r.to); err != nil {
+	if err := heardOf(r.client.ready(short, r.to)); err != nil {
 		return err
 	}
 	// What the node says of itself it may say for as long as it does not know better.
@@ -301,6 +354,9 @@ func (r *run) record(ctx context.Context) (string, error) {
 	err := rewrite(ctx, r.deps.Registry, reportKey, func(now *Report) bool {
 		if now.Epoch > rep.Epoch {
 			return false // of a failover that came after
+		}
+		if now.Run == rep.Run && now.LostExact { // the old writer is back already
+			rep.LostFrom, rep.LostTo, rep.LostExact = now.LostFrom, now.LostTo, true
 		}
 		*now = rep
 		return true

@@ -70,6 +70,7 @@ type fakeNode struct {
 	streams        bool
 	heard          lsn.LSN
 	renewed        time.Time // when the last renewal that succeeded was sent
+	hangs          string    // "silent" or "answering": it never opens in its process
 	deaf           bool      // it refuses to be promoted in its process
 	between        int       // so many calls to promote it find it between two roles
 	restarts       int
@@ -253,6 +254,10 @@ func (n *fakeNode) serve(rw http.ResponseWriter, req *http.Request) {
 		answer(rw, http.StatusUnauthorized, api.Error{Error: "unauthorized", Message: "who are you"})
 		return
 	}
+	if !strings.HasPrefix(req.URL.Path, "/v1/") && req.Header.Get("Authorization") != "" {
+		answer(rw, http.StatusBadRequest, api.Error{Error: "validation_failed", Message: "what needs no token is shown none"})
+		return
+	}
 	body, _ := io.ReadAll(req.Body)
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -310,6 +315,11 @@ func (n *fakeNode) promote(rw http.ResponseWriter, epoch lsn.Epoch) {
 	}
 	n.last.LSN += n.more
 	n.more = 0
+	if n.hangs != "" {
+		n.hung = n.hangs == "silent"
+		answer(rw, http.StatusAccepted, api.Promoted{Epoch: uint64(epoch)})
+		return
+	}
 	life := n.life
 	n.w.running.Go(func() { n.w.open(n, epoch, life) })
 	answer(rw, http.StatusAccepted, api.Promoted{Epoch: uint64(epoch)})

@@ -201,3 +201,25 @@ func readDivergent(disk vfs.FS, path string) (d divergentHead, err error) {
 		header:    h, last: f.Chain,
 	}, nil
 }
+
+// Divergents lists the divergent files in dir, by epoch and first LSN. One that cannot be
+// read has a Last of 0: what is there is told, and nobody may take it for more.
+func Divergents(disk vfs.FS, dir string) ([]Divergent, error) {
+	paths, err := DivergentPaths(disk, dir)
+	if err != nil {
+		return nil, err
+	}
+	set := make([]Divergent, 0, len(paths))
+	for _, path := range paths {
+		d, err := readDivergent(disk, path)
+		if err != nil {
+			var epoch, first uint64
+			if _, err := fmt.Sscanf(disk.PathBase(path), "divergent-%016x-%016x.log", &epoch, &first); err != nil {
+				return nil, fmt.Errorf("%s: its name: %w", path, err)
+			}
+			d = divergentHead{Divergent: Divergent{Path: path, Epoch: lsn.Epoch(epoch), First: lsn.LSN(first)}}
+		}
+		set = append(set, d.Divergent)
+	}
+	return set, nil
+}

@@ -177,7 +177,7 @@ var wire = []any{
 	api.VectorUsage{}, api.InFlight{}, api.Subscription{}, api.AddonCalls{}, api.DiagnosticsRequest{}, api.DiagnosticsAccepted{}, api.QueryCancelled{},
 	api.RegisteredSchema{}, api.WrittenRow{}, api.DeletedRow{}, api.Batch{}, api.SQLRequest{}, api.SelectResult{}, api.ExplainResult{}, api.InsertResult{},
 	api.UpdateResult{}, api.DeleteResult{}, api.TxResult{}, api.DDLResult{}, api.CreateTenantRequest{}, api.CreatedTenant{}, api.Tenants{}, api.Tenant{},
-	api.Tokens{}, api.Token{}, api.MintTokenRequest{}, api.MintedToken{}, api.RevokedToken{}, api.Replication{}, api.FollowerInfo{}, api.Archive{}, api.ArchiveObject{},
+	api.Tokens{}, api.Token{}, api.MintTokenRequest{}, api.MintedToken{}, api.RevokedToken{}, api.Replication{}, api.FollowerInfo{}, api.SetAside{}, api.Archive{}, api.ArchiveObject{},
 	api.TenantConfig{}, api.SetTenantConfigRequest{}, api.Topology{},
 }
 

@@ -111,6 +111,12 @@ func TestSecondPromotionOfALaggingNode(t *testing.T) {
 		}
 	}
 	second.setAside("b-7")
+	eventually(t, "the report is exact", func() error {
+		if r, _, err := i.lastFailover(); err != nil || !r.LostExact || r.LostFrom != had+1 || r.LostTo != lost {
+			return fmt.Errorf("LSN %d to %d, exact %t, %w", r.LostFrom, r.LostTo, r.LostExact, err)
+		}
+		return nil
+	})
 }
 
 // setAside: a file of divergent frames of the node has a row.

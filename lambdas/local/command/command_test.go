@@ -117,6 +117,22 @@ func TestAPromotionThatIsRefused(t *testing.T) {
 	}
 }
 
+// What was lost is told with how well that is known.
+func TestStatusTellsWhatWasLost(t *testing.T) {
+	for report, want := range map[string]string{
+		`{}`: "",
+		`{"from":"a","to":"b","epoch":2,"lost_from":5,"lost_to":9}`:                    "from a to b, epoch 2: LSN 5 to 9 lost, as was heard: exact once a is back\n",
+		`{"from":"a","to":"b","epoch":2,"lost_from":5,"lost_to":12,"lost_exact":true}`: "from a to b, epoch 2: LSN 5 to 12 lost, exact: a keeps them in its divergent files\n",
+		`{"from":"a","to":"b","epoch":2}`:                                              "from a to b, epoch 2: no LSN lost, as was heard: exact once a is back\n",
+		`{"from":"a","to":"b","epoch":2,"lost_exact":true}`:                            "from a to b, epoch 2: no LSN lost, exact\n",
+	} {
+		dir := served(t, &plane{status: control.Status{LastFailover: json.RawMessage(report)}})
+		if code, out, _ := run(t, dir, "status"); code != 0 || !strings.Contains(out, want) || (want == "") != !strings.Contains(out, "failover") {
+			t.Errorf("%s: code %d, no %q in\n%s", report, code, want, out)
+		}
+	}
+}
+
 func TestStatusForPeople(t *testing.T) {
 	dir := served(t, &plane{status: control.Status{
 		Epoch: 7, Writer: control.Node{Node: "node-1", PID: 3, Address: "http://127.0.0.1:1"},

@@ -283,6 +283,7 @@ func (c *command) table(s *control.Status) error {
 		}
 		fmt.Fprintf(&b, "%-9s %-10s %-28s pid %-8d %s, applied LSN %d\n", "follower", f.Node.Node, f.Address, f.PID, how, f.AppliedLSN)
 	}
+	b.WriteString(lastFailover(s.LastFailover))
 	for _, a := range s.Alarms {
 		fmt.Fprintf(&b, "ALARM     %s %s, since %s: %s\n          %s\n", a.Name, a.Node, a.Since.Format(time.RFC3339), a.Summary, a.Runbook)
 	}

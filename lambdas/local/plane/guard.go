@@ -163,6 +163,7 @@ func (p *Plane) guard(ctx context.Context) {
 		}
 		p.letGo(ctx)
 		p.revive(ctx)
+		p.learnLoss(ctx)
 	}
 }
 
@@ -233,7 +234,11 @@ func (p *Plane) decide(ctx context.Context) (d failover.Decision, target string,
 		return failover.Decision{Verdict: failover.Wait}, "", nil
 	}
 	o := p.observer.Look(ctx, failover.Sight{Nodes: p.nodes, Target: best})
-	return failover.Decide(o, failover.Overrides{AllowLag: failover.DefaultAllowLag}), best.ID, nil
+	d = failover.Decide(o, failover.Overrides{AllowLag: failover.DefaultAllowLag})
+	if d.Verdict == failover.Promote && p.begun.opens(rec, time.Now()) && p.runs(ctx, rec.Holder) {
+		return failover.Decision{Verdict: failover.Wait}, "", nil
+	}
+	return d, best.ID, nil
 }
 
 // letGo starts a writer that was held, when nobody has taken its place for long.
@@ -345,23 +350,28 @@ func (p *Plane) promote(ctx context.Context, in control.Promotion, say func(stri
 
 // execute runs the steps of package failover.
 func (p *Plane) execute(ctx context.Context, target failover.Node, in control.Promotion, say func(string)) (failover.Report, error) {
-	allow := failover.Overrides{
-		AllowSlowWriter: in.AllowSlowWriter, AllowLag: failover.DefaultAllowLag, AllowBackfilling: in.AllowBackfilling, AcceptDataLoss: in.AcceptDataLoss,
-	}
-	if in.AllowLag != nil {
-		allow.AllowLag = *in.AllowLag
-	}
 	var text bytes.Buffer
 	lines := failover.Print(&text)
 	return failover.Execute(ctx, failover.Deps{
 		Lease: p.record, Registry: p.registry, Control: p.reached, DNS: p.zone, HTTP: p.http, AdminToken: p.token, Flags: serverFlags(), Observer: p.observer,
-	}, failover.Request{To: target.ID, Planned: in.Planned, DryRun: in.DryRun, Allow: allow, Zone: p.in.Name}, func(e failover.Event) {
+	}, failover.Request{To: target.ID, Planned: in.Planned, DryRun: in.DryRun, Allow: overrides(in), Zone: p.in.Name}, func(e failover.Event) {
 		lines(e)
 		if line := strings.TrimRight(text.String(), "\n"); line != "" {
 			say(line)
 		}
 		text.Reset()
 	})
+}
+
+// overrides are the guards that a person gives up.
+func overrides(in control.Promotion) failover.Overrides {
+	allow := failover.Overrides{
+		AllowSlowWriter: in.AllowSlowWriter, AllowLag: failover.DefaultAllowLag, AllowBackfilling: in.AllowBackfilling, AcceptDataLoss: in.AcceptDataLoss,
+	}
+	if in.AllowLag != nil {
+		allow.AllowLag = *in.AllowLag
+	}
+	return allow
 }
 
 // serverFlags says of the flags of a node's command whether they take a value.

@@ -84,6 +84,10 @@ type Plane struct {
 	// holds is what the supervisor is to do of a writer that dies: see afterDeath.
 	holds  holding
 	orphan orphan
+	losses losses
+	begun  begun
+	// tenant guards the instance's tenant, which is made while the endpoint follows.
+	tenant sync.Mutex
 	// died gets a value, of cap 1, when there is reason to look at once.
 	died chan struct{}
 	// failing is held by who makes another node the writer.
@@ -107,13 +111,18 @@ func Up(ctx context.Context, o Options, ready func() error) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, lock.Close()) }()
-	p := &Plane{o: o, dir: o.Dir, log: logrus.New(), died: make(chan struct{}, 1), failing: newTurn(), down: make(chan struct{})}
-	p.log.SetOutput(o.Log)
-	p.log.SetFormatter(&logrus.JSONFormatter{})
+	p := newPlane(o)
 	if err := p.open(ctx); err != nil {
 		return err
 	}
 	return p.run(ctx, ready)
+}
+
+func newPlane(o Options) *Plane {
+	p := &Plane{o: o, dir: o.Dir, log: logrus.New(), died: make(chan struct{}, 1), failing: newTurn(), down: make(chan struct{})}
+	p.log.SetOutput(o.Log)
+	p.log.SetFormatter(&logrus.JSONFormatter{})
+	return p
 }
 
 // lockFile takes the lock of a directory, which ends with the process at the latest.
@@ -162,10 +171,16 @@ func (p *Plane) open(ctx context.Context) (err error) {
 	p.machines, err = supervise.New(supervise.Config{Dir: string(p.dir)}, supervise.Deps{
 		Log: p.log, Decide: p.afterDeath, Event: p.happened, Releaser: &supervise.Releaser{Store: p.record},
 	})
+	p.ways.runs = func(ctx context.Context, n failover.Node) bool {
+		process, err := p.machines.Process(ctx, n)
+		return err == nil && process.Running
+	}
 	p.reached = reached{p.machines, p.ways}
 	p.proxy, p.watch = proxy.New(proxy.Config{Dial: p.ways.dial}), newWatcher(p.nodes, p.token, p.ways.dial)
-	p.bells = newBells(p.watch, p.log)
 	p.http = &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 2, DialContext: p.ways.dial}}
+	// Before anybody can ask for a promotion.
+	p.observer = failover.NewObserver(failover.ObserverDeps{Lease: p.record, Control: p.reached, HTTP: p.http, AdminToken: p.token})
+	p.bells = newBells(p.watch, p.log)
 	if err != nil {
 		return err
 	}
@@ -257,6 +272,10 @@ func (p *Plane) run(ctx context.Context, ready func() error) error {
 		return p.live(ctx, running, ready)
 	})
 	err = g.Wait()
+	// Whoever promotes a node has heard that it ends, and looks no more once it has.
+	if p.failing.take(context.WithoutCancel(ctx), "") == nil {
+		p.observer.Close()
+	}
 	p.proxy.Close()
 	p.http.CloseIdleConnections()
 	return err
@@ -313,41 +332,65 @@ func (p *Plane) live(ctx, running context.Context, ready func() error) error {
 		p.Down() // for who promotes a node
 		cancel()
 	}()
-	err := p.start(ctx, ready)
+	err := p.start(ctx)
 	if err == nil {
-		p.observer = failover.NewObserver(failover.ObserverDeps{Lease: p.record, Control: p.reached, HTTP: p.http, AdminToken: p.token})
-		var attending sync.WaitGroup
-		attending.Go(func() { p.attend(ctx) })
-		p.guard(ctx)
-		attending.Wait()
-		p.observer.Close()
+		// The guard does not wait until all is well: it may be what makes it so.
+		var beside sync.WaitGroup
+		beside.Go(func() { p.attend(ctx) })
+		beside.Go(func() { p.guard(ctx) })
+		if err = p.settle(ctx, ready); err == nil {
+			<-ctx.Done()
+		}
+		if err != nil && ctx.Err() != nil && running.Err() == nil {
+			err = nil // somebody has ended it before it was up
+		}
+		cancel()
+		beside.Wait()
 	} else if ctx.Err() != nil && running.Err() == nil {
-		err = nil // somebody has ended it before it was up
+		err = nil
 	}
 	return errors.Join(err, p.stop(running))
 }
 
-// start starts all nodes and waits until they are as they should be.
-func (p *Plane) start(ctx context.Context, ready func() error) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, upWithin, fmt.Errorf("not within %s; what a node waits for is in its log, in %s", upWithin, p.dir.Logs()))
-	defer cancel()
+// start starts all nodes.
+func (p *Plane) start(ctx context.Context) error {
+	rec, _, err := p.record.Load(ctx)
+	if err != nil {
+		return fmt.Errorf("read who may write: %w", err)
+	}
+	p.begun = begun{epoch: rec.Epoch, at: time.Now()}
 	for _, n := range p.nodes {
 		if err := p.machines.Start(ctx, n); err != nil {
 			return err
 		}
 	}
-	if err := p.watch.until(ctx, func() bool { return p.complete(ctx) }); err != nil {
-		return fmt.Errorf("wait for the writer and %d followers in sync: %w", len(p.nodes)-1, err)
+	return nil
+}
+
+// settle waits until the nodes are as they should be, and says so.
+func (p *Plane) settle(ctx context.Context, ready func() error) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, upWithin, fmt.Errorf("not within %s; what a node waits for is in its log, in %s", upWithin, p.dir.Logs()))
+	defer cancel()
+	for {
+		if err := p.watch.until(ctx, func() bool { return p.complete(ctx) }); err != nil {
+			return fmt.Errorf("wait for the writer and %d followers in sync: %w", len(p.nodes)-1, err)
+		}
+		writer, _, ok := p.watch.writer()
+		if !ok {
+			continue // it has ended since
+		}
+		if err := p.ensureTenant(ctx, &call.Client{URL: writer.URL, Token: p.token}); err != nil {
+			if now, _, ok := p.watch.writer(); ok && now.ID == writer.ID {
+				return err
+			}
+			continue // another one writes by now
+		}
+		if err := p.saveEndpoints(writer.ID); err != nil {
+			return err
+		}
+		p.told("up: %s follows the writer, %s; everything else is in %s", p.in.Endpoint(), writer.ID, p.dir.Endpoints())
+		return ready()
 	}
-	writer, _, _ := p.watch.writer()
-	if err := p.ensureTenant(ctx, &call.Client{URL: writer.URL, Token: p.token}); err != nil {
-		return err
-	}
-	if err := p.dir.SaveEndpoints(p.in, writer.ID); err != nil {
-		return err
-	}
-	p.told("up: %s follows the writer, %s; everything else is in %s", p.in.Endpoint(), writer.ID, p.dir.Endpoints())
-	return ready()
 }
 
 // complete says whether the writer is ready and every other node in sync, or, where

@@ -19,11 +19,8 @@ import (
 // ensureTenant makes the instance's one empty tenant, or a new token for it where only
 // the token was lost. The id is written down first: a kill leaves no second tenant.
 func (p *Plane) ensureTenant(ctx context.Context, admin *call.Client) error {
-	if p.in.Tenant == "" {
-		p.in.Tenant = ulid.MustNew(ulid.Now(), rand.Reader).String()
-		if err := p.dir.Save(p.in); err != nil {
-			return err
-		}
+	if err := p.nameTenant(); err != nil {
+		return err
 	}
 	if _, err := os.Stat(p.dir.TenantToken()); err == nil {
 		return nil
@@ -33,6 +30,26 @@ func (p *Plane) ensureTenant(ctx context.Context, admin *call.Client) error {
 		return fmt.Errorf("make the instance's tenant: %w", err)
 	}
 	return layout.WriteFile(p.dir.TenantToken(), []byte(token+"\n"))
+}
+
+func (p *Plane) nameTenant() error {
+	p.tenant.Lock()
+	defer p.tenant.Unlock()
+	if p.in.Tenant != "" {
+		return nil
+	}
+	p.in.Tenant = ulid.MustNew(ulid.Now(), rand.Reader).String()
+	return p.dir.Save(p.in)
+}
+
+// saveEndpoints writes where the instance is reached, once it has a tenant.
+func (p *Plane) saveEndpoints(writer string) error {
+	p.tenant.Lock()
+	defer p.tenant.Unlock()
+	if p.in.Tenant == "" {
+		return nil // nobody has endpoints yet
+	}
+	return p.dir.SaveEndpoints(p.in, writer)
 }
 
 func newToken(ctx context.Context, admin *call.Client, tenant string) (string, error) {

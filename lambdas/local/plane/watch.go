@@ -2,6 +2,7 @@ package plane
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 	"sync"
 	"time"
@@ -78,6 +79,9 @@ func (w *watcher) look(ctx context.Context, n failover.Node) {
 	client := call.Client{URL: n.URL, Token: w.token, HTTP: w.http}
 	var r api.Replication
 	err := client.Get(ctx, "/v1/admin/replication", &r)
+	if err == nil && r.Node != n.ID {
+		err = fmt.Errorf("at %s answers %q", n.URL, r.Node) // another node's word is not this one's
+	}
 	ready := false
 	if err == nil {
 		resp, err := client.Do(ctx, call.Request{Method: http.MethodGet, Path: "/ready"})

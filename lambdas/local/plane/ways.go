@@ -33,6 +33,9 @@ type ways struct {
 	log       logrus.FieldLogger
 	byMachine map[string]*gate.Gate
 	byHost    map[string]*gate.Gate
+	nodes     map[string]failover.Node // by host
+	// runs says whether a node's process is there; nil: nobody knows.
+	runs func(ctx context.Context, n failover.Node) bool
 
 	mu sync.Mutex
 	// late heals what nobody has healed, by machine.
@@ -41,20 +44,32 @@ type ways struct {
 }
 
 func newWays(nodes []failover.Node, log logrus.FieldLogger) *ways {
-	w := &ways{log: log, byMachine: make(map[string]*gate.Gate), byHost: make(map[string]*gate.Gate), late: make(map[string]*time.Timer)}
+	w := &ways{log: log, byMachine: make(map[string]*gate.Gate), byHost: make(map[string]*gate.Gate), nodes: make(map[string]failover.Node), late: make(map[string]*time.Timer)}
 	for _, n := range nodes {
 		g := gate.New()
 		w.byMachine[n.Machine] = g
 		if u, err := url.Parse(n.URL); err == nil {
-			w.byHost[u.Host] = g
+			w.byHost[u.Host], w.nodes[u.Host] = g, n
 		}
 	}
 	return w
 }
 
 // dial connects to a node through its gate, and to anybody else as he is.
+//
+// What passes carries tokens, in plain HTTP, and nothing that a server says before it has
+// seen one proves who it is: whoever listens at a node's address could say the same. So
+// nobody is connected to a node whose process does not run: while it does, the address is
+// its own, or it ends at once since it is not. What is left is the moment between the two,
+// at each start, and a stranger must be on this machine to use it; to close it the nodes
+// would have to speak TLS. That an answer is of this instance is
+// known by the token, which no other one takes; of this node, by its name (watcher.look).
 func (w *ways) dial(ctx context.Context, network, address string) (net.Conn, error) {
 	if g := w.byHost[address]; g != nil {
+		// Of a machine that nobody reaches nobody knows whether it runs.
+		if n := w.nodes[address]; w.runs != nil && !g.IsCut() && !w.runs(ctx, n) {
+			return nil, fmt.Errorf("connect to %s: its process does not run, and whoever listens at %s is another: %w", n.ID, address, syscall.ECONNREFUSED)
+		}
 		return g.Dial(ctx, network, address)
 	}
 	return new(net.Dialer).DialContext(ctx, network, address)

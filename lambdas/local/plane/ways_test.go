@@ -123,6 +123,38 @@ func TestAPartitionEnds(t *testing.T) {
 	})
 }
 
+// Nobody is connected to whoever listens at the address of a node that does not run: what
+// passes carries tokens. Of one that is cut off it is not known.
+func TestWhoDoesNotRunIsNotReached(t *testing.T) {
+	stranger := httptest.NewServer(http.NotFoundHandler())
+	t.Cleanup(stranger.Close)
+	n := failover.Node{ID: "a", Machine: "a", URL: stranger.URL}
+	w := newWays([]failover.Node{n}, quiet())
+	running := false
+	w.runs = func(_ context.Context, asked failover.Node) bool { return running && asked == n }
+	host := strings.TrimPrefix(stranger.URL, "http://")
+	if c, err := w.dial(t.Context(), "tcp", host); !errors.Is(err, syscall.ECONNREFUSED) || c != nil {
+		t.Errorf("a stranger is reached: %v", err)
+	}
+	if err := w.cut(n); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if _, err := w.dial(ctx, "tcp", host); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("a node that is cut off: %v", err)
+	}
+	w.heal(n)
+	running = true
+	c, err := w.dial(t.Context(), "tcp", host)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
 // The plane's own requests to a node go through its gate; those to anybody else do not.
 func TestRequestsPassTheGate(t *testing.T) {
 	node := httptest.NewServer(http.NotFoundHandler())

@@ -34,6 +34,9 @@ type exchange struct {
 	// nothing better comes.
 	refused *attempt
 	backoff time.Duration
+	// unsure is closed when the target of the attempt, which was a hint then, is known to
+	// write; nil: it was known.
+	unsure <-chan struct{}
 	// patience ends MaxWait after the first trouble.
 	patience  *time.Timer
 	impatient bool
@@ -87,9 +90,21 @@ func (x *exchange) run() {
 		if n > 0 {
 			x.p.count.repeated.Add(1)
 		}
+		x.sure(t)
 		if !x.once(t) {
 			return
 		}
+	}
+}
+
+// sure notes whether t is known to write. What it refuses while it is not says nothing of
+// what it does once it is.
+func (x *exchange) sure(t *target) {
+	x.unsure = t.known
+	select {
+	case <-t.known:
+		x.unsure = nil
+	default:
 	}
 }
 
@@ -182,6 +197,8 @@ func (x *exchange) hold(t *target) bool {
 	}
 	select {
 	case <-t.past.Done():
+	case <-x.unsure:
+		x.backoff = firstBackoff
 	case <-retry:
 	case <-x.patience.C:
 		x.impatient = true

@@ -108,3 +108,31 @@ func TestWhatIsMeasured(t *testing.T) {
 		}
 	}
 }
+
+// A request that waits to ask a node again which was only named as the writer asks it at
+// once when it is known to be: what it refused before says nothing of it now.
+func TestTheNewsOfAWriterEndsTheWait(t *testing.T) {
+	r := newRig(t, patient())
+	r.set(1, "http://127.0.0.1:1")
+	r.follow(r.current.Load(), "http://127.0.0.1:2")
+	named := r.current.Load()
+	x := &exchange{p: r.Proxy, w: httptest.NewRecorder(), r: httptest.NewRequest(http.MethodGet, "/", nil), backoff: time.Hour}
+	defer x.end()
+	x.sure(named)
+	again := make(chan bool, 1)
+	go func() { again <- x.hold(named) }()
+	r.awaitHeld(1)
+	r.set(2, "http://127.0.0.1:2")
+	select {
+	case ok := <-again:
+		if !ok || x.backoff != firstBackoff || r.current.Load() != named {
+			t.Errorf("%t, and the next wait is %s", ok, x.backoff)
+		}
+	case <-time.After(time.Minute):
+		t.Fatal("it waits on")
+	}
+	// From then on it is like any writer: no news is due.
+	if x.sure(named); x.unsure != nil {
+		t.Error("it would be asked as fast as it answers")
+	}
+}

@@ -116,6 +116,9 @@ type target struct {
 	// named this one, of an epoch that nobody has told yet.
 	epoch  lsn.Epoch
 	hinted bool
+	// known is closed when somebody has told the epoch of a hinted target; nil: it was
+	// told from the first.
+	known chan struct{}
 	// before are the writers that were asked before a hinted one, in this epoch.
 	before []url.URL
 }
@@ -150,6 +153,7 @@ func (p *Proxy) SetWriter(epoch lsn.Epoch, rawURL string) error {
 	case now.base != nil && epoch <= now.epoch:
 	case now.hinted && *now.base == *base:
 		now.epoch, now.hinted, now.before = epoch, false, nil // requests are under way to it
+		close(now.known)
 	default:
 		p.move(p.target(base, epoch))
 	}
@@ -171,7 +175,7 @@ func (p *Proxy) follow(t *target, rawURL string) {
 		return
 	}
 	next := p.target(base, t.epoch)
-	next.hinted, next.before = true, append(slices.Clone(t.before), *t.base)
+	next.hinted, next.known, next.before = true, make(chan struct{}), append(slices.Clone(t.before), *t.base)
 	p.move(next)
 }
 
