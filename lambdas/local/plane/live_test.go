@@ -134,7 +134,7 @@ type stage struct {
 func newStage(t *testing.T, followers int, dead string) *stage {
 	t.Helper()
 	server := filepath.Join(t.TempDir(), "server")
-	if err := os.WriteFile(server, []byte(strings.ReplaceAll(program, "$DEAD", dead)), 0o700); err != nil { //nolint:gosec // it is a program
+	if err := os.WriteFile(server, []byte(strings.ReplaceAll(program, "$DEAD", dead)), 0o700); err != nil {
 		t.Fatal(err)
 	}
 	s := &stage{t: t, fakes: make(map[string]*fake), ended: make(chan error, 1), ready: make(chan struct{})}
