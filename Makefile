@@ -96,12 +96,16 @@ bench: build ## measure against the targets and put the figures into README.md
 	go run ./test/bench --write-readme README.md $(ARGS)
 
 .PHONY: demo
-demo: build ## start a writer, load real data, show what it can do; Ctrl-C ends it
+demo: build ## have an instance up, load real data, show what it can do; Ctrl-C ends it
 	go run ./scripts/demo $(ARGS)
 
 .PHONY: demo-restore
 demo-restore: build ## delete a table, restore to the second before, show the rows again
 	go run ./scripts/demo restore $(ARGS)
+
+.PHONY: story
+story: build ## up, load, kill the writer, watch, query, restore to before: the whole story, in 10 seconds
+	scripts/story $(ARGS)
 
 .PHONY: drill
 drill: build ## kill the writer of an instance under load and see what clients see (ARGS="--fault stop --runs 10")

@@ -40,15 +40,11 @@ type Notifier struct {
 	store    *incident.Store
 	webhooks Webhooks
 	mail     Mail // nil: there is no mail server
-
-	mu sync.Mutex
-	// settled are incidents that owe nothing and never will.
-	settled map[string]bool
 }
 
 // New makes a Notifier; mail may be nil.
 func New(store *incident.Store, webhooks Webhooks, mail Mail) *Notifier {
-	return &Notifier{store: store, webhooks: webhooks, mail: mail, settled: make(map[string]bool)}
+	return &Notifier{store: store, webhooks: webhooks, mail: mail}
 }
 
 // Report is what a run did.
@@ -61,7 +57,7 @@ type Report struct {
 // Handle makes one attempt at every delivery that is due. An error says what kept it
 // from looking at all of them; what it did is in the report.
 func (n *Notifier) Handle(ctx context.Context) (Report, error) {
-	ids, err := n.store.List(ctx)
+	ids, err := n.store.Active(ctx)
 	if err != nil {
 		return Report{}, fmt.Errorf("incidents cannot be listed: %w", err)
 	}
@@ -77,16 +73,15 @@ func (n *Notifier) Handle(ctx context.Context) (Report, error) {
 	group := &errgroup.Group{}
 	group.SetLimit(atOnce)
 	for _, id := range ids {
-		if n.done(id) {
-			continue
-		}
 		i, claimed, settled, err := n.store.Claim(ctx, id)
 		if err != nil {
 			run.fault(err) // the others are told all the same
 			continue
 		}
-		if settled {
-			n.forget(id)
+		if settled || i.Format == 0 {
+			if err := n.store.Retire(ctx, id); err != nil {
+				run.fault(err)
+			}
 		}
 		for _, d := range claimed {
 			group.Go(func() error {
@@ -97,18 +92,6 @@ func (n *Notifier) Handle(ctx context.Context) (Report, error) {
 	}
 	_ = group.Wait()
 	return run.report, errors.Join(run.faults...)
-}
-
-func (n *Notifier) done(id string) bool {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	return n.settled[id]
-}
-
-func (n *Notifier) forget(id string) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	n.settled[id] = true
 }
 
 // run is one call of Handle.
@@ -129,7 +112,13 @@ func (r *run) fault(err error) {
 
 // deliver makes one attempt and settles it. What was delivered is settled even when the
 // run's time is over: it would be sent again otherwise.
+//
+// A claim that was waiting for its turn for so long that another notifier could make the
+// same attempt before this one ends is let go: it comes back by itself.
 func (r *run) deliver(ctx context.Context, i *incident.Incident, d incident.Delivery) {
+	if r.n.store.Left(d) < notice.AttemptTimeout {
+		return
+	}
 	failure := r.n.attempt(ctx, i, d, r.to[d.Subscriber])
 	final := errors.Is(failure, notice.ErrRefused)
 	settling, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTimeout)

@@ -221,9 +221,11 @@ func (c *wall) Now() time.Time { return c.now }
 func setting(t *testing.T, r *receivers) (*disk, *wall) {
 	t.Helper()
 	d, c := &disk{map[string][]byte{}, map[string]uint64{}}, &wall{time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)}
-	s := incident.NewStore(documents{d, &life{left: -1}}, c.Now, func() float64 { return 0 })
+	docs := documents{d, &life{left: -1}}
+	roster := incident.NewRoster(docs)
+	s := incident.NewStore(docs, roster, c.Now, func() float64 { return 0 })
 	for _, sub := range []incident.Subscriber{{ID: "hook", Webhook: incident.Secret(r.hook.URL + "/h"), Secret: secret}, {ID: "mail", Email: "ops@example.com"}} {
-		if err := s.Subscribe(t.Context(), sub); err != nil {
+		if err := roster.Subscribe(t.Context(), sub); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -232,7 +234,7 @@ func setting(t *testing.T, r *receivers) (*disk, *wall) {
 		_, err = s.Add(t.Context(), "i", "promoted", "b is the writer.")
 	}
 	if err == nil {
-		_, err = s.Resolve(t.Context(), "i", "Over.")
+		_, err = s.Resolve(t.Context(), "i", "over", "Over.")
 	}
 	if err != nil {
 		t.Fatal(err)
@@ -241,7 +243,7 @@ func setting(t *testing.T, r *receivers) (*disk, *wall) {
 }
 
 func notifier(d *disk, c *wall, l *life, r *receivers) (*Notifier, *incident.Store) {
-	s := incident.NewStore(documents{d, l}, c.Now, func() float64 { return 0 })
+	s := incident.NewStore(documents{d, l}, incident.NewRoster(documents{d, l}), c.Now, func() float64 { return 0 })
 	return New(s, mortalHooks{r.webhooks, l}, mortalMail{r.mail, l}), s
 }
 
@@ -417,7 +419,7 @@ func TestWhoCannotBeTold(t *testing.T) {
 	d, c := setting(t, r)
 	n, s := notifier(d, c, &life{left: -1}, r)
 	n.webhooks = notice.NewWebhooks(notice.WebhookConfig{Now: time.Now}) // loopback is not allowed
-	if err := s.Unsubscribe(t.Context(), "mail"); err != nil {
+	if err := incident.NewRoster(documents{d, &life{left: -1}}).Unsubscribe(t.Context(), "mail"); err != nil {
 		t.Fatal(err)
 	}
 	for range 4 {
@@ -433,5 +435,49 @@ func TestWhoCannotBeTold(t *testing.T) {
 		if u.Delivered != 0 || len(u.GivenUp) != 2 || strings.Contains(fmt.Sprint(u), "127.0.0.1") {
 			t.Errorf("%+v", u)
 		}
+	}
+}
+
+// slow are receivers that take all of the time there is for an attempt, one after the
+// other, and the clock by which they do.
+type slow struct {
+	mu    sync.Mutex
+	now   time.Time
+	sends int
+}
+
+func (s *slow) Now() time.Time {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.now
+}
+
+func (s *slow) Send(context.Context, string, []byte, string, []byte) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.sends++
+	s.now = s.now.Add(notice.AttemptTimeout)
+	return context.DeadlineExceeded
+}
+
+// Claims that waited behind receivers that hang are not attempted when another notifier
+// may have them by then.
+func TestAClaimThatIsLate(t *testing.T) {
+	d, begun := &disk{map[string][]byte{}, map[string]uint64{}}, time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+	hooks := &slow{now: begun}
+	var subs incident.Fixed
+	for n := range 20 {
+		subs = append(subs, incident.Subscriber{ID: fmt.Sprint("s", n), Webhook: "https://h.example", Secret: secret, UpTo: alarms.TenantDown})
+	}
+	s := incident.NewStore(documents{d, &life{left: -1}}, subs, hooks.Now, func() float64 { return 0 })
+	if _, err := s.Open(t.Context(), incident.Opening{ID: "i", Severity: alarms.TenantDown, Title: "x", Text: "x"}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := New(s, hooks, nil).Handle(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	// Those that began before the last moment may be as many as are under way at once.
+	if latest := incident.ClaimFor/notice.AttemptTimeout + atOnce; hooks.sends > int(latest) || hooks.sends < 3 {
+		t.Errorf("%d attempts, of which claims last for %d", hooks.sends, latest)
 	}
 }

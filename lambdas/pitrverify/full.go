@@ -17,16 +17,10 @@ import (
 // removed, before and after.
 func Full(store object.Store, req restore.Request, fs vfs.FS, scratch string) Verify {
 	return func(ctx context.Context) (_ Result, err error) {
-		sweep := func() error {
-			if err := fs.RemoveAll(scratch + ".restoring"); err != nil {
-				return fmt.Errorf("the scratch directory cannot be cleared: %w", err)
-			}
-			return fs.RemoveAll(scratch)
-		}
-		if err := sweep(); err != nil {
+		if err := sweep(fs, scratch); err != nil {
 			return Result{}, err
 		}
-		defer func() { err = errors.Join(err, sweep()) }()
+		defer func() { err = errors.Join(err, sweep(fs, scratch)) }()
 		var unread []string
 		restored, err := restore.Run(ctx, restore.Options{Store: store, Request: req, FS: fs, DataDir: scratch, Planned: func(p *restore.Plan) { unread = p.Unread() }})
 		if err != nil {
@@ -42,4 +36,14 @@ func Full(store object.Store, req restore.Request, fs vfs.FS, scratch string) Ve
 		}
 		return result, err
 	}
+}
+
+// sweep removes a scratch directory, and what a restore that was broken off has left.
+func sweep(fs vfs.FS, scratch string) error {
+	for _, dir := range []string{scratch + ".restoring", scratch} {
+		if err := fs.RemoveAll(dir); err != nil {
+			return fmt.Errorf("the scratch directory cannot be cleared: %w", err)
+		}
+	}
+	return nil
 }

@@ -4,11 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/url"
-	"path/filepath"
 	"time"
 
-	"originchain/scripts/call"
 	"originchain/shared/api"
 )
 
@@ -20,37 +17,14 @@ const (
 	archivePoll = 100 * time.Millisecond
 )
 
-// archiveURL is the demo's archive as oc-server and oc-pitr are told of it.
-func (d *demo) archiveURL() (string, error) {
-	path, err := filepath.Abs(d.archive)
-	if err != nil {
-		return "", err
-	}
-	return (&url.URL{Scheme: "file", Path: path}).String(), nil
-}
-
-// administrator calls the writer's admin API.
-func (d *demo) administrator() (*call.Client, error) {
-	token, err := readToken(d.adminToken)
-	return &call.Client{URL: d.pair.writer.URL(), Token: token}, err
-}
-
 // archived shows how far the archive is, once it has all that was written so far, and
 // the command that restores it.
 func (d *demo) archived(ctx context.Context) error {
-	admin, err := d.administrator()
-	if err != nil {
-		return err
-	}
 	var at api.Replication
-	if err := admin.Get(ctx, "/v1/admin/replication", &at); err != nil {
+	if err := d.admin.Get(ctx, "/v1/admin/replication", &at); err != nil {
 		return fmt.Errorf("ask the writer where its log stands: %w", err)
 	}
 	a, err := d.recoverable(ctx, at.DurableLSN)
-	if err != nil {
-		return err
-	}
-	archive, err := d.archiveURL()
 	if err != nil {
 		return err
 	}
@@ -63,7 +37,7 @@ What does the archive in %s hold? (GET /v1/admin/archive)
   To restore that moment, or any other before it, into a directory of its own:
 
   %s restore --archive %s --data-dir %s --target %s
-`, d.archive, a.lsn, moment(a.until), at.DurableLSN, a.rpoSeconds, a.tail, d.pitr, quote(archive), quote(filepath.Join(d.dir, "copy")), moment(a.until))
+`, d.place.Archive(), a.lsn, moment(a.until), at.DurableLSN, a.rpoSeconds, a.tail, d.program(ocPITR), quote(d.at.Archive), quote(d.file("copy")), moment(a.until))
 	return nil
 }
 
@@ -89,29 +63,23 @@ func (d *demo) recoverable(ctx context.Context, at uint64) (reach, error) {
 		}
 		select {
 		case <-tick.C:
-		case <-d.pair.writer.Exited():
-			return r, ended(d.pair.writer, d.serverLog)
 		case <-ctx.Done():
 			if err == nil || errors.Is(err, ctx.Err()) {
 				err = context.Cause(ctx)
 			}
-			return r, fmt.Errorf("wait until the archive in %s holds LSN %d: %w; the check \"archive\" of /ready, and %s, say what it waits for", d.archive, at, err, d.serverLog)
+			return r, fmt.Errorf("wait until the archive in %s holds LSN %d: %w; the check \"archive\" of /ready, and the logs in %s, say what it waits for", d.place.Archive(), at, err, d.place.Logs())
 		}
 	}
 }
 
 // reached asks the writer how far the archive is.
 func (d *demo) reached(ctx context.Context) (r reach, err error) {
-	admin, err := d.administrator()
-	if err != nil {
-		return r, err
-	}
 	var out api.Archive
-	if err := admin.Get(ctx, "/v1/admin/archive", &out); err != nil {
+	if err := d.admin.Get(ctx, "/v1/admin/archive", &out); err != nil {
 		return r, err
 	}
 	if out.RPOSeconds == nil {
-		return r, fmt.Errorf("%s ships nothing to the archive", d.pair.writer.URL())
+		return r, fmt.Errorf("%s ships nothing to the archive", d.at.Endpoint)
 	}
 	r.rpoSeconds, r.tail = *out.RPOSeconds, out.TailStatus
 	// The newest come first. A checkpoint alone would not lead to a moment before it.

@@ -41,7 +41,7 @@ func (d *demo) load(ctx context.Context) error {
 }
 
 func (d *demo) register(ctx context.Context, id string, manifest []byte) error {
-	err := d.client.Register(ctx, d.tenant, manifest)
+	err := d.client.Register(ctx, d.at.Tenant, manifest)
 	switch call.Code(err) {
 	case string(fault.Conflict), string(fault.AlreadyExists), string(fault.Unsupported):
 		return fmt.Errorf("the table %s of an earlier demo has another shape: %w\nstart afresh: remove %s and run the demo again", id, err, d.dir)
@@ -73,7 +73,7 @@ func fill[T any](ctx context.Context, d *demo, p *progress.Display, table, keyCo
 		if err != nil {
 			return err
 		}
-		if _, err := d.client.Batch(ctx, d.tenant, table, lines); err != nil {
+		if _, err := d.client.Batch(ctx, d.at.Tenant, table, lines); err != nil {
 			return fmt.Errorf("load %s: %w; run the demo again, it goes on where this one ended", table, err)
 		}
 		task.Add(int64(n))
@@ -85,7 +85,7 @@ func fill[T any](ctx context.Context, d *demo, p *progress.Display, table, keyCo
 
 // keys is the set of primary keys of a table, as text.
 func (d *demo) keys(ctx context.Context, table, column string) (map[string]bool, error) {
-	out, err := d.client.Select(ctx, d.tenant, "SELECT "+column+" FROM "+table)
+	out, err := d.client.Select(ctx, d.at.Tenant, "SELECT "+column+" FROM "+table)
 	if err != nil {
 		return nil, fmt.Errorf("see what is in %s: %w", table, err)
 	}

@@ -9,10 +9,7 @@ import (
 	"io"
 	"net/http"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"strconv"
-	"syscall"
 	"time"
 
 	"originchain/scripts/call"
@@ -26,12 +23,14 @@ import (
 const (
 	// exitInterrupted is what a shell reports of a command that Ctrl-C has ended.
 	exitInterrupted = 130
+	// readyWithin is how long a server may take to open the copy.
+	readyWithin = 5 * time.Minute
 	// before is how long before the table is dropped the moment lies that is restored.
 	before = time.Second
 )
 
 // errInterrupted says that a Ctrl-C came before the end.
-var errInterrupted = errors.New("stopped before it was done; no server is left, and no unfinished copy")
+var errInterrupted = errors.New("stopped before it was done; nothing is left up, and no unfinished copy")
 
 // loss is what the demo does to itself.
 type loss struct {
@@ -40,57 +39,47 @@ type loss struct {
 	lsn    uint64
 }
 
-// runRestore loses a table and brings it back. Whatever happens, the servers have
-// ended when it returns, and a copy is whole or gone.
+// runRestore loses a table and brings it back. Whatever happens, the instance is down
+// when it returns, and a copy is whole or gone.
 func runRestore(ctx context.Context, o options, out, tools io.Writer) (err error) {
-	d := &demo{options: o, paths: layout(o.dir), out: out, tools: tools}
+	d, err := newDemo(o, out)
+	if err != nil {
+		return err
+	}
 	if err := d.prepare(); err != nil {
 		return err
 	}
+	unfinished := false
 	defer func() {
 		err = errors.Join(err, d.stop())
+		if unfinished {
+			err = errors.Join(err, d.removeRestored())
+		}
 		if ctx.Err() != nil && err != nil {
 			err = errInterrupted
 		}
 	}()
-	if err := d.startPair(ctx); err != nil {
-		return busy(err, d.dir)
-	}
-	// The writer holds the directory from here on, so nobody else works on the copy.
-	if err := d.removeRestored(); err != nil {
-		return err
-	}
-	done := false
-	defer func() {
-		if !done {
-			err = errors.Join(err, d.discard())
-		}
-	}()
-	for _, step := range []func(context.Context) error{d.enter, d.load, d.loseAndRestore} {
+	for _, step := range []func(context.Context) error{
+		d.up,
+		func(context.Context) error { unfinished = true; return d.removeRestored() },
+		d.load,
+		func(ctx context.Context) error { return d.loseAndRestore(ctx, tools) },
+	} {
 		if err := step(ctx); err != nil {
 			return err
 		}
 	}
-	done = true
-	d.sayf("\nThe copy stays in %s. %s stays dropped in the demo's own data; `make demo` loads it again.\n", d.restored, data.FlightsID)
+	unfinished = false
+	d.sayf("\nThe copy stays in %s. %s stays dropped in the demo's own data; `make demo` loads it again.\n", d.copy(), data.FlightsID)
 	return nil
 }
 
-// busyCode is oc-server's exit code for a directory that another process has open.
-const busyCode = 4
-
-// busy says what to do where another demo has the directory.
-func busy(err error, dir string) error {
-	var exit *child.ExitError
-	if errors.As(err, &exit) && exit.Code == busyCode {
-		return fmt.Errorf("a demo runs in %s already: stop it with Ctrl-C, or name another directory with --dir: %w", dir, err)
-	}
-	return err
-}
+// copy is the directory of the restored copy.
+func (d *demo) copy() string { return d.file("restored") }
 
 // removeRestored removes the copy of an earlier run, and what a killed one left.
 func (d *demo) removeRestored() error {
-	for _, dir := range []string{d.restored, d.restored + ".restoring"} {
+	for _, dir := range []string{d.copy(), d.copy() + ".restoring"} {
 		if err := os.RemoveAll(dir); err != nil {
 			return fmt.Errorf("remove the copy of an earlier run: %w", err)
 		}
@@ -98,17 +87,7 @@ func (d *demo) removeRestored() error {
 	return nil
 }
 
-// discard removes a copy that nobody has seen whole, once no server has it open.
-func (d *demo) discard() error {
-	if s := d.pair.restored; s != nil {
-		if err := s.Kill(); err != nil {
-			return err
-		}
-	}
-	return d.removeRestored()
-}
-
-func (d *demo) loseAndRestore(ctx context.Context) error {
+func (d *demo) loseAndRestore(ctx context.Context, tools io.Writer) error {
 	lost, err := d.lose(ctx)
 	if err != nil {
 		return err
@@ -119,7 +98,7 @@ func (d *demo) loseAndRestore(ctx context.Context) error {
 		return err
 	}
 	d.sayf(" recoverable until LSN %d.\n", r.lsn)
-	if err := d.restoreTo(ctx, lost.target); err != nil {
+	if err := d.restoreTo(ctx, lost.target, tools); err != nil {
 		return err
 	}
 	return d.showRestored(ctx, lost)
@@ -137,7 +116,7 @@ func (d *demo) lose(ctx context.Context) (lost loss, err error) {
 	case <-ctx.Done():
 		return lost, context.Cause(ctx)
 	}
-	dropped, err := d.client.Do(ctx, call.Request{Method: http.MethodPost, Path: "/v1/tenants/" + d.tenant + "/sql",
+	dropped, err := d.client.Do(ctx, call.Request{Method: http.MethodPost, Path: "/v1/tenants/" + d.at.Tenant + "/sql",
 		ContentType: api.ContentTypeJSON, Body: []byte(`{"sql": "DROP TABLE ` + data.FlightsID + `"}`)})
 	if err != nil {
 		return lost, err
@@ -167,7 +146,7 @@ func code(err error) string {
 
 // count is how many rows the table has.
 func (d *demo) count(ctx context.Context, c *call.Client) (string, error) {
-	out, err := c.Select(ctx, d.tenant, "SELECT COUNT(*) AS n FROM "+data.FlightsID)
+	out, err := c.Select(ctx, d.at.Tenant, "SELECT COUNT(*) AS n FROM "+data.FlightsID)
 	if err != nil {
 		return "", err
 	}
@@ -183,48 +162,28 @@ func (d *demo) count(ctx context.Context, c *call.Client) (string, error) {
 }
 
 // restoreTo restores the moment from the archive, and verifies the copy.
-func (d *demo) restoreTo(ctx context.Context, target time.Time) error {
-	archive, err := d.archiveURL()
-	if err != nil {
-		return err
-	}
-	args := []string{"restore", "--archive", archive, "--data-dir", d.restored, "--target", moment(target), "--json"}
-	d.sayf("\n  %s restore --archive %s --data-dir %s --target %s --json\n\n", d.pitr, quote(archive), quote(d.restored), moment(target))
-	out, err := d.runTool(ctx, d.pitr, args...)
+func (d *demo) restoreTo(ctx context.Context, target time.Time, tools io.Writer) error {
+	args := []string{"restore", "--archive", d.at.Archive, "--data-dir", d.copy(), "--target", moment(target), "--json"}
+	d.sayf("\n  %s restore --archive %s --data-dir %s --target %s --json\n\n", d.program(ocPITR), quote(d.at.Archive), quote(d.copy()), moment(target))
+	out, err := d.runTool(ctx, tools, ocPITR, args...)
 	if err != nil {
 		return err
 	}
 	var got restore.Result
 	if err := json.Unmarshal(out, &got); err != nil {
-		return fmt.Errorf("%s answered with something else than its document: %w: %.200q", d.pitr, err, out)
+		return fmt.Errorf("%s answered with something else than its document: %w: %.200q", ocPITR, err, out)
 	}
 	if !got.Verified {
-		return fmt.Errorf("%s says that the copy is not verified; keep %s and report it: %s", d.pitr, d.archive, out)
+		return fmt.Errorf("%s says that the copy is not verified; keep %s and report it: %s", ocPITR, d.place.Archive(), out)
 	}
 	d.sayf("Restored LSN %d, %s, in %.1f s; verified: %t, digest %s.\n\n  %s verify --data-dir %s\n\n",
-		got.LSN, moment(got.Timestamp), got.Seconds, got.Verified, got.Digest, d.binary, quote(d.restored))
-	out, err = d.runTool(ctx, d.binary, "verify", "--data-dir", d.restored)
+		got.LSN, moment(got.Timestamp), got.Seconds, got.Verified, got.Digest, d.program(ocServer), quote(d.copy()))
+	out, err = d.runTool(ctx, tools, ocServer, "verify", "--data-dir", d.copy())
 	if err != nil {
 		return err
 	}
 	d.sayf("%s\n", indented(string(bytes.TrimSpace(out))))
 	return nil
-}
-
-// runTool runs a program to its end and returns what it printed; its progress goes to
-// where ours does. Cancelled, it is asked to stop, and has ended on return. Like a
-// server it has a process group of its own, so that Ctrl-C reaches it through us.
-func (d *demo) runTool(ctx context.Context, program string, args ...string) ([]byte, error) {
-	cmd := exec.CommandContext(ctx, program, args...)
-	var out bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &out, d.tools
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM}
-	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
-	cmd.WaitDelay = stopWithin
-	if err := cmd.Run(); err != nil {
-		return nil, fmt.Errorf("%s %s: %w; `%s --help` says what the code means\n%s", filepath.Base(program), args[0], err, program, bytes.TrimSpace(out.Bytes()))
-	}
-	return out.Bytes(), nil
 }
 
 var delayed = question{
@@ -239,29 +198,18 @@ LIMIT 5`,
 // showRestored opens the copy and shows what the table has there. Without --archive and
 // --control the copy becomes an instance of its own, and the demo's is left as it is.
 func (d *demo) showRestored(ctx context.Context, lost loss) (err error) {
-	listen, err := child.FreeAddress()
-	if err != nil {
+	if err := d.open(ctx); err != nil {
 		return err
 	}
-	started := time.Now()
-	d.sayf("\nOpening the copy, as an instance of its own, on http://%s …", listen)
-	d.pair.restored, err = d.start(d.restoredLog, child.Options{Binary: d.binary, DataDir: d.restored, Listen: listen})
-	if err != nil {
-		return err
-	}
-	if err := d.ready(ctx, d.pair.restored, d.restoredLog); err != nil {
-		return err
-	}
-	d.sayf(" ready after %s.\n", time.Since(started).Round(time.Millisecond))
-	there := &call.Client{URL: d.pair.restored.URL(), Token: d.client.Token}
+	there := &call.Client{URL: d.restored.URL(), Token: d.client.Token}
 	rows, err := d.count(ctx, there)
 	if err != nil {
 		return fmt.Errorf("count the restored rows: %w", err)
 	}
 	if rows != lost.rows {
-		return fmt.Errorf("%s had %s rows at %s, and the copy has %s: this must never be; keep %s and report it", data.FlightsID, lost.rows, moment(lost.target), rows, d.archive)
+		return fmt.Errorf("%s had %s rows at %s, and the copy has %s: this must never be; keep %s and report it", data.FlightsID, lost.rows, moment(lost.target), rows, d.place.Archive())
 	}
-	out, err := there.Select(ctx, d.tenant, delayed.sql)
+	out, err := there.Select(ctx, d.at.Tenant, delayed.sql)
 	if err != nil {
 		return fmt.Errorf("ask %q: %w", delayed.title, err)
 	}
@@ -270,5 +218,29 @@ func (d *demo) showRestored(ctx context.Context, lost loss) (err error) {
 		return err
 	}
 	d.sayf("\n%s of %s rows of %s are there again. %s\n\n%s\n\n%s", rows, lost.rows, data.FlightsID, delayed.title, indented(delayed.sql), text)
+	return nil
+}
+
+// open starts a server on the copy.
+func (d *demo) open(ctx context.Context) error {
+	listen, err := child.FreeAddress()
+	if err != nil {
+		return err
+	}
+	log := d.file("restored.log")
+	if d.copyLog, err = os.OpenFile(log, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600); err != nil {
+		return err
+	}
+	started := time.Now()
+	d.sayf("\nOpening the copy, as an instance of its own, on http://%s …", listen)
+	if d.restored, err = child.Start(child.Options{Binary: d.program(ocServer), DataDir: d.copy(), Listen: listen, Output: d.copyLog}); err != nil {
+		return err
+	}
+	ready, cancel := context.WithTimeoutCause(ctx, readyWithin, fmt.Errorf("not within %s", readyWithin))
+	defer cancel()
+	if err := d.restored.WaitReady(ready); err != nil {
+		return fmt.Errorf("%w\nthe whole log is in %s", err, log)
+	}
+	d.sayf(" ready after %s.\n", time.Since(started).Round(time.Millisecond))
 	return nil
 }

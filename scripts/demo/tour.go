@@ -53,7 +53,7 @@ var plan = question{
 func (d *demo) tour(ctx context.Context) error {
 	for _, q := range []question{busiest, worst} {
 		started := time.Now()
-		out, err := d.client.Select(ctx, d.tenant, q.sql)
+		out, err := d.client.Select(ctx, d.at.Tenant, q.sql)
 		if err != nil {
 			return fmt.Errorf("ask %q: %w", q.title, err)
 		}
@@ -63,7 +63,7 @@ func (d *demo) tour(ctx context.Context) error {
 		}
 		d.sayf("\n%s\n\n%s\n\n%s\n  (%d rows in %s)\n", q.title, indented(q.sql), text, len(out.Rows), time.Since(started).Round(100*time.Microsecond))
 	}
-	tree, err := d.client.Explain(ctx, d.tenant, plan.sql)
+	tree, err := d.client.Explain(ctx, d.at.Tenant, plan.sql)
 	if err != nil {
 		return fmt.Errorf("ask %q: %w", plan.title, err)
 	}

@@ -16,8 +16,11 @@
 package incident
 
 import (
+	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"regexp"
 	"slices"
 	"time"
@@ -26,16 +29,18 @@ import (
 	"originchain/shared/alarms"
 )
 
-// The limits. Together they keep a document below 400 KiB, which is what the smallest
-// store of documents takes.
+// The limits. Together they keep a document below MaxBytes, which is what the smallest
+// store of documents takes: one that grew above it could neither be resolved nor settled.
 const (
-	MaxUpdates     = 100
-	MaxTitleBytes  = 200
-	MaxTextBytes   = 2 << 10
+	MaxBytes      = 256 << 10
+	MaxUpdates    = 50
+	MaxTitleBytes = 200
+	// MaxTextBytes is how long an update is as JSON has it, where a quote takes two.
+	MaxTextBytes   = 1 << 10
 	MaxSubscribers = 100
 	// MaxOwed is how many deliveries an incident owes at most; those above are given up
 	// at once, and counted.
-	MaxOwed = 300
+	MaxOwed = 200
 	// GiveUpAfter is the age at which a delivery is given up.
 	GiveUpAfter = 24 * time.Hour
 	// ClaimFor is how long a claim keeps others from sending; an attempt takes less.
@@ -47,7 +52,7 @@ const (
 	// rest are counted.
 	maxNamed = 3
 	// maxErrorBytes is how much of a failure is kept.
-	maxErrorBytes = 200
+	maxErrorBytes = 100
 )
 
 // Incident is the document. Its JSON is stable.
@@ -130,14 +135,19 @@ func checkID(what, id string) error {
 	return nil
 }
 
-func (i *Incident) check() error {
+// settled: nothing is owed, and nothing will be.
+func (i *Incident) settled() bool { return i.Resolved != nil && len(i.Owed) == 0 }
+
+func (o *Opening) check() error {
 	switch {
-	case i.Severity < alarms.TenantDown || i.Severity > alarms.Drift:
-		return fmt.Errorf("severity %d: give 1, 2 or 3", i.Severity)
-	case i.Title == "" || len(i.Title) > MaxTitleBytes || containsControl(i.Title):
+	case o.Severity < alarms.TenantDown || o.Severity > alarms.Drift:
+		return fmt.Errorf("severity %d: give 1, 2 or 3", o.Severity)
+	case o.Title == "" || len(o.Title) > MaxTitleBytes || containsControl(o.Title):
 		return fmt.Errorf("the title of an incident is one line of at most %d bytes", MaxTitleBytes)
+	case o.Text == "" || encodedBytes(o.Text) > MaxTextBytes:
+		return fmt.Errorf("an incident is opened with a text of at most %d bytes", MaxTextBytes)
 	}
-	return checkID("incident", i.ID)
+	return checkID("incident", o.ID)
 }
 
 func containsControl(s string) bool {
@@ -149,8 +159,8 @@ func (i *Incident) add(u Update, to []Subscriber) (changed bool, err error) {
 	if err := checkID("key of an update", u.Key); err != nil {
 		return false, err
 	}
-	if u.Text == "" || len(u.Text) > MaxTextBytes {
-		return false, fmt.Errorf("the text of an update has 1 to %d bytes, this one %d", MaxTextBytes, len(u.Text))
+	if n := encodedBytes(u.Text); u.Text == "" || n > MaxTextBytes {
+		return false, fmt.Errorf("the text of an update has 1 to %d bytes, as JSON has it, this one %d", MaxTextBytes, n)
 	}
 	if slices.ContainsFunc(i.Updates, func(have Update) bool { return have.Key == u.Key }) {
 		return false, nil
@@ -242,6 +252,40 @@ func pause(attempts int, jitter float64) time.Duration {
 	}
 	return p - time.Duration(jitter*float64(p)/2)
 }
+
+// encode writes a document. HTML is of no interest, and what escapes it takes six bytes
+// for one.
+func encode(v any) ([]byte, error) {
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	err := e.Encode(v)
+	return b.Bytes(), err
+}
+
+func encodedBytes(text string) int {
+	b, err := encode(text)
+	if err != nil {
+		return math.MaxInt // no text fails
+	}
+	return len(b) - len("\"\"\n")
+}
+
+// Clip shortens a text to what an update takes.
+func Clip(text string) string {
+	const more = " …"
+	runes := []rune(text)
+	for short := text; ; short = string(runes) + more {
+		over := encodedBytes(short) - MaxTextBytes
+		if over <= 0 {
+			return short
+		}
+		runes = runes[:max(0, len(runes)-max(1, over/maxRuneBytes))]
+	}
+}
+
+// maxRuneBytes is what JSON makes of one character at most.
+const maxRuneBytes = 6
 
 func brief(err error) string {
 	s := err.Error()

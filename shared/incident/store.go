@@ -5,8 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"slices"
-	"strings"
 	"time"
 
 	"originchain/shared/alarms"
@@ -28,23 +26,28 @@ type Documents interface {
 var ErrConflict = errors.New("the document was changed meanwhile")
 
 const (
-	incidents   = "incidents/"
-	subscribers = "subscribers/"
+	incidents = "incidents/"
 	// maxTries bounds how often a change is made anew because others were faster.
 	maxTries = 50
 )
 
-// Store keeps incidents and subscribers.
+// Store keeps incidents.
 type Store struct {
 	docs Documents
+	told Told
 	now  func() time.Time
 	// jitter is in [0, 1).
 	jitter func() float64
 }
 
-// NewStore makes a Store.
-func NewStore(docs Documents, now func() time.Time, jitter func() float64) *Store {
-	return &Store{docs: docs, now: now, jitter: jitter}
+// NewStore makes a Store whose updates are owed to those who are told.
+func NewStore(docs Documents, told Told, now func() time.Time, jitter func() float64) *Store {
+	return &Store{docs: docs, told: told, now: now, jitter: jitter}
+}
+
+// Subscribers are all who are told, by id.
+func (s *Store) Subscribers(ctx context.Context) ([]Subscriber, error) {
+	return s.told.Subscribers(ctx)
 }
 
 // Opening is what an incident is opened with.
@@ -64,14 +67,21 @@ func (s *Store) Open(ctx context.Context, o Opening) (*Incident, error) {
 	if err != nil {
 		return nil, err
 	}
+	switch have, ok, err := s.Get(ctx, o.ID); {
+	case err != nil || ok:
+		return have, err
+	}
+	if err := o.check(); err != nil {
+		return nil, err
+	}
+	if err := s.announce(ctx, o.ID); err != nil {
+		return nil, err
+	}
 	return s.change(ctx, o.ID, func(i *Incident) (bool, error) {
 		if i.Format != 0 {
 			return false, nil
 		}
 		*i = Incident{Format: format, ID: o.ID, Severity: o.Severity, Title: o.Title, Cause: o.Cause, Opened: s.now().UTC()}
-		if err := i.check(); err != nil {
-			return false, err
-		}
 		return i.add(Update{Key: "opened", At: i.Opened, Text: o.Text}, to)
 	})
 }
@@ -81,9 +91,9 @@ func (s *Store) Add(ctx context.Context, id, key, text string) (*Incident, error
 	return s.update(ctx, id, Update{Key: key, Text: text})
 }
 
-// Resolve ends an incident with an update.
-func (s *Store) Resolve(ctx context.Context, id, text string) (*Incident, error) {
-	return s.update(ctx, id, Update{Key: "resolved", Text: text, Resolves: true})
+// Resolve ends an incident with an update, once for each key.
+func (s *Store) Resolve(ctx context.Context, id, key, text string) (*Incident, error) {
+	return s.update(ctx, id, Update{Key: key, Text: text, Resolves: true})
 }
 
 func (s *Store) update(ctx context.Context, id string, u Update) (*Incident, error) {
@@ -104,9 +114,6 @@ func (s *Store) update(ctx context.Context, id string, u Update) (*Incident, err
 // that finds its work done changes nothing, so that a write of unknown outcome can be
 // followed by the same call.
 func (s *Store) change(ctx context.Context, id string, rule func(*Incident) (bool, error)) (*Incident, error) {
-	if err := checkID("incident", id); err != nil {
-		return nil, err
-	}
 	for range maxTries {
 		i, version, err := s.load(ctx, id)
 		if err != nil {
@@ -116,7 +123,7 @@ func (s *Store) change(ctx context.Context, id string, rule func(*Incident) (boo
 		if err != nil || !changed {
 			return i, err
 		}
-		b, err := json.Marshal(i)
+		b, err := encode(i)
 		if err != nil {
 			return nil, err
 		}
@@ -133,6 +140,9 @@ func (s *Store) change(ctx context.Context, id string, rule func(*Incident) (boo
 
 // load reads an incident; one that is not there has Format 0.
 func (s *Store) load(ctx context.Context, id string) (*Incident, uint64, error) {
+	if err := checkID("incident", id); err != nil {
+		return nil, 0, err
+	}
 	b, version, ok, err := s.docs.Load(ctx, incidents+id)
 	if err != nil || !ok {
 		return &Incident{}, 0, err
@@ -159,18 +169,6 @@ func (s *Store) Get(ctx context.Context, id string) (_ *Incident, ok bool, err e
 	return i, i.Format != 0, nil
 }
 
-// List names all incidents, sorted.
-func (s *Store) List(ctx context.Context) ([]string, error) { return s.list(ctx, incidents) }
-
-func (s *Store) list(ctx context.Context, prefix string) ([]string, error) {
-	keys, err := s.docs.List(ctx, prefix)
-	for i := range keys {
-		keys[i] = strings.TrimPrefix(keys[i], prefix)
-	}
-	slices.Sort(keys)
-	return keys, err
-}
-
 // Claim takes the deliveries of an incident that are due, one by one, for this caller to
 // attempt. settled says that nothing is owed and nothing will be.
 func (s *Store) Claim(ctx context.Context, id string) (i *Incident, claimed []Delivery, settled bool, err error) {
@@ -187,7 +185,24 @@ func (s *Store) Claim(ctx context.Context, id string) (i *Incident, claimed []De
 	if err != nil {
 		return nil, nil, false, err // what was claimed comes back when the claim ends
 	}
-	return i, claimed, i.Resolved != nil && len(i.Owed) == 0, nil
+	return i, claimed, i.settled(), nil
+}
+
+// Left is for how long a claim still keeps others from sending.
+func (s *Store) Left(claimed Delivery) time.Duration { return claimed.Due.Sub(s.now()) }
+
+// TakeOver ends the claims of an incident, so that its deliveries are due at once. It is
+// for a caller who knows that whoever claimed them is no more: else both send them.
+func (s *Store) TakeOver(ctx context.Context, id string) error {
+	_, err := s.change(ctx, id, func(i *Incident) (changed bool, err error) {
+		for n := range i.Owed {
+			if o := &i.Owed[n]; o.Claimed {
+				o.Claimed, o.Due, changed = false, s.now().UTC(), true
+			}
+		}
+		return changed, nil
+	})
+	return err
 }
 
 // Settle records how an attempt ended; final says that no other can succeed.
@@ -200,69 +215,4 @@ func (s *Store) Settle(ctx context.Context, id string, claimed Delivery, failure
 		return i.settle(claimed, failure, final, s.now().UTC(), jitter), nil
 	})
 	return err
-}
-
-// Subscribe adds a subscriber, or replaces the one of its id. The caller has checked it.
-func (s *Store) Subscribe(ctx context.Context, sub Subscriber) error {
-	if err := checkID("subscriber", sub.ID); err != nil {
-		return err
-	}
-	have, err := s.Subscribers(ctx)
-	if err != nil {
-		return err
-	}
-	if len(have) >= MaxSubscribers && !slices.ContainsFunc(have, func(h Subscriber) bool { return h.ID == sub.ID }) {
-		return fmt.Errorf("there are %d subscribers already, at most that many are told", MaxSubscribers)
-	}
-	return s.put(ctx, stored{ID: sub.ID, Email: sub.Email, Webhook: string(sub.Webhook), Secret: string(sub.Secret), UpTo: max(sub.UpTo, alarms.TenantDown)})
-}
-
-// Unsubscribe ends a subscription: what it is still owed is given up.
-func (s *Store) Unsubscribe(ctx context.Context, id string) error {
-	if err := checkID("subscriber", id); err != nil {
-		return err
-	}
-	return s.put(ctx, stored{ID: id, Gone: true})
-}
-
-func (s *Store) put(ctx context.Context, sub stored) error {
-	b, err := json.Marshal(sub)
-	if err != nil {
-		return err
-	}
-	for range maxTries {
-		_, version, _, err := s.docs.Load(ctx, subscribers+sub.ID)
-		if err != nil {
-			return err
-		}
-		if _, err = s.docs.Save(ctx, subscribers+sub.ID, version, b); !errors.Is(err, ErrConflict) {
-			return err
-		}
-	}
-	return fmt.Errorf("subscriber %s: %w, %d times in a row", sub.ID, ErrConflict, maxTries)
-}
-
-// Subscribers are all who are told, by id.
-func (s *Store) Subscribers(ctx context.Context) (out []Subscriber, err error) {
-	ids, err := s.list(ctx, subscribers)
-	if err != nil {
-		return nil, err
-	}
-	for _, id := range ids {
-		b, _, ok, err := s.docs.Load(ctx, subscribers+id)
-		if err != nil {
-			return nil, err
-		}
-		var sub stored
-		if !ok {
-			continue
-		}
-		if json.Unmarshal(b, &sub) != nil || sub.ID != id { // the cause could quote a secret
-			return nil, fmt.Errorf("the document %s%s is no subscriber of this name: replace it", subscribers, id)
-		}
-		if !sub.Gone {
-			out = append(out, Subscriber{ID: id, Email: sub.Email, Webhook: Secret(sub.Webhook), Secret: Secret(sub.Secret), UpTo: sub.UpTo})
-		}
-	}
-	return out, nil
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
@@ -168,10 +169,12 @@ func (m *Mail) converse(conn net.Conn, to string, text []byte) error {
 	return nil
 }
 
-// discreet takes the password and the recipient out of what a server said.
+// discreet takes the password, as it is and as it was sent, and the recipient out of what
+// a server said: some repeat the command that they refuse.
 func (m *Mail) discreet(err error, to string) error {
 	s := err.Error()
-	for _, secret := range []string{m.cfg.Password, to} {
+	sent := base64.StdEncoding.EncodeToString([]byte("\x00" + m.cfg.User + "\x00" + m.cfg.Password))
+	for _, secret := range []string{m.cfg.Password, sent, to} {
 		if secret != "" {
 			s = strings.ReplaceAll(s, secret, "…")
 		}

@@ -92,6 +92,10 @@ func (s *server) talk(c net.Conn) {
 			c = tls.Server(c, s.tls)
 			r, mark = bufio.NewReader(c), "TLS "
 		case verb == "AUTH":
+			if s.refuse == "235" {
+				say("535 I do not know \"" + line + "\"")
+				return
+			}
 			say("235 yes")
 		case verb == "DATA":
 			say("354 go")
@@ -269,5 +273,15 @@ func TestHeadersCannotBeInjected(t *testing.T) {
 		if _, err := NewMail(cfg); err == nil {
 			t.Errorf("%+v was taken", cfg)
 		}
+	}
+}
+
+// A server that repeats what it refuses makes nobody see the password.
+func TestAServerThatRepeatsTheCommand(t *testing.T) {
+	serves, trusts := certificate(t)
+	s := serve(t, &server{tls: serves, refuse: "235"})
+	err := sender(t, s, func(c *MailConfig) { c.TLS, c.User, c.Password = trusts, "oc", "hunter2hunter2" }).Send(t.Context(), note)
+	if err == nil || !strings.Contains(err.Error(), "535") || strings.Contains(err.Error(), base64.StdEncoding.EncodeToString([]byte("\x00oc\x00hunter2hunter2"))) {
+		t.Errorf("%v", err)
 	}
 }

@@ -3,6 +3,7 @@ package notice
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -166,7 +167,10 @@ func withoutURL(err error) error {
 	}
 	var dns *net.DNSError
 	var op *net.OpError
+	var cert *tls.CertificateVerificationError
 	switch {
+	case errors.As(err, &cert): // it names the host, and those that the certificate is for
+		return errors.New("its certificate is not that of its name, or of nobody who is trusted, or out of date")
 	case errors.As(err, &dns):
 		return errors.New("its name cannot be resolved")
 	case errors.Is(err, context.DeadlineExceeded):

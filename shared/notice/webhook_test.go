@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"io"
+	"log"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
@@ -172,5 +174,20 @@ func TestAddressesThatAreNotReached(t *testing.T) {
 	}
 	if err := hooks(loopback).Send(t.Context(), srv.URL, []byte(secret), "d", make([]byte, MaxMessageBytes+1)); !errors.Is(err, ErrRefused) {
 		t.Errorf("a long message: %v", err)
+	}
+}
+
+// A certificate of another name is no reason to tell either.
+func TestACertificateOfAnotherName(t *testing.T) {
+	srv := httptest.NewTLSServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Error("it was reached") }))
+	defer srv.Close()
+	srv.Config.ErrorLog = log.New(io.Discard, "", 0)
+	_, port, err := net.SplitHostPort(srv.Listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = hooks(loopback).Send(t.Context(), "https://localhost:"+port+"/x", []byte(secret), "d", nil)
+	if err == nil || strings.Contains(err.Error(), "localhost") || strings.Contains(err.Error(), "example.com") || !strings.Contains(err.Error(), "certificate") {
+		t.Errorf("%v", err)
 	}
 }

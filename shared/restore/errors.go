@@ -184,6 +184,22 @@ func digestFault(err error) error {
 	return &DigestError{LSN: wrong.LSN, What: wrong.What, Want: wrong.Want, Got: wrong.Got}
 }
 
+// Doubt is why an epoch may be live: what was looked at, and what that cannot say.
+type Doubt string
+
+// The doubts.
+const (
+	ArchiveAlone  Doubt = "only the archive was looked at, which cannot say whether its writer has stopped, because one that is idle ships nothing; the record of who writes can, where the instance has one (--control)"
+	NoRecord      Doubt = "there is no record of who writes that says whether it has stopped, and nothing else can"
+	RecordBehind  Doubt = "the record of who writes is of an older epoch, and does not say whether this one has stopped"
+	RecordForeign Doubt = "the record of who writes has another node for this epoch, and does not say whether this one has stopped"
+	RecordHeld    Doubt = "the record of who writes does not say that it has stopped"
+	LeaseRenewed  Doubt = "the record of who writes was renewed while it was watched, so its holder runs"
+	RecordChanged Doubt = "the record of who writes has changed since the restore was planned, so it was written by somebody whose commits the copy may not have"
+	ArchiveGrown  Doubt = "the archive has grown since the restore was planned, so the copy does not have all that it holds; to have that, restore anew into another directory"
+	BegunSince    Doubt = "it began while the copy was being accepted"
+)
+
 // LiveError says that a copy cannot be accepted without naming the epoch that it ends.
 type LiveError struct {
 	// Live is the epoch that is, or may be, live; Node what is known of its writer.
@@ -191,16 +207,21 @@ type LiveError struct {
 	Node string
 	// Named is what was named instead; 0 for nothing.
 	Named lsn.Epoch
+	// Doubt is "" where it is known to have stopped, and another one was named.
+	Doubt Doubt
 }
 
 // Error implements error.
 func (e *LiveError) Error() string {
-	named := "and none was named"
+	what := fmt.Sprintf("epoch %d of node %s may be live, and none was named", e.Live, e.Node)
 	if e.Named > 0 {
-		named = fmt.Sprintf("and epoch %d was named", e.Named)
+		what = fmt.Sprintf("epoch %d of node %s is the newest, and epoch %d was named", e.Live, e.Node, e.Named)
 	}
-	return fmt.Sprintf("epoch %d of node %s may be live, %s: what it has acknowledged beyond this copy is given up by accepting it. "+
-		"Stop that node, then run oc-pitr accept with --ends-epoch %d", e.Live, e.Node, named, e.Live)
+	if e.Doubt != "" {
+		what += ": " + string(e.Doubt)
+	}
+	return fmt.Sprintf("%s. What that node has acknowledged beyond the copy, and acknowledges until it meets the copy's epoch, is given up by accepting it. "+
+		"Stop the node, see that its process is gone, and run the same command again with --ends-epoch %d", what, e.Live)
 }
 
 // NoSpace reports an error that says that a disk is full.

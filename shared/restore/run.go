@@ -41,6 +41,8 @@ type Options struct {
 	Finish func(ctx context.Context, at string, p *Plan) error
 	// Planned is told of the plan before anything is fetched. May be nil.
 	Planned func(p *Plan)
+	// Admit may refuse the plan before anything is fetched, or left behind. May be nil.
+	Admit func(ctx context.Context, p *Plan) error
 	// Begin is told of each phase, as in package verification. May be nil.
 	Begin func(name, unit string, total int64) (advance func(n int64), end func())
 	// CacheBytes and MemtableBytes size the state while it is filled; 0 takes the defaults.
@@ -167,6 +169,9 @@ func (r *run) makePlan(ctx context.Context, w *work) (err error) {
 	}
 	if r.o.Planned != nil {
 		r.o.Planned(r.plan)
+	}
+	if r.o.Admit != nil {
+		return r.o.Admit(ctx, r.plan)
 	}
 	return nil
 }

@@ -18,6 +18,8 @@ type Job struct {
 	Every time.Duration
 	// First is how long after the start it begins for the first time.
 	First time.Duration
+	// Again is from the beginning of a run that failed to the next; 0 for Every.
+	Again time.Duration
 	// Limit bounds one run by its context; 0 for Every.
 	Limit time.Duration
 	// Run does it once. A run that fails is told to Failed, and comes again.
@@ -35,7 +37,7 @@ func New(jobs []Job, failed func(job string, err error)) (*Schedule, error) {
 	seen := make(map[string]bool)
 	var faults []error
 	for _, j := range jobs {
-		if j.Name == "" || seen[j.Name] || j.Every <= 0 || j.First < 0 || j.Limit < 0 || j.Run == nil {
+		if j.Name == "" || seen[j.Name] || j.Every <= 0 || j.First < 0 || j.Again < 0 || j.Limit < 0 || j.Run == nil {
 			faults = append(faults, fmt.Errorf("job %q: it needs a name of its own, an interval above 0 and something to run", j.Name))
 		}
 		seen[j.Name] = true
@@ -64,11 +66,14 @@ func (s *Schedule) repeat(ctx context.Context, j Job) {
 			return
 		case <-timer.C:
 		}
-		begun := time.Now()
+		begun, pause := time.Now(), j.Every
 		if err := once(ctx, j); err != nil && ctx.Err() == nil {
 			s.failed(j.Name, err)
+			if j.Again > 0 {
+				pause = j.Again
+			}
 		}
-		wait = max(0, j.Every-time.Since(begun))
+		wait = max(0, pause-time.Since(begun))
 	}
 }
 

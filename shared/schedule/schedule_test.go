@@ -86,3 +86,11 @@ func TestJobsAreChecked(t *testing.T) {
 		}
 	}
 }
+
+// A run that failed, here the second, does not wait for a whole interval.
+func TestAFailedRunComesAgainSooner(t *testing.T) {
+	at, _ := begun(t, 33*time.Second, func(int) time.Duration { return time.Second }, Job{Every: 10 * time.Second, Again: 4 * time.Second})
+	if !slices.Equal(at, []int{0, 10, 14, 24}) {
+		t.Errorf("begun at %v", at)
+	}
+}

@@ -37,6 +37,7 @@ var ranks = map[string]int{
 	"shared/wal":                 2,
 
 	"lambdas/notify":      3,
+	"lambdas/documents":   4,
 	"shared/archive":      3,
 	"shared/aws/s3object": 3,
 	"shared/devca":        3,
@@ -56,6 +57,7 @@ var ranks = map[string]int{
 	"lambdas/local/control":   5,
 	"lambdas/local/gate":      5,
 	"lambdas/local/layout":    5,
+	"lambdas/local/roster":    5,
 	"scripts/call":            5,
 	"scripts/child":           5,
 	"scripts/demo/data":       5,

@@ -66,14 +66,20 @@ func (l *local) must(into any, args ...string) {
 // up has a new instance up, which ends with the test.
 func up(t *testing.T) *local {
 	t.Helper()
+	return upIn(t, filepath.Join(t.TempDir(), "instance"))
+}
+
+// upIn has one up in a directory that has no instance yet.
+func upIn(t *testing.T, dir string, args ...string) *local {
+	t.Helper()
 	if errNoServer != nil {
 		t.Fatal(errNoServer)
 	}
-	l := &local{t: t, dir: filepath.Join(t.TempDir(), "instance")}
+	l := &local{t: t, dir: dir}
 	if _, said, code := l.run("status"); code != exitDown {
 		t.Errorf("status of nothing: code %d\n%s", code, said)
 	}
-	l.must(nil, "up", "--detach")
+	l.must(nil, append([]string{"up", "--detach"}, args...)...)
 	t.Cleanup(func() {
 		if out, said, code := l.run("down"); code != 0 && code != exitDown {
 			t.Errorf("down: code %d\n%s%s", code, out, said)

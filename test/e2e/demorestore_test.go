@@ -2,79 +2,58 @@ package e2e
 
 import (
 	"bytes"
-	"context"
 	"errors"
-	"fmt"
 	"io/fs"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"sync"
+	"slices"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
 
-	"originchain/scripts/child"
+	"golang.org/x/sys/unix"
 )
 
 // exitInterrupted is the code of a `make demo-restore` that Ctrl-C has ended.
 const exitInterrupted = 130
 
-// restoreWithin bounds one run of it.
-const restoreWithin = 3 * time.Minute
-
-// screen is what a program shows; seen is closed when it has shown a text.
-type screen struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-	mark string
-	seen chan struct{}
-	once sync.Once
-}
-
-func (s *screen) Write(p []byte) (int, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.text.Write(p)
-	if s.mark != "" && bytes.Contains(s.text.Bytes(), []byte(s.mark)) {
-		s.once.Do(func() { close(s.seen) })
-	}
-	return len(p), nil
-}
-
 // demoRestore runs the demo's restore, with a Ctrl-C as soon as it has shown mark,
 // unless that is empty.
 func demoRestore(t *testing.T, demo, mark string, args ...string) (string, int) {
 	t.Helper()
-	ctx, cancel := context.WithTimeoutCause(t.Context(), restoreWithin, fmt.Errorf("not within %s", restoreWithin))
-	defer cancel()
-	out := &screen{mark: mark, seen: make(chan struct{})}
-	cmd := exec.CommandContext(ctx, demo, append([]string{"restore", "--server", server, "--pitr", pitr}, args...)...)
-	cmd.Stdout, cmd.Stderr = out, out
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
+	s := startShown(t, demo, append([]string{"restore"}, args...)...)
+	if mark != "" {
+		s.waitFor(t, mark)
+		s.signal(t, syscall.SIGINT)
 	}
-	ended := make(chan error, 1)
-	go func() { ended <- cmd.Wait() }()
-	var err error
-	select {
-	case err = <-ended:
-	case <-out.seen:
-		if err := syscall.Kill(-cmd.Process.Pid, syscall.SIGINT); err != nil {
-			t.Error(err)
-		}
-		err = <-ended
-	}
-	var exit *exec.ExitError
-	if err != nil && !errors.As(err, &exit) || ctx.Err() != nil {
-		t.Fatalf("%v, %v:\n%s", err, context.Cause(ctx), out.text.String())
-	}
-	return out.text.String(), cmd.ProcessState.ExitCode()
+	code := s.ended(t)
+	return s.text(), code
 }
 
-// leavesNothing checks that no process works in a directory any more.
+// leavesNothing checks that no process works in a directory any more. A control plane
+// lets go of its lock, which is what oc-control down waits for, some instants before its
+// process has ended.
 func leavesNothing(t *testing.T, dir string) {
+	t.Helper()
+	timer := time.NewTimer(stopWithin)
+	defer timer.Stop()
+	for left := working(t, dir); len(left) > 0; left = working(t, dir) {
+		if slices.ContainsFunc(left, func(line string) bool { return !strings.Contains(line, "oc-control\x00up\x00") }) {
+			t.Errorf("left running: %q", left)
+			return
+		}
+		select {
+		case <-timer.C:
+			t.Errorf("left running: %q", left)
+			return
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+}
+
+// working are the command lines of the processes that name a directory.
+func working(t *testing.T, dir string) (left []string) {
 	t.Helper()
 	list, err := filepath.Glob("/proc/[0-9]*/cmdline")
 	if err != nil || len(list) == 0 {
@@ -83,9 +62,10 @@ func leavesNothing(t *testing.T, dir string) {
 	for _, path := range list {
 		line, err := os.ReadFile(path)
 		if err == nil && bytes.Contains(line, []byte(dir)) { // an error: it has ended
-			t.Errorf("left running: %s: %q", path, line)
+			left = append(left, path+": "+string(line))
 		}
 	}
+	return left
 }
 
 // The rows must be there again; and a Ctrl-C in each of its parts must leave nothing
@@ -93,13 +73,9 @@ func leavesNothing(t *testing.T, dir string) {
 func TestDemoRestore(t *testing.T) {
 	t.Parallel()
 	demo, dir := buildDemo(t), filepath.Join(t.TempDir(), "demo")
-	address, err := child.FreeAddress()
-	if err != nil {
-		t.Fatal(err)
-	}
-	args := []string{"--dir", dir, "--listen", address}
+	args := []string{"--bin", programs(), "--dir", dir}
 	restored := filepath.Join(dir, "restored")
-	for _, mark := range []string{"Starting a follower", "10,000 of 20,000 rows durable", "It is gone", "to replay", "verify --data-dir", "Opening the copy"} {
+	for _, mark := range []string{"Starting a writer", "10,000 of 20,000 rows durable", "It is gone", "to replay", "verify --data-dir", "Opening the copy"} {
 		out, code := demoRestore(t, demo, mark, args...)
 		if code != exitInterrupted {
 			t.Fatalf("interrupted after %q: exit code %d, want %d:\n%s", mark, code, exitInterrupted, out)
@@ -127,22 +103,21 @@ func TestDemoRestore(t *testing.T) {
 func TestDemoRestoreFailuresSayWhatToDo(t *testing.T) {
 	t.Parallel()
 	demo := buildDemo(t)
-	n := newNode(t)
-	busy := filepath.Join(t.TempDir(), "busy")
-	if err := os.MkdirAll(busy, 0o700); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Symlink(n.dir, filepath.Join(busy, "data")); err != nil {
-		t.Fatal(err)
-	}
+	busy := t.TempDir()
 	kept := filepath.Join(busy, "restored")
 	if err := os.MkdirAll(kept, 0o700); err != nil {
 		t.Fatal(err)
 	}
+	held(t, filepath.Join(busy, "demo.lock"))
 	// A restore that fails; everything else is real.
-	failing := filepath.Join(t.TempDir(), "oc-pitr")
+	failing := t.TempDir()
+	for _, program := range []string{server, control} {
+		if err := os.Symlink(program, filepath.Join(failing, filepath.Base(program))); err != nil {
+			t.Fatal(err)
+		}
+	}
 	script := "#!/bin/sh\necho the archive is not there >&2\nmkdir -p \"$5.restoring\"\nexit 31\n"
-	if err := os.WriteFile(failing, []byte(script), 0o700); err != nil {
+	if err := os.WriteFile(filepath.Join(failing, "oc-pitr"), []byte(script), 0o700); err != nil {
 		t.Fatal(err)
 	}
 	failed := filepath.Join(t.TempDir(), "failed")
@@ -151,33 +126,44 @@ func TestDemoRestoreFailuresSayWhatToDo(t *testing.T) {
 		args  []string
 		words []string
 	}{
-		{"no oc-pitr", []string{"--pitr", "/nonexistent/oc-pitr", "--dir", t.TempDir()}, []string{"make build"}},
-		{"a demo runs", []string{"--dir", busy}, []string{"a demo runs in " + busy, "Ctrl-C", "--dir"}},
-		{"the restore fails", []string{"--pitr", failing, "--dir", failed}, []string{"oc-pitr restore: exit status 31", "--help", "the archive is not there"}},
+		{"no programs", []string{"--bin", "/nonexistent", "--dir", t.TempDir()}, []string{"make build"}},
+		{"a demo runs", []string{"--bin", programs(), "--dir", busy}, []string{"a demo runs in " + busy, "Ctrl-C", "--dir"}},
+		{"the restore fails", []string{"--bin", failing, "--dir", failed}, []string{"oc-pitr restore: exit status 31", "--help", "the archive is not there"}},
 		{"unknown option", []string{"--once", "--dir", t.TempDir()}, []string{"unknown flag: --once"}},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
-			t.Parallel()
-			address, err := child.FreeAddress()
-			if err != nil {
-				t.Fatal(err)
-			}
-			out, code := demoRestore(t, demo, "", append(c.args, "--listen", address)...)
+			out, code := demoRestore(t, demo, "", c.args...)
 			if code != exitFailure {
 				t.Errorf("exit code %d, want %d", code, exitFailure)
 			}
 			says(t, out, c.words...)
 		})
 	}
-	t.Cleanup(func() {
-		if _, err := os.Stat(kept); err != nil {
-			t.Errorf("the copy of the demo that runs: %v", err)
+	if _, err := os.Stat(kept); err != nil {
+		t.Errorf("the copy of the demo that runs: %v", err)
+	}
+	for _, name := range []string{"restored", "restored.restoring"} {
+		if _, err := os.Stat(filepath.Join(failed, name)); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("%s is left of the restore that failed: %v", name, err)
 		}
-		for _, name := range []string{"restored", "restored.restoring"} {
-			if _, err := os.Stat(filepath.Join(failed, name)); !errors.Is(err, fs.ErrNotExist) {
-				t.Errorf("%s is left of the restore that failed: %v", name, err)
-			}
+	}
+	leavesNothing(t, failed)
+}
+
+// held holds a lock until the test ends.
+func held(t *testing.T, path string) {
+	t.Helper()
+	f, err := os.Create(path)
+	if err == nil {
+		err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := f.Close(); err != nil {
+			t.Error(err)
 		}
 	})
 }

@@ -1,12 +1,9 @@
 package e2e
 
 import (
-	"bufio"
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -26,8 +23,6 @@ const (
 	demoCommand = "make demo"
 	// demoUp is what the demo prints when it waits for Ctrl-C.
 	demoUp = "Press Ctrl-C to stop"
-	// demoWithin covers a build from an empty cache.
-	demoWithin = 12 * time.Minute
 	// stepWithin bounds everything that is done against the running demo.
 	stepWithin = 2 * time.Minute
 )
@@ -110,12 +105,15 @@ func TestReadmeWalkthrough(t *testing.T) {
 
 	first := startDemo(t, dir)
 	runSteps(t, dir, steps)
-	first.interrupt(t)
+	first.signal(t, syscall.SIGINT)
+	first.ended(t) // what make ends with after a Ctrl-C is make's own
 	says(t, first.text(), "stopped; the data stays in var/demo")
+	leavesNothing(t, dir)
 
 	second := startDemo(t, dir)
-	second.interrupt(t)
-	says(t, second.text(), "Going on with tenant", "3,376 rows are there already", "20,000 rows are there already")
+	second.signal(t, syscall.SIGINT)
+	second.ended(t)
+	says(t, second.text(), "Going on with the instance", "3,376 rows are there already", "20,000 rows are there already")
 }
 
 // repositoryRoot is where go.mod is.
@@ -171,44 +169,14 @@ func copyFile(from, to string) error {
 	return os.WriteFile(to, text, info.Mode().Perm())
 }
 
-// terminal is one running `make demo`.
-type terminal struct {
-	cmd  *exec.Cmd
-	out  *transcript
-	done chan struct{}
-}
-
-// transcript collects output and says when a text came.
-type transcript struct {
-	lines chan string
-	text  bytes.Buffer
-}
-
 // startDemo runs the README's first command and waits until the demo is up.
-func startDemo(t *testing.T, dir string) *terminal {
+func startDemo(t *testing.T, dir string) *shown {
 	t.Helper()
-	d := &terminal{cmd: exec.Command("make", "demo"), out: &transcript{lines: make(chan string, 1024)}, done: make(chan struct{})}
-	d.cmd.Dir, d.cmd.Env = dir, plainEnvironment()
-	d.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	read, write := io.Pipe()
-	d.cmd.Stdout, d.cmd.Stderr = write, write
-	if err := d.cmd.Start(); err != nil {
-		t.Fatalf("%s: %v", demoCommand, err)
-	}
-	go func() {
-		defer close(d.done)
-		// What make ends with after a Ctrl-C is make's own; the output tells.
-		_ = write.CloseWithError(d.cmd.Wait())
-	}()
-	go func() {
-		defer close(d.out.lines)
-		for lines := bufio.NewScanner(read); lines.Scan(); {
-			d.out.lines <- lines.Text()
-		}
-	}()
-	t.Cleanup(func() { d.kill(t) })
-	d.waitFor(t, demoUp)
-	return d
+	cmd := exec.Command("make", "demo")
+	cmd.Dir, cmd.Env = dir, plainEnvironment()
+	s := show(t, cmd)
+	s.waitFor(t, demoUp)
+	return s
 }
 
 // plainEnvironment is ours without what a make around this test left in it.
@@ -216,57 +184,6 @@ func plainEnvironment() []string {
 	return slices.DeleteFunc(os.Environ(), func(kv string) bool {
 		return strings.HasPrefix(kv, "MAKE") || strings.HasPrefix(kv, "MFLAGS") || strings.HasPrefix(kv, "OC_") || strings.HasPrefix(kv, "ARGS=") || strings.HasPrefix(kv, "PKG=")
 	})
-}
-
-// waitFor reads output until a line has the text; "" reads to the end.
-func (d *terminal) waitFor(t *testing.T, text string) {
-	t.Helper()
-	timer := time.NewTimer(demoWithin)
-	defer timer.Stop()
-	for {
-		select {
-		case line, more := <-d.out.lines:
-			if !more {
-				if text != "" {
-					t.Fatalf("the demo ended before it said %q:\n%s", text, d.text())
-				}
-				return
-			}
-			d.out.text.WriteString(line + "\n")
-			if text != "" && strings.Contains(line, text) {
-				return
-			}
-		case <-timer.C:
-			t.Fatalf("the demo did not say %q within %s:\n%s", text, demoWithin, d.text())
-		}
-	}
-}
-
-func (d *terminal) text() string { return d.out.text.String() }
-
-// interrupt is a Ctrl-C: the whole foreground group of the terminal gets it.
-func (d *terminal) interrupt(t *testing.T) {
-	t.Helper()
-	if err := syscall.Kill(-d.cmd.Process.Pid, syscall.SIGINT); err != nil {
-		t.Fatal(err)
-	}
-	d.waitFor(t, "")
-	<-d.done
-}
-
-// kill ends what is left of a demo whose test has failed.
-func (d *terminal) kill(t *testing.T) {
-	select {
-	case <-d.done:
-		return
-	default:
-	}
-	if err := syscall.Kill(-d.cmd.Process.Pid, syscall.SIGKILL); err != nil {
-		t.Error(err)
-	}
-	for range d.out.lines { // so that the reader ends
-	}
-	<-d.done
 }
 
 // runSteps runs every block in one shell, as a user would type them, and

@@ -1,7 +1,6 @@
 package pitr
 
 import (
-	"context"
 	"errors"
 	"io"
 	"math/rand/v2"
@@ -24,14 +23,23 @@ import (
 // that is as told.
 func killedAt(t testing.TB, o restore.Options, as func(c simdisk.Call) bool) *simdisk.Disk {
 	t.Helper()
-	disk := simdisk.New()
+	o.FS = simdisk.New()
+	return killedOn(t, o, as)
+}
+
+// killedOn is killedAt on the disk of the options.
+func killedOn(t testing.TB, o restore.Options, as func(c simdisk.Call) bool) *simdisk.Disk {
+	t.Helper()
+	disk, ok := o.FS.(*simdisk.Disk)
+	if !ok {
+		t.Fatalf("%T is no disk that can be killed", o.FS)
+	}
 	var left *simdisk.Disk
 	disk.OnCall(func(_ int, c simdisk.Call, freeze func() *simdisk.Disk) {
 		if left == nil && as(c) {
 			left = freeze().KillClone()
 		}
 	})
-	o.FS = disk
 	_, err := restore.Run(t.Context(), o)
 	must(t, err)
 	if left == nil {
@@ -138,10 +146,7 @@ func TestAnAcceptanceIsNotForgotten(t *testing.T) {
 		accepting := func(disk *simdisk.Disk) restore.Options {
 			o := o
 			o.FS = disk
-			o.Finish = func(ctx context.Context, at string, _ *restore.Plan) error {
-				_, err := restore.Accept(ctx, restore.Acceptance{FS: disk, DataDir: at, Archive: w.Store, Quiet: true})
-				return err
-			}
+			o.ThenAccept(restore.Acceptance{Ends: 3})
 			return o
 		}
 		disk := killedAt(t, o, delivers)
@@ -158,6 +163,15 @@ func TestAnAcceptanceIsNotForgotten(t *testing.T) {
 		}
 		_, err = restore.Accept(t.Context(), restore.Acceptance{FS: disk, DataDir: "/restored", Archive: w.Store, Ends: 4})
 		must(t, err)
+		// One that was accepted by then needs nothing to be named again, though its own epoch
+		// is the newest now.
+		w = Record(t, object.NewMemory("archive"), 20)
+		o.Store = w.Store
+		disk = killedOn(t, accepting(simdisk.New()), delivers)
+		got, err = restore.Run(t.Context(), accepting(disk))
+		if err != nil || got.AcceptedEpoch != 4 {
+			t.Errorf("accepted, and killed: %+v, %v", got, err)
+		}
 	})
 }
 

@@ -156,7 +156,7 @@ func TestACopyWaitsToBeAccepted(t *testing.T) {
 	}
 	for range 2 { // again: it is accepted already
 		c.document(pitr.ExitOK, &accepted, "accept", "--archive", archive, "--control", control, "--advertise", "http://127.0.0.1:7400", "--data-dir", target, "--ends-epoch", "3")
-		if accepted.Epoch != 5 || accepted.Ends != 3 || accepted.Instance != got.Instance.String() {
+		if accepted.Epoch != 4 || accepted.Ends != 3 || accepted.Instance != got.Instance.String() {
 			t.Errorf("accepted %+v", accepted)
 		}
 	}
@@ -170,7 +170,7 @@ func TestACopyWaitsToBeAccepted(t *testing.T) {
 	}
 	e, err := openAt(vfs.Default, target, true)
 	must(t, err)
-	if e.Epoch() <= 5 || e.Visible().LSN != got.LSN+1 || e.Identity().InstanceID != got.Instance {
+	if e.Epoch() <= 4 || e.Visible().LSN != got.LSN+1 || e.Identity().InstanceID != got.Instance {
 		t.Errorf("it goes on as %+v at %v", e.Identity(), e.Visible())
 	}
 	stopEngine(t, e)
@@ -201,28 +201,58 @@ func readOnly(t testing.TB, dir string, want lsn.Pos) {
 	must(t, errors.Join(e.RunFollower(ctx), e.Close()))
 }
 
-// TestRestoreAcceptsWhereNothingIsLive, and not while something ships.
+// TestRestoreAcceptsWhereNothingIsLive: the archive alone cannot say so, and who knows it
+// names the epoch. What is refused leaves nothing.
 func TestRestoreAcceptsWhereNothingIsLive(t *testing.T) {
 	_, dir := folder(t, 15)
 	c := &cli{t: t}
+	var refused struct{ Error string }
+	target := filepath.Join(t.TempDir(), "a")
+	args := []string{"restore", "--archive", "file://" + dir, "--data-dir", target, "--latest"}
+	c.document(pitr.ExitUsage, &refused, append(args, "--ends-epoch", "3")...)
+	args = append(args, "--accept")
+	for _, more := range [][]string{nil, {"--dry-run"}, {"--ends-epoch", "2"}, {"--ends-epoch", "4"}} {
+		c.document(pitr.ExitLive, &refused, append(args, more...)...)
+		if !strings.Contains(refused.Error, "--ends-epoch 3") || !strings.Contains(refused.Error, "only the archive was looked at") {
+			t.Errorf("%v: it says %q", more, refused.Error)
+		}
+		if left, err := os.ReadDir(filepath.Dir(target)); err != nil || len(left) > 0 {
+			t.Errorf("%v: it left %v, %v", more, left, err)
+		}
+	}
 	var got restore.Result
-	c.document(pitr.ExitOK, &got, "restore", "--archive", "file://"+dir, "--data-dir", filepath.Join(t.TempDir(), "a"), "--latest", "--accept")
+	c.document(pitr.ExitOK, &got, append(args, "--ends-epoch", "3")...)
 	if got.AcceptedEpoch != 4 {
 		t.Errorf("restored %+v", got)
 	}
-	// A record whose holder has not stopped speaks against it.
+}
+
+// TestRestoreAcceptsWhatTheRecordSays: an epoch that it holds is the one to name, and one
+// that it has released need not be.
+func TestRestoreAcceptsWhatTheRecordSays(t *testing.T) {
+	_, dir := folder(t, 15)
+	c := &cli{t: t}
 	control := t.TempDir()
 	record, err := lease.OpenFile(vfs.Default, control)
 	must(t, err)
-	live, err := lease.Record{}.Take(lease.Candidate{Instance: got.Instance.String(), Node: "alive", URL: "http://127.0.0.1:1", AtLeast: 8})
+	plan, err := restore.MakePlan(t.Context(), object.NewFolder(dir), restore.Request{Latest: true})
 	must(t, err)
-	_, err = record.CompareAndSet(t.Context(), 0, live)
+	live, err := lease.Record{}.Take(lease.Candidate{Instance: plan.Instance.String(), Node: "alive", URL: "http://127.0.0.1:1", AtLeast: 8})
+	must(t, err)
+	live, err = record.CompareAndSet(t.Context(), 0, live)
 	must(t, err)
 	target := filepath.Join(t.TempDir(), "b")
+	args := []string{"restore", "--archive", "file://" + dir, "--data-dir", target, "--latest", "--accept", "--control", "file://" + control, "--advertise", "http://127.0.0.1:2"}
 	var refused struct{ Error string }
-	c.document(pitr.ExitLive, &refused, "restore", "--archive", "file://"+dir, "--data-dir", target, "--latest", "--accept", "--control", "file://"+control, "--advertise", "http://127.0.0.1:2")
-	if _, err := os.Stat(target); err == nil || !strings.Contains(refused.Error, "epoch 9 of node alive") {
+	c.document(pitr.ExitLive, &refused, append(args, "--ends-epoch", "3")...)
+	if _, err := os.Stat(target); err == nil || !strings.Contains(refused.Error, "epoch 9 of node alive") || !strings.Contains(refused.Error, "--ends-epoch 9") {
 		t.Errorf("it says %q, %v", refused.Error, err)
+	}
+	must(t, lease.NewHolder(record, live).Release(t.Context(), 0))
+	var got restore.Result
+	c.document(pitr.ExitOK, &got, args...)
+	if got.AcceptedEpoch != 10 {
+		t.Errorf("restored %+v", got)
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -36,6 +37,9 @@ type UpOptions struct {
 	Server string
 	// More are flags for every node.
 	More []string
+	// VerifyEvery is how often a recovery point is verified, VerifyMode how.
+	VerifyEvery time.Duration
+	VerifyMode  string
 	// Out is for what a person is told, Log for what is logged.
 	Out, Log io.Writer
 }

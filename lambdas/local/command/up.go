@@ -43,7 +43,10 @@ empty tenant. Where everything is reached is in endpoints.json in that directory
 
 With --detach it returns once the writer is ready and all followers are in sync; else it
 stays, and Ctrl-C ends the instance in order. Either way what was acknowledged stays, and
-up goes on with it.`,
+up goes on with it.
+
+While it is up a recovery point of the archive is verified every --verify-every, and who
+notify.toml in the directory names is told of incidents.`,
 		Example: "  oc-control up --dir var/instance --followers 1 --detach",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			var err error
@@ -51,6 +54,9 @@ up goes on with it.`,
 				return err
 			}
 			o.FollowersGiven = cmd.Flags().Changed("followers")
+			if err := o.checkVerify(); err != nil {
+				return err
+			}
 			if o.Server, err = program(o.Server); err != nil {
 				return err
 			}
@@ -65,7 +71,27 @@ up goes on with it.`,
 	f.BoolVar(&detach, "detach", false, "return when it is up; oc-control down ends it")
 	f.StringVar(&o.Server, "server", beside("oc-server"), "the program of the nodes")
 	f.StringArrayVar(&o.More, "node-flag", nil, "a further flag for every node of a new instance, such as --node-flag=--log-level=debug; may be repeated")
+	f.DurationVar(&o.VerifyEvery, "verify-every", 24*time.Hour, "how often a recovery point is restored and checked in full")
+	f.StringVar(&o.VerifyMode, "verify-mode", VerifyFull, "full: restore it into scratch; streaming: read the checkpoint where it is, which takes less space")
 	return cmd
+}
+
+// The modes of verification; both look at everything.
+const (
+	VerifyFull      = "full"
+	VerifyStreaming = "streaming"
+	// minVerifyEvery bounds --verify-every.
+	minVerifyEvery = time.Second
+)
+
+func (o *UpOptions) checkVerify() error {
+	if o.VerifyEvery < minVerifyEvery {
+		return &usageError{fmt.Errorf("--verify-every %s: %s at least", o.VerifyEvery, minVerifyEvery)}
+	}
+	if o.VerifyMode != VerifyFull && o.VerifyMode != VerifyStreaming {
+		return &usageError{fmt.Errorf("--verify-mode %q: give %s or %s", o.VerifyMode, VerifyFull, VerifyStreaming)}
+	}
+	return nil
 }
 
 // beside is a program in the directory of this one.
@@ -131,7 +157,7 @@ func (c *command) detached(ctx context.Context, o UpOptions) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, word.Close()) }()
-	args := []string{"up", "--dir", string(o.Dir), "--server", o.Server}
+	args := []string{"up", "--dir", string(o.Dir), "--server", o.Server, "--verify-every", o.VerifyEvery.String(), "--verify-mode", o.VerifyMode}
 	if o.FollowersGiven {
 		args = append(args, "--followers", fmt.Sprint(o.Followers))
 	}
@@ -166,6 +192,7 @@ func (c *command) heard(ctx context.Context, word *os.File, child *exec.Cmd, dir
 	case <-ctx.Done():
 		err := child.Process.Signal(syscall.SIGTERM)
 		<-said
+		_ = child.Wait() // its nodes have ended then, whatever its code
 		return errors.Join(context.Cause(ctx), err)
 	}
 	in, err := dir.ReadEndpoints()
@@ -260,6 +287,29 @@ func (c *command) table(s *control.Status) error {
 	for _, a := range s.Alarms {
 		fmt.Fprintf(&b, "ALARM     %s %s, since %s: %s\n          %s\n", a.Name, a.Node, a.Since.Format(time.RFC3339), a.Summary, a.Runbook)
 	}
+	for i := range s.Incidents {
+		n := &s.Incidents[i]
+		fmt.Fprintf(&b, "INCIDENT  severity %d, since %s: %s\n          %s, %d updates, %d deliveries owed\n", n.Severity, n.Opened.Format(time.RFC3339), n.Title, n.ID, n.Updates, n.Owed)
+	}
+	if v := s.Verification; v != nil {
+		fmt.Fprintf(&b, "%-9s %s\n", "verified", verifiedText(v))
+	}
 	_, err := c.Stdout.Write(b.Bytes())
 	return err
+}
+
+// verifiedText says how old the last verification is, and how the last one ended if that
+// was not well.
+func verifiedText(v *control.Verification) string {
+	text := "no recovery point yet"
+	switch {
+	case v.AgeSeconds == nil:
+		text = "not known: the clock contradicts the record"
+	case v.Verified != nil:
+		text = fmt.Sprintf("a recovery point %s ago, in full", (time.Duration(*v.AgeSeconds) * time.Second).String())
+	}
+	if v.Last != nil && !v.Last.Green {
+		text += fmt.Sprintf("; the last try, at %s: %s", v.Last.Ended.Format(time.RFC3339), v.Last.Error)
+	}
+	return text
 }

@@ -15,6 +15,43 @@ type Status struct {
 	Followers    []Follower      `json:"followers"`
 	Alarms       []Alarm         `json:"alarms"`
 	LastFailover json.RawMessage `json:"last_failover"`
+	// Incidents are those that are open.
+	Incidents    []Incident    `json:"incidents"`
+	Verification *Verification `json:"verification,omitempty"`
+}
+
+// Incident is one that is open.
+type Incident struct {
+	ID       string    `json:"id"`
+	Severity int       `json:"severity"`
+	Title    string    `json:"title"`
+	Opened   time.Time `json:"opened"`
+	Updates  int       `json:"updates"`
+	// Owed is how many deliveries to subscribers have still to be made.
+	Owed int `json:"owed"`
+}
+
+// Verification is when a recovery point was last restored and checked in full.
+type Verification struct {
+	EverySeconds float64 `json:"every_seconds"`
+	// Verified is when one was found well; nil: none ever was.
+	Verified *time.Time `json:"verified"`
+	// AgeSeconds is from then on, or from the first start while none was; nil: the clock
+	// contradicts the record.
+	AgeSeconds *float64 `json:"age_seconds"`
+	// Last is how the last one ended, well or not.
+	Last *VerificationRun `json:"last"`
+}
+
+// VerificationRun is one of them.
+type VerificationRun struct {
+	Begun  time.Time `json:"begun"`
+	Ended  time.Time `json:"ended"`
+	Green  bool      `json:"green"`
+	LSN    uint64    `json:"lsn"`
+	Epoch  uint64    `json:"epoch"`
+	Faults uint64    `json:"faults"`
+	Error  string    `json:"error,omitempty"`
 }
 
 // Node is a server. PID is 0 while none runs.

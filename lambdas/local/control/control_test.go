@@ -83,7 +83,7 @@ func served(t *testing.T, p *plane) *Client {
 func TestCommandsReachThePlane(t *testing.T) {
 	p := &plane{down: make(chan struct{}), report: `{"verdict":"promote"}`, status: Status{
 		Epoch: 3, Writer: Node{"a", 7, "http://127.0.0.1:1"}, Followers: []Follower{{Node{"b", 8, "http://127.0.0.2:1"}, true, true, 12}},
-		Alarms: []Alarm{}, LastFailover: json.RawMessage(`{}`),
+		Alarms: []Alarm{}, LastFailover: json.RawMessage(`{}`), Incidents: []Incident{},
 	}}
 	c := served(t, p)
 	s, err := c.Status(t.Context())
@@ -91,7 +91,7 @@ func TestCommandsReachThePlane(t *testing.T) {
 		t.Errorf("%v %s", err, diff)
 	}
 	b, err := json.Marshal(s)
-	want := `{"epoch":3,"writer":{"node":"a","pid":7,"address":"http://127.0.0.1:1"},"followers":[{"node":"b","pid":8,"address":"http://127.0.0.2:1","connected":true,"in_sync":true,"applied_lsn":12}],"alarms":[],"last_failover":{}}`
+	want := `{"epoch":3,"writer":{"node":"a","pid":7,"address":"http://127.0.0.1:1"},"followers":[{"node":"b","pid":8,"address":"http://127.0.0.2:1","connected":true,"in_sync":true,"applied_lsn":12}],"alarms":[],"last_failover":{},"incidents":[]}`
 	if err != nil || string(b) != want {
 		t.Errorf("%v\n%s\n%s", err, b, want)
 	}

@@ -6,6 +6,7 @@ import (
 	"context"
 	"net/http"
 	"slices"
+	"strconv"
 	"sync"
 	"time"
 
@@ -21,7 +22,7 @@ import (
 const alarmsEvery = time.Second
 
 // runbook is where an alarm's section is.
-const runbook = "docs/RUNBOOK.md#"
+const runbook = "docs/RUNBOOK.md"
 
 // bells evaluates the alarm table for every node.
 type bells struct {
@@ -31,23 +32,30 @@ type bells struct {
 	now   func() time.Duration
 	began time.Time
 
+	// age is that of the last verification, silent how the alarm stands that is evaluated
+	// with the heartbeats; nil while nothing keeps them.
+	age    func() float64
+	silent func() []alarms.Status
+
 	mu        sync.Mutex
 	evaluator *alarms.Evaluator
 }
 
 func newBells(w *watcher, log logrus.FieldLogger) *bells {
 	began := time.Now()
-	return &bells{watch: w, log: log, now: func() time.Duration { return time.Since(began) }, began: began, evaluator: alarms.New(alarms.Table())}
+	table := slices.DeleteFunc(alarms.Table(), func(a alarms.Alarm) bool { return a.Name == alarms.InstanceSilent })
+	return &bells{watch: w, log: log, now: func() time.Duration { return time.Since(began) }, began: began, evaluator: alarms.New(table)}
 }
 
-// run looks until ctx ends.
-func (b *bells) run(ctx context.Context) {
+// run looks until ctx ends, and after each round tells how every alarm stands.
+func (b *bells) run(ctx context.Context, looked func(context.Context, []alarms.Status)) {
 	tick := time.NewTicker(alarmsEvery)
 	defer tick.Stop()
 	for {
 		select {
 		case <-tick.C:
 			b.round(ctx)
+			looked(ctx, b.status())
 		case <-ctx.Done():
 			return
 		}
@@ -61,11 +69,14 @@ func (b *bells) round(ctx context.Context) {
 		all.Go(func() { b.look(ctx, n) })
 	}
 	all.Wait()
+	if b.age != nil && ctx.Err() == nil {
+		b.take(alarms.Observation{Values: map[string]float64{alarms.LastVerifiedAge: b.age()}})
+	}
 }
 
 func (b *bells) look(ctx context.Context, n failover.Node) {
 	client := call.Client{URL: n.OpsURL, HTTP: b.watch.http}
-	o := alarms.Observation{Node: n.ID, Probes: map[string]alarms.Probe{}, Values: map[string]float64{}}
+	o := alarms.Observation{Node: n.ID, Probes: map[string]alarms.Probe{}}
 	for _, path := range []string{"/health", "/ready"} {
 		resp, err := client.Do(ctx, call.Request{Method: http.MethodGet, Path: path})
 		if err != nil {
@@ -82,9 +93,11 @@ func (b *bells) look(ctx context.Context, n failover.Node) {
 	if ctx.Err() != nil {
 		return
 	}
-	if heard := b.watch.of(n.ID).heard; !heard.IsZero() {
-		o.Values[alarms.HeartbeatAge] = time.Since(heard).Seconds()
-	}
+	b.take(o)
+}
+
+// take takes an observation in; one of no node is of the instance.
+func (b *bells) take(o alarms.Observation) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	o.At = b.now()
@@ -92,8 +105,13 @@ func (b *bells) look(ctx context.Context, n failover.Node) {
 	if err != nil {
 		b.log.WithError(err).Error("an observation was not taken in")
 	}
+	b.told(changes)
+}
+
+// told logs which alarms have begun and ended.
+func (b *bells) told(changes []alarms.Change) {
 	for _, c := range changes {
-		entry := b.log.WithFields(logrus.Fields{"alarm": c.Alarm, "node": c.Node, "severity": int(c.Severity), "value": c.Value, "runbook": runbook + c.Runbook})
+		entry := b.log.WithFields(logrus.Fields{"alarm": c.Alarm, "node": c.Node, "severity": int(c.Severity), "value": strconv.FormatFloat(c.Value, 'g', -1, 64), "runbook": runbook + c.Runbook})
 		switch c.State {
 		case alarms.Firing:
 			entry.Error(c.Summary)
@@ -103,12 +121,21 @@ func (b *bells) look(ctx context.Context, n failover.Node) {
 	}
 }
 
+// status is how every alarm stands.
+func (b *bells) status() []alarms.Status {
+	b.mu.Lock()
+	all := b.evaluator.Status()
+	b.mu.Unlock()
+	if b.silent != nil {
+		all = append(all, b.silent()...)
+	}
+	return all
+}
+
 // firing are the alarms that call somebody, the worst first.
 func (b *bells) firing() []control.Alarm {
-	b.mu.Lock()
-	defer b.mu.Unlock()
 	out := []control.Alarm{}
-	for _, s := range b.evaluator.Status() {
+	for _, s := range b.status() {
 		if s.State == alarms.Firing {
 			out = append(out, control.Alarm{
 				Name: s.Alarm, Severity: int(s.Severity), Node: s.Node, Summary: s.Summary, Since: b.began.Add(s.Since).UTC(), Runbook: runbook + s.Runbook,

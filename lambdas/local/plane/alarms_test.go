@@ -5,6 +5,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -39,7 +40,7 @@ func TestAlarmsFireAndGo(t *testing.T) {
 			b.round(t.Context())
 		}
 		for _, a := range b.firing() {
-			if a.Node != "n" || a.Summary == "" || a.Runbook == runbook {
+			if a.Node != "n" || a.Summary == "" || a.Runbook == runbook || strings.Count(a.Runbook, "#") != 1 {
 				t.Errorf("%+v", a)
 			}
 			names = append(names, a.Name)

@@ -76,19 +76,22 @@ func (p *Plane) afterDeath(machine, node string, e supervise.Exit) supervise.Nex
 // opened: whoever gave it does so at once, unless that process was killed.
 const orphanAfter = 2 * time.Second
 
-// orphan is an epoch that was given and is not opened. The guard alone uses it.
+// orphan is an epoch that was given and is not opened.
 type orphan struct {
+	mu    sync.Mutex
 	epoch lsn.Epoch
 	since time.Time
 }
 
 // of says whether a record gives an epoch that nobody has opened for orphanAfter.
 func (o *orphan) of(rec lease.Record, now time.Time) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
 	switch {
 	case !rec.Given(rec.Holder):
-		*o = orphan{}
+		o.epoch = 0
 	case o.epoch != rec.Epoch:
-		*o = orphan{rec.Epoch, now}
+		o.epoch, o.since = rec.Epoch, now
 	default:
 		return now.Sub(o.since) >= orphanAfter
 	}

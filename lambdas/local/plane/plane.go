@@ -37,7 +37,6 @@ import (
 	"originchain/shared/lease"
 	"originchain/shared/lease/leasehttp"
 	"originchain/shared/registry"
-	"originchain/shared/telemetry"
 )
 
 // upWithin bounds the wait for an instance that comes up: a log of many GiB, after a
@@ -54,6 +53,7 @@ type Options struct {
 	// Server is the program of the nodes, More are flags for each of a new instance.
 	Server string
 	More   []string
+	Verify Verification
 	// Out is for what a person is told, Log for what is logged.
 	Out, Log io.Writer
 }
@@ -71,15 +71,15 @@ type Plane struct {
 	registry registry.Store
 	machines *supervise.Supervisor
 	// ways are between the nodes and all others; reached is machines through them.
-	ways     *ways
-	reached  reached
-	zone     *zone.Server
-	proxy    *proxy.Proxy
-	watch    *watcher
-	bells    *bells
+	ways    *ways
+	reached reached
+	zone    *zone.Server
+	proxy   *proxy.Proxy
+	watch   *watcher
+	bells   *bells
+	duties
 	observer *failover.Observer
 	http     *http.Client
-	metrics  *telemetry.Metrics
 
 	// holds is what the supervisor is to do of a writer that dies: see afterDeath.
 	holds  holding
@@ -181,8 +181,10 @@ func (p *Plane) open(ctx context.Context) (err error) {
 	// Before anybody can ask for a promotion.
 	p.observer = failover.NewObserver(failover.ObserverDeps{Lease: p.record, Control: p.reached, HTTP: p.http, AdminToken: p.token})
 	p.bells = newBells(p.watch, p.log)
-	p.metrics = telemetry.NewMetrics()
-	return err
+	if err != nil {
+		return err
+	}
+	return p.openDuties(ctx)
 }
 
 // instance reads who the instance is, or makes a new one with its unit files.
@@ -264,6 +266,7 @@ func (p *Plane) run(ctx context.Context, ready func() error) error {
 	g.Go(func() error { p.watch.run(running); return nil })
 	g.Go(func() error { p.follow(running); return nil })
 	g.Go(func() error { return p.machines.Run(running) })
+	g.Go(func() error { return p.tell(running) })
 	g.Go(func() error {
 		defer stop()
 		return p.live(ctx, running, ready)
@@ -333,9 +336,9 @@ func (p *Plane) live(ctx, running context.Context, ready func() error) error {
 	if err == nil {
 		// The guard does not wait until all is well: it may be what makes it so.
 		var beside sync.WaitGroup
-		beside.Go(func() { p.bells.run(ctx) })
 		beside.Go(func() { p.guard(ctx) })
 		if err = p.settle(ctx, ready); err == nil {
+			beside.Go(func() { p.attend(ctx) })
 			<-ctx.Done()
 		}
 		if err != nil && ctx.Err() != nil && running.Err() == nil {

@@ -16,6 +16,12 @@ func (p *Plane) Status(ctx context.Context) (control.Status, error) {
 		return out, err
 	}
 	out.Epoch = uint64(rec.Epoch)
+	if out.Incidents, err = p.openIncidents(ctx); err != nil {
+		return out, err
+	}
+	if out.Verification, err = p.verification(ctx); err != nil {
+		return out, err
+	}
 	writer, seen, writes := p.watch.writer()
 	if writes {
 		out.Epoch = max(out.Epoch, seen.Epoch)

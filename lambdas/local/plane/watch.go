@@ -37,6 +37,8 @@ type watcher struct {
 	nodes []failover.Node
 	token string
 	http  *http.Client
+	// beat is told of each answer of a node; nil tells nobody.
+	beat func(node string, r *api.Replication)
 
 	mu   sync.Mutex
 	seen map[string]sight
@@ -87,6 +89,9 @@ func (w *watcher) look(ctx context.Context, n failover.Node) {
 	}
 	if ctx.Err() != nil {
 		return
+	}
+	if err == nil && w.beat != nil {
+		w.beat(n.ID, &r)
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()

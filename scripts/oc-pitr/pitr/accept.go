@@ -22,7 +22,9 @@ A restored directory that is opened with its instance's archive or lease store i
 read-only until then. Accepting takes an epoch above all others, in the archive and in
 the record of who writes, so that the writer before can neither ship nor acknowledge
 any more: what it has acknowledged beyond the copy is given up. So the epoch that ends
-must be named; without --ends-epoch the command says which it is.
+must be named; without --ends-epoch the command says which it is. It need not be where
+the record of who writes (--control) is not behind the archive, and is released or
+stands unchanged for as long as a lease lasts: then its writer has stopped.
 
 With --new-instance the copy becomes an instance of its own instead, with a new id.
 The server must not have the directory open.`

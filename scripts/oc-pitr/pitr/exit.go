@@ -87,7 +87,7 @@ func exitTable() []exitRow {
 		{ExitScratch, "verify --mode streaming: the log changes more than --scratch-bytes may hold"},
 		{ExitDigest, "the restored state does not have the digest that its frame carries"},
 		{ExitFaults, "verify: faults were found"},
-		{ExitLive, "another epoch may be live: name it with --ends-epoch"},
+		{ExitLive, "another epoch may be live: stop its node, and name it with --ends-epoch"},
 		{ExitPurged, "the copy cannot be accepted: a purge has taken rows out of it"},
 		{ExitRecord, "accept: the record of who writes, or the archive, did not take the new epoch"},
 		{ExitPassed, "a purge came to its end since the copy was made or begun: restore anew"},

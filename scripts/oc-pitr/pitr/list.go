@@ -58,11 +58,16 @@ type planned struct {
 	Estimate *restore.Estimate `json:"estimate"`
 }
 
-func (c *command) dryRun(ctx context.Context, store object.Store, req restore.Request) error {
+func (c *command) dryRun(ctx context.Context, store object.Store, req restore.Request, admit func(context.Context, *restore.Plan) error) error {
 	begun := time.Now()
 	p, err := restore.MakePlan(ctx, store, req)
 	if err != nil {
 		return err
+	}
+	if admit != nil {
+		if err := admit(ctx, p); err != nil {
+			return err
+		}
 	}
 	e, err := restore.Probe(ctx, store, p, restore.ProbeOptions{FS: c.FS, DataDir: c.dataDir, Planned: time.Since(begun)})
 	if err != nil {

@@ -11,7 +11,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"originchain/shared/lease"
 	"originchain/shared/lsn"
 	"originchain/shared/progress"
 	"originchain/shared/restore"
@@ -33,7 +32,11 @@ What becomes of the copy:
   opened without --archive and --control it is a new instance, with an id of its own
   opened with either it is read-only, until oc-pitr accept makes it the instance's
   history and ends the epoch that is live
-  --accept does that at once, where nothing is live
+  --accept does that at once. The epoch that ends is named with --ends-epoch, and its
+  writer is stopped before: the archive cannot say whether that was done, because a
+  writer that is idle ships nothing. It need not be named where the record of who
+  writes (--control) is released, or stands unchanged for as long as a lease lasts,
+  and is not behind the archive. What is refused is refused before anything is fetched
   --pause-at-target keeps it read-only wherever it is opened, until oc-pitr accept`
 
 // targetFlags are the options that say what to restore.
@@ -101,6 +104,7 @@ type restoreFlags struct {
 	node, control, url string
 	dryRun, pause      bool
 	accept, mismatch   bool
+	ends               uint64
 }
 
 func (c *command) restoreCommand() *cobra.Command {
@@ -115,7 +119,8 @@ func (c *command) restoreCommand() *cobra.Command {
 	f.target.register(cmd)
 	cmd.Flags().BoolVar(&f.dryRun, "dry-run", false, "show what would be restored, how far it reaches, and about how long it takes; leave nothing behind")
 	cmd.Flags().BoolVar(&f.pause, "pause-at-target", false, "leave a directory that is read-only until it is accepted")
-	cmd.Flags().BoolVar(&f.accept, "accept", false, "make the copy the history of its instance, where nothing is live")
+	cmd.Flags().BoolVar(&f.accept, "accept", false, "make the copy the history of its instance")
+	cmd.Flags().Uint64Var(&f.ends, "ends-epoch", 0, "with --accept: the epoch that ends, whose writer was stopped; needed unless --control says so")
 	cmd.Flags().BoolVar(&f.mismatch, "accept-digest-mismatch", false, "take a state whose digest is wrong; the result says so")
 	cmd.Flags().StringVar(&f.node, "node-id", "", "the restored node's id (default: a new one)")
 	cmd.Flags().StringVar(&f.control, "control", "", "with --accept: the record of who writes, such as file:///var/lib/originchain/control")
@@ -141,6 +146,8 @@ func (c *command) restore(ctx context.Context, f *restoreFlags) error {
 		return usage(errors.New("--control and --advertise go together: the record says where clients reach the node"))
 	case f.control != "" && !f.accept:
 		return usage(errors.New("--control goes with --accept"))
+	case f.ends > 0 && !f.accept:
+		return usage(errors.New("--ends-epoch goes with --accept"))
 	}
 	if err := c.nameTarget(); err != nil {
 		return err
@@ -148,9 +155,6 @@ func (c *command) restore(ctx context.Context, f *restoreFlags) error {
 	store, err := c.open(ctx)
 	if err != nil {
 		return err
-	}
-	if f.dryRun {
-		return c.dryRun(ctx, store, req)
 	}
 	control, err := openControl(ctx, c.FS, f.control)
 	if err != nil {
@@ -162,9 +166,11 @@ func (c *command) restore(ctx context.Context, f *restoreFlags) error {
 		Planned: func(p *restore.Plan) { display.Note("%s", planLine(p)) },
 	}
 	if f.accept {
-		o.Finish = func(ctx context.Context, at string, p *restore.Plan) error {
-			return c.acceptNow(ctx, &o, control, f.url, at, p)
-		}
+		o.ThenAccept(restore.Acceptance{Control: control, Ends: lsn.Epoch(f.ends), URL: f.url, Region: c.region, AllowCrossRegion: c.crossRegion})
+	}
+	if f.dryRun {
+		defer display.Close()
+		return c.dryRun(ctx, store, req, o.Admit)
 	}
 	got, err := restore.Run(ctx, o)
 	display.Close()
@@ -190,26 +196,4 @@ func (c *command) nameTarget() (err error) {
 		return fmt.Errorf("--data-dir: %w", err)
 	}
 	return nil
-}
-
-// acceptNow accepts the copy if nothing is live, as far as can be seen: the record says
-// that its holder has stopped, or the archive has not grown while it was restored.
-func (c *command) acceptNow(ctx context.Context, o *restore.Options, control lease.Store, url, at string, before *restore.Plan) error {
-	now, err := restore.MakePlan(ctx, o.Store, restore.Request{Instance: before.Instance, Epoch: before.Line, LSN: before.Target.LSN})
-	if err != nil {
-		return err
-	}
-	then := before
-	if before.Line != before.Newest {
-		then = nil // nothing is known of how far the newest line was
-	}
-	_, err = restore.Accept(ctx, restore.Acceptance{
-		FS: c.FS, DataDir: at, Archive: o.Store, Control: control, URL: url, Region: c.region, AllowCrossRegion: c.crossRegion,
-		Quiet: then != nil && now.Newest == then.Newest && now.Until.LSN == then.Until.LSN,
-	})
-	var live *restore.LiveError
-	if errors.As(err, &live) {
-		return fmt.Errorf("%w; before that, put the copy in place by the same restore without --accept, which goes on where this one was", err)
-	}
-	return err
 }

@@ -20,6 +20,7 @@ func main() {
 		Up: func(ctx context.Context, o command.UpOptions, ready func() error) error {
 			return plane.Up(ctx, plane.Options{
 				Dir: o.Dir, Followers: o.Followers, Given: o.FollowersGiven, Server: o.Server, More: o.More, Out: o.Out, Log: o.Log,
+				Verify: plane.Verification{Every: o.VerifyEvery, Streaming: o.VerifyMode == command.VerifyStreaming},
 			}, ready)
 		},
 	})

@@ -1,0 +1,145 @@
+package plane
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/sirupsen/logrus"
+
+	"originchain/shared/alarms"
+	"originchain/shared/failover"
+	"originchain/shared/incident"
+)
+
+const (
+	failoverPrefix = "failover-"
+	// tooOldFor is how old a run may be that nobody was told of: an older one is history.
+	tooOldFor = incident.GiveUpAfter
+	// writtenFor is how long a writer must be ready for a failover to be over that has not
+	// come to its own end.
+	writtenFor = time.Minute
+)
+
+// failovers has an incident for the failover that was begun last, whoever has carried it
+// out: it reads the journal. Runs that fail, and the next one, are one incident.
+func (l *ledger) failovers(ctx context.Context, writes bool) error {
+	run, ok, err := failover.Latest(ctx, l.registry)
+	if err != nil || !ok {
+		return err
+	}
+	if !writes {
+		l.written = time.Time{}
+	} else if l.written.IsZero() {
+		l.written = l.now()
+	}
+	if run.ID == l.settled && l.failover == "" {
+		return nil
+	}
+	if l.failover == "" {
+		if known, err := l.told(ctx, &run); err != nil || known {
+			return err
+		}
+		if err := l.begun(ctx, &run); err != nil {
+			return err
+		}
+	}
+	return l.went(ctx, &run)
+}
+
+// told says whether an incident has this run's last word, or the run is history.
+func (l *ledger) told(ctx context.Context, run *failover.Run) (bool, error) {
+	if l.now().Sub(run.StartedAt) > tooOldFor {
+		l.settled = run.ID
+		return true, nil
+	}
+	past, err := l.store.Past(ctx)
+	if err != nil {
+		return false, err
+	}
+	active, err := l.store.Active(ctx)
+	if err != nil {
+		return false, err
+	}
+	for _, id := range slices.Backward(append(past, active...)) {
+		if !strings.HasPrefix(id, failoverPrefix) {
+			continue
+		}
+		i, ok, err := l.store.Get(ctx, id)
+		if err != nil {
+			return false, err
+		}
+		if ok && i.Resolved != nil && (i.Cause.Failover == run.ID || slices.ContainsFunc(i.Updates, func(u incident.Update) bool { return strings.HasSuffix(u.Key, "-"+run.ID) })) {
+			l.settled = run.ID
+			return true, nil
+		}
+		break // the last one decides: runs come one after the other
+	}
+	return false, nil
+}
+
+func (l *ledger) begun(ctx context.Context, run *failover.Run) error {
+	o := incident.Opening{
+		ID: failoverPrefix + run.ID, Severity: alarms.TenantDown, Cause: incident.Cause{Failover: run.ID, Node: run.From},
+		Title: fmt.Sprintf("%s takes the place of the writer %s", run.To, run.From),
+		Text:  incident.Clip(fmt.Sprintf("%s has been confirmed gone, and %s is made the writer. Nobody has to do anything while this goes on; docs/RUNBOOK.md#a-failover says what to do when it does not end.", run.From, run.To)),
+	}
+	if run.Planned {
+		o.Severity, o.Text = alarms.Drift, fmt.Sprintf("A planned switchover: %s hands over to %s.", run.From, run.To)
+	}
+	if _, err := l.store.Open(ctx, o); err != nil {
+		return fmt.Errorf("open the incident of failover %s: %w", run.ID, err)
+	}
+	l.failover = o.ID
+	l.log.WithFields(logrus.Fields{"incident": o.ID, "from": run.From, "to": run.To}).Warn("an incident was opened")
+	return nil
+}
+
+// went adds how the run has ended to the incident that is open.
+func (l *ledger) went(ctx context.Context, run *failover.Run) error {
+	switch {
+	case run.Done:
+		text, err := l.ended(ctx, run)
+		if err != nil {
+			return err
+		}
+		return l.over(ctx, run, "done-"+run.ID, text)
+	case !l.written.IsZero() && l.now().Sub(l.written) >= writtenFor:
+		return l.over(ctx, run, "left-"+run.ID, "A node writes and is ready, and has been for a minute. The failover has not come to its own end: oc-control status says who writes.")
+	case run.Failed && run.ID != l.settled:
+		_, err := l.store.Add(ctx, l.failover, "failed-"+run.ID, incident.Clip(fmt.Sprintf("%s could not be made the writer: %s. Who else can is looked for; docs/RUNBOOK.md#a-failover", run.To, run.Error)))
+		if err != nil && !errors.Is(err, incident.ErrFull) {
+			return fmt.Errorf("add to incident %s: %w", l.failover, err)
+		}
+		l.settled = run.ID
+	}
+	return nil
+}
+
+func (l *ledger) over(ctx context.Context, run *failover.Run, key, text string) error {
+	if _, err := l.store.Resolve(ctx, l.failover, key, incident.Clip(text)); err != nil && !errors.Is(err, incident.ErrResolved) {
+		return fmt.Errorf("resolve incident %s: %w", l.failover, err)
+	}
+	l.log.WithField("incident", l.failover).Info("an incident is over")
+	l.failover, l.settled = "", run.ID
+	return nil
+}
+
+// ended is what is to be said of a run that made a writer.
+func (l *ledger) ended(ctx context.Context, run *failover.Run) (string, error) {
+	text := fmt.Sprintf("%s is the writer, of epoch %d.", run.To, run.Epoch)
+	r, ok, err := failover.LastFailover(ctx, l.registry)
+	if err != nil || !ok || r.Run != run.ID {
+		return text, err
+	}
+	if r.PauseSeconds > 0 {
+		text += fmt.Sprintf(" From fence to ready it took %.2f s.", r.PauseSeconds)
+	}
+	if r.LostTo > 0 {
+		text += fmt.Sprintf(" LSN %d to %d, which %s had, are not on its line; they are kept in a file when it comes back.", r.LostFrom, r.LostTo, r.From)
+	}
+	return text, nil
+}
