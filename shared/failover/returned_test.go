@@ -76,3 +76,12 @@ func TestNoLossIsExactToo(t *testing.T) {
 		}
 	}, "b")
 }
+
+// Of two files that begin at one place the later epoch's is what the node had last.
+func TestTheLastHistoryCounts(t *testing.T) {
+	rec := lease.Record{ConfirmedEpoch: 3, Line: []lease.Opening{{Epoch: 1, FirstLSN: 1}, {Epoch: 3, FirstLSN: 81, Parent: 1}}}
+	files := []api.SetAside{{Epoch: 2, FirstLSN: 101, LastLSN: 140}, {Epoch: 1, FirstLSN: 81, LastLSN: 100}, {Epoch: 1, FirstLSN: 101, LastLSN: 150}}
+	if from, to, ok := lostRange(rec, 3, files); !ok || from != 81 || to != 140 {
+		t.Errorf("LSN %d to %d, %t", from, to, ok)
+	}
+}

@@ -336,9 +336,9 @@ func (p *Plane) live(ctx, running context.Context, ready func() error) error {
 	if err == nil {
 		// The guard does not wait until all is well: it may be what makes it so.
 		var beside sync.WaitGroup
-		beside.Go(func() { p.attend(ctx) })
 		beside.Go(func() { p.guard(ctx) })
 		if err = p.settle(ctx, ready); err == nil {
+			beside.Go(func() { p.attend(ctx) })
 			<-ctx.Done()
 		}
 		if err != nil && ctx.Err() != nil && running.Err() == nil {
