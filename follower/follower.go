@@ -62,6 +62,7 @@ type Follower struct {
 	node atomic.Pointer[string]
 	// promoted holds the epoch that the role is to end for.
 	promoted chan lsn.Epoch
+	from     *engine.Engine // what Run goes on with, of a writer
 }
 
 // status is what the node knows of its leader; it is read by anyone.
@@ -83,10 +84,19 @@ func New(shell *writer.Shell, cfg Config, deps Deps) *Follower {
 	return f
 }
 
+// GoOnWith has the next Run go on with what a writer has open that has handed over,
+// instead of opening the data directory. From then on e is the Follower's to close.
+func (f *Follower) GoOnWith(e *engine.Engine) { f.from = e }
+
 // Run follows until ctx ends: nil then. It returns an error when the directory
 // cannot be opened or the log or the state has failed, and a *writer.PromotedError when
 // the node is to go on as a writer. It may be called again after that.
-func (f *Follower) Run(ctx context.Context) error {
+func (f *Follower) Run(ctx context.Context) (err error) {
+	defer func() {
+		if f.from != nil {
+			err = errors.Join(err, f.from.Close())
+		}
+	}()
 	f.shell.SetRole(role{f})
 	for ctx.Err() == nil {
 		err := f.tenure(ctx)
@@ -130,7 +140,7 @@ func (f *Follower) tenure(ctx context.Context) error {
 			s.RecordsChanged()
 		}
 	}
-	e, err := engine.OpenFollower(cfg, deps)
+	e, err := f.open(cfg, deps)
 	if errors.Is(err, engine.ErrUnusable) || errors.Is(err, engine.ErrUnclaimed) {
 		return &writer.Ended{Err: err}
 	}
@@ -145,6 +155,14 @@ func (f *Follower) tenure(ctx context.Context) error {
 		return err
 	}
 	return errors.Join(err, e.Close())
+}
+
+func (f *Follower) open(cfg engine.Config, deps engine.Deps) (*engine.Engine, error) {
+	if from := f.from; from != nil {
+		f.from = nil
+		return engine.Demote(from, cfg, deps)
+	}
+	return engine.OpenFollower(cfg, deps)
 }
 
 // follow keeps an open engine in step with the leader, and serves it once a leader

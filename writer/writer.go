@@ -116,6 +116,15 @@ func (l *leader) mayOpen(ctx context.Context, who datadir.Identity, last lsn.Pos
 	return l.archive.mayOpen(ctx, who, last)
 }
 
+// HandOn gives what the node has open to whoever follows now, after a Run that ended with
+// a planned *MustFollowError: it is the caller's, and nothing is left to close here.
+func (w *Writer) HandOn() *engine.Engine {
+	e := w.own
+	w.own = nil
+	w.engine.CompareAndSwap(e, nil)
+	return e
+}
+
 // Close writes the state to disk, releases the data directory, and says in the
 // record that the node has stopped. Call it when Run has returned and no handler
 // runs any more.

@@ -183,9 +183,10 @@ func (n *Node) lead(ctx context.Context, open *engine.Engine) (follow bool, err 
 	log := n.deps.Log.WithError(err)
 	if other.Planned {
 		log.Info("the writer's role was handed over; this node follows from now on")
-	} else {
-		log.Error("this node is no longer the writer; it follows from now on")
+		n.follower.GoOnWith(w.HandOn())
+		return true, nil
 	}
+	log.Error("this node is no longer the writer; it follows from now on")
 	return true, w.Close()
 }
 

@@ -101,21 +101,26 @@ func openToRead(cfg Config, deps Deps, as opening) (_ *Engine, err error) {
 	if err = e.openFiles(as); err != nil {
 		return nil, err
 	}
+	return e, e.beginToRead()
+}
+
+// beginToRead shows what the state has, of what is open.
+func (e *Engine) beginToRead() error {
 	at, err := e.store.Applied()
 	if err != nil {
-		return nil, err
+		return err
 	}
 	// A state that came as a checkpoint is ahead of the log until the log behind it
 	// has come too. It is held against the log before anything is applied to it.
 	if at.Pos.LSN <= e.log.Tail().Pos.LSN {
 		if _, err = e.join(); err != nil {
-			return nil, err
+			return err
 		}
 	}
 	e.applied, e.boot = at, e.log.Tail().Pos
 	e.follow.found = at.Pos.LSN
 	e.show(at)
-	return e, e.Failure()
+	return e.Failure()
 }
 
 // show moves what reads see. The state has it by now.

@@ -17,8 +17,8 @@ import (
 //
 // A prev that has failed, or is a restored copy, is closed, and its directory opened anew.
 func Promote(ctx context.Context, prev *Engine, cfg Config, deps Deps) (_ *Engine, err error) {
-	restored, err := prev.dir.Restored()
-	if err != nil || restored != nil || prev.Failure() != nil {
+	whole, err := prev.whole()
+	if err != nil || !whole || prev.Failure() != nil {
 		if err = errors.Join(err, prev.Close()); err != nil {
 			return nil, err
 		}
@@ -26,14 +26,60 @@ func Promote(ctx context.Context, prev *Engine, cfg Config, deps Deps) (_ *Engin
 	}
 	e := newEngine(cfg, deps)
 	defer e.releaseOn(&err)
-	e.dir, e.log, e.store, e.owner, e.aside = prev.dir, prev.log, prev.store, prev.owner, prev.aside
-	e.owner.Store(e)
-	// The state may have failed before it knew of its new owner.
-	if err = prev.Failure(); err != nil {
+	if err = e.takeOver(prev); err != nil {
 		return nil, err
 	}
 	if err = e.log.Sync(); err != nil {
 		return nil, fmt.Errorf("make the log durable that was followed: %w", err)
 	}
 	return e, e.begin(ctx)
+}
+
+// Demote is [OpenFollower] for a writer that was ended by Retire and whose Run has
+// returned: the follower goes on with what prev holds open, as a writer does after
+// Promote, so that its successor does not wait for it.
+//
+// Invariant: nothing in the directory claims to be written in an epoch of its own any
+// more when the first frame of another writer is copied. What prev had appended is
+// durable before, and all of it visible: a role is given away with nothing under way.
+//
+// A prev that ended in another way, or is a restored copy, is closed, and its directory
+// opened anew: what it may have that no other node has is not known.
+func Demote(prev *Engine, cfg Config, deps Deps) (_ *Engine, err error) {
+	whole, err := prev.whole()
+	if err != nil || !whole || !prev.retired() {
+		if err = errors.Join(err, prev.Close()); err != nil {
+			return nil, err
+		}
+		return OpenFollower(cfg, deps)
+	}
+	e := newEngine(cfg, deps)
+	defer e.releaseOn(&err)
+	if err = e.takeOver(prev); err != nil {
+		return nil, err
+	}
+	if err = e.log.EndEpoch(); err != nil {
+		return nil, fmt.Errorf("end the epoch that was written here: %w", err)
+	}
+	return e, e.beginToRead()
+}
+
+// whole says that the directory is no restored copy.
+func (e *Engine) whole() (bool, error) {
+	restored, err := e.dir.Restored()
+	return restored == nil, err
+}
+
+// retired says that the engine was ended by Retire, before anything failed.
+func (e *Engine) retired() bool {
+	var f *fenced
+	return errors.As(e.Failure(), &f) && f.planned
+}
+
+// takeOver goes on with what prev has open, unless its state has failed: prev may have
+// been told of that, and heard nothing.
+func (e *Engine) takeOver(prev *Engine) error {
+	e.dir, e.log, e.store, e.owner, e.aside = prev.dir, prev.log, prev.store, prev.owner, prev.aside
+	e.owner.Store(e) // before it is asked: what fails later is told to e
+	return e.store.Failure()
 }

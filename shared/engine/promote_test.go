@@ -154,7 +154,7 @@ func TestAPromotionCutAnywhere(t *testing.T) {
 		disk := simdisk.New()
 		prev := stopped(t, l, disk)
 		durable := prev.Durable()
-		disk.CrashAfter(cut)
+		disk.CrashAfter(disk.CallCount() + cut)
 		e, err := Promote(t.Context(), prev, cfg, testDeps(disk))
 		whole := err == nil && !disk.Crashed()
 		if err == nil {

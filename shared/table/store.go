@@ -157,6 +157,14 @@ func (s *Store) Close() error {
 	return s.wait(s.db.Close)
 }
 
+// Failure is what OnFailure was told, or is about to be; nil while the state is sound.
+func (s *Store) Failure() error {
+	if s.hasFailed() {
+		return s.err
+	}
+	return nil
+}
+
 // Applied reads which frame the state stands at; the zero value is the empty state.
 func (s *Store) Applied() (Applied, error) { return readApplied(s.guard, s.db) }
 

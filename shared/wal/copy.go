@@ -21,7 +21,7 @@ import (
 //
 // ErrBadChunk, ErrGap and ErrFork leave the log as it was; ErrRemoved says the
 // same of a chunk from below its oldest segment. A failed write stops the log
-// for ever. After BeginEpoch the log is a writer's, and takes no copies.
+// for ever. From BeginEpoch to EndEpoch the log is a writer's, and takes no copies.
 func (l *Log) Copy(c Chunk) error {
 	l.writing.Lock()
 	defer l.writing.Unlock()
@@ -29,7 +29,7 @@ func (l *Log) Copy(c Chunk) error {
 		return err
 	}
 	if l.epoch != 0 {
-		return fmt.Errorf("copy into a log that is written in epoch %d: open it anew to follow", l.epoch)
+		return fmt.Errorf("copy into a log that is written in epoch %d: end the epoch first", l.epoch)
 	}
 	p, err := l.plan(&c)
 	if err != nil {

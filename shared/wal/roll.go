@@ -40,6 +40,25 @@ func (l *Log) BeginEpoch(epoch lsn.Epoch) error {
 	return nil
 }
 
+// EndEpoch takes the log back from the epoch that it is written in: from then on it takes
+// copies, as a log does that is opened anew, and no appends until another BeginEpoch. What
+// was appended is durable by then.
+//
+// The mark still says that this node wrote the epoch, and that is true of all the log
+// holds: the first copy changes it, before it writes a frame.
+func (l *Log) EndEpoch() error {
+	l.writing.Lock()
+	defer l.writing.Unlock()
+	if err := l.writable(); err != nil {
+		return err
+	}
+	if err := l.sync(); err != nil {
+		return err
+	}
+	l.epoch = 0
+	return nil
+}
+
 // zeroAhead starts the preallocator, once.
 func (l *Log) zeroAhead() {
 	if l.next == nil && !l.opts.NoPreallocate {

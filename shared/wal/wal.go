@@ -125,9 +125,9 @@ type Tail struct {
 	Timestamp int64
 }
 
-// Log is an open log: a writer's after BeginEpoch, a follower's while it is
+// Log is an open log: a writer's from BeginEpoch to EndEpoch, a follower's while it is
 // filled by Copy. One goroutine at a time writes (Append, Copy, Sync,
-// BeginEpoch, RollIfAged, SetAside); calls from several are serialised. Readers and the
+// BeginEpoch, EndEpoch, RollIfAged, SetAside); calls from several are serialised. Readers and the
 // accessors may run at any time and never wait for the disk.
 type Log struct {
 	opts Options
