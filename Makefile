@@ -108,7 +108,7 @@ story: build ## up, load, kill the writer, watch, query, restore to before: the 
 	scripts/story $(ARGS)
 
 .PHONY: drill
-drill: build ## kill the writer of an instance under load and see what clients see (ARGS="--fault stop --runs 10")
+drill: build ## kill the writer of an instance under load and see what clients see (ARGS="--fault stop --runs 10 --seed 1")
 	bin/oc-control up --dir var/drill --detach
 	@result=0; bin/oc-control drill --dir var/drill $(ARGS) || result=$$?; bin/oc-control down --dir var/drill; exit $$result
 

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/sirupsen/logrus"
 
@@ -147,5 +148,31 @@ func TestStatusForPeople(t *testing.T) {
 		if code != 0 || !strings.Contains(out, want) {
 			t.Errorf("code %d, no %q in\n%s", code, want, out)
 		}
+	}
+}
+
+// A seed draws the same load for the same run, and others for others.
+func TestASeedDrawsTheLoad(t *testing.T) {
+	o, other := drillOptions{seed: 7}, drillOptions{seed: 8}
+	seen := make(map[time.Duration]bool)
+	counts := make(map[int]bool)
+	for run := range 200 {
+		writers, before := o.load(run)
+		if w, b := o.load(run); w != writers || b != before {
+			t.Fatalf("run %d has %d writers for %s, then %d for %s", run, writers, before, w, b)
+		}
+		if _, b := other.load(run); b == before {
+			t.Errorf("another seed has the fault after %s too", before)
+		}
+		if writers < 1 || writers > seededWriters || before <= 0 || before > seededBefore {
+			t.Errorf("%d writers for %s", writers, before)
+		}
+		seen[before], counts[writers] = true, true
+	}
+	if len(seen) < 190 || len(counts) != seededWriters {
+		t.Errorf("%d moments, %d numbers of writers", len(seen), len(counts))
+	}
+	if writers, before := new(drillOptions).load(3); writers != drillWriters || before != 0 {
+		t.Errorf("without a seed: %d writers for %s", writers, before)
 	}
 }

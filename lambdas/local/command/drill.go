@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
@@ -26,6 +27,10 @@ const (
 	planned = "planned"
 	// maxRuns bounds --runs.
 	maxRuns = 10_000
+	// A seed draws from so many writers, and so long before the fault, which covers more
+	// than two renewals of the lease.
+	seededWriters = 16
+	seededBefore  = 2500 * time.Millisecond
 )
 
 func drillKinds() []string {
@@ -33,9 +38,7 @@ func drillKinds() []string {
 }
 
 func (c *command) drillCommand() *cobra.Command {
-	var kind string
-	var runs int
-	var asJSON bool
+	var o drillOptions
 	cmd := &cobra.Command{
 		Use: "drill", Short: "Fail the writer under load, and see what clients see",
 		Long: `Writes rows through the endpoint, makes the fault, and waits until another node writes
@@ -54,33 +57,52 @@ report also goes into the directory drills of the instance.
 			if err != nil {
 				return err
 			}
-			if !slices.Contains(drillKinds(), kind) {
-				return &usageError{fmt.Errorf("--fault %q: it is one of %s", kind, strings.Join(drillKinds(), ", "))}
+			if !slices.Contains(drillKinds(), o.kind) {
+				return &usageError{fmt.Errorf("--fault %q: it is one of %s", o.kind, strings.Join(drillKinds(), ", "))}
 			}
-			if runs < 1 || runs > maxRuns {
-				return &usageError{fmt.Errorf("--runs %d: 1 to %d", runs, maxRuns)}
+			if o.runs < 1 || o.runs > maxRuns {
+				return &usageError{fmt.Errorf("--runs %d: 1 to %d", o.runs, maxRuns)}
 			}
-			return c.drills(cmd.Context(), client, dir, kind, runs, asJSON)
+			return c.drills(cmd.Context(), client, dir, o)
 		},
 	}
-	cmd.Flags().StringVar(&kind, "fault", control.FaultKill, "what is done to the writer")
-	cmd.Flags().IntVar(&runs, "runs", 1, "how often")
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON document for each run")
+	cmd.Flags().StringVar(&o.kind, "fault", control.FaultKill, "what is done to the writer")
+	cmd.Flags().IntVar(&o.runs, "runs", 1, "how often")
+	cmd.Flags().Uint64Var(&o.seed, "seed", 0, "draw how many write, and for how long before the fault, for each run: the same for the same seed;\n0: "+
+		strconv.Itoa(drillWriters)+" for a second")
+	cmd.Flags().BoolVar(&o.json, "json", false, "print one JSON document for each run")
 	return cmd
 }
 
+// drillOptions are the flags of drill.
+type drillOptions struct {
+	kind string
+	runs int
+	seed uint64
+	json bool
+}
+
+// load is how many write in a run, and for how long before the fault; 0 is as usual.
+func (o *drillOptions) load(run int) (writers int, before time.Duration) {
+	if o.seed == 0 {
+		return drillWriters, 0
+	}
+	r := rand.New(rand.NewPCG(o.seed, uint64(run)))
+	return 1 + r.IntN(seededWriters), 1 + time.Duration(r.Int64N(int64(seededBefore)))
+}
+
 // drills drills several times, and sums up.
-func (c *command) drills(ctx context.Context, client *control.Client, dir layout.Dir, kind string, runs int, asJSON bool) error {
+func (c *command) drills(ctx context.Context, client *control.Client, dir layout.Dir, o drillOptions) error {
 	var all []drill.Report
-	for i := range runs {
-		if runs > 1 {
-			c.sayf(c.Stderr, "run %d of %d", i+1, runs)
+	for i := range o.runs {
+		if o.runs > 1 {
+			c.sayf(c.Stderr, "run %d of %d", i+1, o.runs)
 		}
-		r, err := c.drill(ctx, client, dir, kind)
+		r, err := c.drill(ctx, client, dir, o, i)
 		if err != nil {
 			return err
 		}
-		if err := c.told(dir, r, asJSON); err != nil {
+		if err := c.told(dir, r, o.json); err != nil {
 			return err
 		}
 		if r.Verdict != drill.Passed {
@@ -88,12 +110,21 @@ func (c *command) drills(ctx context.Context, client *control.Client, dir layout
 		}
 		all = append(all, r)
 	}
-	if runs > 1 {
-		c.sayf(c.Stderr, "%s, %d runs: fault to first ack %s; longest pause in acks %s; first ack to old writer in sync again %s", kind, runs,
-			spread(all, func(r drill.Report) float64 { return r.FirstAck }), spread(all, func(r drill.Report) float64 { return r.Pause }),
-			spread(all, func(r drill.Report) float64 { return r.Rejoined }))
+	if o.runs > 1 {
+		c.sayf(c.Stderr, "%s", summary(o, all))
 	}
 	return nil
+}
+
+// summary is what several drills have found, of which none lost anything.
+func summary(o drillOptions, all []drill.Report) string {
+	var acked, refused, unknown int
+	for _, r := range all {
+		acked, refused, unknown = acked+r.Acked, refused+sum(r.Failed), unknown+r.Unknown
+	}
+	return fmt.Sprintf("%s, %d runs, seed %d: fault to first ack %s; longest pause in acks %s; first ack to old writer in sync again %s; %d writes acknowledged, 0 lost, %d refused, %d unknown",
+		o.kind, len(all), o.seed, spread(all, func(r drill.Report) float64 { return r.FirstAck }), spread(all, func(r drill.Report) float64 { return r.Pause }),
+		spread(all, func(r drill.Report) float64 { return r.Rejoined }), acked, refused, unknown)
 }
 
 // spread is the median and the worst of what each run took.
@@ -106,7 +137,7 @@ func spread(all []drill.Report, of func(drill.Report) float64) string {
 	return fmt.Sprintf("p50 %.2f s, max %.2f s", took[len(took)/2], took[len(took)-1])
 }
 
-func (c *command) drill(ctx context.Context, client *control.Client, dir layout.Dir, kind string) (r drill.Report, err error) {
+func (c *command) drill(ctx context.Context, client *control.Client, dir layout.Dir, o drillOptions, run int) (r drill.Report, err error) {
 	before, err := client.Status(ctx)
 	if err != nil {
 		return r, err
@@ -119,14 +150,16 @@ func (c *command) drill(ctx context.Context, client *control.Client, dir layout.
 	if err != nil {
 		return r, err
 	}
-	load := drill.Load{Client: &call.Client{URL: e.Endpoint, Token: token}, Tenant: e.Tenant, Name: "d" + strconv.FormatInt(time.Now().UnixNano(), 36), Writers: drillWriters}
+	kind := o.kind
+	writers, lull := o.load(run)
+	load := drill.Load{Client: &call.Client{URL: e.Endpoint, Token: token}, Tenant: e.Tenant, Name: "d" + strconv.FormatInt(time.Now().UnixNano(), 36), Writers: writers}
 	if kind == control.FaultPartition {
 		load.Beside = &call.Client{URL: before.Writer.Address, Token: token}
 	}
 	made := control.Fault{Node: before.Writer.Node}
 	return drill.Run(ctx, drill.Plan{
 		Load:  load,
-		Fault: kind, Epoch: before.Epoch,
+		Fault: kind, Epoch: before.Epoch, Before: lull,
 		Do: func(ctx context.Context) (time.Time, error) {
 			if kind == planned {
 				at := time.Now()

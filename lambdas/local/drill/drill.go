@@ -11,7 +11,7 @@ import (
 
 const (
 	// usualLull is how long the load runs before anything happens, and how long after
-	// the first ack of the new writer.
+	// the first ack of the new writer, where the plan says nothing else.
 	usualLull = time.Second
 	// overWithin bounds the wait for an ack of a new epoch.
 	overWithin = 2 * time.Minute
@@ -33,9 +33,9 @@ type Plan struct {
 	Rejoined func(ctx context.Context) error
 	// Report gives what the failover itself reports; may be nil.
 	Report func(ctx context.Context) (json.RawMessage, error)
-	// Lull is how long the load runs before the fault, and after the first ack; 0 is
-	// usualLull.
-	Lull time.Duration
+	// Before is how long the load runs before the fault, After that after the first ack;
+	// 0 is usualLull.
+	Before, After time.Duration
 	// Say tells a person what happens.
 	Say func(format string, args ...any)
 }
@@ -47,6 +47,9 @@ type Report struct {
 	StartedAt   time.Time `json:"started_at"`
 	EpochBefore uint64    `json:"epoch_before"`
 	EpochAfter  uint64    `json:"epoch_after"`
+	// Writers wrote, and had for Before when the fault was made, in seconds.
+	Writers int     `json:"writers"`
+	Before  float64 `json:"before_seconds"`
 	// FirstAck is the time from the fault to the first write that the new writer has
 	// acknowledged, Pause the longest time without an ack from the fault on, Rejoined
 	// that from the first ack until the old writer follows in sync; all in seconds.
@@ -82,7 +85,11 @@ const (
 // Run makes the fault under load, and gives a report also where something was lost: then
 // its verdict is Failed. An error says that the drill could not be done.
 func Run(ctx context.Context, p Plan) (r Report, err error) {
-	r = Report{Verdict: Failed, Fault: p.Fault, StartedAt: time.Now().UTC(), EpochBefore: p.Epoch, Lost: []string{}}
+	p.Before, p.After = cmp.Or(p.Before, usualLull), cmp.Or(p.After, usualLull)
+	r = Report{
+		Verdict: Failed, Fault: p.Fault, StartedAt: time.Now().UTC(), EpochBefore: p.Epoch, Lost: []string{},
+		Writers: p.Load.Writers, Before: p.Before.Seconds(),
+	}
 	if err := p.Load.register(ctx); err != nil {
 		return r, err
 	}
@@ -119,7 +126,7 @@ func Run(ctx context.Context, p Plan) (r Report, err error) {
 
 // during is what happens while the load runs.
 func (p *Plan) during(ctx context.Context, r *Report, account *Account) (err error) {
-	if err := idle(ctx, cmp.Or(p.Lull, usualLull)); err != nil {
+	if err := idle(ctx, p.Before); err != nil {
 		return err
 	}
 	p.Say("%d writers write; %s …", p.Load.Writers, p.Fault)
@@ -143,7 +150,7 @@ func (p *Plan) during(ctx context.Context, r *Report, account *Account) (err err
 		}()
 		r.EpochAfter, r.FirstAck = first.Epoch, first.At.Sub(at).Seconds()
 		p.Say("epoch %d acknowledged its first write %.2f s after the fault", first.Epoch, r.FirstAck)
-		err = idle(ctx, cmp.Or(p.Lull, usualLull))
+		err = idle(ctx, p.After)
 	}
 	if p.Undo != nil {
 		err = errors.Join(err, p.Undo(context.WithoutCancel(ctx)))

@@ -83,7 +83,7 @@ func besides(t *testing.T, i *instance, forget bool, beside *call.Client) (Repor
 	undone, watched := false, make(chan struct{})
 	r, err := Run(t.Context(), Plan{
 		Load:  Load{Client: &call.Client{URL: server.URL}, Tenant: "T", Name: "x", Writers: 3, Beside: beside},
-		Fault: "nothing", Epoch: 1, Lull: 30 * time.Millisecond, Say: t.Logf,
+		Fault: "nothing", Epoch: 1, Before: 30 * time.Millisecond, After: 30 * time.Millisecond, Say: t.Logf,
 		Do: func(ctx context.Context) (time.Time, error) {
 			at := time.Now()
 			refused, unknown := "fenced", ""
