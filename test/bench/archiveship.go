@@ -167,7 +167,7 @@ func (n *node) insertEach(ctx context.Context, flights []data.Flight) error {
 const (
 	// Many short rounds, since what a disk gives changes within a minute: each round
 	// compares two neighbours in time.
-	costRounds = 21
+	costRounds = 41
 	costPeriod = 3 * time.Second
 	costWarmUp = 500 * time.Millisecond
 	// costShare of the throughput must be left.
