@@ -39,6 +39,11 @@ build: toolchain ## build every binary into bin/
 	go build -ldflags '$(LDFLAGS)' -o bin/ $(addprefix ./,$(BINARIES))
 	@ls -1 bin | sed 's|^|bin/|'
 
+# `go run` ends with 1 where its program was stopped by Ctrl-C and ended well.
+bin/demo: toolchain
+	@mkdir -p bin
+	go build -ldflags '$(LDFLAGS)' -o $@ ./scripts/demo
+
 bin/promote: toolchain
 	@mkdir -p bin
 	go build -ldflags '$(LDFLAGS)' -o $@ ./scripts/promote
@@ -96,12 +101,12 @@ bench: build ## measure against the targets and put the figures into README.md
 	go run ./test/bench --write-readme README.md $(ARGS)
 
 .PHONY: demo
-demo: build ## have an instance up, load real data, show what it can do; Ctrl-C ends it
-	go run ./scripts/demo $(ARGS)
+demo: build bin/demo ## have an instance up, load real data, show what it can do; Ctrl-C ends it
+	bin/demo $(ARGS)
 
 .PHONY: demo-restore
-demo-restore: build ## delete a table, restore to the second before, show the rows again
-	go run ./scripts/demo restore $(ARGS)
+demo-restore: build bin/demo ## delete a table, restore to the second before, show the rows again
+	bin/demo restore $(ARGS)
 
 .PHONY: story
 story: build ## up, load, kill the writer, watch, query, restore to before: the whole story, in 10 seconds
