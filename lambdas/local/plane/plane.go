@@ -83,6 +83,7 @@ type Plane struct {
 
 	// holds is what the supervisor is to do of a writer that dies: see afterDeath.
 	holds  holding
+	held   held
 	orphan orphan
 	losses losses
 	begun  begun
