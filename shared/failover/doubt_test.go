@@ -1,6 +1,7 @@
 package failover
 
 import (
+	"context"
 	"errors"
 	"strings"
 	"testing"
@@ -255,5 +256,37 @@ func TestANodeBetweenTwoRolesIsNotRestarted(t *testing.T) {
 				t.Errorf("%d restarts", n.restarts)
 			}
 		})
+	}, "b")
+}
+
+// A switchover whose writer dies is none any more: whoever goes on with it replaces a dead
+// writer, and says so.
+func TestASwitchoverBecomesAFailover(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		req := w.request("b")
+		req.Planned = true
+		w.onHandover = func() (int, any) {
+			w.nodes["a"].end()
+			w.nodes["a"].held = true
+			return 503, api.Error{Error: "not_ready"}
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		_, err := Execute(ctx, w.deps(), req, func(e Event) {
+			if e.Name == stepFence && e.Outcome == "" {
+				cancel() // it is killed in the middle of the handover
+			}
+		})
+		if j, loadErr := loadJournal(t.Context(), w.reg); err == nil || loadErr != nil || j.State != running || !j.Planned {
+			t.Fatalf("%+v, %v, %v", j, err, loadErr)
+		}
+		w.kill("a", true)
+		rep, err := Execute(t.Context(), w.deps(), w.request("b"), nil)
+		if err != nil || rep.Planned {
+			t.Errorf("%+v, %v", rep, err)
+		}
+		w.isDone(t, "b", 2)
+		if r, _, err := LastFailover(t.Context(), w.reg); err != nil || r.Planned {
+			t.Errorf("%+v, %v", r, err)
+		}
 	}, "b")
 }

@@ -36,6 +36,9 @@ func (l *ledger) failovers(ctx context.Context, writes bool) error {
 	} else if l.written.IsZero() {
 		l.written = l.now()
 	}
+	if err := l.overtake(ctx, &run); err != nil {
+		return err
+	}
 	if run.ID == l.settled && l.failover == "" {
 		return nil
 	}
@@ -81,9 +84,37 @@ func (l *ledger) told(ctx context.Context, run *failover.Run) (bool, error) {
 	return false, nil
 }
 
+// overtake has an incident of its own for a failover that was not planned, where that of a
+// switchover is open: who is told of faults alone has not heard of that one. The new one is
+// opened first, so that a kill in between leaves one too many.
+func (l *ledger) overtake(ctx context.Context, run *failover.Run) error {
+	if l.failover != "" && l.mild && !run.Planned {
+		was := l.failover
+		if err := l.begun(ctx, run); err != nil {
+			return err
+		}
+		l.overtaken = append(l.overtaken, was)
+	}
+	for len(l.overtaken) > 0 {
+		_, err := l.store.Resolve(ctx, l.overtaken[0], "overtaken", "The writer was lost meanwhile, which is an incident of its own.")
+		if err != nil && !errors.Is(err, incident.ErrResolved) {
+			return fmt.Errorf("resolve incident %s: %w", l.overtaken[0], err)
+		}
+		l.overtaken = l.overtaken[1:]
+	}
+	return nil
+}
+
+// faultSuffix ends the id of the incident of a run that began as a switchover.
+const faultSuffix = "-fault"
+
 func (l *ledger) begun(ctx context.Context, run *failover.Run) error {
+	id := failoverPrefix + run.ID
+	if l.failover == id {
+		id += faultSuffix
+	}
 	o := incident.Opening{
-		ID: failoverPrefix + run.ID, Severity: alarms.TenantDown, Cause: incident.Cause{Failover: run.ID, Node: run.From},
+		ID: id, Severity: alarms.TenantDown, Cause: incident.Cause{Failover: run.ID, Node: run.From},
 		Title: fmt.Sprintf("%s takes the place of the writer %s", run.To, run.From),
 		Text:  incident.Clip(fmt.Sprintf("%s has been confirmed gone, and %s is made the writer. Nobody has to do anything while this goes on; docs/RUNBOOK.md#a-failover says what to do when it does not end.", run.From, run.To)),
 	}
@@ -93,7 +124,7 @@ func (l *ledger) begun(ctx context.Context, run *failover.Run) error {
 	if _, err := l.store.Open(ctx, o); err != nil {
 		return fmt.Errorf("open the incident of failover %s: %w", run.ID, err)
 	}
-	l.failover = o.ID
+	l.failover, l.mild = o.ID, run.Planned
 	l.log.WithFields(logrus.Fields{"incident": o.ID, "from": run.From, "to": run.To}).Warn("an incident was opened")
 	return nil
 }

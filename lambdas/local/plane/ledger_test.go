@@ -14,6 +14,7 @@ import (
 
 	"originchain/lambdas/documents"
 	"originchain/shared/alarms"
+	"originchain/shared/failover"
 	"originchain/shared/incident"
 	"originchain/shared/registry"
 )
@@ -230,4 +231,41 @@ func TestAFailoverThatIsLeft(t *testing.T) {
 	b.restart()
 	b.rounds(2*time.Second, "")
 	b.want("severity 1, 2 updates, over: A node writes") // what is history is not told
+}
+
+// A writer that dies while a planned switchover is an incident is one of its own: of that
+// severity everybody is told, and of a switchover hardly anybody.
+func TestAFaultIsNotHiddenByASwitchover(t *testing.T) {
+	for _, killed := range []bool{false, true} {
+		for _, run := range []string{"R1", "R2"} {
+			b := newBook(t)
+			b.journalled("R1", "running", "node-2", true)
+			b.rounds(2*time.Second, "")
+			b.want("severity 3, 1 updates")
+			if run != "R1" {
+				b.journalled("R1", "failed", "node-2", true)
+				b.rounds(2*time.Second, "")
+				b.want("severity 3, 2 updates")
+			}
+			b.journalled(run, "running", "node-2", false)
+			if killed { // between the two writes
+				r, _, err := failover.Latest(t.Context(), b.reg)
+				if err == nil {
+					err = b.begun(t.Context(), &r)
+				}
+				if err != nil {
+					t.Fatal(err)
+				}
+				b.restart()
+			}
+			b.rounds(2*time.Second, "")
+			b.want("severity 3", "severity 1, 1 updates")
+			if all := b.incidents(); len(all) == 2 && !strings.Contains(all[0], "over: ") {
+				t.Errorf("the switchover is open still: %q", all)
+			}
+			b.journalled(run, "done", "node-2", false)
+			b.rounds(2*time.Second, "")
+			b.want("severity 3", "severity 1, 2 updates, over: node-2 is the writer")
+		}
+	}
 }
