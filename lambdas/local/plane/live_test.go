@@ -16,9 +16,12 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cockroachdb/pebble/v2/vfs"
+
 	"originchain/lambdas/local/control"
 	"originchain/lambdas/local/layout"
 	"originchain/shared/api"
+	"originchain/shared/datadir"
 	"originchain/shared/failover"
 	"originchain/shared/lease"
 	"originchain/shared/lsn"
@@ -368,7 +371,14 @@ func TestTheLossIsLearntFromTheOldWriter(t *testing.T) {
 			return r.Confirm(lease.Claim{Node: "node-2", Epoch: 2}, last, nil, 0)
 		},
 	)
-	body, err := json.Marshal(failover.Report{Run: "R", From: "node-1", To: "node-2", Epoch: 2, LostFrom: 11, LostTo: 12})
+	d, err := datadir.Open(datadir.Options{FS: vfs.Default, Path: s.dir.Data("node-1")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Close(); err != nil {
+		t.Fatal(err)
+	}
+	body, err := json.Marshal(failover.Report{Run: "R", From: "node-1", To: "node-2", Epoch: 2, LostFrom: 11, LostTo: 12, StartedAt: time.Now().Add(time.Hour)})
 	if err == nil {
 		_, err = s.registry.Save(t.Context(), "last_failover", 0, body)
 	}
