@@ -19,6 +19,8 @@ const (
 	failoverPrefix = "failover-"
 	// tooOldFor is how old a run may be that nobody was told of: an older one is history.
 	tooOldFor = incident.GiveUpAfter
+	// faultSuffix ends the id of the incident of a run that began as a switchover.
+	faultSuffix = "-fault"
 	// writtenFor is how long a writer must be ready for a failover to be over that has not
 	// come to its own end.
 	writtenFor = time.Minute
@@ -63,6 +65,9 @@ func (l *ledger) told(ctx context.Context, run *failover.Run) (bool, error) {
 	if err != nil {
 		return false, err
 	}
+	if dropped, err := l.dropped(ctx, past, run); err != nil || dropped {
+		return dropped, err
+	}
 	active, err := l.store.Active(ctx)
 	if err != nil {
 		return false, err
@@ -105,8 +110,19 @@ func (l *ledger) overtake(ctx context.Context, run *failover.Run) error {
 	return nil
 }
 
-// faultSuffix ends the id of the incident of a run that began as a switchover.
-const faultSuffix = "-fault"
+// dropped says whether the incident of a run that has ended may have been dropped for
+// younger ones: then it was told long ago.
+func (l *ledger) dropped(ctx context.Context, past []string, run *failover.Run) (bool, error) {
+	if len(past) < incident.MaxPast || !run.Done && !run.Failed {
+		return false, nil
+	}
+	i, ok, err := l.store.Get(ctx, past[0])
+	if err != nil || !ok || i.Resolved == nil || !i.Resolved.After(run.StartedAt) {
+		return false, err
+	}
+	l.settled = run.ID
+	return true, nil
+}
 
 func (l *ledger) begun(ctx context.Context, run *failover.Run) error {
 	id := failoverPrefix + run.ID

@@ -269,3 +269,42 @@ func TestAFaultIsNotHiddenByASwitchover(t *testing.T) {
 		}
 	}
 }
+
+// A failover whose incident was dropped for younger ones is not told again.
+func TestAFailoverIsNotToldAgainForItsIncidentIsDropped(t *testing.T) {
+	b := newBook(t)
+	retire := func(id string) {
+		t.Helper()
+		for range 2 { // updates
+			_, claimed, _, err := b.store.Claim(t.Context(), id)
+			if err == nil && len(claimed) > 0 {
+				err = b.store.Settle(t.Context(), id, claimed[0], nil, true)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := b.store.Retire(t.Context(), id); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b.journalled("R1", "done", "node-2", false)
+	b.rounds(2*time.Second, "")
+	b.want("severity 1, 2 updates, over")
+	retire(failoverPrefix + "R1")
+	b.at = b.at.Add(time.Second)
+	for n := range incident.MaxPast {
+		o := incident.Opening{ID: fmt.Sprint("x-", n), Severity: alarms.Drift, Title: "x", Text: "x"}
+		_, err := b.store.Open(t.Context(), o)
+		if err == nil {
+			_, err = b.store.Resolve(t.Context(), o.ID, "over", "Over.")
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		retire(o.ID)
+	}
+	b.restart()
+	b.rounds(2*time.Second, "")
+	b.want()
+}
