@@ -151,6 +151,10 @@ func newStage(t *testing.T, followers int, dead string) *stage {
 	if err := s.open(t.Context()); err != nil {
 		t.Fatal(err)
 	}
+	s.ways.process = func(ctx context.Context, n failover.Node) (int, bool) {
+		process, err := s.machines.Process(ctx, n)
+		return os.Getpid(), err == nil && process.Running // the fakes are of this process
+	}
 	by := lease.Claim{Node: "node-1", Epoch: 1}
 	var set []string
 	for _, n := range s.nodes[1:] {

@@ -172,9 +172,9 @@ func (p *Plane) open(ctx context.Context) (err error) {
 	p.machines, err = supervise.New(supervise.Config{Dir: string(p.dir)}, supervise.Deps{
 		Log: p.log, Decide: p.afterDeath, Event: p.happened, Releaser: &supervise.Releaser{Store: p.record},
 	})
-	p.ways.runs = func(ctx context.Context, n failover.Node) bool {
+	p.ways.process = func(ctx context.Context, n failover.Node) (pid int, runs bool) {
 		process, err := p.machines.Process(ctx, n)
-		return err == nil && process.Running
+		return process.PID, err == nil && process.Running
 	}
 	p.reached = reached{p.machines, p.ways}
 	p.proxy, p.watch = proxy.New(proxy.Config{Dial: p.ways.dial}), newWatcher(p.nodes, p.token, p.ways.dial)
@@ -380,7 +380,7 @@ func (p *Plane) settle(ctx context.Context, ready func() error) error {
 		if !ok {
 			continue // it has ended since
 		}
-		if err := p.ensureTenant(ctx, &call.Client{URL: writer.URL, Token: p.token}); err != nil {
+		if err := p.ensureTenant(ctx, &call.Client{URL: writer.URL, Token: p.token, HTTP: p.http}); err != nil {
 			if now, _, ok := p.watch.writer(); ok && now.ID == writer.ID {
 				return err
 			}
