@@ -24,10 +24,16 @@ const listening = "0A"
 type listener struct {
 	pid          int
 	file, socket string
+	// far: the address is no loopback address, and the socket is of another network, which
+	// this machine does not tell of; nor can its other users take that address.
+	far bool
 }
 
 // still says whether the process has the socket.
 func (l listener) still() bool {
+	if l.far {
+		return true
+	}
 	is, err := os.Readlink(l.file)
 	return err == nil && is == l.socket
 }
@@ -41,12 +47,19 @@ type listeners struct {
 // of is the socket by which a process listens at an address, which nobody else may do
 // beside it.
 func (s *listeners) of(pid int, address string) (listener, error) {
+	at, err := netip.ParseAddrPort(address)
+	if err != nil {
+		return listener{}, fmt.Errorf("%s is no address with a port: %w", address, err)
+	}
+	if !at.Addr().IsLoopback() {
+		return listener{pid: pid, far: true}, nil
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if l := s.known[address]; l.pid == pid && l.still() {
 		return l, nil
 	}
-	l, err := listenerOf(pid, address)
+	l, err := listenerOf(pid, at)
 	if err != nil {
 		return l, err
 	}
@@ -57,7 +70,7 @@ func (s *listeners) of(pid int, address string) (listener, error) {
 	return l, nil
 }
 
-func listenerOf(pid int, address string) (listener, error) {
+func listenerOf(pid int, address netip.AddrPort) (listener, error) {
 	sockets, err := listenersAt(address)
 	if err != nil {
 		return listener{}, err
@@ -81,18 +94,17 @@ func listenerOf(pid int, address string) (listener, error) {
 
 // listenersAt are the sockets that listen at an address, by the names that files of
 // processes have.
-func listenersAt(address string) (out []string, err error) {
-	want, err := netip.ParseAddrPort(address)
-	if err != nil || !want.Addr().Is4() {
-		return nil, fmt.Errorf("%s is no address of IPv4 with a port: %w", address, err)
+func listenersAt(address netip.AddrPort) (out []string, err error) {
+	if !address.Addr().Is4() {
+		return nil, fmt.Errorf("%s is no address of IPv4", address)
 	}
 	f, err := os.Open(tcpFile)
 	if err != nil {
 		return nil, fmt.Errorf("tell who listens at %s: %w", address, err)
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
-	ip := want.Addr().As4()
-	local := fmt.Sprintf("%08X:%04X", binary.NativeEndian.Uint32(ip[:]), want.Port()) // as the kernel prints it
+	ip := address.Addr().As4()
+	local := fmt.Sprintf("%08X:%04X", binary.NativeEndian.Uint32(ip[:]), address.Port()) // as the kernel prints it
 	lines := bufio.NewScanner(f)
 	for lines.Scan() {
 		// sl, local address, remote address, state, queues, timer, retransmits, uid, timeout, inode

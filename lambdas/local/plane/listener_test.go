@@ -66,6 +66,9 @@ func TestWhoListens(t *testing.T) {
 	if other, err := s.of(os.Getpid(), address); err != nil || other == mine {
 		t.Errorf("another socket is taken for the first: %+v, %v", other, err)
 	}
+	if far, err := s.of(1, "10.0.0.1:1"); err != nil || !far.still() {
+		t.Errorf("a node with a network of its own: %v", err)
+	}
 	for _, bad := range []string{"", "127.0.0.1", "[::1]:1", "localhost:1"} {
 		if _, err := s.of(os.Getpid(), bad); err == nil {
 			t.Errorf("%q: %v", bad, err)
