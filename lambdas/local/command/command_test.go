@@ -23,7 +23,7 @@ func run(t *testing.T, dir string, args ...string) (code int, stdout, stderr str
 	var out, said bytes.Buffer
 	code = Main(t.Context(), Program{
 		Version: "test", Args: append(args, "--dir", dir), Stdout: &out, Stderr: &said,
-		Up: func(context.Context, UpOptions, func() error) error { return errors.New("nothing can be up here") },
+		Up: func(context.Context, UpOptions, func(error) error) error { return errors.New("nothing can be up here") },
 	})
 	return code, out.String(), said.String()
 }

@@ -26,6 +26,8 @@ const (
 	readyFD = 3
 	// readyWord is what it says then.
 	readyWord = "ready\n"
+	// shortWord begins what it says where it goes on and not all is as it should be.
+	shortWord = "short\n"
 	// readyEnv tells it to.
 	readyEnv = "ORIGINCHAIN_CONTROL_READY_FD"
 	// downWithin bounds the wait of down: nodes drain, and are killed after a time.
@@ -116,7 +118,7 @@ func program(path string) (string, error) {
 
 func (c *command) attached(ctx context.Context, o UpOptions) (err error) {
 	o.Out, o.Log = c.Stdout, c.Stderr
-	ready := func() error { return nil }
+	ready := func(error) error { return nil }
 	if os.Getenv(readyEnv) != "" {
 		// The child of a detached up: standard output is the log's file already, and
 		// whoever started it waits for a word.
@@ -125,8 +127,12 @@ func (c *command) attached(ctx context.Context, o UpOptions) (err error) {
 		if err := os.Unsetenv(readyEnv); err != nil {
 			return err
 		}
-		ready = func() error {
-			_, err := io.WriteString(word, readyWord)
+		ready = func(short error) error {
+			text := readyWord
+			if short != nil {
+				text = shortWord + short.Error()
+			}
+			_, err := io.WriteString(word, text)
 			return errors.Join(err, word.Close())
 		}
 		defer func() {
@@ -186,6 +192,9 @@ func (c *command) heard(ctx context.Context, word *os.File, child *exec.Cmd, dir
 	}()
 	select {
 	case text := <-said:
+		if short, is := strings.CutPrefix(text, shortWord); is {
+			return errors.Join(fmt.Errorf("the instance is up, and not whole: %s", strings.TrimSpace(short)), child.Process.Release())
+		}
 		if !strings.HasPrefix(text, readyWord) {
 			return fmt.Errorf("the instance did not come up: %s\nthe whole log is in %s", strings.TrimSpace(text), dir.Log())
 		}

@@ -130,6 +130,7 @@ type stage struct {
 	said  text
 	ended chan error
 	ready chan struct{}
+	short error // what ready was told
 }
 
 // newStage has the nodes of an instance that was ended in order: node-1 has written
@@ -213,7 +214,7 @@ func (s *stage) answers(id string) *fake {
 // up runs the plane until the test ends.
 func (s *stage) up() {
 	go func() {
-		s.ended <- s.run(context.Background(), func() error { close(s.ready); return nil })
+		s.ended <- s.run(context.Background(), func(short error) error { s.short = short; close(s.ready); return nil })
 	}()
 	s.t.Cleanup(func() {
 		s.Down()
@@ -409,6 +410,43 @@ func TestNoLagIsNotTheDefault(t *testing.T) {
 	}{{nil, failover.DefaultAllowLag}, {&none, 0}, {&some, 7}} {
 		if got := overrides(control.Promotion{AllowLag: c.asked}); got.AllowLag != c.want {
 			t.Errorf("%d, want %d", got.AllowLag, c.want)
+		}
+	}
+}
+
+// A follower that does not come up is not the end of a writer that is well: the instance goes
+// on, and says what is missing. A new instance does not.
+func TestABrokenFollowerDoesNotEndTheWriter(t *testing.T) {
+	for _, old := range []bool{true, false} {
+		s := newStage(t, 1, "node-2")
+		s.patience = 2 * time.Second
+		if old {
+			if err := layout.WriteFile(s.dir.TenantToken(), []byte("t\n")); err != nil {
+				t.Fatal(err)
+			}
+			s.in.Tenant = "01HZX3V9J8Q2W4E6R8T0Y2M4K6"
+		}
+		f := s.answers("node-1")
+		f.epoch, f.wrote = 1, true
+		ended := make(chan error, 1)
+		go func() {
+			ended <- s.run(context.Background(), func(short error) error { s.short = short; close(s.ready); return nil })
+		}()
+		select {
+		case <-s.ready:
+			if !old || s.short == nil || !strings.Contains(s.short.Error(), "node-1 writes") {
+				t.Errorf("before: %t, ready: %v", old, s.short)
+			}
+			s.Down()
+			if err := <-ended; err != nil {
+				t.Error(err)
+			}
+		case err := <-ended:
+			if old || err == nil {
+				t.Errorf("it has ended: %v", err)
+			}
+		case <-time.After(liveWithin):
+			t.Fatal("nothing comes of it")
 		}
 	}
 }
