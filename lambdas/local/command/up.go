@@ -45,7 +45,9 @@ empty tenant. Where everything is reached is in endpoints.json in that directory
 
 With --detach it returns once the writer is ready and all followers are in sync; else it
 stays, and Ctrl-C ends the instance in order. Either way what was acknowledged stays, and
-up goes on with it.
+up goes on with it. Where a follower does not come up within 5 minutes, and the writer of
+an instance that was up before is ready, it says so, with --detach as an error, and the
+instance goes on.
 
 While it is up a recovery point of the archive is verified every --verify-every, and who
 notify.toml in the directory names is told of incidents.`,
