@@ -290,3 +290,32 @@ func TestASwitchoverBecomesAFailover(t *testing.T) {
 		}
 	}, "b")
 }
+
+// A run that stood still until another node wrote does not point the name at its own: whoever
+// pointed it at that one would not do so again.
+func TestALateRunDoesNotPointTheName(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		w.kill("a", true)
+		_, err := Execute(t.Context(), w.deps(), w.request("b"), func(e Event) {
+			if e.Name != stepDNS || e.Outcome != "" {
+				return
+			}
+			w.kill("b", true)
+			if _, err := w.change(func(r lease.Record) (lease.Record, error) {
+				return r.Take(lease.Candidate{Instance: r.Instance, Node: "c", URL: "http://c", Last: lsn.Pos{Epoch: 2, LSN: 5011}, AcceptLoss: true})
+			}); err != nil {
+				t.Error(err)
+			}
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			w.names[zone] = "10.0.0.3"
+		})
+		var moved *MovedError
+		if !errors.As(err, &moved) || moved.Holder != "c" {
+			t.Errorf("%v", err)
+		}
+		if got := w.names[zone]; got != "10.0.0.3" {
+			t.Errorf("%s is %s", zone, got)
+		}
+	}, "b", "c")
+}
