@@ -36,6 +36,16 @@ func (d In) Save(ctx context.Context, key string, expect uint64, b []byte) (uint
 	return doc.Version, err
 }
 
+// Delete implements incident.Documents.
+func (d In) Delete(ctx context.Context, key string, expect uint64) error {
+	err := d.store.Delete(ctx, key, expect)
+	var conflict *registry.ConflictError
+	if errors.As(err, &conflict) {
+		return fmt.Errorf("%w: %w", incident.ErrConflict, err)
+	}
+	return err
+}
+
 // List implements incident.Documents.
 func (d In) List(ctx context.Context, prefix string) (keys []string, err error) {
 	docs, err := d.store.List(ctx, prefix)

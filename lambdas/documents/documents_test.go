@@ -42,6 +42,9 @@ func TestDocumentsOfARegistry(t *testing.T) {
 		if b, v, ok, err := d.Load(t.Context(), "k/1"); string(b) != "a" || v != 1 || !ok || err != nil {
 			t.Errorf("%s: %s %d %t %v", name, b, v, ok, err)
 		}
+		if err := d.Delete(t.Context(), "k/1", 2); !Conflict(err) {
+			t.Errorf("%s: remove another version: %v", name, err)
+		}
 		if _, err := d.Save(t.Context(), "", 0, nil); err == nil || Conflict(err) {
 			t.Errorf("%s: a key that is none: %v", name, err)
 		}

@@ -89,6 +89,22 @@ func (d documents) Save(_ context.Context, key string, expect uint64, b []byte) 
 	return expect + 1, nil
 }
 
+func (d documents) Delete(_ context.Context, key string, expect uint64) error {
+	conflict := false
+	if err := d.step(func() {
+		if conflict = d.vers[key] != expect; !conflict {
+			delete(d.docs, key)
+			delete(d.vers, key)
+		}
+	}); err != nil {
+		return err
+	}
+	if conflict {
+		return incident.ErrConflict
+	}
+	return nil
+}
+
 func (d documents) List(_ context.Context, prefix string) (keys []string, err error) {
 	err = d.step(func() {
 		keys = slices.DeleteFunc(slices.Collect(maps.Keys(d.docs)), func(k string) bool { return !strings.HasPrefix(k, prefix) })

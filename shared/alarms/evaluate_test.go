@@ -93,7 +93,10 @@ func TestEvaluation(t *testing.T) {
 		{"any, in a series that was not there", "oc_circuit_open_total", []seen{
 			{at: 0, page: `# TYPE oc_circuit_open_total counter;oc_circuit_open_total{to="a"} 3`, want: OK},
 			{at: 15, page: `# TYPE oc_circuit_open_total counter;oc_circuit_open_total{to="a"} 3;oc_circuit_open_total{to="b"} 1`, want: Firing}}},
-		{"a gauge that counts", "oc_replication_degraded_frames", []seen{{at: 0, page: "oc_replication_degraded_frames 9", want: OK}, {at: 15, page: "oc_replication_degraded_frames 10", want: Firing}, {at: 76, page: "oc_replication_degraded_frames 10", want: Resolved}}},
+		{"a gauge that counts", "oc_replication_degraded_frames", []seen{{at: 0, page: "oc_replication_degraded_frames 9", want: OK}, {at: 15, page: "oc_replication_degraded_frames 10", want: Pending}, {at: 60, page: "oc_replication_degraded_frames 11", want: Pending},
+			{at: 104, page: "oc_replication_degraded_frames 12", want: Pending}, {at: 105, page: "oc_replication_degraded_frames 12", want: Firing}, {at: 166, page: "oc_replication_degraded_frames 12", want: Resolved}}},
+		{"writes of a failover, until the old writer follows", "oc_replication_degraded_frames", []seen{{at: 0, page: "oc_replication_degraded_frames 0", want: OK},
+			{at: 1, page: "oc_replication_degraded_frames 50", want: Pending}, {at: 29, page: "oc_replication_degraded_frames 900", want: Pending}, {at: 60, page: "oc_replication_degraded_frames 900", want: Pending}, {at: 90, page: "oc_replication_degraded_frames 900", want: OK}}},
 		{"a lease that is lost", "oc_lease_remaining_ms", []seen{
 			{at: 0, page: "oc_lease_remaining_ms 3500" + asWriter, want: OK}, {at: 1, page: "oc_lease_remaining_ms 0" + asWriter, want: Pending}, {at: 6, page: "oc_lease_remaining_ms 0" + asWriter, want: Firing}, {at: 7, page: "oc_lease_remaining_ms 0" + asFollower, want: Resolved}}},
 		{"a writer without a lease", "oc_lease_remaining_ms", []seen{{at: 0, page: "oc_lease_remaining_ms 0" + asWriter, want: OK}, {at: 60, page: "oc_lease_remaining_ms 0" + asWriter, want: OK}}},

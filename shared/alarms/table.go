@@ -168,8 +168,11 @@ func serving() []Alarm {
 			Condition{Kind: Gauge, Metric: "oc_replication_applied_lag_lsn", Op: Above, Threshold: 1000, Unit: "LSN", For: 30 * time.Second})},
 		{Name: "oc_replication_leader_connected", Severity: OneAlarm, Summary: "A follower has no stream from its leader.", Any: one(
 			Condition{Kind: Gauge, Metric: "oc_replication_leader_connected", Op: Equal, Threshold: 0, For: 30 * time.Second, Mode: follower})},
+		// Longer than its window: from a failover until the old writer follows again, or while a
+		// follower is restarted, a new writer has fewer followers for some seconds, which is over
+		// before anybody could look. A burst of less than half a minute calls nobody.
 		{Name: "oc_replication_degraded_frames", Severity: OneAlarm, Summary: "Writes are acknowledged that too few followers have.", Any: one(
-			Condition{Kind: Increase, Metric: "oc_replication_degraded_frames", Op: Above, Threshold: 0, Window: time.Minute})},
+			Condition{Kind: Increase, Metric: "oc_replication_degraded_frames", Op: Above, Threshold: 0, Window: time.Minute, For: 90 * time.Second})},
 		{Name: "oc_replication_set_aside_frames_total", Severity: TenantDown, Summary: "A node came back with frames that its successor never had.", Any: one(
 			Condition{Kind: Increase, Metric: "oc_replication_set_aside_frames_total", Op: Above, Threshold: 0, Window: 15 * time.Minute})},
 		{Name: "oc_requests_seconds", Severity: OneAlarm, Summary: "Requests for single rows are slow.", Any: one(

@@ -156,6 +156,20 @@ func (f *Folder) Settle(name string, b []byte) error {
 	return err
 }
 
+// Remove takes a document away; one that is not there is no error. Its error is an *Error.
+func (f *Folder) Remove(name string) error {
+	delete(f.durable, name)
+	err := discard(On(f.fs), f.Path(name))
+	if err != nil {
+		return &Error{Renaming, fmt.Errorf("remove %s: %w", f.Path(name), err)}
+	}
+	if err := On(f.fs).SyncDir(f.Path(name)); err != nil {
+		f.failure = err
+		return &Error{SyncingDir, err}
+	}
+	return nil
+}
+
 // Replace makes b the document. Its error is an *Error.
 func (f *Folder) Replace(name string, b []byte) error {
 	err := Replace(On(f.fs), f.Path(name), f.Path(f.Temporary), b)

@@ -1,6 +1,7 @@
 package failover
 
 import (
+	"context"
 	"errors"
 	"strings"
 	"testing"
@@ -256,4 +257,65 @@ func TestANodeBetweenTwoRolesIsNotRestarted(t *testing.T) {
 			}
 		})
 	}, "b")
+}
+
+// A switchover whose writer dies is none any more: whoever goes on with it replaces a dead
+// writer, and says so.
+func TestASwitchoverBecomesAFailover(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		req := w.request("b")
+		req.Planned = true
+		w.onHandover = func() (int, any) {
+			w.nodes["a"].end()
+			w.nodes["a"].held = true
+			return 503, api.Error{Error: "not_ready"}
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		_, err := Execute(ctx, w.deps(), req, func(e Event) {
+			if e.Name == stepFence && e.Outcome == "" {
+				cancel() // it is killed in the middle of the handover
+			}
+		})
+		if j, loadErr := loadJournal(t.Context(), w.reg); err == nil || loadErr != nil || j.State != running || !j.Planned {
+			t.Fatalf("%+v, %v, %v", j, err, loadErr)
+		}
+		w.kill("a", true)
+		rep, err := Execute(t.Context(), w.deps(), w.request("b"), nil)
+		if err != nil || rep.Planned {
+			t.Errorf("%+v, %v", rep, err)
+		}
+		w.isDone(t, "b", 2)
+		if r, _, err := LastFailover(t.Context(), w.reg); err != nil || r.Planned {
+			t.Errorf("%+v, %v", r, err)
+		}
+	}, "b")
+}
+
+// A run that stood still until another node wrote does not point the name at its own: whoever
+// pointed it at that one would not do so again.
+func TestALateRunDoesNotPointTheName(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		w.kill("a", true)
+		_, err := Execute(t.Context(), w.deps(), w.request("b"), func(e Event) {
+			if e.Name != stepDNS || e.Outcome != "" {
+				return
+			}
+			w.kill("b", true)
+			if _, err := w.change(func(r lease.Record) (lease.Record, error) {
+				return r.Take(lease.Candidate{Instance: r.Instance, Node: "c", URL: "http://c", Last: lsn.Pos{Epoch: 2, LSN: 5011}, AcceptLoss: true})
+			}); err != nil {
+				t.Error(err)
+			}
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			w.names[zone] = "10.0.0.3"
+		})
+		var moved *MovedError
+		if !errors.As(err, &moved) || moved.Holder != "c" {
+			t.Errorf("%v", err)
+		}
+		if got := w.names[zone]; got != "10.0.0.3" {
+			t.Errorf("%s is %s", zone, got)
+		}
+	}, "b", "c")
 }

@@ -441,7 +441,9 @@ func (r *run) begin(ctx context.Context) error {
 				on.FromEpoch, on.Epoch = now-1, now
 			}
 		}
-		on.Planned = on.Planned || r.planned()
+		if !r.given && !r.finished {
+			on.Planned = r.planned() // or not any more, as the writer has died
+		}
 		on.Step = stepFence
 		r.journal = *on
 		return true

@@ -56,8 +56,9 @@ type Observer struct {
 	record  question[recordRead]
 	pulse   question[pulse]
 	process question[Process]
-	target  question[Target]
 	migrate question[string]
+	// targets are by whom they ask: several may look at once, each for its own.
+	targets map[string]*question[Target]
 
 	known   lease.Record // as last read
 	readAt  time.Time    // when that reading was asked for; zero before the first
@@ -91,7 +92,7 @@ type Sight struct {
 // NewObserver returns an Observer that has seen nothing.
 func NewObserver(d ObserverDeps) *Observer {
 	ctx, cancel := context.WithCancel(context.Background())
-	return &Observer{deps: d, client: &client{http: d.HTTP, token: d.AdminToken}, ctx: ctx, cancel: cancel, began: time.Now()}
+	return &Observer{deps: d, client: &client{http: d.HTTP, token: d.AdminToken}, ctx: ctx, cancel: cancel, began: time.Now(), targets: make(map[string]*question[Target])}
 }
 
 // Close ends what is being asked, and waits for it.
@@ -105,7 +106,7 @@ func (w *Observer) Look(ctx context.Context, s Sight) Observation {
 	patience, cancel := context.WithTimeout(ctx, lookPatience)
 	defer cancel()
 	read := w.askRecord()
-	answered := ask(w, &w.target, s.Target.ID+" "+s.Target.URL, standingTimeout, func(ctx context.Context) Target { return w.askTarget(ctx, s.Target) }, nil)
+	answered := ask(w, w.targetOf(s.Target), "", standingTimeout, func(ctx context.Context) Target { return w.askTarget(ctx, s.Target) }, nil)
 	migration := ask(w, &w.migrate, "", processTimeout, func(ctx context.Context) string {
 		if w.deps.Migration == nil {
 			return ""
@@ -220,11 +221,31 @@ func (w *Observer) askRecord() <-chan struct{} {
 // last reading was asked for, since nobody knows what came after.
 func (w *Observer) unchanged() time.Duration { return max(0, w.readAt.Sub(w.since)) }
 
-// writer is the node that the record names. One that is not registered is asked where
-// the record says.
+// targetOf is the question about a node.
+func (w *Observer) targetOf(n Node) *question[Target] {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	q := w.targets[whom(n.ID, n.URL)]
+	if q == nil {
+		q = new(question[Target])
+		w.targets[whom(n.ID, n.URL)] = q
+	}
+	return q
+}
+
+// whom says of which node, at which address, a question is.
+func whom(node, url string) string { return node + " " + url }
+
+// writer is the node that the record names.
 func (w *Observer) writer(nodes []Node) Node {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	return w.holder(nodes)
+}
+
+// holder is writer, with the lock held. One that is not registered is asked where the
+// record says.
+func (w *Observer) holder(nodes []Node) Node {
 	if n, err := find(nodes, w.known.Holder); err == nil {
 		return n
 	}
@@ -238,7 +259,7 @@ func (w *Observer) askWriter(n Node) (beat, ended <-chan struct{}) {
 	if n.ID == "" {
 		return closed, closed
 	}
-	of := n.ID + " " + n.OpsURL
+	of := whom(n.ID, n.OpsURL)
 	beat = ask(w, &w.pulse, of, pulseTimeout, func(ctx context.Context) pulse { return w.askPulse(ctx, n) }, func(p pulse) {
 		w.durable = max(w.durable, p.durable)
 		switch {
@@ -310,22 +331,37 @@ func (w *Observer) observation(s Sight) Observation {
 		o.RecordError = errUnread
 	}
 	o.Target = Target{Node: s.Target.ID, Error: errUnread.Error()}
-	if w.target.answered {
-		o.Target = w.target.last
+	if q := w.targets[whom(s.Target.ID, s.Target.URL)]; q != nil && q.answered {
+		o.Target = q.last
 	}
 	// A writer that the record does not name is one that does not know yet.
 	r := &o.Record
 	o.Target.Writer = o.Target.Writer && r.Holder == o.Target.Node && r.Confirmed() && !r.Released
 	o.Migration = w.migrate.last
-	o.Writer = Writer{Stopped: w.process.last.was(*r), Took: w.pulse.last.took, Status: w.pulse.last.status, Durable: w.durable}
+	o.Writer = w.seenWriter(w.holder(s.Nodes), now)
 	if r.Holder != o.Target.Node {
 		o.Writer.Durable = max(o.Writer.Durable, o.Target.heard)
 	}
+	return o
+}
+
+// seenWriter is what is known of the node that the record names, with the lock held: the
+// record may have changed since somebody was asked, and then that was another one.
+func (w *Observer) seenWriter(n Node, now time.Time) Writer {
+	out, of := Writer{Durable: w.durable}, whom(n.ID, n.OpsURL)
+	if w.process.of == of {
+		out.Stopped = w.process.last.was(w.known)
+	}
+	if w.pulse.of != of {
+		out.Silent = 1 // nobody has asked it yet
+		return out
+	}
+	out.Took, out.Status = w.pulse.last.took, w.pulse.last.status
 	switch {
 	case !w.silent.IsZero():
-		o.Writer.Silent = max(1, now.Sub(w.silent))
+		out.Silent = max(1, now.Sub(w.silent))
 	case !w.pulse.answered: // asked, and nothing came of it yet
-		o.Writer.Silent = max(1, now.Sub(w.pulse.sent))
+		out.Silent = max(1, now.Sub(w.pulse.sent))
 	}
-	return o
+	return out
 }

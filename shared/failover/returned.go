@@ -3,6 +3,7 @@ package failover
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"originchain/shared/api"
 	"originchain/shared/lease"
@@ -15,13 +16,18 @@ import (
 // had heard of may be lost as well. It says whether it has changed the report.
 //
 // What the old writer says proves something only if the last frame in its log is of the
-// new epoch or above: then whatever is not on the line has been set aside. One that comes
-// back with less than it was heard to have has lost its log; nothing is exact then, and
-// the report stays as it is.
-func Returned(ctx context.Context, reg registry.Store, rec lease.Record, old api.Replication) (Report, bool, error) {
+// new epoch or above: then whatever is not on the line has been set aside. And only if its
+// data directory is the one that it had: made is when that was made (datadir.Made), zero
+// where nobody knows. A directory from after the failover knows of no frame that was lost
+// with the one before. One that comes back with less than it was heard to have has lost its
+// log; nothing is exact then, and the report stays as it is.
+func Returned(ctx context.Context, reg registry.Store, rec lease.Record, old api.Replication, made time.Time) (Report, bool, error) {
 	r, ok, err := LastFailover(ctx, reg)
 	if err != nil || !ok || r.LostExact || old.Node != r.From || old.DurableEpoch < r.Epoch {
 		return r, false, err
+	}
+	if made.IsZero() || !made.Before(r.StartedAt) {
+		return r, false, nil
 	}
 	from, to, ok := lostRange(rec, lsn.Epoch(r.Epoch), old.SetAside)
 	if !ok || to < r.LostTo {

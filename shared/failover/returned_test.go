@@ -2,10 +2,14 @@ package failover
 
 import (
 	"testing"
+	"time"
 
 	"originchain/shared/api"
 	"originchain/shared/lease"
 )
+
+// before is when a directory was made that has all that its node had.
+func before() time.Time { return time.Now().Add(-time.Hour) }
 
 // Until the old writer is back the report has what was heard of it; then, to the LSN, what
 // it has set aside.
@@ -40,7 +44,7 @@ func TestTheLostRangeBecomesExact(t *testing.T) {
 					t.Fatalf("%+v, %v", rep, err)
 				}
 				back := api.Replication{Node: c.node, Role: roleFollower, DurableEpoch: c.epoch, SetAside: c.aside}
-				r, changed, err := Returned(t.Context(), w.reg, w.record(), back)
+				r, changed, err := Returned(t.Context(), w.reg, w.record(), back, before())
 				if err != nil || changed != c.exact {
 					t.Fatalf("%+v, %t, %v", r, changed, err)
 				}
@@ -51,7 +55,7 @@ func TestTheLostRangeBecomesExact(t *testing.T) {
 				if j, err := loadJournal(t.Context(), w.reg); err != nil || j.LostFrom != c.from || j.LostTo != c.to {
 					t.Errorf("the journal: LSN %d to %d, %v", j.LostFrom, j.LostTo, err)
 				}
-				if _, again, err := Returned(t.Context(), w.reg, w.record(), back); again || err != nil {
+				if _, again, err := Returned(t.Context(), w.reg, w.record(), back, before()); again || err != nil {
 					t.Errorf("it changes twice: %v", err)
 				}
 			})
@@ -68,10 +72,15 @@ func TestNoLossIsExactToo(t *testing.T) {
 			t.Fatal(err)
 		}
 		back := api.Replication{Node: "a", DurableEpoch: 2}
-		if r, changed, err := Returned(t.Context(), w.reg, lease.Record{}, back); changed || err != nil {
+		if r, changed, err := Returned(t.Context(), w.reg, lease.Record{}, back, before()); changed || err != nil {
 			t.Errorf("%+v, %v", r, err)
 		}
-		if r, changed, err := Returned(t.Context(), w.reg, w.record(), back); !changed || !r.LostExact || r.LostFrom != 0 || r.LostTo != 0 || err != nil {
+		for _, made := range []time.Time{{}, time.Now(), time.Now().Add(time.Hour)} { // nobody knows, or its disk was replaced
+			if r, changed, err := Returned(t.Context(), w.reg, w.record(), back, made); changed || err != nil {
+				t.Errorf("made at %s: %+v, %v", made, r, err)
+			}
+		}
+		if r, changed, err := Returned(t.Context(), w.reg, w.record(), back, before()); !changed || !r.LostExact || r.LostFrom != 0 || r.LostTo != 0 || err != nil {
 			t.Errorf("%+v, %t, %v", r, changed, err)
 		}
 	}, "b")

@@ -306,9 +306,14 @@ func (r *run) serves(ctx context.Context) error {
 		return fmt.Errorf("read the record of who writes: %w", err)
 	}
 	if rec.Holder != r.to.ID {
-		return &MovedError{What: fmt.Sprintf("%s was made the writer of epoch %d", r.to.ID, r.epoch), Holder: rec.Holder, Epoch: uint64(rec.Epoch)}
+		return r.lostIt(rec)
 	}
 	return nil
+}
+
+// lostIt says that the target wrote, and another node has the record by now.
+func (r *run) lostIt(rec lease.Record) error {
+	return &MovedError{What: fmt.Sprintf("%s was made the writer of epoch %d", r.to.ID, r.epoch), Holder: rec.Holder, Epoch: uint64(rec.Epoch)}
 }
 
 // dns points the instance's name at the new writer.
@@ -318,6 +323,14 @@ func (r *run) dns(ctx context.Context) (string, error) {
 		return "the instance has no name in DNS", nil
 	case r.to.Address == "":
 		return "", leave("the registry has no address of %s for %s", r.to.ID, r.req.Zone)
+	}
+	// This run may have stood still since smoke: nobody would point it away from here again.
+	rec, _, err := r.readRecord(ctx)
+	if err != nil {
+		return "", leave("%s does not name %s (%s) yet, as the record of who writes cannot be read: %w", r.req.Zone, r.to.ID, r.to.Address, err)
+	}
+	if rec.Holder != r.to.ID {
+		return "", r.lostIt(rec)
 	}
 	short, cancel := context.WithTimeout(ctx, dnsTimeout)
 	defer cancel()

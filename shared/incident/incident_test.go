@@ -54,6 +54,22 @@ func (m *memory) Save(_ context.Context, key string, expect uint64, b []byte) (u
 	return expect + 1, nil
 }
 
+func (m *memory) Delete(_ context.Context, key string, expect uint64) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.fail != nil {
+		if err := m.fail(); err != nil {
+			return err
+		}
+	}
+	if m.vers[key] != expect || m.docs[key] == nil {
+		return ErrConflict
+	}
+	delete(m.docs, key)
+	delete(m.vers, key)
+	return nil
+}
+
 func (m *memory) List(_ context.Context, prefix string) ([]string, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()

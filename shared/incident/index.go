@@ -21,7 +21,8 @@ const indexKey = "incident-index"
 const (
 	// MaxActive is how many incidents are open or owe something; another is not opened.
 	MaxActive = 500
-	// MaxPast is how many that are settled are listed. Their documents stay.
+	// MaxPast is how many that are settled are kept. The one that was settled first is
+	// dropped for another; one that is open, or owes something, never is.
 	MaxPast = 200
 	// orphanAfter is when a name without a document is dropped: whoever announced it was
 	// killed.
@@ -103,7 +104,8 @@ func (s *Store) Retire(ctx context.Context, id string) error {
 	if err != nil || there && !i.settled() {
 		return err
 	}
-	return s.reindex(ctx, func(x *index) (bool, error) {
+	dropped, kept := s.drop(ctx)
+	return errors.Join(kept, s.reindex(ctx, func(x *index) (bool, error) {
 		at := x.active(id)
 		if at < 0 || !there && s.now().Sub(x.Active[at].At) < orphanAfter {
 			return false, nil
@@ -111,10 +113,40 @@ func (s *Store) Retire(ctx context.Context, id string) error {
 		x.Active = slices.Delete(x.Active, at, at+1)
 		if there {
 			x.Past = append(x.Past, id)
-			x.Past = x.Past[max(0, len(x.Past)-MaxPast):]
+			x.Past = slices.DeleteFunc(x.Past, func(id string) bool { return slices.Contains(dropped, id) })
 		}
 		return true, nil
-	})
+	}))
+}
+
+// drop removes the documents of those that were settled first, as many as make room for
+// another one. Their names leave the index after that: a kill in between leaves names
+// without documents, for the next call, and no document that nobody knows of. One that
+// cannot be dropped stays, and the next one goes.
+func (s *Store) drop(ctx context.Context) (dropped []string, err error) {
+	x, _, err := s.index(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var faults []error
+	for _, id := range x.Past {
+		if len(x.Past)-len(dropped) < MaxPast {
+			break
+		}
+		i, version, err := s.load(ctx, id)
+		switch {
+		case err == nil && i.Format != 0 && !i.settled():
+			continue
+		case err == nil && i.Format != 0:
+			err = s.docs.Delete(ctx, incidents+id, version)
+		}
+		if err != nil && !errors.Is(err, ErrConflict) { // that is, somebody else has dropped it
+			faults = append(faults, fmt.Errorf("drop incident %s, which %d others were settled after: %w", id, MaxPast-1, err))
+			continue
+		}
+		dropped = append(dropped, id)
+	}
+	return dropped, errors.Join(faults...)
 }
 
 // Active names the incidents that are open, or of which somebody has still to be told, in
@@ -127,7 +159,7 @@ func (s *Store) Active(ctx context.Context) (ids []string, err error) {
 	return ids, err
 }
 
-// Past names the last of those that are settled, the latest last.
+// Past names those that are settled and kept, the latest last.
 func (s *Store) Past(ctx context.Context) ([]string, error) {
 	x, _, err := s.index(ctx)
 	return x.Past, err

@@ -3,6 +3,7 @@ package incident
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -78,8 +79,11 @@ func TestTheIndexIsBounded(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if past := must[[]string](t)(s.Past(ctx)); len(past) != MaxPast || past[MaxPast-1] != o.ID {
+	if past := must[[]string](t)(s.Past(ctx)); len(past) != MaxPast || past[MaxPast-1] != o.ID || past[0] != "i-10" {
 		t.Errorf("%d are past", len(past))
+	}
+	if docs := must[[]string](t)(m.List(ctx, incidents)); len(docs) != MaxPast || slices.Contains(docs, incidents+"i-9") {
+		t.Errorf("%d documents are kept", len(docs))
 	}
 	get(s.Open(ctx, o))
 	if ids := must[[]string](t)(s.Active(ctx)); len(ids) != 0 {
@@ -119,5 +123,44 @@ func TestTakeOver(t *testing.T) {
 	}
 	if _, second, _, err := s.Claim(ctx, down.ID); err != nil || len(second) != 1 || second[0].ID != first[0].ID {
 		t.Errorf("%v, %v, %v", first, second, err)
+	}
+}
+
+// One that is open is never dropped, however old it is; one that cannot be dropped stays,
+// and is in nobody's way; a kill between the two writes leaves nothing for ever.
+func TestWhatIsDropped(t *testing.T) {
+	m := newMemory()
+	s, _ := store(t, m)
+	ctx, get := t.Context(), must[*Incident](t)
+	settle := func(id string) error {
+		o := down
+		o.ID = id
+		get(s.Open(ctx, o))
+		get(s.Resolve(ctx, id, "over", "Over."))
+		return s.Retire(ctx, id)
+	}
+	o := down
+	o.ID = "open"
+	get(s.Open(ctx, o))
+	for n := range MaxPast {
+		if err := settle(fmt.Sprint("i-", n)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	m.docs[incidents+"i-0"] = []byte("{")
+	if err := settle("a"); err == nil || !strings.Contains(err.Error(), "i-0") {
+		t.Errorf("%v", err)
+	}
+	delete(m.docs, incidents+"i-2") // a kill, before the index was written
+	delete(m.vers, incidents+"i-2")
+	if err := settle("b"); err == nil {
+		t.Error("the one that cannot be dropped is not told of")
+	}
+	past := must[[]string](t)(s.Past(ctx))
+	if want := []string{"i-0", "i-3"}; len(past) != MaxPast || !slices.Equal(past[:2], want) {
+		t.Errorf("%d are past: %q", len(past), past[:2])
+	}
+	if docs := must[[]string](t)(m.List(ctx, incidents)); len(docs) != MaxPast+1 || !slices.Contains(docs, incidents+"open") {
+		t.Errorf("%d documents are kept", len(docs))
 	}
 }

@@ -18,6 +18,9 @@ type Documents interface {
 	// and there is none. It fails with ErrConflict if the document is another by now;
 	// after any other error it may have been written or not.
 	Save(ctx context.Context, key string, expect uint64, b []byte) (uint64, error)
+	// Delete removes the document if its version is expect, and fails with ErrConflict if it
+	// is not. After any other error it may be there or not.
+	Delete(ctx context.Context, key string, expect uint64) error
 	// List returns the keys with the prefix.
 	List(ctx context.Context, prefix string) ([]string, error)
 }

@@ -88,6 +88,27 @@ func (f *Folder) Save(ctx context.Context, key string, expect uint64, body []byt
 	return next, nil
 }
 
+// Delete implements Store. It fails with ErrFailed as well.
+func (f *Folder) Delete(ctx context.Context, key string, expect uint64) error {
+	if err := before(ctx, key); err != nil {
+		return err
+	}
+	return f.folder.Alone(ctx, func() error {
+		current, err := f.load(key)
+		if err != nil {
+			return err
+		}
+		if current.Version == 0 || current.Version != expect {
+			return &ConflictError{Expected: expect, Found: current}
+		}
+		err = f.folder.Remove(file(key))
+		if failed := (*durable.Error)(nil); errors.As(err, &failed) {
+			return &OutcomeUnknownError{key, failed.Err}
+		}
+		return err
+	})
+}
+
 // List implements Store. It fails with ErrFailed as well.
 func (f *Folder) List(ctx context.Context, prefix string) (out []Document, err error) {
 	err = f.folder.Alone(ctx, func() error {

@@ -53,6 +53,20 @@ func (m *Memory) Save(ctx context.Context, key string, expect uint64, body []byt
 	return next.clone(), nil
 }
 
+// Delete implements Store.
+func (m *Memory) Delete(ctx context.Context, key string, expect uint64) error {
+	if err := before(ctx, key); err != nil {
+		return err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if d := m.load(key); d.Version == 0 || d.Version != expect {
+		return &ConflictError{Expected: expect, Found: d.clone()}
+	}
+	delete(m.documents, key)
+	return nil
+}
+
 // List implements Store.
 func (m *Memory) List(ctx context.Context, prefix string) (out []Document, err error) {
 	if err := ctx.Err(); err != nil {

@@ -46,6 +46,11 @@ type Store interface {
 	// OutcomeUnknownError if it cannot tell whether the write took effect or will yet:
 	// then the caller loads the document. After any other error nothing was written.
 	Save(ctx context.Context, key string, expect uint64, body []byte) (Document, error)
+	// Delete removes the document if its version is expect. Where it does not return nil the
+	// document may be there still, or again after a crash. It fails as Save does. Another one
+	// of its key begins at version 1 again: a key that is deleted is not to be used again by
+	// who may meet somebody with the version of before.
+	Delete(ctx context.Context, key string, expect uint64) error
 	// List returns the documents whose keys begin with prefix, by key.
 	List(ctx context.Context, prefix string) ([]Document, error)
 }

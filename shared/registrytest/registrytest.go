@@ -31,6 +31,7 @@ func Run(t *testing.T, open func(t *testing.T) (handle func() registry.Store)) {
 		{"a document comes back as it was saved", roundTrip},
 		{"the version that was expected decides", conflicts},
 		{"a list has what begins with its prefix, in order", lists},
+		{"a document is removed at its version", removes},
 		{"what is out of bounds is refused", bounds},
 		{"what was handed over is not shared", unshared},
 		{"a context that has ended writes nothing", ended},
@@ -115,6 +116,37 @@ func lists(t *testing.T, handle func() registry.Store) {
 			t.Errorf("list %q: %q, %v; want %q", prefix, got, err, want)
 		}
 	}
+}
+
+func removes(t *testing.T, handle func() registry.Store) {
+	s, other := handle(), handle()
+	save(t, s, "k", 0, "one")
+	save(t, s, "k", 1, "two")
+	save(t, s, "beside", 0, "x")
+	for _, expect := range []uint64{0, 1, 3} {
+		var c *registry.ConflictError
+		if err := other.Delete(t.Context(), "k", expect); !errors.As(err, &c) || c.Expected != expect || c.Found.Version != 2 {
+			t.Fatalf("remove version %d: %v", expect, err)
+		}
+	}
+	has(t, s, "k", 2, "two")
+	if err := other.Delete(t.Context(), "k", 2); err != nil {
+		t.Fatal(err)
+	}
+	has(t, s, "k", 0, "")
+	has(t, handle(), "beside", 1, "x")
+	var c *registry.ConflictError
+	if err := s.Delete(t.Context(), "k", 0); !errors.As(err, &c) || c.Found.Version != 0 {
+		t.Fatalf("remove what is not there: %v", err)
+	}
+	save(t, s, "k", 0, "two")
+	has(t, other, "k", 1, "two")
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := s.Delete(ctx, "k", 1); !errors.Is(err, context.Canceled) {
+		t.Errorf("remove: %v", err)
+	}
+	has(t, s, "k", 1, "two")
 }
 
 func bounds(t *testing.T, handle func() registry.Store) {

@@ -23,7 +23,7 @@ type Program struct {
 	Stdout, Stderr io.Writer
 	// Up has an instance up until ctx ends or it is told to end. It calls ready once the
 	// writer is ready and all followers are in sync.
-	Up func(ctx context.Context, o UpOptions, ready func() error) error
+	Up func(ctx context.Context, o UpOptions, ready func(short error) error) error
 }
 
 // UpOptions are the flags of up.

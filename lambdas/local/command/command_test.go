@@ -24,7 +24,7 @@ func run(t *testing.T, dir string, args ...string) (code int, stdout, stderr str
 	var out, said bytes.Buffer
 	code = Main(t.Context(), Program{
 		Version: "test", Args: append(args, "--dir", dir), Stdout: &out, Stderr: &said,
-		Up: func(context.Context, UpOptions, func() error) error { return errors.New("nothing can be up here") },
+		Up: func(context.Context, UpOptions, func(error) error) error { return errors.New("nothing can be up here") },
 	})
 	return code, out.String(), said.String()
 }
@@ -122,9 +122,9 @@ func TestAPromotionThatIsRefused(t *testing.T) {
 func TestStatusTellsWhatWasLost(t *testing.T) {
 	for report, want := range map[string]string{
 		`{}`: "",
-		`{"from":"a","to":"b","epoch":2,"lost_from":5,"lost_to":9}`:                    "from a to b, epoch 2: LSN 5 to 9 lost, as was heard: exact once a is back\n",
+		`{"from":"a","to":"b","epoch":2,"lost_from":5,"lost_to":9}`:                    "from a to b, epoch 2: LSN 5 to 9 lost, as was heard: exact once a is back with its data directory\n",
 		`{"from":"a","to":"b","epoch":2,"lost_from":5,"lost_to":12,"lost_exact":true}`: "from a to b, epoch 2: LSN 5 to 12 lost, exact: a keeps them in its divergent files\n",
-		`{"from":"a","to":"b","epoch":2}`:                                              "from a to b, epoch 2: no LSN lost, as was heard: exact once a is back\n",
+		`{"from":"a","to":"b","epoch":2}`:                                              "from a to b, epoch 2: no LSN lost, as was heard: exact once a is back with its data directory\n",
 		`{"from":"a","to":"b","epoch":2,"lost_exact":true}`:                            "from a to b, epoch 2: no LSN lost, exact\n",
 	} {
 		dir := served(t, &plane{status: control.Status{LastFailover: json.RawMessage(report)}})

@@ -21,7 +21,7 @@ func lastFailover(report json.RawMessage) string {
 	case r.LostExact:
 		return text + "no LSN lost, exact\n"
 	case r.LostTo > 0:
-		return text + fmt.Sprintf("LSN %d to %d lost, as was heard: exact once %s is back\n", r.LostFrom, r.LostTo, r.From)
+		return text + fmt.Sprintf("LSN %d to %d lost, as was heard: exact once %s is back with its data directory\n", r.LostFrom, r.LostTo, r.From)
 	}
-	return text + fmt.Sprintf("no LSN lost, as was heard: exact once %s is back\n", r.From)
+	return text + fmt.Sprintf("no LSN lost, as was heard: exact once %s is back with its data directory\n", r.From)
 }

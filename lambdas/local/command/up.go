@@ -26,6 +26,8 @@ const (
 	readyFD = 3
 	// readyWord is what it says then.
 	readyWord = "ready\n"
+	// shortWord begins what it says where it goes on and not all is as it should be.
+	shortWord = "short\n"
 	// readyEnv tells it to.
 	readyEnv = "ORIGINCHAIN_CONTROL_READY_FD"
 	// downWithin bounds the wait of down: nodes drain, and are killed after a time.
@@ -43,7 +45,9 @@ empty tenant. Where everything is reached is in endpoints.json in that directory
 
 With --detach it returns once the writer is ready and all followers are in sync; else it
 stays, and Ctrl-C ends the instance in order. Either way what was acknowledged stays, and
-up goes on with it.
+up goes on with it. Where a follower does not come up within 5 minutes, and the writer of
+an instance that was up before is ready, it says so, with --detach as an error, and the
+instance goes on.
 
 While it is up a recovery point of the archive is verified every --verify-every, and who
 notify.toml in the directory names is told of incidents.`,
@@ -116,7 +120,7 @@ func program(path string) (string, error) {
 
 func (c *command) attached(ctx context.Context, o UpOptions) (err error) {
 	o.Out, o.Log = c.Stdout, c.Stderr
-	ready := func() error { return nil }
+	ready := func(error) error { return nil }
 	if os.Getenv(readyEnv) != "" {
 		// The child of a detached up: standard output is the log's file already, and
 		// whoever started it waits for a word.
@@ -125,8 +129,12 @@ func (c *command) attached(ctx context.Context, o UpOptions) (err error) {
 		if err := os.Unsetenv(readyEnv); err != nil {
 			return err
 		}
-		ready = func() error {
-			_, err := io.WriteString(word, readyWord)
+		ready = func(short error) error {
+			text := readyWord
+			if short != nil {
+				text = shortWord + short.Error()
+			}
+			_, err := io.WriteString(word, text)
 			return errors.Join(err, word.Close())
 		}
 		defer func() {
@@ -186,6 +194,9 @@ func (c *command) heard(ctx context.Context, word *os.File, child *exec.Cmd, dir
 	}()
 	select {
 	case text := <-said:
+		if short, is := strings.CutPrefix(text, shortWord); is {
+			return errors.Join(fmt.Errorf("the instance is up, and not whole: %s", strings.TrimSpace(short)), child.Process.Release())
+		}
 		if !strings.HasPrefix(text, readyWord) {
 			return fmt.Errorf("the instance did not come up: %s\nthe whole log is in %s", strings.TrimSpace(text), dir.Log())
 		}

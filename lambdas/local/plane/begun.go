@@ -27,5 +27,9 @@ func (b begun) opens(rec lease.Record, now time.Time) bool {
 // runs says whether a node's process is there.
 func (p *Plane) runs(ctx context.Context, node string) bool {
 	n, ok := p.node(node)
-	return ok && p.ways.runs(ctx, n)
+	if !ok {
+		return false
+	}
+	process, err := p.machines.Process(ctx, n)
+	return err == nil && process.Running
 }

@@ -19,6 +19,8 @@ const (
 	failoverPrefix = "failover-"
 	// tooOldFor is how old a run may be that nobody was told of: an older one is history.
 	tooOldFor = incident.GiveUpAfter
+	// faultSuffix ends the id of the incident of a run that began as a switchover.
+	faultSuffix = "-fault"
 	// writtenFor is how long a writer must be ready for a failover to be over that has not
 	// come to its own end.
 	writtenFor = time.Minute
@@ -35,6 +37,9 @@ func (l *ledger) failovers(ctx context.Context, writes bool) error {
 		l.written = time.Time{}
 	} else if l.written.IsZero() {
 		l.written = l.now()
+	}
+	if err := l.overtake(ctx, &run); err != nil {
+		return err
 	}
 	if run.ID == l.settled && l.failover == "" {
 		return nil
@@ -60,6 +65,9 @@ func (l *ledger) told(ctx context.Context, run *failover.Run) (bool, error) {
 	if err != nil {
 		return false, err
 	}
+	if dropped, err := l.dropped(ctx, past, run); err != nil || dropped {
+		return dropped, err
+	}
 	active, err := l.store.Active(ctx)
 	if err != nil {
 		return false, err
@@ -81,9 +89,48 @@ func (l *ledger) told(ctx context.Context, run *failover.Run) (bool, error) {
 	return false, nil
 }
 
+// overtake has an incident of its own for a failover that was not planned, where that of a
+// switchover is open: who is told of faults alone has not heard of that one. The new one is
+// opened first, so that a kill in between leaves one too many.
+func (l *ledger) overtake(ctx context.Context, run *failover.Run) error {
+	if l.failover != "" && l.mild && !run.Planned {
+		was := l.failover
+		if err := l.begun(ctx, run); err != nil {
+			return err
+		}
+		l.overtaken = append(l.overtaken, was)
+	}
+	for len(l.overtaken) > 0 {
+		_, err := l.store.Resolve(ctx, l.overtaken[0], "overtaken", "The writer was lost meanwhile, which is an incident of its own.")
+		if err != nil && !errors.Is(err, incident.ErrResolved) {
+			return fmt.Errorf("resolve incident %s: %w", l.overtaken[0], err)
+		}
+		l.overtaken = l.overtaken[1:]
+	}
+	return nil
+}
+
+// dropped says whether the incident of a run that has ended may have been dropped for
+// younger ones: then it was told long ago.
+func (l *ledger) dropped(ctx context.Context, past []string, run *failover.Run) (bool, error) {
+	if len(past) < incident.MaxPast || !run.Done && !run.Failed {
+		return false, nil
+	}
+	i, ok, err := l.store.Get(ctx, past[0])
+	if err != nil || !ok || i.Resolved == nil || !i.Resolved.After(run.StartedAt) {
+		return false, err
+	}
+	l.settled = run.ID
+	return true, nil
+}
+
 func (l *ledger) begun(ctx context.Context, run *failover.Run) error {
+	id := failoverPrefix + run.ID
+	if l.failover == id {
+		id += faultSuffix
+	}
 	o := incident.Opening{
-		ID: failoverPrefix + run.ID, Severity: alarms.TenantDown, Cause: incident.Cause{Failover: run.ID, Node: run.From},
+		ID: id, Severity: alarms.TenantDown, Cause: incident.Cause{Failover: run.ID, Node: run.From},
 		Title: fmt.Sprintf("%s takes the place of the writer %s", run.To, run.From),
 		Text:  incident.Clip(fmt.Sprintf("%s has been confirmed gone, and %s is made the writer. Nobody has to do anything while this goes on; docs/RUNBOOK.md#a-failover says what to do when it does not end.", run.From, run.To)),
 	}
@@ -93,7 +140,7 @@ func (l *ledger) begun(ctx context.Context, run *failover.Run) error {
 	if _, err := l.store.Open(ctx, o); err != nil {
 		return fmt.Errorf("open the incident of failover %s: %w", run.ID, err)
 	}
-	l.failover = o.ID
+	l.failover, l.mild = o.ID, run.Planned
 	l.log.WithFields(logrus.Fields{"incident": o.ID, "from": run.From, "to": run.To}).Warn("an incident was opened")
 	return nil
 }

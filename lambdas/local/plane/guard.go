@@ -26,9 +26,12 @@ const (
 	// did not succeed.
 	guardEvery = 100 * time.Millisecond
 	restAfter  = time.Second
-	// heldFor bounds how long a writer that died is held while nobody can be promoted:
-	// then it is started again where it was.
+	// heldFor bounds how long a node is held while no other writes, and no failover is under
+	// way: then it is started again where it was. One that does not start is tried again
+	// after it, too.
 	heldFor = 5 * time.Second
+	// runsFor is how long a failover that another process carries out keeps nodes held.
+	runsFor = time.Minute
 )
 
 // holding is what is known for the moment at which a process dies.
@@ -37,21 +40,12 @@ type holding struct {
 	// writer holds the record; another says that a member of its set answers.
 	writer  string
 	another bool
-	// since is when a writer was held; zero: none is.
-	since time.Time
 }
 
 func (h *holding) know(writer string, another bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.writer, h.another = writer, another
-}
-
-// let forgets that a writer is held.
-func (h *holding) let() {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.since = time.Time{}
 }
 
 // afterDeath is what the supervisor does: a writer is not started in place while
@@ -66,7 +60,6 @@ func (p *Plane) afterDeath(machine, node string, e supervise.Exit) supervise.Nex
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if node == h.writer && h.another && e.PID != 0 {
-		h.since = time.Now()
 		return supervise.Hold
 	}
 	return supervise.RestartLater
@@ -157,12 +150,12 @@ func (p *Plane) guard(ctx context.Context) {
 			})
 			if err != nil && ctx.Err() == nil {
 				p.log.WithError(err).Error("no other node writes yet")
+				p.letGo(ctx)
 				rest(ctx, restAfter)
 			}
 			continue
 		}
 		p.letGo(ctx)
-		p.revive(ctx)
 		p.learnLoss(ctx)
 	}
 }
@@ -179,29 +172,6 @@ func replace(target string, promote func(to string) error) error {
 		return nil
 	}
 	return err
-}
-
-// revive lets nodes run that were stopped for another to write, once that does: whoever
-// has carried out the failover. They find out by themselves that they follow, whatever
-// their units say.
-func (p *Plane) revive(ctx context.Context) {
-	if !p.failing.try("") {
-		return
-	}
-	defer p.failing.end()
-	rec, ok, err := p.record.Load(ctx)
-	if err != nil || !ok || !rec.Confirmed() || rec.Released {
-		return
-	}
-	for _, n := range p.nodes {
-		process, err := p.machines.Process(ctx, n)
-		if err != nil || !process.Reaped || n.ID == rec.Holder {
-			continue
-		}
-		if err := p.machines.Start(ctx, n); err != nil && ctx.Err() == nil {
-			p.log.WithError(err).Errorf("%s, which is to follow %s, is not started again", n.ID, rec.Holder)
-		}
-	}
 }
 
 func reasons(d failover.Decision) string {
@@ -239,25 +209,6 @@ func (p *Plane) decide(ctx context.Context) (d failover.Decision, target string,
 		return failover.Decision{Verdict: failover.Wait}, "", nil
 	}
 	return d, best.ID, nil
-}
-
-// letGo starts a writer that was held, when nobody has taken its place for long.
-func (p *Plane) letGo(ctx context.Context) {
-	h := &p.holds
-	h.mu.Lock()
-	due, writer := !h.since.IsZero() && time.Since(h.since) > heldFor, h.writer
-	if due {
-		h.since = time.Time{}
-	}
-	h.mu.Unlock()
-	n, ok := p.node(writer)
-	if !due || !ok {
-		return
-	}
-	p.log.Warnf("nobody could take the place of %s within %s: it is started again", writer, heldFor)
-	if err := p.machines.Start(ctx, n); err != nil && ctx.Err() == nil {
-		p.log.WithError(err).Errorf("%s is not started again", writer)
-	}
 }
 
 // best is the follower that goes furthest; members of the set come first.
@@ -337,6 +288,7 @@ func (p *Plane) promote(ctx context.Context, in control.Promotion, say func(stri
 	var hurried sync.WaitGroup
 	hurried.Go(func() { p.watch.hurry(hurrying, target) })
 	report, err := p.execute(ctx, target, in, say)
+	p.held.ran = report.Run
 	slower()
 	hurried.Wait()
 	b, encodeErr := json.Marshal(report)
@@ -344,7 +296,6 @@ func (p *Plane) promote(ctx context.Context, in control.Promotion, say func(stri
 		return b, err
 	}
 	p.watch.look(ctx, target)
-	p.holds.let()
 	return b, nil
 }
 

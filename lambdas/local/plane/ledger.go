@@ -38,6 +38,10 @@ type ledger struct {
 	// that has its last word in one.
 	failover string
 	settled  string
+	// mild: that incident is of a switchover, of which hardly anybody is told.
+	mild bool
+	// overtaken are incidents of switchovers that became failovers, which have their own.
+	overtaken []string
 	// written is since when a ready writer was seen without a break.
 	written time.Time
 	// said is the last failure that was logged: the next round has the same one.
@@ -77,7 +81,10 @@ func (l *ledger) load(ctx context.Context) error {
 			return err
 		case !ok || i.Resolved != nil:
 		case i.Cause.Failover != "":
-			l.failover = id
+			if l.failover != "" {
+				l.overtaken = append(l.overtaken, l.failover)
+			}
+			l.failover, l.mild = id, i.Severity > alarms.TenantDown
 		case i.Cause.Alarm != "":
 			l.open[cause{i.Cause.Alarm, i.Cause.Node}] = &opened{Opening: incident.Opening{ID: id}, made: true}
 		}

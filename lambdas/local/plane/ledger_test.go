@@ -14,6 +14,7 @@ import (
 
 	"originchain/lambdas/documents"
 	"originchain/shared/alarms"
+	"originchain/shared/failover"
 	"originchain/shared/incident"
 	"originchain/shared/registry"
 )
@@ -230,4 +231,80 @@ func TestAFailoverThatIsLeft(t *testing.T) {
 	b.restart()
 	b.rounds(2*time.Second, "")
 	b.want("severity 1, 2 updates, over: A node writes") // what is history is not told
+}
+
+// A writer that dies while a planned switchover is an incident is one of its own: of that
+// severity everybody is told, and of a switchover hardly anybody.
+func TestAFaultIsNotHiddenByASwitchover(t *testing.T) {
+	for _, killed := range []bool{false, true} {
+		for _, run := range []string{"R1", "R2"} {
+			b := newBook(t)
+			b.journalled("R1", "running", "node-2", true)
+			b.rounds(2*time.Second, "")
+			b.want("severity 3, 1 updates")
+			if run != "R1" {
+				b.journalled("R1", "failed", "node-2", true)
+				b.rounds(2*time.Second, "")
+				b.want("severity 3, 2 updates")
+			}
+			b.journalled(run, "running", "node-2", false)
+			if killed { // between the two writes
+				r, _, err := failover.Latest(t.Context(), b.reg)
+				if err == nil {
+					err = b.begun(t.Context(), &r)
+				}
+				if err != nil {
+					t.Fatal(err)
+				}
+				b.restart()
+			}
+			b.rounds(2*time.Second, "")
+			b.want("severity 3", "severity 1, 1 updates")
+			if all := b.incidents(); len(all) == 2 && !strings.Contains(all[0], "over: ") {
+				t.Errorf("the switchover is open still: %q", all)
+			}
+			b.journalled(run, "done", "node-2", false)
+			b.rounds(2*time.Second, "")
+			b.want("severity 3", "severity 1, 2 updates, over: node-2 is the writer")
+		}
+	}
+}
+
+// A failover whose incident was dropped for younger ones is not told again.
+func TestAFailoverIsNotToldAgainForItsIncidentIsDropped(t *testing.T) {
+	b := newBook(t)
+	retire := func(id string) {
+		t.Helper()
+		for range 2 { // updates
+			_, claimed, _, err := b.store.Claim(t.Context(), id)
+			if err == nil && len(claimed) > 0 {
+				err = b.store.Settle(t.Context(), id, claimed[0], nil, true)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := b.store.Retire(t.Context(), id); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b.journalled("R1", "done", "node-2", false)
+	b.rounds(2*time.Second, "")
+	b.want("severity 1, 2 updates, over")
+	retire(failoverPrefix + "R1")
+	b.at = b.at.Add(time.Second)
+	for n := range incident.MaxPast {
+		o := incident.Opening{ID: fmt.Sprint("x-", n), Severity: alarms.Drift, Title: "x", Text: "x"}
+		_, err := b.store.Open(t.Context(), o)
+		if err == nil {
+			_, err = b.store.Resolve(t.Context(), o.ID, "over", "Over.")
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		retire(o.ID)
+	}
+	b.restart()
+	b.rounds(2*time.Second, "")
+	b.want()
 }

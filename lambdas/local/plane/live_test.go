@@ -16,9 +16,12 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cockroachdb/pebble/v2/vfs"
+
 	"originchain/lambdas/local/control"
 	"originchain/lambdas/local/layout"
 	"originchain/shared/api"
+	"originchain/shared/datadir"
 	"originchain/shared/failover"
 	"originchain/shared/lease"
 	"originchain/shared/lsn"
@@ -127,6 +130,7 @@ type stage struct {
 	said  text
 	ended chan error
 	ready chan struct{}
+	short error // what ready was told
 }
 
 // newStage has the nodes of an instance that was ended in order: node-1 has written
@@ -147,6 +151,10 @@ func newStage(t *testing.T, followers int, dead string) *stage {
 	s.Plane = newPlane(Options{Dir: dir, Followers: followers, Given: true, Server: server, Out: &s.out, Log: &s.said})
 	if err := s.open(t.Context()); err != nil {
 		t.Fatal(err)
+	}
+	s.ways.process = func(ctx context.Context, n failover.Node) (int, bool) {
+		process, err := s.machines.Process(ctx, n)
+		return os.Getpid(), err == nil && process.Running // the fakes are of this process
 	}
 	by := lease.Claim{Node: "node-1", Epoch: 1}
 	var set []string
@@ -206,7 +214,7 @@ func (s *stage) answers(id string) *fake {
 // up runs the plane until the test ends.
 func (s *stage) up() {
 	go func() {
-		s.ended <- s.run(context.Background(), func() error { close(s.ready); return nil })
+		s.ended <- s.run(context.Background(), func(short error) error { s.short = short; close(s.ready); return nil })
 	}()
 	s.t.Cleanup(func() {
 		s.Down()
@@ -368,7 +376,14 @@ func TestTheLossIsLearntFromTheOldWriter(t *testing.T) {
 			return r.Confirm(lease.Claim{Node: "node-2", Epoch: 2}, last, nil, 0)
 		},
 	)
-	body, err := json.Marshal(failover.Report{Run: "R", From: "node-1", To: "node-2", Epoch: 2, LostFrom: 11, LostTo: 12})
+	d, err := datadir.Open(datadir.Options{FS: vfs.Default, Path: s.dir.Data("node-1")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Close(); err != nil {
+		t.Fatal(err)
+	}
+	body, err := json.Marshal(failover.Report{Run: "R", From: "node-1", To: "node-2", Epoch: 2, LostFrom: 11, LostTo: 12, StartedAt: time.Now().Add(time.Hour)})
 	if err == nil {
 		_, err = s.registry.Save(t.Context(), "last_failover", 0, body)
 	}
@@ -395,6 +410,43 @@ func TestNoLagIsNotTheDefault(t *testing.T) {
 	}{{nil, failover.DefaultAllowLag}, {&none, 0}, {&some, 7}} {
 		if got := overrides(control.Promotion{AllowLag: c.asked}); got.AllowLag != c.want {
 			t.Errorf("%d, want %d", got.AllowLag, c.want)
+		}
+	}
+}
+
+// A follower that does not come up is not the end of a writer that is well: the instance goes
+// on, and says what is missing. A new instance does not.
+func TestABrokenFollowerDoesNotEndTheWriter(t *testing.T) {
+	for _, old := range []bool{true, false} {
+		s := newStage(t, 1, "node-2")
+		s.patience = 2 * time.Second
+		if old {
+			if err := layout.WriteFile(s.dir.TenantToken(), []byte("t\n")); err != nil {
+				t.Fatal(err)
+			}
+			s.in.Tenant = "01HZX3V9J8Q2W4E6R8T0Y2M4K6"
+		}
+		f := s.answers("node-1")
+		f.epoch, f.wrote = 1, true
+		ended := make(chan error, 1)
+		go func() {
+			ended <- s.run(context.Background(), func(short error) error { s.short = short; close(s.ready); return nil })
+		}()
+		select {
+		case <-s.ready:
+			if !old || s.short == nil || !strings.Contains(s.short.Error(), "node-1 writes") {
+				t.Errorf("before: %t, ready: %v", old, s.short)
+			}
+			s.Down()
+			if err := <-ended; err != nil {
+				t.Error(err)
+			}
+		case err := <-ended:
+			if old || err == nil {
+				t.Errorf("it has ended: %v", err)
+			}
+		case <-time.After(liveWithin):
+			t.Fatal("nothing comes of it")
 		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"originchain/shared/datadir"
 	"originchain/shared/failover"
 )
 
@@ -29,7 +30,11 @@ func (p *Plane) learnLoss(ctx context.Context) {
 		if !s.answers {
 			continue
 		}
-		r, changed, err := failover.Returned(ctx, p.registry, rec, s.Replication)
+		made, err := datadir.Made(p.dir.Data(n.Machine))
+		if err != nil {
+			continue // it has none yet
+		}
+		r, changed, err := failover.Returned(ctx, p.registry, rec, s.Replication, made)
 		switch log := p.log.WithField("node", n.ID); {
 		case err != nil && ctx.Err() == nil:
 			log.WithError(err).Error("what the last failover lost is not corrected yet")

@@ -83,11 +83,14 @@ type Plane struct {
 
 	// holds is what the supervisor is to do of a writer that dies: see afterDeath.
 	holds  holding
+	held   held
 	orphan orphan
 	losses losses
 	begun  begun
 	// tenant guards the instance's tenant, which is made while the endpoint follows.
 	tenant sync.Mutex
+	// patience bounds the wait until all is as it should be.
+	patience time.Duration
 	// died gets a value, of cap 1, when there is reason to look at once.
 	died chan struct{}
 	// failing is held by who makes another node the writer.
@@ -98,9 +101,11 @@ type Plane struct {
 
 var _ control.Plane = (*Plane)(nil)
 
-// Up has the instance up until ctx ends or somebody says down; ready is called once the
-// writer is ready and all followers are in sync.
-func Up(ctx context.Context, o Options, ready func() error) (err error) {
+// Up has the instance up until ctx ends or somebody says down; ready is called once, when
+// the writer is ready and all followers are in sync. Where that does not come to be, and the
+// writer of an instance that was up before is ready, it goes on, and short says why: a
+// follower that is broken must not be the end of a writer that is well.
+func Up(ctx context.Context, o Options, ready func(short error) error) (err error) {
 	for _, path := range o.Dir.Directories() {
 		if err := os.MkdirAll(path, 0o700); err != nil {
 			return fmt.Errorf("create the instance's directory: %w; choose another with --dir", err)
@@ -119,7 +124,7 @@ func Up(ctx context.Context, o Options, ready func() error) (err error) {
 }
 
 func newPlane(o Options) *Plane {
-	p := &Plane{o: o, dir: o.Dir, log: logrus.New(), died: make(chan struct{}, 1), failing: newTurn(), down: make(chan struct{})}
+	p := &Plane{o: o, dir: o.Dir, log: logrus.New(), patience: upWithin, died: make(chan struct{}, 1), failing: newTurn(), down: make(chan struct{})}
 	p.log.SetOutput(o.Log)
 	p.log.SetFormatter(&logrus.JSONFormatter{})
 	return p
@@ -171,9 +176,9 @@ func (p *Plane) open(ctx context.Context) (err error) {
 	p.machines, err = supervise.New(supervise.Config{Dir: string(p.dir)}, supervise.Deps{
 		Log: p.log, Decide: p.afterDeath, Event: p.happened, Releaser: &supervise.Releaser{Store: p.record},
 	})
-	p.ways.runs = func(ctx context.Context, n failover.Node) bool {
+	p.ways.process = func(ctx context.Context, n failover.Node) (pid int, runs bool) {
 		process, err := p.machines.Process(ctx, n)
-		return err == nil && process.Running
+		return process.PID, err == nil && process.Running
 	}
 	p.reached = reached{p.machines, p.ways}
 	p.proxy, p.watch = proxy.New(proxy.Config{Dial: p.ways.dial}), newWatcher(p.nodes, p.token, p.ways.dial)
@@ -245,7 +250,7 @@ func (p *Plane) units(fresh bool) error {
 func (p *Plane) Down() { p.ending.Do(func() { close(p.down) }) }
 
 // run has everything running until ctx ends or somebody says down.
-func (p *Plane) run(ctx context.Context, ready func() error) error {
+func (p *Plane) run(ctx context.Context, ready func(short error) error) error {
 	servers, err := p.servers()
 	if err != nil {
 		return err
@@ -320,7 +325,7 @@ func (p *Plane) servers() (all []*served, err error) {
 
 // live starts the nodes, waits until all is as it should be, and guards it; then it ends
 // the nodes, the writer first, so that the followers have its last frames.
-func (p *Plane) live(ctx, running context.Context, ready func() error) error {
+func (p *Plane) live(ctx, running context.Context, ready func(short error) error) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	go func() {
@@ -337,7 +342,10 @@ func (p *Plane) live(ctx, running context.Context, ready func() error) error {
 		// The guard does not wait until all is well: it may be what makes it so.
 		var beside sync.WaitGroup
 		beside.Go(func() { p.guard(ctx) })
-		if err = p.settle(ctx, ready); err == nil {
+		if err = p.settle(ctx, ready); err != nil && ctx.Err() == nil {
+			err = p.short(err, ready)
+		}
+		if err == nil {
 			beside.Go(func() { p.attend(ctx) })
 			<-ctx.Done()
 		}
@@ -368,8 +376,8 @@ func (p *Plane) start(ctx context.Context) error {
 }
 
 // settle waits until the nodes are as they should be, and says so.
-func (p *Plane) settle(ctx context.Context, ready func() error) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, upWithin, fmt.Errorf("not within %s; what a node waits for is in its log, in %s", upWithin, p.dir.Logs()))
+func (p *Plane) settle(ctx context.Context, ready func(short error) error) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, p.patience, fmt.Errorf("not within %s; what a node waits for is in its log, in %s", p.patience, p.dir.Logs()))
 	defer cancel()
 	for {
 		if err := p.watch.until(ctx, func() bool { return p.complete(ctx) }); err != nil {
@@ -379,7 +387,7 @@ func (p *Plane) settle(ctx context.Context, ready func() error) error {
 		if !ok {
 			continue // it has ended since
 		}
-		if err := p.ensureTenant(ctx, &call.Client{URL: writer.URL, Token: p.token}); err != nil {
+		if err := p.ensureTenant(ctx, &call.Client{URL: writer.URL, Token: p.token, HTTP: p.http}); err != nil {
 			if now, _, ok := p.watch.writer(); ok && now.ID == writer.ID {
 				return err
 			}
@@ -389,8 +397,24 @@ func (p *Plane) settle(ctx context.Context, ready func() error) error {
 			return err
 		}
 		p.told("up: %s follows the writer, %s; everything else is in %s", p.in.Endpoint(), writer.ID, p.dir.Endpoints())
-		return ready()
+		return ready(nil)
 	}
+}
+
+// short has an instance go on that is not as it should be, if its writer is ready and it was
+// up before; else it returns why it is not.
+func (p *Plane) short(why error, ready func(short error) error) error {
+	writer, s, ok := p.watch.writer()
+	if _, err := os.Stat(p.dir.TenantToken()); !ok || !s.ready || err != nil {
+		return why
+	}
+	if err := p.saveEndpoints(writer.ID); err != nil {
+		return errors.Join(why, err)
+	}
+	why = fmt.Errorf("%s writes, and not all followers are as they should be: %w. It goes on without them; oc-control status says how they are, oc-control down ends all", writer.ID, why)
+	p.log.WithError(why).Error("the instance is up, and not whole")
+	p.told("up, and not whole: %s", why)
+	return ready(why)
 }
 
 // complete says whether the writer is ready and every other node in sync, or, where

@@ -34,8 +34,11 @@ type ways struct {
 	byMachine map[string]*gate.Gate
 	byHost    map[string]*gate.Gate
 	nodes     map[string]failover.Node // by host
-	// runs says whether a node's process is there; nil: nobody knows.
-	runs func(ctx context.Context, n failover.Node) bool
+	// process is the process of a node, if it runs; nil: nobody knows.
+	process func(ctx context.Context, n failover.Node) (pid int, runs bool)
+	// taken finds out by whom a node's address is; connected is for tests.
+	taken     listeners
+	connected func()
 
 	mu sync.Mutex
 	// late heals what nobody has healed, by machine.
@@ -58,21 +61,52 @@ func newWays(nodes []failover.Node, log logrus.FieldLogger) *ways {
 // dial connects to a node through its gate, and to anybody else as he is.
 //
 // What passes carries tokens, in plain HTTP, and nothing that a server says before it has
-// seen one proves who it is: whoever listens at a node's address could say the same. So
-// nobody is connected to a node whose process does not run: while it does, the address is
-// its own, or it ends at once since it is not. What is left is the moment between the two,
-// at each start, and a stranger must be on this machine to use it; to close it the nodes
-// would have to speak TLS. That an answer is of this instance is
-// known by the token, which no other one takes; of this node, by its name (watcher.look).
+// seen one proves who it is: whoever listens at a node's address could say the same. But
+// the kernel knows who does. So nobody is connected unless the process of the node has the
+// socket that listens there, before the connection is made and after it. That an answer
+// is of this instance is known by the token, which no other one takes; of this node, by
+// its name (watcher.look).
 func (w *ways) dial(ctx context.Context, network, address string) (net.Conn, error) {
-	if g := w.byHost[address]; g != nil {
-		// Of a machine that nobody reaches nobody knows whether it runs.
-		if n := w.nodes[address]; w.runs != nil && !g.IsCut() && !w.runs(ctx, n) {
-			return nil, fmt.Errorf("connect to %s: its process does not run, and whoever listens at %s is another: %w", n.ID, address, syscall.ECONNREFUSED)
-		}
+	g := w.byHost[address]
+	if g == nil {
+		return new(net.Dialer).DialContext(ctx, network, address)
+	}
+	if w.process == nil {
 		return g.Dial(ctx, network, address)
 	}
-	return new(net.Dialer).DialContext(ctx, network, address)
+	// Of a machine that nobody reaches nobody knows anything.
+	if err := g.Pass(ctx); err != nil {
+		return nil, &net.OpError{Op: "dial", Net: network, Err: err}
+	}
+	n := w.nodes[address]
+	by, err := w.listens(ctx, n, address)
+	if err != nil {
+		return nil, err
+	}
+	c, err := g.Dial(ctx, network, address)
+	if err != nil {
+		return nil, err
+	}
+	if w.connected != nil {
+		w.connected()
+	}
+	if !by.still() {
+		return nil, errors.Join(fmt.Errorf("connect to %s: it has ended meanwhile: %w", n.ID, syscall.ECONNREFUSED), c.Close())
+	}
+	return c, nil
+}
+
+// listens is the socket by which the process of a node listens at its address.
+func (w *ways) listens(ctx context.Context, n failover.Node, address string) (listener, error) {
+	pid, runs := w.process(ctx, n)
+	if !runs {
+		return listener{}, fmt.Errorf("connect to %s: its process does not run, and whoever listens at %s is another: %w", n.ID, address, syscall.ECONNREFUSED)
+	}
+	l, err := w.taken.of(pid, address)
+	if err != nil {
+		return listener{}, fmt.Errorf("connect to %s: %w: %w", n.ID, err, syscall.ECONNREFUSED)
+	}
+	return l, nil
 }
 
 func (w *ways) isCut(machine string) bool {

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"strings"
 	"syscall"
 	"testing"
@@ -131,7 +132,7 @@ func TestWhoDoesNotRunIsNotReached(t *testing.T) {
 	n := failover.Node{ID: "a", Machine: "a", URL: stranger.URL}
 	w := newWays([]failover.Node{n}, quiet())
 	running := false
-	w.runs = func(_ context.Context, asked failover.Node) bool { return running && asked == n }
+	w.process = func(_ context.Context, asked failover.Node) (int, bool) { return os.Getpid(), running && asked == n }
 	host := strings.TrimPrefix(stranger.URL, "http://")
 	if c, err := w.dial(t.Context(), "tcp", host); !errors.Is(err, syscall.ECONNREFUSED) || c != nil {
 		t.Errorf("a stranger is reached: %v", err)
