@@ -11,7 +11,7 @@ import (
 
 // Within is the bound of everything that is waited for. It is generous: it is there to end
 // a test that would hang, and nothing is judged by it.
-const Within = 90 * time.Second
+const Within = 2 * time.Minute
 
 // Every is the pause between two looks.
 const Every = 20 * time.Millisecond
