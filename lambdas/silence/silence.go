@@ -7,7 +7,7 @@
 //   - Ages are on this process's monotonic clock. What a node says of its time is not
 //     looked at.
 //   - Nothing is started on silence alone: Confirm decides, and what it says is void if
-//     the node was heard of since it was asked, unless it is known to have stopped.
+//     the node was heard of since it was asked.
 //   - One failover at a time, and at most MaxFailovers within FlapWithin: a writer that
 //     dies again and again is a person's business.
 package silence
@@ -78,8 +78,6 @@ type Silence struct {
 type heard struct {
 	Beat
 	at time.Duration
-	// stopped: its process is known to have ended since.
-	stopped bool
 }
 
 // New makes a Silence that knows no node.
@@ -100,16 +98,6 @@ func (s *Silence) Beat(b Beat) error {
 	}
 	s.nodes[b.Node] = &heard{Beat: b, at: s.deps.Clock()}
 	return nil
-}
-
-// Stopped says that a node's process is known to have ended: its silence is waited for
-// no longer. The next heartbeat takes that back.
-func (s *Silence) Stopped(node string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if h, ok := s.nodes[node]; ok {
-		h.stopped = true
-	}
 }
 
 // Forget drops a node that is no more.
@@ -211,7 +199,7 @@ func (s *Silence) silent() (node string, at time.Duration, ok bool) {
 			w = h
 		}
 	}
-	if w == nil || !w.stopped && s.deps.Clock()-w.at <= alarms.SilentAfter {
+	if w == nil || s.deps.Clock()-w.at <= alarms.SilentAfter {
 		return "", 0, false
 	}
 	return w.Node, w.at, true

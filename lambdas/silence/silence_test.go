@@ -122,21 +122,6 @@ func TestNothingIsStarted(t *testing.T) {
 	}
 }
 
-// A process that is known to have ended is not waited for.
-func TestAStoppedWriter(t *testing.T) {
-	p := control()
-	p.beats(t, a1, b0)
-	p.Stopped("b")
-	p.Stopped("a")
-	if o := p.act(t); !o.Started {
-		t.Errorf("%+v", o)
-	}
-	p.beats(t, a1)
-	if o := p.act(t); o.Writer != "" {
-		t.Errorf("it was heard of since, and %+v", o)
-	}
-}
-
 func TestFlapping(t *testing.T) {
 	p := control()
 	for n := range MaxFailovers {

@@ -77,11 +77,7 @@ func TestWhatAWriterAnswersToAHandover(t *testing.T) {
 						w.running.Go(func() {
 							pass(time.Second)
 							w.with("a", func(n *fakeNode) { n.role = roleFollower })
-							if _, err := w.change(func(r lease.Record) (lease.Record, error) {
-								return r.Take(lease.Candidate{Instance: r.Instance, Node: "b", URL: "http://b", Last: lsn.Pos{Epoch: 1, LSN: 5010}})
-							}); err != nil {
-								t.Error(err)
-							}
+							w.give("b")
 						})
 					}
 					return c.status, c.said
@@ -117,11 +113,7 @@ func TestANodeThatLostItsEpochIsNotRestarted(t *testing.T) {
 			if n.node.ID != "b" || w.record().Holder != "b" {
 				return
 			}
-			if _, err := w.change(func(r lease.Record) (lease.Record, error) {
-				return r.Take(lease.Candidate{Instance: r.Instance, Node: "c", URL: "http://c", Last: lsn.Pos{Epoch: 1, LSN: 5010}})
-			}); err != nil {
-				t.Error(err)
-			}
+			w.give("c")
 		}
 		rep, err := Execute(t.Context(), w.deps(), w.request("b"), nil)
 		var moved *MovedError
@@ -145,11 +137,7 @@ func TestANodeThatLosesItsEpochOpeningIsNotWaitedFor(t *testing.T) {
 		w.onPromote = func(*fakeNode) {
 			w.running.Go(func() {
 				pass(time.Second)
-				if _, err := w.change(func(r lease.Record) (lease.Record, error) {
-					return r.Take(lease.Candidate{Instance: r.Instance, Node: "c", URL: "http://c", Last: lsn.Pos{Epoch: 1, LSN: 5010}})
-				}); err != nil {
-					t.Error(err)
-				}
+				w.give("c")
 			})
 		}
 		rep, err := Execute(t.Context(), w.deps(), w.request("b"), nil)
@@ -172,11 +160,7 @@ func TestTheRecordIsAskedInTheEnd(t *testing.T) {
 		w.kill("a", true)
 		w.onPromote = func(n *fakeNode) {
 			n.role, n.epoch = roleWriter, 2
-			if _, err := w.change(func(r lease.Record) (lease.Record, error) {
-				return r.Take(lease.Candidate{Instance: r.Instance, Node: "c", URL: "http://c", Last: lsn.Pos{Epoch: 1, LSN: 5010}})
-			}); err != nil {
-				t.Error(err)
-			}
+			w.give("c")
 		}
 		rep, err := Execute(t.Context(), w.deps(), w.request("b"), nil)
 		var moved *MovedError
@@ -190,14 +174,7 @@ func TestTheRecordIsAskedInTheEnd(t *testing.T) {
 func TestAJournalThatIsAnothersEndsTheRun(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		w.kill("a", false)
-		w.onStop = func() {
-			if err := rewrite(t.Context(), w.reg, journalKey, func(j *journal) bool {
-				*j = journal{Run: "X", State: running, From: "a", To: "c", FromEpoch: 1, Step: stepFence, Runners: 1}
-				return true
-			}); err != nil {
-				t.Error(err)
-			}
-		}
+		w.onStop = func() { w.begun("X", "c") }
 		_, err := Execute(t.Context(), w.deps(), w.request("b"), nil)
 		var moved *MovedError
 		if !errors.As(err, &moved) || !strings.Contains(err.Error(), "another failover, to c") {
@@ -215,12 +192,7 @@ func TestARunThatCannotEnd(t *testing.T) {
 	for _, set := range [][]string{{"b"}, {"b", "c"}} {
 		bubble(t, func(t *testing.T, w *world) {
 			w.kill("a", true)
-			if err := rewrite(t.Context(), w.reg, journalKey, func(j *journal) bool {
-				*j = journal{Run: "R", State: running, From: "a", To: "c", FromEpoch: 1, Step: stepFence, Steps: []Step{}, Runners: 1}
-				return true
-			}); err != nil {
-				t.Fatal(err)
-			}
+			w.begun("R", "c")
 			_, err := Execute(t.Context(), w.deps(), w.request("b"), nil)
 			if len(set) == 1 {
 				if err != nil {

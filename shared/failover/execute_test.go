@@ -309,12 +309,7 @@ func TestTheLostRangeIsRecorded(t *testing.T) {
 func TestAnotherTargetIsRefusedByName(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		w.kill("a", true)
-		if err := rewrite(t.Context(), w.reg, journalKey, func(j *journal) bool {
-			*j = journal{Run: "R", State: running, From: "a", To: "c", FromEpoch: 1, Step: stepFence, Runners: 1}
-			return true
-		}); err != nil {
-			t.Fatal(err)
-		}
+		w.begun("R", "c")
 		_, err := Execute(t.Context(), w.deps(), w.request("b"), nil)
 		var other *OtherRunError
 		if !errors.As(err, &other) || other.To != "c" || other.Run != "R" || !strings.Contains(err.Error(), "--follower-instance c") {
@@ -336,12 +331,7 @@ func TestAnotherTargetIsRefusedByName(t *testing.T) {
 func TestATargetThatDiesIsReplaced(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		w.kill("a", true)
-		stored, err := w.change(func(r lease.Record) (lease.Record, error) {
-			return r.Take(lease.Candidate{Instance: r.Instance, Node: "b", URL: "http://b", Last: lsn.Pos{Epoch: 1, LSN: 5010}})
-		})
-		if err != nil || stored.Epoch != 2 {
-			t.Fatal(err)
-		}
+		w.give("b")
 		w.kill("b", false)
 		req := w.request("c")
 		req.From = ""
@@ -398,13 +388,7 @@ func TestAHolderThatRenewsInTime(t *testing.T) {
 func TestARecordThatMoves(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		w.kill("a", true)
-		w.onRewrite = func() {
-			if _, err := w.change(func(r lease.Record) (lease.Record, error) {
-				return r.Take(lease.Candidate{Instance: r.Instance, Node: "c", URL: "http://c", Last: lsn.Pos{Epoch: 1, LSN: 5010}})
-			}); err != nil {
-				t.Error(err)
-			}
-		}
+		w.onRewrite = func() { w.give("c") }
 		_, err := Execute(t.Context(), w.deps(), w.request("b"), nil)
 		var moved *MovedError
 		if !errors.As(err, &moved) || moved.Holder != "c" || moved.Epoch != 2 {
@@ -422,12 +406,9 @@ func TestAGivenEpochIsOpened(t *testing.T) {
 	for _, begun := range []bool{false, true} {
 		bubble(t, func(t *testing.T, w *world) {
 			w.kill("a", true)
-			last := lsn.Pos{Epoch: 1, LSN: 5010}
-			_, err := w.change(func(r lease.Record) (lease.Record, error) {
-				return r.Take(lease.Candidate{Instance: r.Instance, Node: "b", URL: "http://b", Last: last})
-			})
-			if err == nil && begun {
-				err = rewrite(t.Context(), w.reg, journalKey, func(j *journal) bool {
+			w.give("b")
+			if begun {
+				err := rewrite(t.Context(), w.reg, journalKey, func(j *journal) bool {
 					*j = journal{Run: "R", State: running, From: "a", To: "b", FromEpoch: 1, Epoch: 2, Step: stepPromote, Runners: 1}
 					for i, name := range stepNames()[:4] {
 						j.ended(Step{N: i + 1, Name: name, Outcome: OK})
@@ -436,12 +417,12 @@ func TestAGivenEpochIsOpened(t *testing.T) {
 				})
 				if err == nil {
 					_, err = w.change(func(r lease.Record) (lease.Record, error) {
-						return r.Adopt(lease.Candidate{Instance: r.Instance, Node: "b", URL: "http://b", Last: last, Place: "place-b"})
+						return r.Adopt(lease.Candidate{Instance: r.Instance, Node: "b", URL: "http://b", Last: lsn.Pos{Epoch: 1, LSN: 5010}, Place: "place-b"})
 					})
 				}
-			}
-			if err != nil {
-				t.Fatal(err)
+				if err != nil {
+					t.Fatal(err)
+				}
 			}
 			rep, err := Execute(t.Context(), w.deps(), w.request("b"), nil)
 			if err != nil || rep.Seconds > 2 {

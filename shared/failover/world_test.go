@@ -126,6 +126,25 @@ func (w *world) change(rule func(lease.Record) (lease.Record, error)) (lease.Rec
 	}
 }
 
+// give has the record name a node in the next epoch, as a run of somebody else would.
+func (w *world) give(node string) {
+	if _, err := w.change(func(r lease.Record) (lease.Record, error) {
+		return r.Take(lease.Candidate{Instance: r.Instance, Node: node, URL: "http://" + node, Last: lsn.Pos{Epoch: 1, LSN: 5010}})
+	}); err != nil {
+		w.t.Errorf("give the epoch to %s: %v", node, err)
+	}
+}
+
+// begun has the journal say that somebody else fails over from a to a node.
+func (w *world) begun(run, to string) {
+	if err := rewrite(context.Background(), w.reg, journalKey, func(j *journal) bool {
+		*j = journal{Run: run, State: running, From: "a", To: to, FromEpoch: 1, Step: stepFence, Steps: []Step{}, Runners: 1}
+		return true
+	}); err != nil {
+		w.t.Errorf("begin a run to %s: %v", to, err)
+	}
+}
+
 // renew is the heartbeat of one process of a node.
 func (w *world) renew(n *fakeNode, life int) {
 	for {

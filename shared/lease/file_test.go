@@ -3,9 +3,7 @@ package lease
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
-	"math/rand/v2"
 	"strings"
 	"syscall"
 	"testing"
@@ -59,88 +57,24 @@ func first() Record {
 	return Record{Instance: instance, Epoch: 1, Holder: "a", URL: "http://a", Line: []Opening{{Epoch: 1, FirstLSN: 1}}}
 }
 
-const crashes = 12
-
-// TestPowerIsLostAtEveryCall: the record is the old one or the new one, and the
-// new one once it was acknowledged; and it can be changed again.
-func TestPowerIsLostAtEveryCall(t *testing.T) {
-	type cut struct {
-		disk  *simdisk.Disk
-		acked uint64
-	}
-	var cuts []cut
-	var acked uint64
-	d := simdisk.New()
-	d.OnCall(func(_ int, _ simdisk.Call, freeze func() *simdisk.Disk) { cuts = append(cuts, cut{freeze(), acked}) })
-	if err := history(t.Context(), d, func(v uint64) { acked = v }); err != nil {
-		t.Fatal(err)
-	}
-	d.OnCall(nil)
-	cuts = append(cuts, cut{d, acked})
-	seen := make(map[string]int)
-	for n, c := range cuts {
-		for seed := range uint64(crashes) {
-			var options []simdisk.CrashOption
-			if seed%2 == 1 {
-				options = append(options, simdisk.AnyNames)
-			}
-			after := c.disk.CrashClone(rand.New(rand.NewPCG(seed, uint64(n))), options...)
-			r := load(t, after)
-			if r.Version < c.acked || r.Version > c.acked+1 {
-				t.Fatalf("cut %d, seed %d: version %d, acknowledged was %d", n+1, seed, r.Version, c.acked)
-			}
-			seen[fmt.Sprint(r.Version-c.acked)]++
+func versions(t *testing.T) simdisk.Versions {
+	return simdisk.Versions{
+		Write: history,
+		Shown: func(d *simdisk.Disk) uint64 { return load(t, d).Version },
+		Next: func(d *simdisk.Disk) error {
+			r := load(t, d)
 			if r.Version == 0 {
 				r = first()
 			}
-			if _, err := openFile(t, after).CompareAndSet(t.Context(), r.Version, r); err != nil {
-				t.Fatalf("cut %d, seed %d: %v", n+1, seed, err)
-			}
-		}
-	}
-	if len(cuts) < 20 || seen["0"] < 10 || seen["1"] < 10 {
-		t.Errorf("%d cuts ended old (0) or new (1) as %v: both must be common", len(cuts), seen)
+			_, err := openFile(t, d).CompareAndSet(t.Context(), r.Version, r)
+			return err
+		},
+		Unknown: func(err error) bool { return errors.As(err, new(*OutcomeUnknownError)) },
 	}
 }
 
-// TestEveryCallFails: what a failed call returned is true after a crash, however
-// often another process looked in between; and a record that was shown stays.
-func TestEveryCallFails(t *testing.T) {
-	probe := simdisk.New()
-	if err := history(t.Context(), probe, func(uint64) {}); err != nil {
-		t.Fatal(err)
-	}
-	unknown := 0
-	for n, call := range probe.Calls() {
-		for seed := range uint64(crashes) {
-			d := simdisk.New()
-			d.FailAt(n+1, syscall.EIO)
-			var acked uint64
-			err := history(t.Context(), d, func(v uint64) { acked = v })
-			if d.Armed() != 0 {
-				t.Fatalf("call %d (%s): the fault never fired", n+1, call.Op)
-			}
-			if err == nil {
-				t.Fatalf("call %d (%s %s) failed and nobody noticed", n+1, call.Op, call.Path)
-			}
-			var maybe *OutcomeUnknownError
-			most := acked
-			if errors.As(err, &maybe) {
-				most++
-				unknown++
-			}
-			shown := load(t, d).Version
-			after := load(t, d.CrashClone(rand.New(rand.NewPCG(seed, uint64(n))), simdisk.AnyNames)).Version
-			if shown < acked || shown > most || after != shown {
-				t.Fatalf("call %d (%s), seed %d: version %d was shown and %d is there after a crash; acknowledged was %d, possible %d",
-					n+1, call.Op, seed, shown, after, acked, most)
-			}
-		}
-	}
-	if unknown == 0 {
-		t.Error("no outcome was ever unknown")
-	}
-}
+func TestPowerIsLostAtEveryCall(t *testing.T) { versions(t).PowerIsLostAtEveryCall(t) }
+func TestEveryCallFails(t *testing.T)         { versions(t).EveryCallFails(t) }
 
 // TestAFailedSyncIsNotRetried: the store ends with it, for reads too, and its
 // directory can be opened again.
@@ -162,11 +96,7 @@ func TestAFailedSyncIsNotRetried(t *testing.T) {
 		if calls := d.Calls()[before:]; len(calls) > 0 {
 			t.Errorf("%s: a failed store went on to %v", op, calls)
 		}
-		r := load(t, d)
-		if r.Version == 0 {
-			r = first()
-		}
-		if _, err := openFile(t, d).CompareAndSet(t.Context(), r.Version, r); err != nil {
+		if err := versions(t).Next(d); err != nil {
 			t.Errorf("%s: reopened: %v", op, err)
 		}
 	}

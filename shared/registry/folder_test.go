@@ -3,8 +3,6 @@ package registry
 import (
 	"context"
 	"errors"
-	"fmt"
-	"math/rand/v2"
 	"strings"
 	"syscall"
 	"testing"
@@ -57,74 +55,20 @@ func history(ctx context.Context, d *simdisk.Disk, acked func(uint64)) error {
 	return nil
 }
 
-const crashes = 12
-
-// A document is the old one or the new one after a loss of power at any call, and the
-// new one once it was acknowledged.
-func TestPowerIsLostAtEveryCall(t *testing.T) {
-	type cut struct {
-		disk  *simdisk.Disk
-		acked uint64
-	}
-	var cuts []cut
-	var acked uint64
-	d := simdisk.New()
-	d.OnCall(func(_ int, _ simdisk.Call, freeze func() *simdisk.Disk) { cuts = append(cuts, cut{freeze(), acked}) })
-	if err := history(t.Context(), d, func(v uint64) { acked = v }); err != nil {
-		t.Fatal(err)
-	}
-	seen := map[string]int{}
-	for n, c := range cuts {
-		for seed := range uint64(crashes) {
-			var options []simdisk.CrashOption
-			if seed%2 == 1 {
-				options = append(options, simdisk.AnyNames)
-			}
-			got := version(t, c.disk.CrashClone(rand.New(rand.NewPCG(seed, uint64(n))), options...))
-			if got < c.acked || got > c.acked+1 {
-				t.Fatalf("cut %d, seed %d: version %d, acknowledged was %d", n+1, seed, got, c.acked)
-			}
-			seen[fmt.Sprint(got-c.acked)]++
-		}
-	}
-	if len(cuts) < 20 || seen["0"] < 10 || seen["1"] < 10 {
-		t.Errorf("%d cuts ended old (0) or new (1) as %v: both must be common", len(cuts), seen)
+func versions(t *testing.T) simdisk.Versions {
+	return simdisk.Versions{
+		Write: history,
+		Shown: func(d *simdisk.Disk) uint64 { return version(t, d) },
+		Next: func(d *simdisk.Disk) error {
+			_, err := openFolder(t, d).Save(t.Context(), "nodes/a", version(t, d), nil)
+			return err
+		},
+		Unknown: func(err error) bool { return errors.As(err, new(*OutcomeUnknownError)) },
 	}
 }
 
-// What a failed call returned is true after a crash, and what was shown stays.
-func TestEveryCallFails(t *testing.T) {
-	probe := simdisk.New()
-	if err := history(t.Context(), probe, func(uint64) {}); err != nil {
-		t.Fatal(err)
-	}
-	unknown := 0
-	for n, call := range probe.Calls() {
-		for seed := range uint64(crashes) {
-			d := simdisk.New()
-			d.FailAt(n+1, syscall.EIO)
-			var acked uint64
-			err := history(t.Context(), d, func(v uint64) { acked = v })
-			if d.Armed() != 0 || err == nil {
-				t.Fatalf("call %d (%s %s) failed and nobody noticed", n+1, call.Op, call.Path)
-			}
-			var maybe *OutcomeUnknownError
-			most := acked
-			if errors.As(err, &maybe) {
-				most++
-				unknown++
-			}
-			shown := version(t, d)
-			after := version(t, d.CrashClone(rand.New(rand.NewPCG(seed, uint64(n))), simdisk.AnyNames))
-			if shown < acked || shown > most || after != shown {
-				t.Fatalf("call %d (%s), seed %d: version %d was shown and %d is there after a crash; acknowledged was %d, possible %d", n+1, call.Op, seed, shown, after, acked, most)
-			}
-		}
-	}
-	if unknown == 0 {
-		t.Error("no outcome was ever unknown")
-	}
-}
+func TestPowerIsLostAtEveryCall(t *testing.T) { versions(t).PowerIsLostAtEveryCall(t) }
+func TestEveryCallFails(t *testing.T)         { versions(t).EveryCallFails(t) }
 
 // The registry ends with a failed fsync, and its directory can be opened again.
 func TestAFailedSyncIsNotRetried(t *testing.T) {

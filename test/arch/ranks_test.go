@@ -90,6 +90,7 @@ var ranks = map[string]int{
 	"test/bench/postgres":   7,
 	"test/netns":            7,
 	"test/oracle":           7,
+	"test/settle":           7,
 	"writer/config":         7,
 
 	"lambdas/local/plane": 8,

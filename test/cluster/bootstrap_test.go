@@ -5,6 +5,8 @@ import (
 	"slices"
 	"testing"
 	"time"
+
+	"originchain/test/settle"
 )
 
 // A follower that is so new, or so late, that the writer's log does not reach back
@@ -21,7 +23,7 @@ func TestBootstrapInterrupted(t *testing.T) {
 	for i := range 8 {
 		a.fillLog(fmt.Sprintf("fill%d", i), 400, 2000)
 	}
-	eventually(t, "the oldest segment goes", func() error {
+	settle.Eventually(t, "the oldest segment goes", func() error {
 		a.mustPut(fmt.Sprintf("more-%d", len(a.segments())))
 		if s := a.segments(); slices.Contains(s, first) {
 			return fmt.Errorf("%v", s)
@@ -69,7 +71,7 @@ func TestBootstrapInterrupted(t *testing.T) {
 	for i := range 8 {
 		a.fillLog(fmt.Sprintf("late%d", i), 400, 1000)
 	}
-	eventually(t, "the log goes on without b", func() error {
+	settle.Eventually(t, "the log goes on without b", func() error {
 		a.mustPut(fmt.Sprintf("more-%d", len(a.segments())))
 		if s := a.segments(); slices.Contains(s, last) {
 			return fmt.Errorf("%v", s)
@@ -87,7 +89,7 @@ func TestBootstrapInterrupted(t *testing.T) {
 // at its end.
 func (n *node) arrives(bytes float64) {
 	n.c.t.Helper()
-	eventually(n.c.t, n.name+" takes a checkpoint", func() error {
+	settle.Eventually(n.c.t, n.name+" takes a checkpoint", func() error {
 		done, err := n.metric("oc_replication_bootstrap_bytes")
 		if err != nil {
 			return err

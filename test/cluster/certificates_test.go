@@ -16,6 +16,7 @@ import (
 	"originchain/shared/mtls"
 	"originchain/shared/replica"
 	pb "originchain/shared/replica/replicapb"
+	"originchain/test/settle"
 )
 
 // Only a node whose certificate is of the instance's authority, and names it, gets
@@ -53,7 +54,7 @@ func TestStrangersAreRefused(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		ctx, cancel := context.WithTimeout(t.Context(), within)
+		ctx, cancel := context.WithTimeout(t.Context(), settle.Within)
 		s, err := conn.Open(ctx, hello)
 		switch {
 		case caller.want == "" && err != nil:
@@ -108,7 +109,7 @@ func TestStrangersAreRefused(t *testing.T) {
 // byte of an answer may come after the handshake.
 func (n *node) refusesAnonymous() {
 	n.c.t.Helper()
-	dialer := tls.Dialer{NetDialer: &net.Dialer{Timeout: within}, Config: &tls.Config{
+	dialer := tls.Dialer{NetDialer: &net.Dialer{Timeout: settle.Within}, Config: &tls.Config{
 		MinVersion: tls.VersionTLS13, NextProtos: []string{"h2"},
 		InsecureSkipVerify: true, // this stranger does not care whom it talks to
 	}}
@@ -116,7 +117,7 @@ func (n *node) refusesAnonymous() {
 	if err != nil {
 		return // refused already
 	}
-	if err := conn.SetDeadline(time.Now().Add(within)); err != nil {
+	if err := conn.SetDeadline(time.Now().Add(settle.Within)); err != nil {
 		n.c.t.Fatal(err)
 	}
 	_, writeErr := io.WriteString(conn, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")

@@ -18,6 +18,7 @@ import (
 	"originchain/shared/api"
 	"originchain/shared/lease"
 	"originchain/test/netns"
+	"originchain/test/settle"
 )
 
 // cluster is one instance: hosts, nodes, the record of who writes, certificates
@@ -72,7 +73,7 @@ func (c *cluster) certs(dir string, nodes ...string) {
 	for _, n := range nodes {
 		args = append(args, "--node", n)
 	}
-	if err := run("", serverBin, args...); err != nil {
+	if err := netns.Run("", serverBin, args...); err != nil {
 		c.t.Fatal(err)
 	}
 }
@@ -137,7 +138,7 @@ func (n *node) ready() {
 }
 
 func (n *node) awaitReady(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, within)
+	ctx, cancel := context.WithTimeout(ctx, settle.Within)
 	defer cancel()
 	if err := n.server.WaitReady(ctx); err != nil {
 		return fmt.Errorf("%s: %w", n.name, err)
@@ -295,7 +296,7 @@ func (n *node) serving() []string { return []string{"--replication-listen", n.re
 func (c *cluster) inSync(names ...string) {
 	c.t.Helper()
 	want := strings.Join(names, ",")
-	eventually(c.t, "in-sync set", func() error {
+	settle.Eventually(c.t, "in-sync set", func() error {
 		if got := strings.Join(c.record().InSync, ","); got != want {
 			return fmt.Errorf("the record names %q, want %q", got, want)
 		}

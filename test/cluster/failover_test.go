@@ -9,6 +9,9 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"originchain/test/netns"
+	"originchain/test/settle"
 )
 
 // pair is a writer a and a follower b in sync with it, with one acknowledged row.
@@ -85,7 +88,7 @@ func (c *cluster) setAside(n *node, row string, frames int) {
 	if err != nil || len(files) != 1 {
 		c.t.Fatalf("one file of divergent frames should be in %s: %v, %v", n.dir, files, err)
 	}
-	out, err := output("", waldumpBin, "--ops", files[0])
+	out, err := netns.Output("", waldumpBin, "--ops", files[0])
 	if err != nil {
 		c.t.Fatal(err)
 	}
@@ -119,7 +122,7 @@ func TestZombieFollows(t *testing.T) {
 		}
 		answers <- fmt.Sprintf("%d %s", resp.Status, resp.Body)
 	}()
-	pause(t.Context(), 50*time.Millisecond) // it is in the socket when the process goes on
+	settle.Pause(t.Context(), 50*time.Millisecond) // it is in the socket when the process goes on
 	if err := a.thaw(); err != nil {
 		t.Fatal(err)
 	}
@@ -127,7 +130,7 @@ func TestZombieFollows(t *testing.T) {
 		t.Errorf("the zombie acknowledged a write: %s", got)
 	}
 	pid := a.server.PID()
-	eventually(t, "the zombie follows", func() error {
+	settle.Eventually(t, "the zombie follows", func() error {
 		s, err := a.standing()
 		if err == nil && (s.Role != "follower" || s.Leader != b.url()) {
 			err = fmt.Errorf("it is %+v", s)
@@ -160,7 +163,7 @@ func TestAFollowerThatIsNotInSyncDoesNotTakeOver(t *testing.T) {
 	if err := b.launch(append(writerArgs(1, time.Second), b.serving()...)...); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "b follows", func() error {
+	settle.Eventually(t, "b follows", func() error {
 		s, err := b.standing()
 		if err != nil {
 			// Without a leader it may not serve; it must say so, and stay.
@@ -199,10 +202,10 @@ func TestStaleLeaderIsRefused(t *testing.T) {
 	a.mustPut("of all")
 	f.shows("of all")
 	a.kill()
-	if err := run("", "cp", "-a", a.dir, a.dir+".old"); err != nil {
+	if err := netns.Run("", "cp", "-a", a.dir, a.dir+".old"); err != nil {
 		t.Fatal(err)
 	}
-	if err := run("", "cp", "-a", c.controlDir(), c.controlDir()+".old"); err != nil {
+	if err := netns.Run("", "cp", "-a", c.controlDir(), c.controlDir()+".old"); err != nil {
 		t.Fatal(err)
 	}
 	for _, row := range []string{"of the newer", "of the newest"} {
@@ -219,7 +222,7 @@ func TestStaleLeaderIsRefused(t *testing.T) {
 	if err := a.launch(asWriter...); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the stale leader is counted", func() error {
+	settle.Eventually(t, "the stale leader is counted", func() error {
 		n, err := f.metric("oc_replication_stale_leaders_total")
 		if err == nil && n < 1 {
 			_, body, _ := f.readiness()
@@ -233,7 +236,7 @@ func TestStaleLeaderIsRefused(t *testing.T) {
 	}
 	f.unready("leader")
 	// It has learnt that it is not the writer any more.
-	eventually(t, "the stale leader refuses writes", func() error {
+	settle.Eventually(t, "the stale leader refuses writes", func() error {
 		resp, err := a.put("to the stale", time.Second)
 		if err == nil && resp.Status != 503 {
 			err = fmt.Errorf("%d %s", resp.Status, resp.Body)

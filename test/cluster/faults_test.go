@@ -10,6 +10,9 @@ import (
 	"slices"
 	"testing"
 	"time"
+
+	"originchain/test/netns"
+	"originchain/test/settle"
 )
 
 // storm is one run of TestFaults: an instance of a writer, a follower that may
@@ -53,7 +56,7 @@ func runStorm(t *testing.T, seed uint64) {
 		if err := f.do(s); err != nil {
 			t.Fatalf("seed %d: %s: %v", seed, f.name, err)
 		}
-		if err := becomes(t.Context(), func() error {
+		if err := settle.Becomes(t.Context(), func() error {
 			if load.acked() == before {
 				return errors.New("no write is acknowledged any more")
 			}
@@ -64,7 +67,7 @@ func runStorm(t *testing.T, seed uint64) {
 		if s.r.IntN(2) == 0 { // else the next fault comes on top of what this one left
 			c.inSync(s.follower.name)
 		}
-		pause(t.Context(), s.between(100, 500))
+		settle.Pause(t.Context(), s.between(100, 500))
 	}
 	c.inSync(s.follower.name)
 	load.finish()
@@ -125,7 +128,7 @@ func (s *storm) restart(n *node) error {
 	if err := n.end(); err != nil {
 		return err
 	}
-	pause(s.t.Context(), s.between(1, 800))
+	settle.Pause(s.t.Context(), s.between(1, 800))
 	if err := n.launch(s.unit(n)...); err != nil {
 		return err
 	}
@@ -140,7 +143,7 @@ func (s *storm) killAll() error {
 		if err := n.end(); err != nil {
 			return err
 		}
-		pause(s.t.Context(), s.between(0, 50))
+		settle.Pause(s.t.Context(), s.between(0, 50))
 	}
 	s.r.Shuffle(len(order), func(i, j int) { order[i], order[j] = order[j], order[i] })
 	for _, n := range order {
@@ -160,7 +163,7 @@ func (s *storm) freeze(n *node) error {
 	if err := n.freeze(); err != nil {
 		return err
 	}
-	pause(s.t.Context(), s.between(1000, 3000))
+	settle.Pause(s.t.Context(), s.between(1000, 3000))
 	return n.thaw()
 }
 
@@ -172,8 +175,8 @@ func (s *storm) hinder(percent int, pairs ...*node) error {
 			return err
 		}
 	}
-	pause(s.t.Context(), s.between(500, 3000))
-	err := becomes(s.t.Context(), func() error {
+	settle.Pause(s.t.Context(), s.between(500, 3000))
+	err := settle.Becomes(s.t.Context(), func() error {
 		hits := 0
 		for i := 0; i < len(pairs); i += 2 {
 			n, err := pairs[i].Dropped()
@@ -202,7 +205,7 @@ func (s *storm) delay(n *node) error {
 	if err := d.toxic("latency", fmt.Sprintf(`{"latency":%d,"jitter":%d}`, 10+s.r.IntN(150), s.r.IntN(50))); err != nil {
 		return err
 	}
-	pause(s.t.Context(), s.between(1000, 2500))
+	settle.Pause(s.t.Context(), s.between(1000, 2500))
 	d.pure(context.Background())
 	return d.end()
 }
@@ -254,15 +257,15 @@ func fillDisk(t *testing.T, n *node, unit []string) error {
 	if err := os.Mkdir(small, 0o700); err != nil {
 		return err
 	}
-	if err := run("", "mount", "-t", "tmpfs", "-o", "size="+diskBytes, "none", small); err != nil {
+	if err := netns.Run("", "mount", "-t", "tmpfs", "-o", "size="+diskBytes, "none", small); err != nil {
 		return err
 	}
 	t.Cleanup(func() {
-		if err := errors.Join(n.end(), run("", "umount", small)); err != nil {
+		if err := errors.Join(n.end(), netns.Run("", "umount", small)); err != nil {
 			t.Error(err)
 		}
 	})
-	if err := run("", "cp", "-a", n.dir, data); err != nil {
+	if err := netns.Run("", "cp", "-a", n.dir, data); err != nil {
 		return err
 	}
 	n.dir = data
@@ -282,7 +285,7 @@ func fillDisk(t *testing.T, n *node, unit []string) error {
 	if err := ballast.Close(); err != nil {
 		return err
 	}
-	timer := time.NewTimer(within)
+	timer := time.NewTimer(settle.Within)
 	defer timer.Stop()
 	select {
 	case <-n.server.Exited():

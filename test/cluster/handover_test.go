@@ -13,6 +13,7 @@ import (
 
 	"originchain/scripts/call"
 	"originchain/shared/api"
+	"originchain/test/settle"
 )
 
 // handOver asks the node to give the writer's role to another one.
@@ -93,7 +94,7 @@ func (p *proxied) write(client int) {
 }
 
 func (p *proxied) insist(at int, pk string) (int, error) {
-	for deadline := time.Now().Add(within); time.Now().Before(deadline); {
+	for deadline := time.Now().Add(settle.Within); time.Now().Before(deadline); {
 		resp, err := p.nodes[at].asTenant().Do(p.c.t.Context(), call.Request{
 			Method: http.MethodPut, Path: p.c.rowPath(writesID, pk), ContentType: api.ContentTypeJSON, Body: fmt.Appendf(nil, `{"id":%q,"text":"x"}`, pk),
 		})
@@ -117,7 +118,7 @@ func (p *proxied) insist(at int, pk string) (int, error) {
 				at = i
 			}
 		}
-		pause(p.c.t.Context(), 2*time.Millisecond)
+		settle.Pause(p.c.t.Context(), 2*time.Millisecond)
 	}
 	return at, errors.New("not acknowledged")
 }
@@ -150,7 +151,7 @@ func (p *proxied) count() int {
 func (p *proxied) more(n int) {
 	p.c.t.Helper()
 	want := p.count() + n
-	eventually(p.c.t, "writes go on", func() error {
+	settle.Eventually(p.c.t, "writes go on", func() error {
 		p.mu.Lock()
 		defer p.mu.Unlock()
 		if len(p.faults) > 0 {

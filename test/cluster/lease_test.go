@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"originchain/shared/lease"
+	"originchain/test/netns"
+	"originchain/test/settle"
 	"originchain/writer/process"
 )
 
@@ -72,7 +74,7 @@ func TestACopyOfTheWritersDirectoryDoesNotTakeOver(t *testing.T) {
 	c.found(a)
 	a.mustPut("before")
 	epoch := c.record().Epoch
-	if err := run("", "cp", "-a", a.dir, twin.dir); err != nil {
+	if err := netns.Run("", "cp", "-a", a.dir, twin.dir); err != nil {
 		t.Fatal(err)
 	}
 	own := twin.name
@@ -151,14 +153,14 @@ func TestStrictShowsNothingThatNoFollowerHas(t *testing.T) {
 	if err := a.launch(append(writerArgs(1, timeout), a.serving()...)...); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "a waits for its follower", func() error {
+	settle.Eventually(t, "a waits for its follower", func() error {
 		if !strings.Contains(a.server.Output(), "may not have been acknowledged") {
 			return errors.New(a.server.Output())
 		}
 		return nil
 	})
 	a.unready("in_sync")
-	pause(t.Context(), 2*timeout)
+	settle.Pause(t.Context(), 2*timeout)
 	if ok, err := a.has("lonely"); err == nil {
 		t.Fatalf("a answers (shown: %t) while no follower has what its log ends with", ok)
 	}

@@ -5,10 +5,7 @@
 package cluster
 
 import (
-	"context"
-	"errors"
 	"flag"
-	"fmt"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -18,8 +15,7 @@ import (
 	"originchain/test/netns"
 )
 
-// The flags. One test needs a minute of waiting and seconds of computing, so more
-// of them run at once than there are processors.
+// The flags.
 var (
 	firstSeed = flag.Uint64("seed", 1, "first seed of TestFaults")
 	seedCount = flag.Int("n", 2, "how many seeds TestFaults runs")
@@ -51,61 +47,8 @@ func TestMain(m *testing.M) {
 	}
 	defer func() { _ = os.RemoveAll(bin) }() // no test can speak up any more
 	serverBin, followerBin, waldumpBin = filepath.Join(bin, "oc-server"), filepath.Join(bin, "oc-follower"), filepath.Join(bin, "waldump")
-	given := false
-	flag.Visit(func(f *flag.Flag) { given = given || f.Name == "test.parallel" })
-	if !given {
-		errSetup = flag.Set("test.parallel", atOnce)
-	}
-	errSetup = errors.Join(errSetup, netns.Inside())
+	errSetup = netns.Inside(atOnce)
 	m.Run()
-}
-
-// run and output are netns.Run and netns.Output.
-func run(input, name string, args ...string) error { return netns.Run(input, name, args...) }
-
-func output(input, name string, args ...string) (string, error) {
-	return netns.Output(input, name, args...)
-}
-
-// pause lets d pass, or ctx end.
-func pause(ctx context.Context, d time.Duration) {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-ctx.Done():
-	}
-}
-
-// within is the bound of everything that is waited for. It is generous: it is
-// there to end a test that would hang.
-const within = 90 * time.Second
-
-const pollEvery = 20 * time.Millisecond
-
-// eventually waits until check finds nothing wrong.
-func eventually(t *testing.T, what string, check func() error) {
-	t.Helper()
-	if err := becomes(t.Context(), check); err != nil {
-		t.Fatalf("%s: %v", what, err)
-	}
-}
-
-// becomes is eventually for goroutines that may not end the test.
-func becomes(ctx context.Context, check func() error) error {
-	deadline := time.Now().Add(within)
-	for {
-		err := check()
-		switch {
-		case err == nil:
-			return nil
-		case ctx.Err() != nil:
-			return errors.Join(ctx.Err(), err)
-		case time.Now().After(deadline):
-			return fmt.Errorf("not within %s: %w", within, err)
-		}
-		pause(ctx, pollEvery)
-	}
 }
 
 // newTransport is what all clients of a cluster share.

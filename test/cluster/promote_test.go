@@ -12,6 +12,7 @@ import (
 	"originchain/shared/api"
 	"originchain/shared/lease"
 	"originchain/shared/lsn"
+	"originchain/test/settle"
 )
 
 // give takes the next epoch in the record on behalf of a node, as a step of a failover
@@ -44,7 +45,7 @@ func (n *node) promote(epoch uint64) (out api.Promoted, err error) {
 // becomesWriter waits until the node is the writer of an epoch.
 func (n *node) becomesWriter(epoch uint64) {
 	n.c.t.Helper()
-	eventually(n.c.t, fmt.Sprintf("%s is the writer of epoch %d", n.name, epoch), func() error {
+	settle.Eventually(n.c.t, fmt.Sprintf("%s is the writer of epoch %d", n.name, epoch), func() error {
 		s, err := n.standing()
 		if err == nil && (s.Role != "writer" || s.Epoch != epoch) {
 			err = fmt.Errorf("it is %s of epoch %d", s.Role, s.Epoch)

@@ -1,18 +1,15 @@
 package cluster
 
 import (
-	"bytes"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"net/http"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 
 	"originchain/scripts/call"
 	"originchain/shared/api"
+	"originchain/test/settle"
 )
 
 // settle checks what must hold when the faults are healed and nothing is written
@@ -23,12 +20,13 @@ func (c *cluster) settle(w *workload) {
 	for _, n := range c.nodes {
 		n.ready()
 	}
-	c.sameDigests(writer)
+	var others []settle.Copy
 	for _, n := range c.nodes {
 		if n != writer {
-			c.sameSegments(writer, n)
+			others = append(others, n.copy())
 		}
 	}
+	settle.Same(c.t, writer.copy(), others...)
 	if w != nil {
 		w.nothingLost()
 		w.ownWritesAreRead()
@@ -40,75 +38,11 @@ func (c *cluster) settle(w *workload) {
 	}
 }
 
-// sameDigests waits until every node shows the writer's last frame, and compares
-// the digests there.
-func (c *cluster) sameDigests(writer *node) {
-	c.t.Helper()
-	eventually(c.t, "digests", func() error {
-		want, err := writer.standing()
-		if err != nil {
-			return err
-		}
-		if want.AppliedLSN != want.LSN || want.Role != "writer" {
-			return fmt.Errorf("%s is %s and shows LSN %d of %d", writer.name, want.Role, want.AppliedLSN, want.LSN)
-		}
-		for _, n := range c.nodes {
-			got, err := n.standing()
-			if err != nil {
-				return err
-			}
-			if got.AppliedLSN != want.AppliedLSN || got.DurableLSN != want.DurableLSN {
-				return fmt.Errorf("%s shows LSN %d and has %d durable, %s %d and %d", n.name, got.AppliedLSN, got.DurableLSN, writer.name, want.AppliedLSN, want.DurableLSN)
-			}
-			if got.Digest != want.Digest || got.Epoch != want.Epoch {
-				c.t.Fatalf("at LSN %d %s has the digest %s in epoch %d, %s has %s in epoch %d", want.AppliedLSN, writer.name, want.Digest, want.Epoch, n.name, got.Digest, got.Epoch)
-			}
-		}
-		return nil
-	})
-}
+func (n *node) copy() settle.Copy { return settle.Copy{Node: n.name, Dir: n.dir, Standing: n.standing} }
 
-// segments are the names of a node's log files, oldest first.
 func (n *node) segments() []string {
 	n.c.t.Helper()
-	paths, err := filepath.Glob(filepath.Join(n.dir, "log", "????????????????.log"))
-	if err != nil {
-		n.c.t.Fatal(err)
-	}
-	slices.Sort(paths)
-	for i := range paths {
-		paths[i] = filepath.Base(paths[i])
-	}
-	return paths
-}
-
-// sameSegments compares every sealed segment that both nodes have. The last one is
-// open, and longer on disk than what is written.
-func (c *cluster) sameSegments(a, b *node) {
-	c.t.Helper()
-	sealed := a.segments()
-	sealed = sealed[:len(sealed)-1]
-	compared := 0
-	for _, name := range sealed {
-		want, err := os.ReadFile(filepath.Join(a.dir, "log", name))
-		if errors.Is(err, os.ErrNotExist) {
-			continue // trimmed meanwhile
-		} else if err != nil {
-			c.t.Fatal(err)
-		}
-		got, err := os.ReadFile(filepath.Join(b.dir, "log", name))
-		if errors.Is(err, os.ErrNotExist) {
-			continue // before its bootstrap, or trimmed
-		} else if err != nil {
-			c.t.Fatal(err)
-		}
-		if compared++; !bytes.Equal(got, want) {
-			c.t.Errorf("the segment %s has %d bytes on %s and %d on %s, and they differ", name, len(want), a.name, len(got), b.name)
-		}
-	}
-	if compared == 0 && len(sealed) > 0 {
-		c.t.Errorf("no sealed segment of %s is on %s too: %v and %v", a.name, b.name, sealed, b.segments())
-	}
+	return settle.Segments(n.c.t, n.dir)
 }
 
 // nothingLost holds every acknowledgement against what every node has.

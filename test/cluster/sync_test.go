@@ -6,6 +6,8 @@ import (
 	"net/http"
 	"testing"
 	"time"
+
+	"originchain/test/settle"
 )
 
 // Under --sync-strict nothing is ever acknowledged, or shown, that too few
@@ -31,7 +33,7 @@ func TestStrictSync(t *testing.T) {
 	if after.LSN != before.LSN+1 || after.CommitLSN != before.CommitLSN {
 		t.Errorf("one frame should wait: %+v, before %+v", after, before)
 	}
-	eventually(t, "the frame is durable on r", func() error {
+	settle.Eventually(t, "the frame is durable on r", func() error {
 		s, err := r.standing()
 		if err == nil && s.DurableLSN < after.LSN {
 			err = fmt.Errorf("durable to %d of %d", s.DurableLSN, after.LSN)
@@ -83,7 +85,7 @@ func TestApplyDelay(t *testing.T) {
 	late.knows() // the token is late too
 	sent := time.Now()
 	got := a.mustPut("delayed")
-	eventually(t, "it is durable", func() error {
+	settle.Eventually(t, "it is durable", func() error {
 		s, err := late.standing()
 		if err == nil && s.DurableLSN < got.frame {
 			err = fmt.Errorf("durable to %d of %d", s.DurableLSN, got.frame)

@@ -14,6 +14,7 @@ import (
 
 	"originchain/scripts/call"
 	"originchain/shared/api"
+	"originchain/test/settle"
 )
 
 // A workload writes to whoever is the writer, and reads everywhere. Each key is
@@ -73,7 +74,7 @@ func (c *cluster) begin(seed uint64, writers, readers int) *workload {
 func (w *workload) finish() {
 	w.c.t.Helper()
 	w.stop()
-	timer := time.AfterFunc(within, w.end)
+	timer := time.AfterFunc(settle.Within, w.end)
 	w.done.Wait()
 	timer.Stop()
 	w.end()
@@ -130,7 +131,7 @@ func (w *workload) write(sending, trying context.Context, client int) {
 			w.last[a.pk] = a
 		}
 		w.mu.Unlock()
-		pause(sending, time.Duration(r.IntN(20))*time.Millisecond)
+		settle.Pause(sending, time.Duration(r.IntN(20))*time.Millisecond)
 	}
 }
 
@@ -157,7 +158,7 @@ func (w *workload) insist(ctx context.Context, a *ack, row map[string]any, key s
 		default:
 			return fmt.Errorf("refused: %d %s", resp.Status, resp.Body)
 		}
-		pause(ctx, 20*time.Millisecond)
+		settle.Pause(ctx, 20*time.Millisecond)
 	}
 	return errors.Join(ctx.Err(), last)
 }
@@ -207,7 +208,7 @@ func (w *workload) read(ctx context.Context, reader int) {
 			w.fault("reader %d on %s: %w", reader, n.name, err)
 			return
 		}
-		pause(ctx, time.Duration(s.r.IntN(20))*time.Millisecond)
+		settle.Pause(ctx, time.Duration(s.r.IntN(20))*time.Millisecond)
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 
 	"originchain/scripts/call"
 	"originchain/shared/api"
+	"originchain/test/settle"
 )
 
 // put writes one row of the table of writes to a node, once. A bound of 0 is the
@@ -83,7 +84,7 @@ func (n *node) has(pk string) (bool, error) {
 // shows waits until a node shows a row.
 func (n *node) shows(pk string) {
 	n.c.t.Helper()
-	eventually(n.c.t, n.name+" shows "+pk, func() error {
+	settle.Eventually(n.c.t, n.name+" shows "+pk, func() error {
 		ok, err := n.has(pk)
 		if err == nil && !ok {
 			err = errors.New("it does not")
@@ -95,7 +96,7 @@ func (n *node) shows(pk string) {
 // knows waits until a node knows the tenant's token.
 func (n *node) knows() {
 	n.c.t.Helper()
-	eventually(n.c.t, n.name+" knows the token", func() error {
+	settle.Eventually(n.c.t, n.name+" knows the token", func() error {
 		_, err := n.has("anything")
 		return err
 	})
@@ -112,7 +113,7 @@ func (n *node) hides(pk string) {
 // unready waits until /ready is 503 because of a check, and says so.
 func (n *node) unready(check string) {
 	n.c.t.Helper()
-	eventually(n.c.t, n.name+" is not ready", func() error {
+	settle.Eventually(n.c.t, n.name+" is not ready", func() error {
 		status, body, err := n.readiness()
 		if err != nil {
 			return err

@@ -11,6 +11,7 @@ import (
 
 	"originchain/lambdas/local/layout"
 	"originchain/test/netns"
+	"originchain/test/settle"
 )
 
 // A node boots with a unit that says writer, when another node writes: the old writer with
@@ -31,7 +32,7 @@ func TestBootWithAWritersUnit(t *testing.T) {
 		was.refusesWrites(2 * time.Second)
 		i.must(was.Heal())
 		l.settle()
-		was.refusesWrites(pollEvery)
+		was.refusesWrites(settle.Every)
 	})
 	t.Run("a follower between its unit and its epoch", func(t *testing.T) {
 		t.Parallel()
@@ -46,7 +47,7 @@ func TestBootWithAWritersUnit(t *testing.T) {
 		i.must(layout.WriteFile(i.dir.Unit(to.Machine), own))
 		to.signal(syscall.SIGKILL)
 		l.flow()
-		eventually(t, "it runs again", func() error { _, err := to.standing(); return err })
+		settle.Eventually(t, "it runs again", func() error { _, err := to.standing(); return err })
 		to.refusesWrites(time.Second)
 		l.settle()
 		if now := i.record(); now.Holder != was.ID || now.Epoch != epoch {
@@ -80,6 +81,6 @@ func (n *node) refusesWrites(d time.Duration) {
 			n.i.t.Errorf("%s answers a write with %d %s", n.ID, resp.Status, resp.Body)
 			return
 		}
-		pause(ctx, pollEvery)
+		settle.Pause(ctx, settle.Every)
 	}
 }

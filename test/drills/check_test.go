@@ -1,14 +1,9 @@
 package drills
 
 import (
-	"bytes"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"net/http"
-	"os"
-	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -17,6 +12,7 @@ import (
 
 	"originchain/scripts/call"
 	"originchain/shared/lease"
+	"originchain/test/settle"
 )
 
 // settle ends the load, when all faults are healed, and checks what must hold then.
@@ -25,11 +21,8 @@ func (l *load) settle() {
 	t.Helper()
 	l.finish()
 	l.i.whole()
-	writer := l.i.writer()
-	l.i.sameDigests(writer)
-	for _, n := range l.i.others(writer) {
-		l.i.sameSegments(writer, n)
-	}
+	writer, others := l.i.copies()
+	settle.Same(t, writer, others...) // invariants 7 and 3
 	if t.Failed() {
 		return
 	}
@@ -44,7 +37,7 @@ func (l *load) settle() {
 // rest connected.
 func (i *instance) whole() {
 	i.t.Helper()
-	eventually(i.t, "all nodes are in sync again", func() error {
+	settle.Eventually(i.t, "all nodes are in sync again", func() error {
 		rec := i.record()
 		if !rec.Confirmed() || rec.Released {
 			return fmt.Errorf("the record is %+v", rec)
@@ -96,65 +89,18 @@ func (i *instance) knownWhole() error {
 	return nil
 }
 
-// sameDigests: invariant 7.
-func (i *instance) sameDigests(writer *node) {
+// copies are what the nodes have, the writer's first.
+func (i *instance) copies() (writer settle.Copy, others []settle.Copy) {
 	i.t.Helper()
-	eventually(i.t, "digests", func() error {
-		want, err := writer.standing()
-		if err != nil {
-			return err
-		}
-		if want.AppliedLSN != want.LSN {
-			return fmt.Errorf("%s shows LSN %d of %d", writer.ID, want.AppliedLSN, want.LSN)
-		}
-		for _, n := range i.others(writer) {
-			got, err := n.standing()
-			if err != nil {
-				return err
-			}
-			if got.AppliedLSN != want.AppliedLSN || got.DurableLSN != want.DurableLSN {
-				return fmt.Errorf("%s shows LSN %d and has %d durable, %s %d and %d", n.ID, got.AppliedLSN, got.DurableLSN, writer.ID, want.AppliedLSN, want.DurableLSN)
-			}
-			if got.Digest != want.Digest || got.Epoch != want.Epoch {
-				i.t.Fatalf("at LSN %d %s has the digest %s in epoch %d, %s has %s in epoch %d", want.AppliedLSN, writer.ID, want.Digest, want.Epoch, n.ID, got.Digest, got.Epoch)
-			}
-		}
-		return nil
-	})
+	w := i.writer()
+	for _, n := range i.others(w) {
+		others = append(others, n.copy())
+	}
+	return w.copy(), others
 }
 
-// segments are the sealed log files of a node.
-func (n *node) segments() []string {
-	n.i.t.Helper()
-	paths, err := filepath.Glob(filepath.Join(n.i.dir.Data(n.Machine), "log", "????????????????.log"))
-	n.i.must(err)
-	slices.Sort(paths)
-	return paths[:max(0, len(paths)-1)] // the last one is open
-}
-
-// sameSegments: invariant 3, the bytes. Every sealed segment that both nodes have is the same.
-func (i *instance) sameSegments(a, b *node) {
-	i.t.Helper()
-	compared := 0
-	sealed := a.segments()
-	for _, path := range sealed {
-		want, err := os.ReadFile(path)
-		if errors.Is(err, os.ErrNotExist) {
-			continue // trimmed meanwhile
-		}
-		i.must(err)
-		got, err := os.ReadFile(filepath.Join(i.dir.Data(b.Machine), "log", filepath.Base(path)))
-		if errors.Is(err, os.ErrNotExist) {
-			continue // before its bootstrap, or trimmed
-		}
-		i.must(err)
-		if compared++; !bytes.Equal(got, want) {
-			i.t.Errorf("the segment %s has %d bytes on %s and %d on %s, and they differ", filepath.Base(path), len(want), a.ID, len(got), b.ID)
-		}
-	}
-	if compared == 0 && len(sealed) > 0 {
-		i.t.Errorf("no sealed segment of %s is on %s too", a.ID, b.ID)
-	}
+func (n *node) copy() settle.Copy {
+	return settle.Copy{Node: n.ID, Dir: n.i.dir.Data(n.Machine), Standing: n.standing}
 }
 
 // nothingLost: every acknowledged row is on every node, as it was written, and no other is.
@@ -212,7 +158,7 @@ func (l *load) onTheLine() {
 
 // repeats: the endpoint sends a request again by itself, so that a write of one attempt
 // may be a repeated one, if another node wrote between its sending and its answer.
-func (i *instance) repeats(a ack) bool { return a.at.Sub(a.sent) > pollEvery }
+func (i *instance) repeats(a ack) bool { return a.at.Sub(a.sent) > settle.Every }
 
 // epochAt is the epoch of an LSN on the line; 0 below what the record remembers.
 func epochAt(rec lease.Record, frame uint64) (epoch uint64) {
@@ -280,10 +226,10 @@ func (l *load) eachFrameOnce() {
 // linearizable: what clients saw of the registers has an order.
 func (l *load) linearizable() {
 	l.i.t.Helper()
-	if r := porcupine.CheckOperationsTimeout(registerModel(), l.events, within); r != porcupine.Ok {
+	if r := porcupine.CheckOperationsTimeout(registerModel(), l.events, settle.Within); r != porcupine.Ok {
 		l.i.t.Errorf("the history of the registers is not linearizable: %s", r)
 		for _, part := range registerModel().Partition(l.events) {
-			if porcupine.CheckOperationsTimeout(registerModel(), part, within) == porcupine.Ok {
+			if porcupine.CheckOperationsTimeout(registerModel(), part, settle.Within) == porcupine.Ok {
 				continue
 			}
 			for _, o := range part {

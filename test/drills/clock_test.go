@@ -11,6 +11,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"originchain/test/settle"
 )
 
 // clockVariable names the file that moves the wall clock of a server that is built for it.
@@ -111,7 +113,7 @@ func TestWallClockSteps(t *testing.T) {
 		was, epoch := i.writer(), uint64(i.record().Epoch)
 		for _, step := range []time.Duration{time.Hour, -40 * time.Minute, 72 * time.Hour, 0, -50 * time.Minute} {
 			i.move(clock, step)
-			pause(t.Context(), 8*time.Second) // longer than a lease and its expiry
+			settle.Pause(t.Context(), 8*time.Second) // longer than a lease and its expiry
 			l.flow()
 			if now := i.record(); now.Holder != was.ID || uint64(now.Epoch) != epoch {
 				t.Errorf("with the clock of %s off by %s, %s holds epoch %d, after %d", was.ID, step, now.Holder, now.Epoch, epoch)

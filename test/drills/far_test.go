@@ -26,6 +26,7 @@ import (
 	"originchain/shared/lease/leasehttp"
 	"originchain/shared/lsn"
 	"originchain/shared/registry"
+	"originchain/test/settle"
 )
 
 // errUnreached is what it says of every machine.
@@ -98,7 +99,7 @@ func (f *far) serve(ctx context.Context, address string, h http.Handler) {
 	f.i.t.Helper()
 	l, err := net.Listen("tcp", address)
 	f.i.must(err)
-	s := &http.Server{Handler: h, ReadHeaderTimeout: within, BaseContext: func(net.Listener) context.Context { return ctx }}
+	s := &http.Server{Handler: h, ReadHeaderTimeout: settle.Within, BaseContext: func(net.Listener) context.Context { return ctx }}
 	f.done.Go(func() { _ = s.Serve(l) })
 	f.done.Go(func() { <-ctx.Done(); _ = s.Close() })
 }
@@ -157,7 +158,7 @@ func (f *far) watch(ctx context.Context) {
 						f.i.t.Error(err)
 					}
 				}
-				pause(ctx, 5*pollEvery)
+				settle.Pause(ctx, 5*settle.Every)
 			}
 		})
 	}
@@ -173,7 +174,7 @@ func (f *far) guard(ctx context.Context) {
 		nodes = append(nodes, n.Node)
 	}
 	for ctx.Err() == nil {
-		pause(ctx, 5*pollEvery)
+		settle.Pause(ctx, 5*settle.Every)
 		rec, _, err := f.record.Load(ctx)
 		if err != nil {
 			continue
@@ -190,7 +191,7 @@ func (f *far) guard(ctx context.Context) {
 		var left *failover.LeftError // the unit, which nobody can rewrite
 		if err != nil && !errors.As(err, &left) && ctx.Err() == nil {
 			f.i.t.Logf("failover to %s: %v", target.ID, err)
-			pause(ctx, time.Second)
+			settle.Pause(ctx, time.Second)
 		}
 	}
 }

@@ -14,6 +14,7 @@ import (
 
 	"originchain/scripts/call"
 	"originchain/shared/api"
+	"originchain/test/settle"
 )
 
 // A writer that is frozen for a second is nobody's reason to promote another.
@@ -23,7 +24,7 @@ func TestFrozenForAMoment(t *testing.T) {
 	l := i.begin()
 	was, epoch := i.writer(), i.record().Epoch
 	was.signal(syscall.SIGSTOP)
-	pause(t.Context(), time.Second)
+	settle.Pause(t.Context(), time.Second)
 	was.signal(syscall.SIGCONT)
 	l.flow()
 	if now := i.record(); now.Epoch != epoch || now.Holder != was.ID {
@@ -43,7 +44,7 @@ func TestFrozenWriter(t *testing.T) {
 			was, epoch, at := i.writer(), uint64(i.record().Epoch), time.Now()
 			pid := i.pid(was)
 			i.must(syscall.Kill(pid, syscall.SIGSTOP))
-			pause(t.Context(), d)
+			settle.Pause(t.Context(), d)
 			// A process that was ended meanwhile is gone, which is as well.
 			if err := syscall.Kill(pid, syscall.SIGCONT); err != nil && !errors.Is(err, syscall.ESRCH) {
 				t.Fatal(err)
@@ -102,7 +103,7 @@ const probesEach = 8
 func (z *zombieDrill) ask(pk string, late, read bool) {
 	z.asking.Go(func() {
 		// A connection of its own: one that the zombie had closed would lose the request.
-		own := &http.Client{Timeout: within, Transport: &http.Transport{DisableKeepAlives: true}}
+		own := &http.Client{Timeout: settle.Within, Transport: &http.Transport{DisableKeepAlives: true}}
 		c := &call.Client{URL: z.was.URL, Token: z.i.token, HTTP: own}
 		var resp *call.Response
 		var err error
@@ -124,7 +125,7 @@ func (z *zombieDrill) ask(pk string, late, read bool) {
 func (z *zombieDrill) stream(ctx context.Context) {
 	for n := 0; ctx.Err() == nil; n++ {
 		z.ask(fmt.Sprintf("z-early-%d", n), false, false)
-		pause(ctx, 2*time.Millisecond)
+		settle.Pause(ctx, 2*time.Millisecond)
 	}
 }
 
@@ -136,10 +137,10 @@ func (z *zombieDrill) run() {
 	streaming, stop := context.WithCancel(t.Context())
 	var streamed sync.WaitGroup
 	streamed.Go(func() { z.stream(streaming) })
-	pause(t.Context(), 100*time.Millisecond)
+	settle.Pause(t.Context(), 100*time.Millisecond)
 	at := time.Now()
 	i.must(server.Freeze())
-	pause(t.Context(), 50*time.Millisecond)
+	settle.Pause(t.Context(), 50*time.Millisecond)
 	stop()
 	streamed.Wait()
 	replaced := z.asleep == 0 || z.asleep > 15*time.Second
@@ -150,7 +151,7 @@ func (z *zombieDrill) run() {
 			z.ask(fmt.Sprintf("r%d", n), true, true)
 		}
 	}
-	pause(t.Context(), max(time.Until(at.Add(z.asleep)), 100*time.Millisecond)) // the requests are in its sockets
+	settle.Pause(t.Context(), max(time.Until(at.Add(z.asleep)), 100*time.Millisecond)) // the requests are in its sockets
 	pid := server.PID()
 	i.must(server.Thaw())
 	z.asking.Wait()

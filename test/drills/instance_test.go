@@ -29,6 +29,7 @@ import (
 	"originchain/shared/failover"
 	"originchain/shared/lease"
 	"originchain/test/netns"
+	"originchain/test/settle"
 )
 
 // Ports of the control plane and of every host. Each instance has a network of its own.
@@ -204,7 +205,7 @@ func (i *instance) up(flags ...string) {
 		_ = p.cmd.Wait() // whoever waits reads ProcessState
 		_ = log.Close()
 	}()
-	eventually(i.t, "oc-control is up", func() error {
+	settle.Eventually(i.t, "oc-control is up", func() error {
 		select {
 		case <-p.ended:
 			i.t.Fatalf("oc-control has ended: %s\n%s", p.cmd.ProcessState, tail(i.dir.Log()))
@@ -244,12 +245,12 @@ func (i *instance) end() {
 	if err := i.plane.cmd.Process.Signal(syscall.SIGTERM); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		i.t.Error(err)
 	}
-	timer := time.NewTimer(within)
+	timer := time.NewTimer(settle.Within)
 	defer timer.Stop()
 	select {
 	case <-i.plane.ended:
 	case <-timer.C:
-		i.t.Errorf("oc-control has not ended within %s", within)
+		i.t.Errorf("oc-control has not ended within %s", settle.Within)
 		_ = i.plane.cmd.Process.Kill()
 		<-i.plane.ended
 	}
@@ -314,7 +315,9 @@ func (n *node) switchOn() {
 	n.i.must(os.Remove(n.off()))
 }
 
-func (n *node) standing() (api.Replication, error) { return n.stands(context.Background(), within) }
+func (n *node) standing() (api.Replication, error) {
+	return n.stands(context.Background(), settle.Within)
+}
 
 // stands is what the node says of its place in the log, within a time.
 func (n *node) stands(ctx context.Context, bound time.Duration) (r api.Replication, err error) {

@@ -13,6 +13,7 @@ import (
 	"originchain/scripts/call"
 	"originchain/shared/failover"
 	"originchain/test/netns"
+	"originchain/test/settle"
 )
 
 // isolate cuts a follower off from everything but the control plane and its clients.
@@ -53,7 +54,7 @@ func TestSecondPromotionOfALaggingNode(t *testing.T) {
 	first := i.writer()
 	second, lagging := i.others(first)[0], i.others(first)[1]
 	i.writes("a", 20)
-	eventually(t, "both followers have all", func() error {
+	settle.Eventually(t, "both followers have all", func() error {
 		want, _ := first.mustStand()
 		for _, n := range []*node{second, lagging} {
 			if have, _ := n.mustStand(); have != want {
@@ -70,7 +71,7 @@ func TestSecondPromotionOfALaggingNode(t *testing.T) {
 	had, _ := lagging.mustStand()
 	lost, _ := second.mustStand()
 	// What a writer had is known from its renewals, once it is gone.
-	eventually(t, "the record has the last commit", func() error {
+	settle.Eventually(t, "the record has the last commit", func() error {
 		if r := i.record(); uint64(r.CommitLSN) < lost {
 			return fmt.Errorf("it is %d, and %d was acknowledged", r.CommitLSN, lost)
 		}
@@ -78,7 +79,7 @@ func TestSecondPromotionOfALaggingNode(t *testing.T) {
 	})
 	first.switchOff()
 	second.switchOff()
-	pause(t.Context(), time.Second)
+	settle.Pause(t.Context(), time.Second)
 	if c := i.byScript(nil, second, lagging, "--json"); c.code == 0 || !strings.Contains(c.out, fmt.Sprintf("--allow-lag %d", lost-had)) {
 		t.Fatalf("a node that lacks LSN %d to %d: %+v", had+1, lost, c)
 	}
@@ -98,7 +99,8 @@ func TestSecondPromotionOfALaggingNode(t *testing.T) {
 	first.switchOn()
 	second.switchOn()
 	i.whole()
-	i.sameDigests(i.writer())
+	writer, others := i.copies()
+	settle.SameDigests(t, writer, others...)
 	if i.writer() != lagging {
 		t.Errorf("%s writes", i.writer().ID)
 	}
@@ -111,7 +113,7 @@ func TestSecondPromotionOfALaggingNode(t *testing.T) {
 		}
 	}
 	second.setAside("b-7")
-	eventually(t, "the report is exact", func() error {
+	settle.Eventually(t, "the report is exact", func() error {
 		if r, _, err := i.lastFailover(); err != nil || !r.LostExact || r.LostFrom != had+1 || r.LostTo != lost {
 			return fmt.Errorf("LSN %d to %d, exact %t, %w", r.LostFrom, r.LostTo, r.LostExact, err)
 		}
@@ -154,7 +156,7 @@ func TestUnfitFollowers(t *testing.T) {
 			if empty {
 				behind.emptied()
 			}
-			eventually(t, "the follower has left the set", func() error {
+			settle.Eventually(t, "the follower has left the set", func() error {
 				if r := i.record(); len(r.InSync) != 0 {
 					return fmt.Errorf("it is %v", r.InSync)
 				}
@@ -162,7 +164,7 @@ func TestUnfitFollowers(t *testing.T) {
 			})
 			l.flow()
 			was.switchOff()
-			pause(t.Context(), time.Second)
+			settle.Pause(t.Context(), time.Second)
 			c := i.byScript(nil, was, behind)
 			t.Logf("%s", c.out)
 			// An empty node does not even say where it stands before it has heard a leader.
@@ -188,7 +190,7 @@ func TestUnfitFollowers(t *testing.T) {
 func (n *node) emptied() {
 	n.i.t.Helper()
 	n.switchOff()
-	eventually(n.i.t, n.ID+" has ended", func() error {
+	settle.Eventually(n.i.t, n.ID+" has ended", func() error {
 		if pid := n.i.pid(n); pid != 0 && syscall.Kill(pid, 0) == nil {
 			return fmt.Errorf("process %d runs", pid)
 		}
@@ -196,7 +198,7 @@ func (n *node) emptied() {
 	})
 	n.i.must(os.RemoveAll(n.i.dir.Data(n.Machine)))
 	n.switchOn()
-	eventually(n.i.t, n.ID+" runs", func() error {
+	settle.Eventually(n.i.t, n.ID+" runs", func() error {
 		_, err := n.asTenant().Do(n.i.t.Context(), call.Request{Method: http.MethodGet, Path: "/health"})
 		return err
 	})

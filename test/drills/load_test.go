@@ -16,6 +16,7 @@ import (
 
 	"originchain/scripts/call"
 	"originchain/shared/api"
+	"originchain/test/settle"
 )
 
 const (
@@ -85,7 +86,7 @@ func (i *instance) begin() *load {
 func (l *load) finish() {
 	l.i.t.Helper()
 	l.stop()
-	timer := time.AfterFunc(within, l.end)
+	timer := time.AfterFunc(settle.Within, l.end)
 	l.done.Wait()
 	timer.Stop()
 	l.end()
@@ -120,7 +121,7 @@ func (l *load) flow() {
 // an epoch above one.
 func (l *load) flowAfter(after time.Time, n int, epoch uint64) {
 	l.i.t.Helper()
-	eventually(l.i.t, "writes are acknowledged", func() error {
+	settle.Eventually(l.i.t, "writes are acknowledged", func() error {
 		if err := l.broken(); err != nil {
 			l.i.t.Fatal(err)
 		}
@@ -161,7 +162,7 @@ func (l *load) client(sending, trying context.Context, c int, r *rand.Rand) {
 			l.fault("client %d: %w", c, err)
 			return
 		}
-		pause(sending, time.Duration(r.Int64N(int64(restFor))))
+		settle.Pause(sending, time.Duration(r.Int64N(int64(restFor))))
 	}
 }
 
@@ -185,7 +186,7 @@ func (l *load) write(ctx context.Context, c, n int, a ack) error {
 		default:
 			return fmt.Errorf("%s: %d %s", a, resp.Status, resp.Body)
 		}
-		pause(ctx, pollEvery)
+		settle.Pause(ctx, settle.Every)
 	}
 	return errors.Join(fmt.Errorf("%s was never acknowledged", a), last)
 }

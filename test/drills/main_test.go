@@ -5,27 +5,24 @@
 package drills
 
 import (
-	"context"
-	"errors"
 	"flag"
 	"fmt"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"testing"
-	"time"
 
 	"originchain/test/netns"
 )
 
-// The flags. A drill waits more than it computes, so more of them run at once than there
-// are processors.
+// The flags.
 var (
 	seed    = flag.Uint64("seed", 1, "what clients send, and when, and where the seeded faults strike")
 	all     = flag.Bool("all", false, "run the drills that take long, too")
 	keepDir = flag.String("keep", "", "directory in which the instances' directories stay")
 )
 
+// atOnce is how many tests run at the same time unless -parallel says otherwise.
 const atOnce = "4"
 
 // The binaries, which TestMain builds. errSetup says why no test can run.
@@ -50,12 +47,7 @@ func TestMain(m *testing.M) {
 	for name, path := range map[string]*string{"oc-server": &serverBin, "oc-control": &controlBin, "promote": &promoteBin, "waldump": &waldumpBin} {
 		*path = filepath.Join(bin, name)
 	}
-	given := false
-	flag.Visit(func(f *flag.Flag) { given = given || f.Name == "test.parallel" })
-	if !given {
-		errSetup = flag.Set("test.parallel", atOnce)
-	}
-	errSetup = errors.Join(errSetup, netns.Inside())
+	errSetup = netns.Inside(atOnce)
 	m.Run()
 	if testing.Verbose() {
 		_, _ = fmt.Fprint(os.Stdout, told.summary())
@@ -78,36 +70,4 @@ func random(t *testing.T) *rand.Rand {
 		sum = sum*31 + uint64(b)
 	}
 	return rand.New(rand.NewPCG(*seed, sum))
-}
-
-// pause lets d pass, or ctx end.
-func pause(ctx context.Context, d time.Duration) {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-ctx.Done():
-	}
-}
-
-// within is the bound of everything that is waited for. It is generous: it is there to
-// end a test that would hang.
-const within = 90 * time.Second
-
-const pollEvery = 20 * time.Millisecond
-
-// eventually waits until check finds nothing wrong.
-func eventually(t *testing.T, what string, check func() error) {
-	t.Helper()
-	deadline := time.Now().Add(within)
-	for {
-		err := check()
-		if err == nil {
-			return
-		}
-		if time.Now().After(deadline) || t.Context().Err() != nil {
-			t.Fatalf("%s: not within %s: %v", what, within, err)
-		}
-		pause(t.Context(), pollEvery)
-	}
 }

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"originchain/test/netns"
+	"originchain/test/settle"
 )
 
 // cut is a partition of one direction: packets that a host drops.
@@ -65,9 +66,9 @@ func TestOneWay(t *testing.T) {
 			if c.moves {
 				l.succeeded(c.name, at, epoch)
 			} else {
-				pause(t.Context(), cutFor)
+				settle.Pause(t.Context(), cutFor)
 			}
-			eventually(t, "the cut drops packets", func() error {
+			settle.Eventually(t, "the cut drops packets", func() error {
 				n, err := host.Dropped()
 				if err == nil && n == 0 {
 					err = fmt.Errorf("none yet")

@@ -13,6 +13,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"originchain/test/settle"
 )
 
 // command is a program of an operator's that has ended.
@@ -25,7 +27,7 @@ type command struct {
 // process.
 func (i *instance) run(line func(string, *exec.Cmd), name string, args ...string) command {
 	i.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 2*within)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*settle.Within)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, name, args...)
 	r, w := io.Pipe()
@@ -99,7 +101,7 @@ func TestPromotedTwiceAtOnce(t *testing.T) {
 		l := i.begin()
 		was, epoch := i.writer(), i.record().Epoch
 		to := i.others(was)
-		eventually(t, "both followers are in the set", func() error {
+		settle.Eventually(t, "both followers are in the set", func() error {
 			if r := i.record(); len(r.InSync) != 2 {
 				return fmt.Errorf("it is %v", r.InSync)
 			}

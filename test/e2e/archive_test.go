@@ -19,6 +19,7 @@ import (
 	"originchain/scripts/call"
 	"originchain/scripts/child"
 	"originchain/shared/api"
+	"originchain/test/settle"
 )
 
 const (
@@ -120,17 +121,12 @@ func archivedTo(t *testing.T, n *node) uint64 {
 // until asks again until something is so.
 func until(t *testing.T, what string, so func() bool) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), archiveWithin)
-	defer cancel()
-	tick := time.NewTicker(20 * time.Millisecond)
-	defer tick.Stop()
-	for !so() {
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			t.Fatalf("not within %s: %s", archiveWithin, what)
+	settle.Eventually(t, what, func() error {
+		if !so() {
+			return errors.New("it is not so")
 		}
-	}
+		return nil
+	})
 }
 
 // loseUnderLoad writes to a node, waits until its archive has rows that were written

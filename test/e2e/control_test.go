@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net"
 	"os"
 	"os/exec"
@@ -16,6 +17,7 @@ import (
 	"time"
 
 	"originchain/scripts/call"
+	"originchain/test/settle"
 )
 
 // controlWithin bounds a command of oc-control.
@@ -190,19 +192,12 @@ func TestAnInstanceOnOneMachine(t *testing.T) {
 // was acknowledged, but a frame that only the old writer had may be there.
 func (l *local) exact() {
 	l.t.Helper()
-	late := time.NewTimer(controlWithin)
-	defer late.Stop()
-	for {
-		last := l.standing().LastFailover
-		if last["lost_exact"] == true {
-			return
+	settle.Eventually(l.t, "the report is exact", func() error {
+		if last := l.standing().LastFailover; last["lost_exact"] != true {
+			return fmt.Errorf("it is %v", last)
 		}
-		select {
-		case <-late.C:
-			l.t.Fatalf("the report is not exact: %v", last)
-		case <-time.After(50 * time.Millisecond):
-		}
-	}
+		return nil
+	})
 }
 
 // byScript makes the follower the writer as promote-follower.sh does, from a process of
@@ -285,15 +280,7 @@ func TestAKilledControlPlane(t *testing.T) {
 	if err := syscall.Kill(parent, syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
-	gone := time.NewTimer(controlWithin)
-	defer gone.Stop()
-	for syscall.Kill(before.Writer.PID, 0) == nil {
-		select {
-		case <-gone.C:
-			t.Fatal("the writer outlives its control plane")
-		case <-time.After(10 * time.Millisecond):
-		}
-	}
+	until(t, "the writer ends with its control plane", func() bool { return syscall.Kill(before.Writer.PID, 0) != nil })
 	if _, said, code := l.run("status"); code != exitDown {
 		t.Errorf("status after a kill: code %d\n%s", code, said)
 	}

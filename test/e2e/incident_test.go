@@ -3,6 +3,7 @@ package e2e
 import (
 	"bufio"
 	"encoding/json"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -18,6 +19,7 @@ import (
 
 	"originchain/scripts/call"
 	"originchain/shared/notice"
+	"originchain/test/settle"
 )
 
 const hookSecret = "0123456789abcdef0123456789abcdef"
@@ -119,26 +121,21 @@ func (p *pager) talk(c net.Conn) {
 // of are the calls about one alarm of a node, once it holds of them that they are enough.
 func (p *pager) of(node string, enough func([]called) bool) (out []called) {
 	p.t.Helper()
-	late := time.NewTimer(controlWithin)
-	defer late.Stop()
-	for {
+	settle.Eventually(p.t, "the webhook is called", func() error {
 		p.mu.Lock()
+		defer p.mu.Unlock()
 		out = nil
 		for _, c := range p.calls {
 			if c.Cause.Node == node && c.Cause.Alarm == "oc-controlplane-instance-silent" {
 				out = append(out, c)
 			}
 		}
-		p.mu.Unlock()
-		if enough(out) {
-			return out
+		if !enough(out) {
+			return fmt.Errorf("the calls are %+v", out)
 		}
-		select {
-		case <-late.C:
-			p.t.Fatalf("not within %s; the calls are %+v", controlWithin, out)
-		case <-time.After(20 * time.Millisecond):
-		}
-	}
+		return nil
+	})
+	return out
 }
 
 func over(calls []called) bool { return len(calls) > 0 && calls[len(calls)-1].Resolved }
@@ -282,50 +279,38 @@ func freeze(t *testing.T, pid int) {
 }
 
 // verified waits until a verification later than that has been green.
-func (l *local) verified(after *time.Time) watched {
+func (l *local) verified(after *time.Time) (w watched) {
 	l.t.Helper()
-	late := time.NewTimer(controlWithin)
-	defer late.Stop()
-	for {
-		w := l.watched()
-		if v := w.Verification; v.Verified != nil && (after == nil || v.Verified.After(*after)) && v.Last != nil && v.Last.Green && v.Last.LSN > 0 {
-			return w
+	settle.Eventually(l.t, "a verification is green", func() error {
+		w = l.watched()
+		if v := w.Verification; v.Verified == nil || after != nil && !v.Verified.After(*after) || v.Last == nil || !v.Last.Green || v.Last.LSN == 0 {
+			return fmt.Errorf("nothing was verified: %+v", w.Verification)
 		}
-		select {
-		case <-late.C:
-			l.t.Fatalf("nothing was verified: %+v", w.Verification)
-		case <-time.After(100 * time.Millisecond):
-		}
-	}
+		return nil
+	})
+	return w
 }
 
 // mailed waits for mails about a node that is silent: so many and no more.
 func (p *pager) mailed(want int) {
 	p.t.Helper()
-	late := time.NewTimer(controlWithin)
-	defer late.Stop()
-	for {
+	settle.Eventually(p.t, "the mails are sent", func() error {
 		p.mu.Lock()
+		defer p.mu.Unlock()
 		got := 0
 		for _, subject := range p.mails {
 			if strings.Contains(subject, "oc-controlplane-instance-silent") {
 				got++
 			}
 		}
-		all := p.mails
-		p.mu.Unlock()
-		if got == want {
-			return
-		}
 		if got > want {
-			p.t.Fatalf("%d mails, want %d: %q", got, want, all)
+			p.t.Fatalf("%d mails, want %d: %q", got, want, p.mails)
 		}
-		select {
-		case <-late.C:
-			p.t.Fatalf("%d mails, want %d: %q", got, want, all)
-		case <-time.After(20 * time.Millisecond):
+		if got < want {
+			return fmt.Errorf("%d mails, want %d: %q", got, want, p.mails)
 		}
-	}
+		return nil
+	})
 }
 
 // A control plane that is killed after a webhook has the call, and before it has noted
@@ -357,15 +342,13 @@ func TestAKillBetweenACallAndItsNote(t *testing.T) {
 // gone waits until a process is no more, or only its parent has not heard of that.
 func gone(t *testing.T, pid int) {
 	t.Helper()
-	late := time.NewTimer(controlWithin)
-	defer late.Stop()
-	for syscall.Kill(pid, 0) == nil && !strings.Contains(stateOf(pid), "Z") {
-		select {
-		case <-late.C:
-			t.Errorf("process %d does not end", pid)
-			return
-		case <-time.After(10 * time.Millisecond):
+	if err := settle.Becomes(t.Context(), func() error {
+		if syscall.Kill(pid, 0) == nil && !strings.Contains(stateOf(pid), "Z") {
+			return fmt.Errorf("process %d runs", pid)
 		}
+		return nil
+	}); err != nil {
+		t.Error(err) // the webhook asks too, which may not end the test
 	}
 }
 

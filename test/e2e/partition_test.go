@@ -9,7 +9,6 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 
 	commands "originchain/lambdas/local/control"
 	"originchain/scripts/call"
@@ -74,22 +73,6 @@ func (a *aside) ask(url, method, path, body string) (status int, answer api.Erro
 	return resp.Status, answer
 }
 
-// until looks until something holds.
-func (a *aside) until(what string, holds func() bool) {
-	a.t.Helper()
-	tick := time.NewTicker(20 * time.Millisecond)
-	defer tick.Stop()
-	late := time.NewTimer(controlWithin)
-	defer late.Stop()
-	for !holds() {
-		select {
-		case <-tick.C:
-		case <-late.C:
-			a.t.Fatalf("not within %s: %s", controlWithin, what)
-		}
-	}
-}
-
 // leaseMS is how long a node says that its lease runs.
 func (a *aside) leaseMS(node string) (ms float64) {
 	a.t.Helper()
@@ -131,7 +114,7 @@ func TestAPartition(t *testing.T) {
 		t.Fatalf("%d %+v", status, said)
 	}
 	heal := a.cut()
-	a.until("another node writes", func() bool { return a.standing().Writer.Node == "node-1" })
+	until(a.t, "another node writes", func() bool { return a.standing().Writer.Node == "node-1" })
 	for _, c := range []struct{ method, path, body string }{
 		{http.MethodPost, asideRow, `{"id":"during","n":1}`},
 		{http.MethodGet, asideRow + "/before", ""},
@@ -147,7 +130,7 @@ func TestAPartition(t *testing.T) {
 		t.Errorf("%d %+v", status, said)
 	}
 	heal()
-	a.until("the old writer follows in sync", func() bool {
+	until(a.t, "the old writer follows in sync", func() bool {
 		f := a.standing().Followers[0]
 		return f.Node == "node-2" && f.InSync && f.PID == before.Writer.PID
 	})
@@ -178,7 +161,7 @@ func TestABlip(t *testing.T) {
 		answered <- resp.Status
 	}()
 	// It renews every second, so one renewal at least has failed.
-	a.until("the writer misses a renewal", func() bool { return a.leaseMS(before.Writer.Address) < 2800 })
+	until(a.t, "the writer misses a renewal", func() bool { return a.leaseMS(before.Writer.Address) < 2800 })
 	select {
 	case status := <-answered:
 		t.Errorf("a request came through a way that is cut: %d", status)
@@ -188,7 +171,7 @@ func TestABlip(t *testing.T) {
 	if status := <-answered; status != http.StatusOK {
 		t.Errorf("what was asked meanwhile: %d", status)
 	}
-	a.until("the writer renews, and its follower is in sync", func() bool {
+	until(a.t, "the writer renews, and its follower is in sync", func() bool {
 		return a.leaseMS(before.Writer.Address) > 3000 && a.standing().Followers[0].InSync
 	})
 	after := a.standing()

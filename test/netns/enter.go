@@ -6,6 +6,7 @@ package netns
 
 import (
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"os"
@@ -49,8 +50,17 @@ func Enter(env string, packages ...string) error {
 	return syscall.Exec(path, append(append(command, self), os.Args[1:]...), append(os.Environ(), env+"="+dir))
 }
 
-// Inside prepares the namespaces: names of network namespaces are ours alone.
-func Inside() error {
+// Inside prepares the namespaces: names of network namespaces are ours alone. Unless the
+// command line says otherwise, atOnce tests run at the same time: they wait more than they
+// compute, so more of them than there are processors.
+func Inside(atOnce string) error {
+	given := false
+	flag.Visit(func(f *flag.Flag) { given = given || f.Name == "test.parallel" })
+	if !given {
+		if err := flag.Set("test.parallel", atOnce); err != nil {
+			return err
+		}
+	}
 	if err := syscall.Mount("none", "/run", "tmpfs", 0, "size=1m"); err != nil {
 		return fmt.Errorf("mount a private /run: %w", err)
 	}

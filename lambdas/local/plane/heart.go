@@ -42,16 +42,17 @@ type heart struct {
 
 // steps are the plane's own, which the guard has as well.
 type steps interface {
-	// holder is whose the record is.
-	holder(ctx context.Context) (string, error)
+	// holder is whose the record is; given says that its epoch was given to that node, which
+	// has not opened it.
+	holder(ctx context.Context) (node string, given bool, err error)
 	// decide looks anew; promote runs the steps, or fails with errBusy.
 	decide(ctx context.Context) (d failover.Decision, target string, err error)
 	promote(ctx context.Context, in control.Promotion, say func(string)) (json.RawMessage, error)
 }
 
-func (p *Plane) holder(ctx context.Context) (string, error) {
+func (p *Plane) holder(ctx context.Context) (node string, given bool, err error) {
 	rec, _, err := p.record.Load(ctx)
-	return rec.Holder, err
+	return rec.Holder, rec.Given(rec.Holder), err
 }
 
 func newHeart(s steps, log logrus.FieldLogger, metrics *telemetry.Metrics, changed func([]alarms.Change)) *heart {
@@ -136,13 +137,14 @@ func (h *heart) act(ctx context.Context, said failover.Verdict) failover.Verdict
 	return out.Decision.Verdict
 }
 
-// confirm implements silence.Deps.Confirm: it looks anew, as the guard does.
+// confirm implements silence.Deps.Confirm: it looks anew, as the guard does. A record that
+// names another node already may be of a failover that has come no further.
 func (h *heart) confirm(ctx context.Context, writer string) (failover.Decision, error) {
-	holder, err := h.holder(ctx)
+	holder, given, err := h.holder(ctx)
 	if err != nil {
 		return failover.Decision{}, err
 	}
-	if holder != writer {
+	if holder != writer && !given {
 		return failover.Decision{Verdict: failover.Wait, Reasons: []failover.Reason{
 			{Code: failover.AlreadyWriter, Detail: fmt.Sprintf("the record names %s, not %s", holder, writer)}}}, nil
 	}
@@ -151,9 +153,13 @@ func (h *heart) confirm(ctx context.Context, writer string) (failover.Decision, 
 	return d, err
 }
 
-// failover implements silence.Deps.Failover.
+// failover implements silence.Deps.Failover. What somebody else has begun is finished.
 func (h *heart) failover(ctx context.Context, _ string, _ failover.Decision) error {
-	report, err := h.promote(ctx, control.Promotion{Target: h.target}, func(line string) { h.log.Info(line) })
+	var report json.RawMessage
+	err := replace(h.target, func(to string) (err error) {
+		report, err = h.promote(ctx, control.Promotion{Target: to}, func(line string) { h.log.Info(line) })
+		return err
+	})
 	if err != nil {
 		return err
 	}

@@ -1,6 +1,7 @@
 package plane
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -23,6 +24,8 @@ import (
 type scripted struct {
 	mu       sync.Mutex
 	holds    string
+	given    bool
+	begun    string // to whom somebody else has begun to fail over
 	decision failover.Decision
 	busy     bool
 	verdict  failover.Verdict // of the steps
@@ -30,10 +33,10 @@ type scripted struct {
 	asked    int
 }
 
-func (s *scripted) holder(context.Context) (string, error) {
+func (s *scripted) holder(context.Context) (string, bool, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.holds, nil
+	return s.holds, s.given, nil
 }
 
 func (s *scripted) decide(context.Context) (failover.Decision, string, error) {
@@ -48,6 +51,9 @@ func (s *scripted) promote(_ context.Context, in control.Promotion, _ func(strin
 	defer s.mu.Unlock()
 	if s.busy {
 		return nil, &busyError{}
+	}
+	if s.begun != "" && s.begun != in.Target {
+		return nil, &failover.OtherRunError{Run: "R", To: s.begun}
 	}
 	s.promoted = append(s.promoted, in.Target)
 	if s.verdict == failover.Promote {
@@ -90,7 +96,7 @@ func beating(t *testing.T, s *scripted, story func(t *testing.T, silent func(nod
 						continue
 					}
 					r := api.Replication{Role: "follower", Epoch: 1}
-					if holder, _ := s.holder(ctx); holder == node {
+					if holder, given, _ := s.holder(ctx); holder == node && !given {
 						r.Role = "writer"
 						if node == "node-2" {
 							r.Epoch = 2
@@ -192,6 +198,28 @@ func TestTheStepsAreRunByOne(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 	p.failing.end()
+}
+
+// What somebody else has begun and left is finished: a run for another node, and one that
+// has given the epoch, whose record names the writer that was no more.
+func TestTheOtherDetectorFinishesWhatWasBegun(t *testing.T) {
+	for name, s := range map[string]*scripted{
+		"a run for another node": {holds: "node-1", begun: "node-3"},
+		"an epoch that is given": {holds: "node-2", given: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s.decision, s.verdict = failover.Decision{Verdict: failover.Promote}, failover.Promote
+			want := cmp.Or(s.begun, "node-2")
+			h := newHeart(s, logrus.New(), telemetry.NewMetrics(), func([]alarms.Change) {})
+			d, err := h.confirm(t.Context(), "node-1")
+			if err == nil {
+				err = h.failover(t.Context(), "node-1", d)
+			}
+			if _, promoted := s.did(); err != nil || len(promoted) != 1 || promoted[0] != want {
+				t.Errorf("promoted %q, want %s: %+v, %v", promoted, want, d, err)
+			}
+		})
+	}
 }
 
 // Of a node that is not the record's nothing is confirmed, whoever is silent.

@@ -80,6 +80,8 @@ type Plane struct {
 	duties
 	observer *failover.Observer
 	http     *http.Client
+	// guarding is guard, which a test keeps busy elsewhere.
+	guarding func(context.Context)
 
 	// holds is what the supervisor is to do of a writer that dies: see afterDeath.
 	holds  holding
@@ -125,6 +127,7 @@ func Up(ctx context.Context, o Options, ready func(short error) error) (err erro
 
 func newPlane(o Options) *Plane {
 	p := &Plane{o: o, dir: o.Dir, log: logrus.New(), patience: upWithin, died: make(chan struct{}, 1), failing: newTurn(), down: make(chan struct{})}
+	p.guarding = p.guard
 	p.log.SetOutput(o.Log)
 	p.log.SetFormatter(&logrus.JSONFormatter{})
 	return p
@@ -341,7 +344,7 @@ func (p *Plane) live(ctx, running context.Context, ready func(short error) error
 	if err == nil {
 		// The guard does not wait until all is well: it may be what makes it so.
 		var beside sync.WaitGroup
-		beside.Go(func() { p.guard(ctx) })
+		beside.Go(func() { p.guarding(ctx) })
 		if err = p.settle(ctx, ready); err != nil && ctx.Err() == nil {
 			err = p.short(err, ready)
 		}
