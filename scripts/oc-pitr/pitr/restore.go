@@ -178,7 +178,7 @@ func (c *command) restore(ctx context.Context, f *restoreFlags) error {
 		return err
 	}
 	for _, unread := range got.Unread {
-		_, _ = fmt.Fprintf(c.Stderr, "%s: WARNING: the restore has done without a part of the archive that cannot be read: %s\n", name, telemetry.Redact(unread))
+		_, _ = fmt.Fprintf(c.Stderr, "%s: WARNING: the restore has done without a part of the archive that cannot be read or reached: %s\n", name, telemetry.Redact(unread))
 	}
 	if got.Mismatch != nil {
 		_, _ = fmt.Fprintf(c.Stderr, "%s: WARNING: a digest was not what the log says it was (want %s, got %s), and was accepted; restored.json in the directory says so\n", name, got.Mismatch.Want, got.Mismatch.Got)
