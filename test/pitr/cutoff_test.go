@@ -70,7 +70,7 @@ func TestTheLatestPointSaysWhatStandsBehindAHole(t *testing.T) {
 			t.Errorf("%+v, %v", got, err)
 		}
 		var target *restore.TargetError
-		for _, req := range []restore.Request{{LSN: h.Last()}, {Time: time.UnixMicro(h.At(h.Last()).Stamp)}} {
+		for _, req := range []restore.Request{{LSN: h.Last()}, {Time: time.UnixMicro(h.At(h.Last()).Stamp)}, {Time: p.Target.Time}, {Time: p.Target.Time, Clock: restore.Wall}} {
 			if _, err := restore.MakePlan(t.Context(), store, req); !errors.As(err, &target) || target.Why != restore.Gap {
 				t.Errorf("%+v: %v", req, err)
 			}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"path/filepath"
 	"strconv"
 	"time"
@@ -186,14 +187,25 @@ func (c *command) restore(ctx context.Context, f *restoreFlags) error {
 	return c.print(got, func(w io.Writer) { resultText(w, got) })
 }
 
-// nameTarget gives "." and ".." the names that they have where they are: that is where
-// the restore works, beside its target.
+// nameTarget gives "." and ".." the names that they have where they are, and a link that
+// of where it leads: that is where the restore works, beside its target.
 func (c *command) nameTarget() (err error) {
-	if base := filepath.Base(filepath.Clean(c.dataDir)); c.dataDir == "" || base != "." && base != ".." {
+	if c.dataDir == "" {
 		return nil
 	}
-	if c.dataDir, err = filepath.Abs(c.dataDir); err != nil {
-		return fmt.Errorf("--data-dir: %w", err)
+	path := filepath.Clean(c.dataDir)
+	if base := filepath.Base(path); base == "." || base == ".." {
+		if path, err = filepath.Abs(path); err != nil {
+			return fmt.Errorf("--data-dir: %w", err)
+		}
+		c.dataDir = path
 	}
+	if info, err := os.Lstat(path); err != nil || info.Mode()&os.ModeSymlink == 0 {
+		return nil //nolint:nilerr // what is wrong with it is told where it is used
+	}
+	if path, err = filepath.EvalSymlinks(path); err != nil {
+		return usage(fmt.Errorf("--data-dir %s is a link that leads nowhere: make the directory that it leads to, or name another one: %w", c.dataDir, err))
+	}
+	c.dataDir = path
 	return nil
 }
