@@ -183,21 +183,41 @@ func survey(ctx context.Context, a *archive.Archive, req *Request) (*reading, er
 func newestKnown(a *archive.Archive, s *archive.Survey) error {
 	newest := s.Newest()
 	for _, fault := range s.Faults {
-		var damaged *archive.DamagedError
-		var newer *archive.NewerError
-		name := ""
-		if errors.As(fault, &damaged) {
-			name = damaged.Key
-		} else if errors.As(fault, &newer) {
-			name = newer.What
-		}
-		if k, err := archive.ParseKey(name); err == nil {
-			if e, ok := k.(archive.EpochKey); ok && e.Epoch > newest {
-				return fmt.Errorf("%w; it may be the newest line: name the epoch to restore with --epoch to do without it", fault)
-			}
+		if epochOf(fault) > newest {
+			return fmt.Errorf("%w; it may be the newest line: name the epoch to restore with --epoch to do without it", fault)
 		}
 	}
-	highest := lsn.Epoch(0)
+	if highest := traced(s); highest > newest {
+		return fmt.Errorf("%w; name the epoch to restore with --epoch to do without it", &archive.MissingError{Store: a.Store().String(), Key: archive.EpochKey{Epoch: highest}.String()})
+	}
+	return nil
+}
+
+// epochOf is the epoch whose object a fault is about; 0 for another fault.
+func epochOf(fault error) lsn.Epoch {
+	var damaged *archive.DamagedError
+	var newer *archive.NewerError
+	name := ""
+	if errors.As(fault, &damaged) {
+		name = damaged.Key
+	} else if errors.As(fault, &newer) {
+		name = newer.What
+	}
+	if k, err := archive.ParseKey(name); err == nil {
+		if e, ok := k.(archive.EpochKey); ok {
+			return e.Epoch
+		}
+	}
+	return 0
+}
+
+// traced is the highest epoch that an archive has anything of, whether or not it has its
+// object and that can be read.
+func traced(s *archive.Survey) (highest lsn.Epoch) {
+	highest = s.Newest()
+	for _, fault := range s.Faults {
+		highest = max(highest, epochOf(fault))
+	}
 	for i := range s.Segments {
 		highest = max(highest, s.Segments[i].Key.Epoch)
 	}
@@ -207,10 +227,7 @@ func newestKnown(a *archive.Archive, s *archive.Survey) error {
 	for i := range s.Checkpoints {
 		highest = max(highest, s.Checkpoints[i].Epoch)
 	}
-	if highest > newest {
-		return fmt.Errorf("%w; name the epoch to restore with --epoch to do without it", &archive.MissingError{Store: a.Store().String(), Key: archive.EpochKey{Epoch: highest}.String()})
-	}
-	return nil
+	return highest
 }
 
 // look lists the archive. A document that is damaged is left out of a survey, and a
