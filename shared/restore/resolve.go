@@ -120,6 +120,12 @@ func (r *reading) lastStamped(ctx context.Context, w *Window, t int64) (Point, e
 			return true
 		}
 		stamp, err := r.stampBefore(ctx, &list[i])
+		if unreadable(err) {
+			// The cut may be elsewhere: what stands before the object knows its own stamp.
+			if before, beforeErr := r.point(ctx, list[i].From-1); beforeErr == nil {
+				stamp, err = before.Time.UnixMicro(), nil
+			}
+		}
 		if err != nil {
 			failed = err
 		}
