@@ -164,7 +164,12 @@ func (c *command) restore(ctx context.Context, f *restoreFlags) error {
 	display := progress.New(c.Stderr)
 	o := restore.Options{
 		Store: store, Request: req, FS: c.FS, DataDir: c.dataDir, NodeID: f.node, Pause: f.pause, AcceptMismatch: f.mismatch, Begin: begin(display),
-		Planned: func(p *restore.Plan) { display.Note("%s", planLine(p)) },
+		Planned: func(p *restore.Plan) {
+			display.Note("%s", planLine(p))
+			for _, unread := range p.Unread() {
+				display.Note("the restore will do without: %s", telemetry.Redact(unread))
+			}
+		},
 	}
 	if f.accept {
 		o.ThenAccept(restore.Acceptance{Control: control, Ends: lsn.Epoch(f.ends), URL: f.url, Region: c.region, AllowCrossRegion: c.crossRegion})
