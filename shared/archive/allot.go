@@ -96,6 +96,9 @@ func (a *allotting) try(ctx context.Context) (lsn.Epoch, error) {
 	if newest != nil {
 		next = max(next, newest.Epoch)
 	}
+	if err := a.untold(ctx, next); err != nil {
+		return 0, err
+	}
 	for _, e := range a.o.Line[a.there:] {
 		if err := a.ensureEpoch(ctx, e); err != nil {
 			return 0, err
@@ -152,6 +155,26 @@ func (a *allotting) entitled(ctx context.Context, newest *Epoch) error {
 		err = &BehindError{Store: a.a.store.String(), Last: at.Pos, Has: last}
 	}
 	return err
+}
+
+// untold is an error if the archive has frames of an epoch above one whose object is the
+// newest: theirs is gone. To take its number would put two histories under it.
+func (a *allotting) untold(ctx context.Context, newest lsn.Epoch) error {
+	for _, prefix := range []string{logPrefix, tailPrefix} {
+		list, err := a.a.store.List(ctx, prefix, prefix+hex16(uint64(newest))+"/~", 1)
+		if err != nil {
+			return err
+		}
+		for _, info := range list {
+			switch k, _ := ParseKey(info.Key); k := k.(type) {
+			case SegmentKey:
+				return &FencedError{Own: a.o.At.Pos.Epoch, Epoch: k.Epoch, Key: info.Key}
+			case PartKey:
+				return &FencedError{Own: a.o.At.Pos.Epoch, Epoch: k.Epoch, Key: info.Key}
+			}
+		}
+	}
+	return nil
 }
 
 // last is the last frame of an epoch that the archive has in any object; 0 for none.

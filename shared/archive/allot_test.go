@@ -92,6 +92,16 @@ func TestWhoGetsAnEpoch(t *testing.T) {
 			o.Claims = []string{"0123456789abcdef0123456789abcdef"}
 			must(t, s.Put(t.Context(), SegmentKey{Epoch: 2, First: 22, Last: 23}.String(), object.Bytes([]byte("x"))))
 		}, 0},
+		{"another's has a segment, and its object is gone", func(t *testing.T, _ *node, s object.Store, _ *Allotment) {
+			must(t, s.Put(t.Context(), SegmentKey{Epoch: 2, First: 22, Last: 23}.String(), object.Bytes([]byte("x"))))
+		}, 0},
+		{"another's has a part, and its object is gone", func(t *testing.T, _ *node, s object.Store, _ *Allotment) {
+			must(t, s.Put(t.Context(), PartKey{Epoch: 3, Segment: 22, From: 22, To: 23}.String(), object.Bytes([]byte("x"))))
+		}, 0},
+		{"another's whose object is gone was ended", func(t *testing.T, _ *node, s object.Store, o *Allotment) {
+			must(t, s.Put(t.Context(), SegmentKey{Epoch: 2, First: 22, Last: 23}.String(), object.Bytes([]byte("x"))))
+			o.Ended = 2
+		}, 3},
 		{"the log has lost its end", func(t *testing.T, n *node, s object.Store, o *Allotment) {
 			o.Line, o.At = n.cut(12)
 		}, -1},
@@ -113,6 +123,10 @@ func TestWhoGetsAnEpoch(t *testing.T) {
 				switch {
 				case c.want > 0 && (err != nil || got != lsn.Epoch(c.want)):
 					t.Errorf("epoch %d, want %d: %v", got, c.want, err)
+				case c.want == 0 && strings.Contains(c.name, "object is gone"):
+					if !errors.As(err, &fenced) || fenced.Epoch < 2 {
+						t.Errorf("epoch %d: %v", got, err)
+					}
 				case c.want == 0 && (!errors.As(err, &fenced) || fenced.Node != "other" || !strings.Contains(err.Error(), "node other")):
 					t.Errorf("epoch %d: %v", got, err)
 				case c.want < 0 && (!errors.As(err, &behind) || behind.Has != 21 || behind.Last != (lsn.Pos{Epoch: 1, LSN: 12})):

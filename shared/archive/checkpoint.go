@@ -102,12 +102,13 @@ func (s *Shipper) ShipCheckpoint(ctx context.Context, dir string, at table.Appli
 	if !s.connected.Load() {
 		return out, fmt.Errorf("ship a checkpoint: %w", ErrNotConnected)
 	}
+	var found broken
 	err := s.retry(ctx, &s.checkpoints.trouble, 0, func(ctx context.Context) (err error) {
 		if err := s.purged(ctx); err != nil {
 			return err
 		}
 		out.Present, err = s.hasCheckpoint(ctx, out.Key)
-		return err
+		return found.is(out.Key, err)
 	})
 	if err != nil || out.Present {
 		if out.Present {
@@ -127,9 +128,29 @@ func (s *Shipper) ShipCheckpoint(ctx context.Context, dir string, at table.Appli
 	return out, nil
 }
 
-// ErrIncomplete says that something removed what a checkpoint is made of while it was
-// made. Nothing of the product does; the next checkpoint is whole again.
-var ErrIncomplete = errors.New("the checkpoint was taken apart while it was made")
+// ErrIncomplete says that something removed, or damaged, what a checkpoint is made of,
+// while it was made or since. Nothing of the product does; the next checkpoint, of a
+// state that has gone on, is whole again.
+var ErrIncomplete = errors.New("the checkpoint was taken apart while it was made, or since")
+
+// maxBroken is how often a checkpoint that is there must be found damaged to be that: what
+// is read may be damaged on its way.
+const maxBroken = 24
+
+// broken counts how often one was.
+type broken struct{ tries int }
+
+// is makes an ErrIncomplete of what is wrong with a checkpoint that is there: to try the
+// same place for ever would hold up all that come after it.
+func (b *broken) is(k CheckpointKey, err error) error {
+	if errors.As(err, new(*DamagedError)) {
+		b.tries++
+	}
+	if b.tries >= maxBroken || errors.As(err, new(*MissingError)) {
+		return fmt.Errorf("%w: %s: %w", ErrIncomplete, k, err)
+	}
+	return err
+}
 
 var errGone = errors.New("its manifest is gone")
 
@@ -284,6 +305,7 @@ type upload struct {
 	// copied is when the state was copied.
 	copied time.Time
 	out    *Shipped
+	found  broken
 }
 
 // run uploads in an order that a sweep cannot break; DESIGN.md has the argument.
@@ -439,11 +461,10 @@ func (u *upload) publish(ctx context.Context) error {
 	// A name that is taken is ours by a lost answer, or one of the same state: whose
 	// files it names is looked at, since ours are not the ones that count then.
 	ok, err := s.hasCheckpoint(ctx, m.Key())
-	var missing *MissingError
-	if errors.As(err, &missing) || err == nil && !ok {
-		return fmt.Errorf("%w: %s: %w", ErrIncomplete, m.Key(), cmp.Or(err, errGone))
+	if err == nil && !ok {
+		return fmt.Errorf("%w: %s: %w", ErrIncomplete, m.Key(), errGone)
 	} else if err != nil {
-		return err
+		return u.found.is(m.Key(), err)
 	}
 	// A purge may have come to its end meanwhile: then the checkpoint does not count.
 	if err := s.purged(ctx); err != nil {

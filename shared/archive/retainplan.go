@@ -32,16 +32,22 @@ type needed struct {
 // decide finds the lines whose points lie in the window and what each needs.
 //
 // The newest epoch's line always counts. Another's counts by itself only if it has
-// frames or checkpoints that no child's line has: what it shares with a child, the
-// child's line needs as well. For the points in the window of the parent are points of
-// the child's line, and the checkpoint that they are restored from, the newest one up
-// to until, is either shared or, if it is one of the child's own, shows that all
-// frames of the parent were older than the window.
+// frames or checkpoints that no line has which counts already: what it shares with one,
+// that line needs as well. For the points in the window of the shorter one are points of
+// the other, and the checkpoint that they are restored from, the newest one up to until,
+// is either shared or, if it is one of the other's own, shows that all frames of the
+// shorter one were older than the window. An epoch that came to nothing has no line that
+// counts: what it began behind is its parent's own, unless another line has it.
 func (k *keeping) decide(ctx context.Context) error {
-	newest, own := k.survey.Newest(), k.own()
+	newest, ends := k.survey.Newest(), k.ends()
+	epochs := make([]lsn.Epoch, 0, len(k.survey.Epochs))
 	for i := range k.survey.Epochs {
-		epoch := k.survey.Epochs[i].Epoch
-		if epoch != newest && !own[epoch] {
+		epochs = append(epochs, k.survey.Epochs[i].Epoch)
+	}
+	slices.SortFunc(epochs, func(x, y lsn.Epoch) int { return cmp.Compare(y, x) }) // a child before its parent
+	shared := make(map[lsn.Epoch]lsn.LSN)                                          // up to where a line that counts has each
+	for _, epoch := range epochs {
+		if epoch != newest && ends[epoch] <= shared[epoch] {
 			continue // every opening makes an epoch, and few leave a line of their own
 		}
 		line, ok := k.survey.Line(epoch)
@@ -49,7 +55,7 @@ func (k *keeping) decide(ctx context.Context) error {
 			continue
 		}
 		if epoch != newest {
-			alive, err := k.alive(ctx, epoch, &line)
+			alive, err := k.alive(ctx, epoch, &line, shared[epoch])
 			if err != nil {
 				return err
 			}
@@ -62,22 +68,17 @@ func (k *keeping) decide(ctx context.Context) error {
 			return err
 		}
 		k.lines = append(k.lines, needed{line: line, base: base})
+		for _, r := range line.Reaches {
+			shared[r.Epoch] = max(shared[r.Epoch], r.To)
+		}
 	}
 	return nil
 }
 
-// own are the epochs that have frames or checkpoints which no child's line has.
-func (k *keeping) own() map[lsn.Epoch]bool {
-	out, shared := make(map[lsn.Epoch]bool), make(map[lsn.Epoch]lsn.LSN)
-	for i := range k.survey.Epochs {
-		d := &k.survey.Epochs[i]
-		shared[d.Parent] = max(shared[d.Parent], d.FirstLSN-1)
-	}
-	note := func(epoch lsn.Epoch, last lsn.LSN) {
-		if last > shared[epoch] {
-			out[epoch] = true
-		}
-	}
+// ends are the last frames that are there of each epoch, in the log or as a checkpoint.
+func (k *keeping) ends() map[lsn.Epoch]lsn.LSN {
+	out := make(map[lsn.Epoch]lsn.LSN)
+	note := func(epoch lsn.Epoch, last lsn.LSN) { out[epoch] = max(out[epoch], last) }
 	for i := range k.survey.Segments {
 		note(k.survey.Segments[i].Key.Epoch, k.survey.Segments[i].Key.Last)
 	}
@@ -90,15 +91,9 @@ func (k *keeping) own() map[lsn.Epoch]bool {
 	return out
 }
 
-// alive reports an epoch that is not the newest and has points in the window that no
-// child has.
-func (k *keeping) alive(ctx context.Context, epoch lsn.Epoch, line *Line) (bool, error) {
-	shared := lsn.LSN(0) // the last frame that some child has as well
-	for i := range k.survey.Epochs {
-		if d := &k.survey.Epochs[i]; d.Parent == epoch {
-			shared = max(shared, d.FirstLSN-1)
-		}
-	}
+// alive reports an epoch that is not the newest and has points in the window above what
+// it shares with a line that counts.
+func (k *keeping) alive(ctx context.Context, epoch lsn.Epoch, line *Line, shared lsn.LSN) (bool, error) {
 	own := func(at lsn.Pos) bool { return at.Epoch == epoch && at.LSN > shared }
 	for i := range line.Checkpoints {
 		c := &line.Checkpoints[i]

@@ -123,7 +123,7 @@ type accepting struct {
 
 // name finds the epoch that ends, and holds it against what the operator has named.
 func (a *accepting) name(ctx context.Context) error {
-	live := &LiveError{Node: "unknown", Named: a.o.Ends}
+	live := &LiveError{Node: unknownNode, Named: a.o.Ends}
 	if a.o.Archive == nil {
 		a.live, live.Doubt = a.r.Base.Epoch, NoRecord
 	} else {
@@ -237,6 +237,9 @@ func (a *accepting) grown(ctx context.Context, before *Plan, live *LiveError) er
 	return nil
 }
 
+// unknownNode stands for a writer of which nothing is known.
+const unknownNode = "unknown"
+
 // newest is the newest epoch of the archive, which must be the copy's own.
 func (a *accepting) newest(ctx context.Context) (newest archive.Epoch, err error) {
 	reader := archive.New(patient{a.o.Archive})
@@ -257,6 +260,11 @@ func (a *accepting) newest(ctx context.Context) (newest archive.Epoch, err error
 		if s.Epochs[i].Epoch > newest.Epoch {
 			newest = s.Epochs[i]
 		}
+	}
+	// One whose object is not there, or cannot be read, may be the live one, and its number
+	// is taken: its frames are there.
+	if highest := traced(s); highest > newest.Epoch {
+		newest = archive.Epoch{Epoch: highest, Node: unknownNode}
 	}
 	return newest, nil
 }

@@ -89,19 +89,25 @@ type Plan struct {
 
 	survey *archive.Survey
 	line   *archive.Line
+	// cutOff are the frames that keep what the archive has behind the newest target from
+	// being reached; nil for none.
+	cutOff *cutOff
 }
 
 // Bytes is what is fetched.
 func (p *Plan) Bytes() int64 { return p.CheckpointBytes + p.LogBytes }
 
 // Unread are the documents of the archive, and the objects at the ends of what it holds,
-// that the plan does without because they cannot be read. A name that is none of an
-// archive's is no document.
+// that the plan does without because they cannot be read, and what the newest point that
+// can be reached does without. A name that is none of an archive's is no document.
 func (p *Plan) Unread() (out []string) {
 	for _, f := range p.survey.Faults {
 		if !errors.As(f, new(*archive.KeyError)) {
 			out = append(out, f.Error())
 		}
+	}
+	if p.cutOff != nil {
+		out = append(out, p.cutOff.String())
 	}
 	return out
 }
@@ -109,7 +115,7 @@ func (p *Plan) Unread() (out []string) {
 // MakePlan finds out what a restore would do. Errors say what the archive is (as
 // package archive does), or are a *TargetError or *ClockError.
 func MakePlan(ctx context.Context, store object.Store, req Request) (*Plan, error) {
-	r, w, err := reach(ctx, archive.New(patient{store}), &req)
+	r, w, cut, err := settledReach(ctx, archive.New(patient{store}), &req)
 	if err != nil {
 		return nil, err
 	}
@@ -122,6 +128,9 @@ func MakePlan(ctx context.Context, store object.Store, req Request) (*Plan, erro
 	at, err := r.resolve(ctx, &req, w)
 	if target := (*TargetError)(nil); errors.As(err, &target) {
 		target.Missing = r.l.Broken
+		if target.Why == After && (req.LSN == 0 || req.LSN <= r.end()) && cut != nil {
+			target.Why = Gap
+		}
 	}
 	if err != nil {
 		return nil, err
@@ -132,6 +141,10 @@ func MakePlan(ctx context.Context, store object.Store, req Request) (*Plan, erro
 	}
 	for _, f := range faults(r.s) {
 		p.Faults = append(p.Faults, f.Error())
+	}
+	if cut != nil && at.LSN == cut.from-1 {
+		p.cutOff = cut
+		p.Faults = append(p.Faults, cut.String())
 	}
 	return p, p.choose(req.Checkpoint)
 }
@@ -170,21 +183,41 @@ func survey(ctx context.Context, a *archive.Archive, req *Request) (*reading, er
 func newestKnown(a *archive.Archive, s *archive.Survey) error {
 	newest := s.Newest()
 	for _, fault := range s.Faults {
-		var damaged *archive.DamagedError
-		var newer *archive.NewerError
-		name := ""
-		if errors.As(fault, &damaged) {
-			name = damaged.Key
-		} else if errors.As(fault, &newer) {
-			name = newer.What
-		}
-		if k, err := archive.ParseKey(name); err == nil {
-			if e, ok := k.(archive.EpochKey); ok && e.Epoch > newest {
-				return fmt.Errorf("%w; it may be the newest line: name the epoch to restore with --epoch to do without it", fault)
-			}
+		if epochOf(fault) > newest {
+			return fmt.Errorf("%w; it may be the newest line: name the epoch to restore with --epoch to do without it", fault)
 		}
 	}
-	highest := lsn.Epoch(0)
+	if highest := traced(s); highest > newest {
+		return fmt.Errorf("%w; name the epoch to restore with --epoch to do without it", &archive.MissingError{Store: a.Store().String(), Key: archive.EpochKey{Epoch: highest}.String()})
+	}
+	return nil
+}
+
+// epochOf is the epoch whose object a fault is about; 0 for another fault.
+func epochOf(fault error) lsn.Epoch {
+	var damaged *archive.DamagedError
+	var newer *archive.NewerError
+	name := ""
+	if errors.As(fault, &damaged) {
+		name = damaged.Key
+	} else if errors.As(fault, &newer) {
+		name = newer.What
+	}
+	if k, err := archive.ParseKey(name); err == nil {
+		if e, ok := k.(archive.EpochKey); ok {
+			return e.Epoch
+		}
+	}
+	return 0
+}
+
+// traced is the highest epoch that an archive has anything of, whether or not it has its
+// object and that can be read.
+func traced(s *archive.Survey) (highest lsn.Epoch) {
+	highest = s.Newest()
+	for _, fault := range s.Faults {
+		highest = max(highest, epochOf(fault))
+	}
 	for i := range s.Segments {
 		highest = max(highest, s.Segments[i].Key.Epoch)
 	}
@@ -194,10 +227,7 @@ func newestKnown(a *archive.Archive, s *archive.Survey) error {
 	for i := range s.Checkpoints {
 		highest = max(highest, s.Checkpoints[i].Epoch)
 	}
-	if highest > newest {
-		return fmt.Errorf("%w; name the epoch to restore with --epoch to do without it", &archive.MissingError{Store: a.Store().String(), Key: archive.EpochKey{Epoch: highest}.String()})
-	}
-	return nil
+	return highest
 }
 
 // look lists the archive. A document that is damaged is left out of a survey, and a

@@ -85,12 +85,17 @@ func (r *reading) resolveStamp(ctx context.Context, req *Request, w []Window) (P
 			continue
 		}
 		// The first of the frames that are not there behind a window may have its last stamp.
-		if whole := i+1 == len(w) && w[i].above == nil; t < until || t == until && whole {
+		if whole := r.whole(w, i); t < until || t == until && whole {
 			return r.lastStamped(ctx, &w[i], t)
 		}
 		break
 	}
 	return Point{}, unreachable(req, w, func(p *Point) bool { return p.Time.UnixMicro() <= t })
+}
+
+// whole reports a window behind which the archive has, and lacks, nothing.
+func (r *reading) whole(w []Window, i int) bool {
+	return i+1 == len(w) && w[i].above == nil && r.end() <= w[i].Until.LSN
 }
 
 // comes refuses a moment that lies ahead.
@@ -115,6 +120,12 @@ func (r *reading) lastStamped(ctx context.Context, w *Window, t int64) (Point, e
 			return true
 		}
 		stamp, err := r.stampBefore(ctx, &list[i])
+		if unreadable(err) {
+			// The cut may be elsewhere: what stands before the object knows its own stamp.
+			if before, beforeErr := r.point(ctx, list[i].From-1); beforeErr == nil {
+				stamp, err = before.Time.UnixMicro(), nil
+			}
+		}
 		if err != nil {
 			failed = err
 		}
@@ -217,7 +228,7 @@ func (r *reading) resolveWall(ctx context.Context, req *Request, w []Window) (Po
 				return Point{}, err
 			case found.LSN == 0:
 				continue
-			case found.LSN == w[i].Until.LSN && (found.Wall.UnixMicro() < t || w[i].above != nil):
+			case found.LSN == w[i].Until.LSN && (found.Wall.UnixMicro() < t || !r.whole(w, i)):
 				// What comes after it, and may belong to it, is not there.
 				return Point{}, unreachable(req, w, func(p *Point) bool { return p.LSN <= found.LSN })
 			}

@@ -161,3 +161,31 @@ func TestARestoreIntoTheWorkingDirectory(t *testing.T) {
 		}
 	}
 }
+
+// TestARestoreThroughALink is made where the link leads, as what is unfinished is: the
+// disk behind it was chosen for it, and the link stays.
+func TestARestoreThroughALink(t *testing.T) {
+	w, dir := folder(t, 20)
+	c := &cli{t: t}
+	root := t.TempDir()
+	there, link := filepath.Join(root, "disk", "restored"), filepath.Join(root, "link")
+	must(t, os.MkdirAll(there, 0o700))
+	must(t, os.Symlink(there, link))
+	var got restore.Result
+	c.document(pitr.ExitOK, &got, "restore", "--archive", "file://"+dir, "--latest", "--data-dir", link)
+	sameState(t, w.Lines[3], w.Lines[3].Last(), &got)
+	if to, err := os.Readlink(link); err != nil || to != there {
+		t.Errorf("the link leads to %q, %v", to, err)
+	}
+	if r, err := datadir.RestoredIn(vfs.Default, there); err != nil || r == nil || got.DataDir != there {
+		t.Errorf("restored into %s: %+v, %v", got.DataDir, r, err)
+	}
+	must(t, os.RemoveAll(there))
+	code, _, says := c.run("restore", "--archive", "file://"+dir, "--latest", "--data-dir", link+"/")
+	if code != pitr.ExitUsage || !strings.Contains(says, link) {
+		t.Errorf("a link that leads nowhere: %d, %s", code, says)
+	}
+	if got := leftovers(t, root); len(got) != 2 {
+		t.Errorf("left are %v", got)
+	}
+}

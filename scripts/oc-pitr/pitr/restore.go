@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"path/filepath"
 	"strconv"
 	"time"
@@ -163,7 +164,12 @@ func (c *command) restore(ctx context.Context, f *restoreFlags) error {
 	display := progress.New(c.Stderr)
 	o := restore.Options{
 		Store: store, Request: req, FS: c.FS, DataDir: c.dataDir, NodeID: f.node, Pause: f.pause, AcceptMismatch: f.mismatch, Begin: begin(display),
-		Planned: func(p *restore.Plan) { display.Note("%s", planLine(p)) },
+		Planned: func(p *restore.Plan) {
+			display.Note("%s", planLine(p))
+			for _, unread := range p.Unread() {
+				display.Note("the restore will do without: %s", telemetry.Redact(unread))
+			}
+		},
 	}
 	if f.accept {
 		o.ThenAccept(restore.Acceptance{Control: control, Ends: lsn.Epoch(f.ends), URL: f.url, Region: c.region, AllowCrossRegion: c.crossRegion})
@@ -178,7 +184,7 @@ func (c *command) restore(ctx context.Context, f *restoreFlags) error {
 		return err
 	}
 	for _, unread := range got.Unread {
-		_, _ = fmt.Fprintf(c.Stderr, "%s: WARNING: the restore has done without a part of the archive that cannot be read: %s\n", name, telemetry.Redact(unread))
+		_, _ = fmt.Fprintf(c.Stderr, "%s: WARNING: the restore has done without a part of the archive that cannot be read or reached: %s\n", name, telemetry.Redact(unread))
 	}
 	if got.Mismatch != nil {
 		_, _ = fmt.Fprintf(c.Stderr, "%s: WARNING: a digest was not what the log says it was (want %s, got %s), and was accepted; restored.json in the directory says so\n", name, got.Mismatch.Want, got.Mismatch.Got)
@@ -186,14 +192,25 @@ func (c *command) restore(ctx context.Context, f *restoreFlags) error {
 	return c.print(got, func(w io.Writer) { resultText(w, got) })
 }
 
-// nameTarget gives "." and ".." the names that they have where they are: that is where
-// the restore works, beside its target.
+// nameTarget gives "." and ".." the names that they have where they are, and a link that
+// of where it leads: that is where the restore works, beside its target.
 func (c *command) nameTarget() (err error) {
-	if base := filepath.Base(filepath.Clean(c.dataDir)); c.dataDir == "" || base != "." && base != ".." {
+	if c.dataDir == "" {
 		return nil
 	}
-	if c.dataDir, err = filepath.Abs(c.dataDir); err != nil {
-		return fmt.Errorf("--data-dir: %w", err)
+	path := filepath.Clean(c.dataDir)
+	if base := filepath.Base(path); base == "." || base == ".." {
+		if path, err = filepath.Abs(path); err != nil {
+			return fmt.Errorf("--data-dir: %w", err)
+		}
+		c.dataDir = path
 	}
+	if info, err := os.Lstat(path); err != nil || info.Mode()&os.ModeSymlink == 0 {
+		return nil //nolint:nilerr // what is wrong with it is told where it is used
+	}
+	if path, err = filepath.EvalSymlinks(path); err != nil {
+		return usage(fmt.Errorf("--data-dir %s is a link that leads nowhere: make the directory that it leads to, or name another one: %w", c.dataDir, err))
+	}
+	c.dataDir = path
 	return nil
 }

@@ -46,6 +46,9 @@ func (c *command) kept() (string, func() error, error) {
 	if c.dataDir == "" {
 		return "", nil, usage(errors.New("--keep goes with --data-dir"))
 	}
+	if err := c.nameTarget(); err != nil {
+		return "", nil, err
+	}
 	if names, err := c.FS.List(c.dataDir); err == nil && len(names) > 0 {
 		return "", nil, &restore.NotEmptyError{Path: c.dataDir, Holds: names[0]}
 	}

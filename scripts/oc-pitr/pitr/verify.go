@@ -147,7 +147,7 @@ func (c *command) verify(ctx context.Context, f *verifyFlags) (err error) {
 	}
 	switch {
 	case !v.OK && v.Contents.FoundFaults == 0:
-		return &coded{ExitFaults, fmt.Errorf("%d documents in %s cannot be read, and what they lead to was not verified: bring back their older versions", len(v.Unread), store)}
+		return &coded{ExitFaults, fmt.Errorf("%d parts of %s cannot be read or reached, and what they hold or lead to was not verified: each is named above", len(v.Unread), store)}
 	case !v.OK:
 		return &coded{ExitFaults, fmt.Errorf("%d faults in what was restored from %s", v.Contents.FoundFaults, store)}
 	}
