@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime/debug"
 	"syscall"
 	"time"
 
@@ -89,6 +90,9 @@ func runProgram(ctx context.Context, env []string, path string, args ...string) 
 	cmd := exec.CommandContext(ctx, path, args...)
 	var out, problem bytes.Buffer
 	cmd.Env, cmd.Stdout, cmd.Stderr = append(os.Environ(), env...), &out, &problem
+	if err := forgetPeak(); err != nil {
+		return r, err
+	}
 	start := time.Now()
 	err = cmd.Run()
 	r.took, r.out = time.Since(start), out.Bytes()
@@ -99,6 +103,17 @@ func runProgram(ctx context.Context, env []string, path string, args ...string) 
 		r.rss = usage.Maxrss << 10
 	}
 	return r, nil
+}
+
+// forgetPeak forgets the most memory that this process had resident. The kernel counts it
+// to a program that is started from here, since that begins in this one's memory.
+func forgetPeak() error {
+	debug.FreeOSMemory()
+	const resetPeak = "5" // proc(5), clear_refs
+	if err := os.WriteFile("/proc/self/clear_refs", []byte(resetPeak), 0); err != nil {
+		return fmt.Errorf("measure the memory of another program: %w", err)
+	}
+	return nil
 }
 
 // lastBytes is the end of what a program said.

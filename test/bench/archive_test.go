@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"runtime"
 	"testing"
 	"time"
 
@@ -146,5 +147,22 @@ func TestPeersAreNotSkippedInSilence(t *testing.T) {
 		if f.Verdict != want[i] || f.Verdict != noLimit && f.Note == "" {
 			t.Errorf("%s: %s %q, want %s and why", f.Name, f.Verdict, f.Note, want[i])
 		}
+	}
+}
+
+// A program's memory is its own, whatever the benchmarks before it have held.
+func TestTheMemoryOfAProgramIsItsOwn(t *testing.T) {
+	held := make([]byte, 512<<20)
+	for i := 0; i < len(held); i += 4096 {
+		held[i] = 1
+	}
+	runtime.KeepAlive(held)
+	held = nil
+	r, err := runProgram(t.Context(), nil, "/bin/true")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r.rss <= 0 || r.rss > 256<<20 {
+		t.Errorf("/bin/true had %d MiB resident", r.rss>>20)
 	}
 }

@@ -77,6 +77,9 @@ func (b *bench) restoreLitestream(ctx context.Context, c corpus) (err error) {
 		return err
 	}
 	unix.Sync()
+	if err := forgetPeak(); err != nil {
+		return err
+	}
 	r, err := d.Restore(ctx, c.base+c.log)
 	if err != nil {
 		return err
