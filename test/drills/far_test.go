@@ -61,6 +61,7 @@ type far struct {
 	proxy    *proxy.Proxy
 	servers  map[string]*child.Server
 	client   *http.Client
+	archive  string // its URL
 	stop     context.CancelFunc
 	done     sync.WaitGroup
 }
@@ -69,7 +70,14 @@ type far struct {
 func newFar(t *testing.T) (*instance, *far) {
 	t.Helper()
 	i := prepare(t, 1)
-	f := &far{i: i, registry: registry.NewMemory(), proxy: proxy.New(proxy.Config{}), servers: map[string]*child.Server{}, client: &http.Client{}}
+	return i, i.underFar(i.dir.ArchiveURL())
+}
+
+// underFar has the nodes of an instance up under a far control plane, with an archive.
+func (i *instance) underFar(archive string) *far {
+	t := i.t
+	t.Helper()
+	f := &far{i: i, archive: archive, registry: registry.NewMemory(), proxy: proxy.New(proxy.Config{}), servers: map[string]*child.Server{}, client: &http.Client{}}
 	var err error
 	f.record, err = lease.OpenFile(vfs.Default, i.dir.Lease())
 	i.must(err)
@@ -92,7 +100,7 @@ func newFar(t *testing.T) (*instance, *far) {
 	f.done.Go(func() { f.guard(ctx) })
 	f.tenant()
 	i.found()
-	return i, f
+	return f
 }
 
 func (f *far) serve(ctx context.Context, address string, h http.Handler) {
@@ -111,7 +119,7 @@ func (f *far) start(n int) {
 	args := []string{
 		"--instance-id", f.i.in.ID, "--node-id", node.ID, "--advertise", node.URL, "--replication-listen", node.ReplicationAddress,
 		"--replication-tls-dir", filepath.Join(f.i.certs(), node.ID), "--control", f.i.dir.LeaseURL(f.i.in), "--sync-replicas", "1",
-		"--archive", f.i.dir.ArchiveURL(), "--tail-ship", "--admin-token-file", f.i.dir.AdminToken(), "--segment-bytes", smallSegments,
+		"--archive", f.archive, "--tail-ship", "--admin-token-file", f.i.dir.AdminToken(), "--segment-bytes", smallSegments,
 	}
 	if n > 0 {
 		args = append(args, "--mode", "follower", "--leader-addr", first.ReplicationAddress)

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"testing"
 
+	"originchain/shared/aws/s3object/s3test"
 	"originchain/test/netns"
 )
 
@@ -36,6 +37,10 @@ var (
 const insideEnv = "DRILLS_TEST_BINARIES"
 
 func TestMain(m *testing.M) {
+	if s3test.Child() {
+		s3test.Main(m)
+		return
+	}
 	flag.Parse()
 	bin := os.Getenv(insideEnv)
 	if bin == "" {
@@ -48,7 +53,7 @@ func TestMain(m *testing.M) {
 		*path = filepath.Join(bin, name)
 	}
 	errSetup = netns.Inside(atOnce)
-	m.Run()
+	s3test.Main(m)
 	if testing.Verbose() {
 		_, _ = fmt.Fprint(os.Stdout, told.summary())
 	}

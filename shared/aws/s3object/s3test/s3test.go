@@ -30,6 +30,10 @@ const (
 	endpointVariable = "ORIGINCHAIN_S3TEST_ENDPOINT"
 )
 
+// Child says that this process is the gateway: a TestMain that does something before Main
+// leaves that out.
+func Child() bool { return os.Getenv(childVariable) != "" }
+
 // Main is the TestMain of a package whose tests use S3:
 //
 //	func TestMain(m *testing.M) { s3test.Main(m) }
