@@ -152,12 +152,13 @@ func TestPeersAreNotSkippedInSilence(t *testing.T) {
 
 // A program's memory is its own, whatever the benchmarks before it have held.
 func TestTheMemoryOfAProgramIsItsOwn(t *testing.T) {
-	held := make([]byte, 512<<20)
-	for i := 0; i < len(held); i += 4096 {
-		held[i] = 1
-	}
-	runtime.KeepAlive(held)
-	held = nil
+	func() {
+		held := make([]byte, 512<<20)
+		for i := 0; i < len(held); i += 4096 {
+			held[i] = 1
+		}
+		runtime.KeepAlive(held)
+	}()
 	r, err := runProgram(t.Context(), nil, "/bin/true")
 	if err != nil {
 		t.Fatal(err)
