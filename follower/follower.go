@@ -93,8 +93,10 @@ func (f *Follower) GoOnWith(e *engine.Engine) { f.from = e }
 // the node is to go on as a writer. It may be called again after that.
 func (f *Follower) Run(ctx context.Context) (err error) {
 	defer func() {
-		if f.from != nil {
-			err = errors.Join(err, f.from.Close())
+		// It ended before it came to open anything.
+		if from := f.from; from != nil {
+			f.from = nil
+			err = errors.Join(err, from.Close())
 		}
 	}()
 	f.shell.SetRole(role{f})

@@ -99,8 +99,12 @@ func TestARetiredWritersStateFailsAsTheFollowers(t *testing.T) {
 			if !prev.retired() {
 				t.Fatalf("the state's failure came first: %v", prev.Failure())
 			}
-			if _, err := Demote(prev, followerConfig(), testDeps(disk)); err == nil || !strings.Contains(err.Error(), "the state store failed") {
+			e, err := Demote(prev, followerConfig(), testDeps(disk))
+			if err == nil || !strings.Contains(err.Error(), "the state store failed") {
 				t.Errorf("got %v", err)
+			}
+			if e != nil {
+				t.Error("an engine is given out that was given back")
 			}
 		},
 		"after": func(t *testing.T, prev *Engine) {
@@ -164,6 +168,9 @@ func TestADemotionCutAnywhere(t *testing.T) {
 		next, l := successor(t, prev)
 		disk.CrashAfter(disk.CallCount() + cut)
 		e, err := Demote(prev, followerConfig(), testDeps(disk))
+		if (e == nil) != (err != nil) {
+			t.Fatalf("cut %d: engine %v, and %v", cut, e != nil, err)
+		}
 		if err == nil {
 			for _, c := range l.chunks {
 				if c.Last <= durable {

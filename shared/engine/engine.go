@@ -168,7 +168,10 @@ func Open(ctx context.Context, cfg Config, deps Deps) (_ *Engine, err error) {
 	if err = e.openFiles(asWriter); err != nil {
 		return nil, err
 	}
-	return e, e.begin(ctx)
+	if err = e.begin(ctx); err != nil {
+		return nil, err
+	}
+	return e, nil
 }
 
 // begin makes a writer of what is open.

@@ -101,7 +101,10 @@ func openToRead(cfg Config, deps Deps, as opening) (_ *Engine, err error) {
 	if err = e.openFiles(as); err != nil {
 		return nil, err
 	}
-	return e, e.beginToRead()
+	if err = e.beginToRead(); err != nil {
+		return nil, err
+	}
+	return e, nil
 }
 
 // beginToRead shows what the state has, of what is open.

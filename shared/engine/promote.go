@@ -32,7 +32,10 @@ func Promote(ctx context.Context, prev *Engine, cfg Config, deps Deps) (_ *Engin
 	if err = e.log.Sync(); err != nil {
 		return nil, fmt.Errorf("make the log durable that was followed: %w", err)
 	}
-	return e, e.begin(ctx)
+	if err = e.begin(ctx); err != nil {
+		return nil, err
+	}
+	return e, nil
 }
 
 // Demote is [OpenFollower] for a writer that was ended by Retire and whose Run has
@@ -61,7 +64,10 @@ func Demote(prev *Engine, cfg Config, deps Deps) (_ *Engine, err error) {
 	if err = e.log.EndEpoch(); err != nil {
 		return nil, fmt.Errorf("end the epoch that was written here: %w", err)
 	}
-	return e, e.beginToRead()
+	if err = e.beginToRead(); err != nil {
+		return nil, err
+	}
+	return e, nil
 }
 
 // whole says that the directory is no restored copy.
