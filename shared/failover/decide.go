@@ -75,12 +75,12 @@ type Decision struct {
 	To         uint64 `json:"lost_to,omitempty"`
 }
 
-// Overrides are the guards that a person has given up.
+// Overrides are the guards that a person has given up. Its JSON is stable.
 type Overrides struct {
-	AllowSlowWriter  bool
-	AllowLag         uint64 // LSNs; DefaultAllowLag unless a person says otherwise
-	AllowBackfilling bool
-	AcceptDataLoss   bool
+	AllowSlowWriter  bool   `json:"allow_slow_writer,omitempty"`
+	AllowLag         uint64 `json:"allow_lag,omitempty"` // LSNs; DefaultAllowLag unless a person says otherwise
+	AllowBackfilling bool   `json:"allow_backfilling,omitempty"`
+	AcceptDataLoss   bool   `json:"accept_data_loss,omitempty"`
 }
 
 const (

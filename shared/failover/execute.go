@@ -71,18 +71,24 @@ type Request struct {
 //     lease.Expiry: a holder that renews in between is found out by the compare-and-set.
 //   - No step acts before the registry has noted that it begins.
 func Execute(ctx context.Context, d Deps, req Request, say Progress) (Report, error) {
-	r := &run{deps: d, req: req, say: say, began: time.Now(), client: &client{http: d.HTTP, token: d.AdminToken}}
-	r.report = Report{To: req.To, From: req.From, StartedAt: time.Now().UTC(), DryRun: req.DryRun, Reasons: []Reason{}, Steps: []Step{}, Notes: []string{}, Verdict: Wait}
+	r := newRun(d, req, say)
 	if err := r.open(ctx); err != nil {
 		return r.end(err)
 	}
 	defer r.close()
+	r.ownUnit = r.readUnit(r.to)
 	for i, s := range r.steps() {
 		if err := r.step(ctx, i+1, s); err != nil {
 			return r.end(err)
 		}
 	}
 	return r.end(nil)
+}
+
+func newRun(d Deps, req Request, say Progress) *run {
+	r := &run{deps: d, req: req, say: say, began: time.Now(), client: &client{http: d.HTTP, token: d.AdminToken}}
+	r.report = Report{To: req.To, From: req.From, StartedAt: time.Now().UTC(), DryRun: req.DryRun, Reasons: []Reason{}, Steps: []Step{}, Notes: []string{}, Verdict: Wait}
+	return r
 }
 
 // run is one process's work on a failover.
@@ -92,6 +98,8 @@ type run struct {
 	say    Progress
 	client *client
 	began  time.Time
+	// before is what the steps took that other processes have carried out.
+	before time.Duration
 
 	observer *Observer
 	owned    bool            // the observer is this run's
@@ -112,7 +120,8 @@ type run struct {
 	inProcess bool
 	// gone: the old writer's machine did not answer in the time that there was for it.
 	gone bool
-	// fenced is the version of the record that may be taken.
+	// fenced is the version of the record at which the old writer's lease has run out, or
+	// was released: the one that may be taken.
 	fenced  uint64
 	epoch   uint64
 	pause   time.Time // when the old writer was made to stop
@@ -165,7 +174,6 @@ func (r *run) open(ctx context.Context) (err error) {
 	}
 	r.sight = Sight{Nodes: r.nodes, Target: r.to, Planned: r.req.Planned}
 	r.readCtx, r.stopRead = context.WithCancel(ctx)
-	r.ownUnit = r.readUnit(r.to)
 	return nil
 }
 
@@ -236,6 +244,10 @@ func (r *run) ended(ctx context.Context, s Step) error {
 	}
 	return r.note(ctx, func(j *journal) {
 		j.ended(s)
+		j.Fenced, j.Heard = max(j.Fenced, r.fenced), max(j.Heard, uint64(r.seen.Writer.Durable))
+		if s.Name == stepPromote || s.Name == stepSmoke {
+			j.InProcess = r.inProcess
+		}
 		if s.Outcome != Failed && s.N < len(stepNames()) {
 			j.Step = stepNames()[s.N]
 		}
@@ -245,9 +257,9 @@ func (r *run) ended(ctx context.Context, s Step) error {
 // end makes the report.
 func (r *run) end(err error) (Report, error) {
 	rep := &r.report
-	rep.Seconds = time.Since(r.began).Seconds()
+	rep.Seconds = r.took().Seconds()
 	rep.Run, rep.LostFrom, rep.LostTo = r.journal.Run, r.journal.LostFrom, r.journal.LostTo
-	if err == nil && !r.req.DryRun {
+	if err == nil && !r.req.DryRun && r.current == len(stepNames()) {
 		if left := r.left(); len(left) > 0 {
 			err = &LeftError{To: r.to.ID, Epoch: r.epoch, Steps: left}
 		}
@@ -257,6 +269,9 @@ func (r *run) end(err error) (Report, error) {
 	}
 	return *rep, err
 }
+
+// took is how long the run has taken so far, in all processes that have carried it out.
+func (r *run) took() time.Duration { return r.before + time.Since(r.began) }
 
 // left are the steps that were left undone.
 func (r *run) left() (out []Step) {
@@ -275,6 +290,9 @@ func (r *run) confirm(ctx context.Context) (string, error) {
 	}
 	r.report.Verdict, r.report.Reasons, r.report.Planned = r.decision.Verdict, append(r.report.Reasons, r.decision.Reasons...), r.planned()
 	r.report.Epoch = r.epoch
+	if r.seen.RecordUnchanged >= lease.Expiry {
+		r.fenced = r.seen.Record.Version
+	}
 	if err := r.begin(ctx); err != nil {
 		return "", err
 	}
@@ -443,6 +461,7 @@ func (r *run) begin(ctx context.Context) error {
 		}
 		if !r.given && !r.finished {
 			on.Planned = r.planned() // or not any more, as the writer has died
+			on.Reasons, on.Allow = r.decision.Reasons, r.req.Allow
 		}
 		on.Step = stepFence
 		r.journal = *on

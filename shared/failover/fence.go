@@ -44,7 +44,7 @@ func (r *run) fence(ctx context.Context) (string, error) {
 		r.fenced = rec.Version
 		return fmt.Sprintf("%s has released epoch %d", rec.Holder, rec.Epoch), nil
 	}
-	reaped, how := r.stop(ctx, unchanged >= lease.Expiry)
+	reaped, how := r.stop(ctx, r.ranOut(rec, unchanged))
 	if reaped {
 		is, err := r.release(ctx)
 		if is || err != nil {
@@ -54,6 +54,12 @@ func (r *run) fence(ctx context.Context) (string, error) {
 	}
 	r.tell("%s", how)
 	return r.waitOut(ctx)
+}
+
+// ranOut says whether the lease of a record has run out: as this process has seen, or one
+// before it that has noted at which version.
+func (r *run) ranOut(rec lease.Record, unchanged time.Duration) bool {
+	return unchanged >= lease.Expiry || rec.Version == r.fenced
 }
 
 // doneBefore says why a step has nothing to do.
@@ -185,9 +191,9 @@ func (r *run) waitOut(ctx context.Context) (string, error) {
 			case rec.Released:
 				r.fenced = rec.Version
 				return fmt.Sprintf("%s has released epoch %d", rec.Holder, rec.Epoch), nil
-			case unchanged >= lease.Expiry:
+			case r.ranOut(rec, unchanged):
 				r.fenced = rec.Version
-				return fmt.Sprintf("the lease of %s has run out: not renewed for %s", rec.Holder, unchanged.Round(10*time.Millisecond)), nil
+				return fmt.Sprintf("the lease of %s has run out: not renewed for %s", rec.Holder, max(unchanged, lease.Expiry).Round(10*time.Millisecond)), nil
 			}
 		}
 		if time.Since(began) >= waitAtMost {

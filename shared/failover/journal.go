@@ -35,6 +35,15 @@ type journal struct {
 	LostFrom   uint64 `json:"lost_from"`
 	LostTo     uint64 `json:"lost_to"`
 	Error      string `json:"error,omitempty"`
+	// What a step needs of those before it, where each is a process of its own: why it was
+	// begun, with which guards given up; up to where the old writer was heard to be durable;
+	// the version of the record at which its lease had run out; whether the target was told
+	// to open in its process.
+	Reasons   []Reason  `json:"reasons,omitempty"`
+	Allow     Overrides `json:"allow"`
+	Heard     uint64    `json:"heard,omitempty"`
+	Fenced    uint64    `json:"fenced,omitempty"`
+	InProcess bool      `json:"in_process,omitempty"`
 }
 
 type journalState string

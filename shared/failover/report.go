@@ -28,6 +28,10 @@ func stepNames() []string {
 	return []string{stepConfirm, stepFence, stepUnit, stepRaise, stepPromote, stepSmoke, stepDNS, stepRecord}
 }
 
+// StepNames are the steps of a failover, in their order: the first is for Begin, the
+// others for Continue.
+func StepNames() []string { return stepNames() }
+
 // Outcome is what became of a step.
 type Outcome string
 

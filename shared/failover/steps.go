@@ -359,7 +359,7 @@ func (r *run) record(ctx context.Context) (string, error) {
 	rep := r.report
 	rep.Run, rep.StartedAt, rep.Planned = r.journal.Run, r.journal.StartedAt, r.journal.Planned
 	rep.LostFrom, rep.LostTo = r.journal.LostFrom, r.journal.LostTo
-	rep.Seconds = time.Since(r.began).Seconds()
+	rep.Seconds = r.took().Seconds()
 	rep.Steps = append(rep.Steps[:len(rep.Steps):len(rep.Steps)], own)
 	if left := r.left(); len(left) > 0 {
 		rep.Error = (&LeftError{To: r.to.ID, Epoch: r.epoch, Steps: left}).Error()
