@@ -202,16 +202,18 @@ func TestAStepAfterTheEnd(t *testing.T) {
 		w.kill("a", true)
 		run := w.begunSteps(t, stepRecord)
 		asked, rec := len(w.controls), w.record()
+		const byHand = "10.0.0.9"
+		w.names[zone] = byHand
 		for _, name := range StepNames()[1:] {
 			rep, err := Continue(t.Context(), w.deps(), Next{Run: run, Step: name, Zone: zone}, nil)
 			if err != nil || rep.Epoch != 2 || rep.To != "b" {
 				t.Errorf("%s: %+v, %v", name, rep, err)
 			}
 		}
-		if now := w.record(); len(w.controls) != asked || now.Epoch != rec.Epoch {
-			t.Errorf("%v", w.controls[asked:])
+		if now := w.record(); len(w.controls) != asked || now.Epoch != rec.Epoch || w.names[zone] != byHand {
+			t.Errorf("%v, %s", w.controls[asked:], w.names[zone])
 		}
-		w.isDone(t, "b", 2)
+		w.isWriter(t, "b", 2)
 	}, "b")
 }
 
