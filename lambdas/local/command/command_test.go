@@ -141,7 +141,7 @@ func TestStatusForPeople(t *testing.T) {
 			{Node: control.Node{Node: "node-2", PID: 4}, InSync: true, Connected: true, AppliedLSN: 9}, {Node: control.Node{Node: "node-3", PID: 5}, Connected: true},
 			{Node: control.Node{Node: "node-4"}}, {Node: control.Node{Node: "node-5", PID: 6}},
 		},
-		Alarms: []control.Alarm{{Name: "/health", Node: "node-4", Summary: "It is gone.", Runbook: "docs/RUNBOOK.md#health"}},
+		Alarms:    []control.Alarm{{Name: "/health", Node: "node-4", Summary: "It is gone.", Runbook: "docs/RUNBOOK.md#health"}},
 		Incidents: []control.Incident{{ID: "i-1", Severity: 1, Title: "It fell.", Updates: 1, Owed: 2}, {ID: "i-2", Severity: 2, Title: "It stood up.", Updates: 2, Owed: 1}},
 	}})
 	code, out, _ := run(t, dir, "status")
