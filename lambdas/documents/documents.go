@@ -55,5 +55,5 @@ func (d In) List(ctx context.Context, prefix string) (keys []string, err error) 
 	return keys, err
 }
 
-// Conflict tells the error of a Save that was too late.
+// Conflict tells the error of a Save or Delete that was too late.
 func Conflict(err error) bool { return errors.Is(err, incident.ErrConflict) }

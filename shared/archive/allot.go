@@ -158,21 +158,25 @@ func (a *allotting) entitled(ctx context.Context, newest *Epoch) error {
 }
 
 // untold is an error if the archive has frames of an epoch above one whose object is the
-// newest: theirs is gone. To take its number would put two histories under it.
+// newest: theirs is gone. To take its number would put two histories under it. What else
+// stands there, under a name that is none of an archive's, hides nothing.
 func (a *allotting) untold(ctx context.Context, newest lsn.Epoch) error {
-	for _, prefix := range []string{logPrefix, tailPrefix} {
-		list, err := a.a.store.List(ctx, prefix, prefix+hex16(uint64(newest))+"/~", 1)
-		if err != nil {
-			return err
-		}
-		for _, info := range list {
-			switch k, _ := ParseKey(info.Key); k := k.(type) {
-			case SegmentKey:
-				return &FencedError{Own: a.o.At.Pos.Epoch, Epoch: k.Epoch, Key: info.Key}
-			case PartKey:
-				return &FencedError{Own: a.o.At.Pos.Epoch, Epoch: k.Epoch, Key: info.Key}
-			}
-		}
+	own := a.o.At.Pos.Epoch
+	segments, err := keys[SegmentKey](ctx, a.a, logPrefix, logPrefix+hex16(uint64(newest))+"/~", nil)
+	if err != nil {
+		return err
+	}
+	if len(segments) > 0 {
+		k := segments[0].Key
+		return &FencedError{Own: own, Epoch: k.Epoch, Key: k.String()}
+	}
+	parts, err := keys[PartKey](ctx, a.a, tailPrefix, tailPrefix+hex16(uint64(newest))+"/~", nil)
+	if err != nil {
+		return err
+	}
+	if len(parts) > 0 {
+		k := parts[0].Key
+		return &FencedError{Own: own, Epoch: k.Epoch, Key: k.String()}
 	}
 	return nil
 }

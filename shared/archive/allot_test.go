@@ -98,6 +98,10 @@ func TestWhoGetsAnEpoch(t *testing.T) {
 		{"another's has a part, and its object is gone", func(t *testing.T, _ *node, s object.Store, _ *Allotment) {
 			must(t, s.Put(t.Context(), PartKey{Epoch: 3, Segment: 22, From: 22, To: 23}.String(), object.Bytes([]byte("x"))))
 		}, 0},
+		{"another's has a segment beside what is nobody's, and its object is gone", func(t *testing.T, _ *node, s object.Store, _ *Allotment) {
+			must(t, s.Put(t.Context(), "log/0000000000000002/-note", object.Bytes([]byte("x"))))
+			must(t, s.Put(t.Context(), SegmentKey{Epoch: 2, First: 22, Last: 23}.String(), object.Bytes([]byte("x"))))
+		}, 0},
 		{"another's whose object is gone was ended", func(t *testing.T, _ *node, s object.Store, o *Allotment) {
 			must(t, s.Put(t.Context(), SegmentKey{Epoch: 2, First: 22, Last: 23}.String(), object.Bytes([]byte("x"))))
 			o.Ended = 2

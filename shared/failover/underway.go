@@ -22,8 +22,6 @@ type Run struct {
 	// way, or waits for somebody to go on with it.
 	Done, Failed bool
 	Error        string
-	// Step is under way, or was the last.
-	Step string
 }
 
 // Latest is the run that was begun last; false if there was never one.
@@ -31,6 +29,6 @@ func Latest(ctx context.Context, reg registry.Store) (Run, bool, error) {
 	j, err := loadJournal(ctx, reg)
 	return Run{
 		ID: j.Run, From: j.From, To: j.To, Epoch: j.Epoch, Planned: j.Planned, StartedAt: j.StartedAt,
-		Done: j.State == done, Failed: j.State == failed, Error: j.Error, Step: j.Step,
+		Done: j.State == done, Failed: j.State == failed, Error: j.Error,
 	}, j.Run != "", err
 }

@@ -140,7 +140,7 @@ func Run(ctx context.Context, o Options) (_ *Result, err error) {
 
 // makePlan plans for what was asked, or for the very frame that an earlier run found:
 // the latest point may be a later one by now. What was finished needs no plan, unless
-// it was finished without what is asked for now.
+// this run is asked for more than that one was.
 func (r *run) makePlan(ctx context.Context, w *work) (err error) {
 	req := r.o.Request
 	named := req.Checkpoint

@@ -31,8 +31,8 @@ type Versions struct {
 // crashes is how many crashes follow each call.
 const crashes = 12
 
-// PowerIsLostAtEveryCall checks that the document is the old one or the new one, and the new one once
-// it was acknowledged; and it can be changed again.
+// PowerIsLostAtEveryCall checks that the document is the old one or the new one, and the
+// new one once it was acknowledged; and it can be changed again.
 func (v Versions) PowerIsLostAtEveryCall(t Test) {
 	t.Helper()
 	type cut struct {
@@ -74,8 +74,8 @@ func (v Versions) PowerIsLostAtEveryCall(t Test) {
 	}
 }
 
-// EveryCallFails checks that what a failed call returned is true after a crash, however often another
-// process looked in between; and what was shown stays.
+// EveryCallFails checks that what a failed call returned is true after a crash, however
+// often another process looked in between; and what was shown stays.
 func (v Versions) EveryCallFails(t Test) {
 	t.Helper()
 	probe := New()

@@ -141,10 +141,12 @@ func TestStatusForPeople(t *testing.T) {
 			{Node: control.Node{Node: "node-2", PID: 4}, InSync: true, Connected: true, AppliedLSN: 9}, {Node: control.Node{Node: "node-3", PID: 5}, Connected: true},
 			{Node: control.Node{Node: "node-4"}}, {Node: control.Node{Node: "node-5", PID: 6}},
 		},
-		Alarms: []control.Alarm{{Name: "/health", Node: "node-4", Summary: "It is gone.", Runbook: "docs/RUNBOOK.md#health"}},
+		Alarms:    []control.Alarm{{Name: "/health", Node: "node-4", Summary: "It is gone.", Runbook: "docs/RUNBOOK.md#health"}},
+		Incidents: []control.Incident{{ID: "i-1", Severity: 1, Title: "It fell.", Updates: 1, Owed: 2}, {ID: "i-2", Severity: 2, Title: "It stood up.", Updates: 2, Owed: 1}},
 	}})
 	code, out, _ := run(t, dir, "status")
-	for _, want := range []string{"epoch 7", "node-1", "in sync, applied LSN 9", "catching up", "not running", "not connected", "ALARM     /health node-4", "docs/RUNBOOK.md#health"} {
+	for _, want := range []string{"epoch 7", "node-1", "in sync, applied LSN 9", "catching up", "not running", "not connected", "ALARM     /health node-4", "docs/RUNBOOK.md#health",
+		"INCIDENT  severity 1", "i-1, 1 update, 2 deliveries owed\n", "i-2, 2 updates, 1 delivery owed\n"} {
 		if code != 0 || !strings.Contains(out, want) {
 			t.Errorf("code %d, no %q in\n%s", code, want, out)
 		}

@@ -300,13 +300,21 @@ func (c *command) table(s *control.Status) error {
 	}
 	for i := range s.Incidents {
 		n := &s.Incidents[i]
-		fmt.Fprintf(&b, "INCIDENT  severity %d, since %s: %s\n          %s, %d updates, %d deliveries owed\n", n.Severity, n.Opened.Format(time.RFC3339), n.Title, n.ID, n.Updates, n.Owed)
+		fmt.Fprintf(&b, "INCIDENT  severity %d, since %s: %s\n          %s, %s, %s owed\n", n.Severity, n.Opened.Format(time.RFC3339), n.Title, n.ID, counted(n.Updates, "update", "updates"), counted(n.Owed, "delivery", "deliveries"))
 	}
 	if v := s.Verification; v != nil {
 		fmt.Fprintf(&b, "%-9s %s\n", "verified", verifiedText(v))
 	}
 	_, err := c.Stdout.Write(b.Bytes())
 	return err
+}
+
+// counted is a number of things, as it is read.
+func counted(n int, one, more string) string {
+	if n == 1 {
+		more = one
+	}
+	return fmt.Sprintf("%d %s", n, more)
 }
 
 // verifiedText says how old the last verification is, and how the last one ended if that

@@ -94,9 +94,16 @@ func (p *Plane) attend(ctx context.Context) {
 	all.Wait()
 }
 
-// scheduled runs a job; its failures are logged as long as they are new.
+// scheduled runs a job. A failure is logged unless the run before had the same one.
 func (p *Plane) scheduled(ctx context.Context, j schedule.Job) error {
-	said := ""
+	said, run := "", j.Run
+	j.Run = func(ctx context.Context) error {
+		err := run(ctx)
+		if err == nil {
+			said = ""
+		}
+		return err
+	}
 	s, err := schedule.New([]schedule.Job{j}, func(job string, err error) {
 		if text := err.Error(); text != said {
 			said = text
