@@ -129,7 +129,12 @@ func (a *archiver) finish(ctx context.Context) {
 }
 
 // close says that the node ships no more.
-func (a *archiver) close() { a.node.archiver.CompareAndSwap(a, nil) }
+func (a *archiver) close() {
+	a.node.archiver.CompareAndSwap(a, nil)
+	if a.shipper != nil {
+		a.shipper.Leave()
+	}
+}
 
 // check adds to the checks of /ready. An archive that is away keeps nobody from the
 // node: what it lacks is kept here.

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"originchain/shared/lease"
+	"originchain/shared/object"
 	"originchain/shared/replica"
 	"originchain/shared/simdisk"
 )
@@ -335,4 +336,31 @@ func TestAHandoverWaitsForTheLastFrame(t *testing.T) {
 		<-done
 		n.call("POST", "/rows/shop.orders", `{"id":"b"}`).want(200)
 	})
+}
+
+// What a writer told of its archive it tells no more once the role is another's: the
+// successor ships, and ages that grow here for ever would wake somebody.
+func TestWhoHandedOverTellsOfNoArchive(t *testing.T) {
+	n := openLed(t, simdisk.New(), lease.NewMemory(lease.Hooks{}), Replication{Sync: 1, Timeout: time.Hour}, archived(object.NewMemory("memory")))
+	n.follow("f")
+	defer n.silence()
+	n.tenant, n.token = n.newTenant(`{}`)
+	n.register(ordersManifest)
+	n.call("POST", "/rows/shop.orders", `{"id":"a"}`).want(200)
+	gauges := []string{"oc_archive_unshipped_age_s", "oc_archive_unshipped_bytes", "oc_checkpoint_age_s", "oc_archive_tail_state"}
+	zero := func(name string) bool { return strings.Contains(n.ops("/metrics").body, "\n"+name+" 0\n") }
+	for _, name := range gauges {
+		if zero(name) {
+			t.Errorf("a writer whose open segment is not shipped has %s 0", name)
+		}
+	}
+	n.handOver("f").want(200)
+	if err := n.ended(); !errors.As(err, new(*MustFollowError)) {
+		t.Fatal(err)
+	}
+	for _, name := range gauges {
+		if !zero(name) {
+			t.Errorf("a node that has handed over tells %s still", name)
+		}
+	}
 }

@@ -62,6 +62,13 @@ func (m *Metrics) watch(s *Shipper) {
 	}
 }
 
+// unwatch has nothing told about s any more.
+func (m *Metrics) unwatch(s *Shipper) {
+	if m != nil {
+		m.current.CompareAndSwap(s, nil)
+	}
+}
+
 func (m *Metrics) spoilt() {
 	if m != nil {
 		m.damaged.Inc()

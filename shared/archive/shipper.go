@@ -251,6 +251,10 @@ func (s *Shipper) ShippedLSN() lsn.LSN {
 // archive has a gap that only a checkpoint bridges.
 func (s *Shipper) CheckpointWanted() <-chan struct{} { return s.wanted }
 
+// Leave has the metrics tell of s no more: its node is no writer any more. Its log may go
+// on under another, whose frames are not for s to ship, and none of its ages would end.
+func (s *Shipper) Leave() { s.deps.Metrics.unwatch(s) }
+
 // PauseTail stops shipping the open segment; segments are shipped as before.
 func (s *Shipper) PauseTail() { s.paused.Store(true) }
 

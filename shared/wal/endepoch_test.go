@@ -1,9 +1,11 @@
 package wal
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"strings"
+	"syscall"
 	"testing"
 
 	"originchain/shared/lsn"
@@ -108,5 +110,41 @@ func TestAnEndedEpochIsCutAnywhere(t *testing.T) {
 			must(t, next.Close())
 			return
 		}
+	}
+}
+
+// A disk that did not make durable what was appended is not asked again: an epoch does
+// not end on it, nor on a log that is closed, and nothing more counts as durable.
+func TestAnEpochDoesNotEndOnAFailedLog(t *testing.T) {
+	for name, before := range map[string]func(*Log) error{
+		"it fails as the epoch ends": func(*Log) error { return nil },
+		"it has failed before":       func(l *Log) error { return l.Sync() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			d, _ := newDisk(t)
+			src, l := newSource(93), mustOpen(t, simOptions(d))
+			must(t, l.BeginEpoch(1))
+			commit(t, l, src.group(2, 300))
+			must(t, l.Append(src.group(1, 300)))
+			d.Inject(simdisk.Fault{Ops: simdisk.OpSync, Err: syscall.EIO}) // once
+			if err := before(l); name == "it has failed before" && !errors.Is(err, syscall.EIO) {
+				t.Fatal(err)
+			}
+			for range 2 {
+				if err := l.EndEpoch(); !errors.Is(err, syscall.EIO) {
+					t.Errorf("the epoch ended: %v", err)
+				}
+			}
+			if l.Durable() != 2 {
+				t.Errorf("durable up to LSN %d, of which a disk said so for 2", l.Durable())
+			}
+			if err := l.Copy(Chunk{Segment: 1}); !errors.Is(err, syscall.EIO) {
+				t.Errorf("a copy into it: %v", err)
+			}
+			_ = l.Close() // which has failed
+			if err := l.EndEpoch(); !errors.Is(err, ErrClosed) {
+				t.Errorf("the epoch of a closed log ended: %v", err)
+			}
+		})
 	}
 }

@@ -94,6 +94,11 @@ func (o *drillOptions) load(run int) (writers int, before time.Duration) {
 // drills drills several times, and sums up.
 func (c *command) drills(ctx context.Context, client *control.Client, dir layout.Dir, o drillOptions) error {
 	var all []drill.Report
+	defer func() { // also of the runs before one that went wrong
+		if o.runs > 1 && len(all) > 0 {
+			c.sayf(c.Stderr, "%s", summary(o, all))
+		}
+	}()
 	for i := range o.runs {
 		if o.runs > 1 {
 			c.sayf(c.Stderr, "run %d of %d", i+1, o.runs)
@@ -105,26 +110,23 @@ func (c *command) drills(ctx context.Context, client *control.Client, dir layout
 		if err := c.told(dir, r, o.json); err != nil {
 			return err
 		}
+		all = append(all, r)
 		if r.Verdict != drill.Passed {
 			return errLost
 		}
-		all = append(all, r)
-	}
-	if o.runs > 1 {
-		c.sayf(c.Stderr, "%s", summary(o, all))
 	}
 	return nil
 }
 
-// summary is what several drills have found, of which none lost anything.
+// summary is what several drills have found.
 func summary(o drillOptions, all []drill.Report) string {
-	var acked, refused, unknown int
+	var acked, lost, refused, unknown int
 	for _, r := range all {
-		acked, refused, unknown = acked+r.Acked, refused+sum(r.Failed), unknown+r.Unknown
+		acked, lost, refused, unknown = acked+r.Acked, lost+len(r.Lost), refused+sum(r.Failed), unknown+r.Unknown
 	}
-	return fmt.Sprintf("%s, %d runs, seed %d: fault to first ack %s; longest pause in acks %s; first ack to old writer in sync again %s; %d writes acknowledged, 0 lost, %d refused, %d unknown",
-		o.kind, len(all), o.seed, spread(all, func(r drill.Report) float64 { return r.FirstAck }), spread(all, func(r drill.Report) float64 { return r.Pause }),
-		spread(all, func(r drill.Report) float64 { return r.Rejoined }), acked, refused, unknown)
+	return fmt.Sprintf("%s, %d of %d runs, seed %d: fault to first ack %s; longest pause in acks %s; first ack to old writer in sync again %s; %d writes acknowledged, %d lost, %d refused, %d unknown",
+		o.kind, len(all), o.runs, o.seed, spread(all, func(r drill.Report) float64 { return r.FirstAck }), spread(all, func(r drill.Report) float64 { return r.Pause }),
+		spread(all, func(r drill.Report) float64 { return r.Rejoined }), acked, lost, refused, unknown)
 }
 
 // spread is the median and the worst of what each run took.

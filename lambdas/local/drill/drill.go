@@ -129,6 +129,12 @@ func (p *Plan) during(ctx context.Context, r *Report, account *Account) (err err
 	if err := idle(ctx, p.Before); err != nil {
 		return err
 	}
+	// Where nothing was acknowledged before the fault nothing can be found lost by it.
+	begun, enough := context.WithTimeoutCause(ctx, overWithin, fmt.Errorf("no write was acknowledged before the fault within %s", overWithin))
+	defer enough()
+	if _, err := account.first(begun, time.Time{}, 0); err != nil {
+		return err
+	}
 	p.Say("%d writers write; %s …", p.Load.Writers, p.Fault)
 	at, err := p.Do(ctx)
 	if err != nil {
@@ -167,7 +173,7 @@ func (p *Plan) during(ctx context.Context, r *Report, account *Account) (err err
 	if err != nil {
 		return err
 	}
-	r.Rejoined, r.Pause = back.Sub(first.At).Seconds(), account.pause(at).Seconds()
+	r.Rejoined, r.Pause = back.Sub(first.At).Seconds(), account.pause(at, time.Now()).Seconds()
 	p.Say("the old writer followed in sync %.2f s after that write", r.Rejoined)
 	return nil
 }

@@ -179,8 +179,10 @@ func TestFirst(t *testing.T) {
 	if err != nil || got.ID != "the one" {
 		t.Errorf("%+v, %v", got, err)
 	}
-	if p := a.pause(now); p.Round(time.Second) != 3*time.Second {
-		t.Errorf("the longest pause is %s", p)
+	for to, want := range map[time.Duration]time.Duration{5 * time.Second: 3 * time.Second, 9 * time.Second: 5 * time.Second} {
+		if p := a.pause(now, now.Add(to)); p.Round(time.Second) != want {
+			t.Errorf("the longest pause within %s is %s", to, p)
+		}
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()

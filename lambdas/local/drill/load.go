@@ -132,8 +132,8 @@ func (a *Account) first(ctx context.Context, after time.Time, above uint64) (Ack
 	}
 }
 
-// pause is the longest time between two acks that follow each other, from a moment on.
-func (a *Account) pause(from time.Time) (longest time.Duration) {
+// pause is the longest time without an ack between two moments.
+func (a *Account) pause(from, to time.Time) (longest time.Duration) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	last := from
@@ -143,7 +143,7 @@ func (a *Account) pause(from time.Time) (longest time.Duration) {
 			last = ack.At
 		}
 	}
-	return longest
+	return max(longest, to.Sub(last))
 }
 
 // run writes until ctx ends. Its error is one that is no fault of the instance.
