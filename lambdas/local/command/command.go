@@ -81,8 +81,8 @@ func (e *refusedError) Error() string {
 	return fmt.Sprintf("nothing was changed: the verdict is %s; the report says why, and which flag gives up which guard", e.verdict)
 }
 
-// errLost ends a drill that has lost what was acknowledged.
-var errLost = errors.New("acknowledged writes are not there any more; keep the directory as it is, and report it with the drill's report")
+// errLost ends a drill that has lost what was acknowledged, or has what was refused.
+var errLost = errors.New("acknowledged writes are not there any more, or refused ones are there; keep the directory as it is, and report it with the drill's report")
 
 // Main runs the command line and returns the exit code.
 func Main(ctx context.Context, p Program) int {

@@ -3,6 +3,7 @@ package command
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -27,6 +28,8 @@ const (
 	planned = "planned"
 	// maxRuns bounds --runs.
 	maxRuns = 10_000
+	// faultTimeout bounds the making of a fault.
+	faultTimeout = 10 * time.Second
 	// A seed draws from so many writers, and so long before the fault, which covers more
 	// than two renewals of the lease.
 	seededWriters = 16
@@ -104,15 +107,17 @@ func (c *command) drills(ctx context.Context, client *control.Client, dir layout
 			c.sayf(c.Stderr, "run %d of %d", i+1, o.runs)
 		}
 		r, err := c.drill(ctx, client, dir, o, i)
+		if err == nil || r.Acked > 0 {
+			err = errors.Join(err, c.told(dir, r, o.json)) // what was found is told, however it ended
+		}
+		if len(r.Lost)+len(r.Phantoms) > 0 {
+			err = errors.Join(errLost, err)
+		}
+		if err == nil || errors.Is(err, errLost) {
+			all = append(all, r)
+		}
 		if err != nil {
 			return err
-		}
-		if err := c.told(dir, r, o.json); err != nil {
-			return err
-		}
-		all = append(all, r)
-		if r.Verdict != drill.Passed {
-			return errLost
 		}
 	}
 	return nil
@@ -120,13 +125,13 @@ func (c *command) drills(ctx context.Context, client *control.Client, dir layout
 
 // summary is what several drills have found.
 func summary(o drillOptions, all []drill.Report) string {
-	var acked, lost, refused, unknown int
+	var acked, lost, refused, phantoms, unknown int
 	for _, r := range all {
-		acked, lost, refused, unknown = acked+r.Acked, lost+len(r.Lost), refused+sum(r.Failed), unknown+r.Unknown
+		acked, lost, refused, phantoms, unknown = acked+r.Acked, lost+len(r.Lost), refused+sum(r.Failed), phantoms+len(r.Phantoms), unknown+r.Unknown
 	}
-	return fmt.Sprintf("%s, %d of %d runs, seed %d: fault to first ack %s; longest pause in acks %s; first ack to old writer in sync again %s; %d writes acknowledged, %d lost, %d refused, %d unknown",
+	return fmt.Sprintf("%s, %d of %d runs, seed %d: fault to first ack %s; longest pause in acks %s; first ack to old writer in sync again %s; %d writes acknowledged, %d lost, %d refused (%d of them written), %d unknown",
 		o.kind, len(all), o.runs, o.seed, spread(all, func(r drill.Report) float64 { return r.FirstAck }), spread(all, func(r drill.Report) float64 { return r.Pause }),
-		spread(all, func(r drill.Report) float64 { return r.Rejoined }), acked, lost, refused, unknown)
+		spread(all, func(r drill.Report) float64 { return r.Rejoined }), acked, lost, refused, phantoms, unknown)
 }
 
 // spread is the median and the worst of what each run took.
@@ -158,7 +163,8 @@ func (c *command) drill(ctx context.Context, client *control.Client, dir layout.
 	if kind == control.FaultPartition {
 		load.Beside = &call.Client{URL: before.Writer.Address, Token: token}
 	}
-	made := control.Fault{Node: before.Writer.Node}
+	made := control.Fault{Fault: kind}
+	old := before.Writer.Node
 	return drill.Run(ctx, drill.Plan{
 		Load:  load,
 		Fault: kind, Epoch: before.Epoch, Before: lull,
@@ -168,13 +174,18 @@ func (c *command) drill(ctx context.Context, client *control.Client, dir layout.
 				_, err := client.Promote(ctx, control.Promotion{Planned: true}, func(line string) { c.sayf(c.Stderr, "%s", line) })
 				return at, err
 			}
-			made, err = client.Fault(ctx, kind)
-			return made.At, err
+			// Whoever interrupts this wants the fault to end, and so its answer is waited for.
+			asking, cancel := context.WithTimeout(context.WithoutCancel(ctx), faultTimeout)
+			defer cancel()
+			out, err := client.Fault(asking, kind)
+			if err != nil {
+				return out.At, err // Undo ends it wherever it may have been made
+			}
+			made, old = out, out.Node
+			return out.At, nil
 		},
-		Undo: func(ctx context.Context) error { return client.Undo(ctx, made) },
-		Rejoined: func(ctx context.Context) error {
-			return inSync(ctx, client, made.Node)
-		},
+		Undo:     func(ctx context.Context) error { return client.Undo(ctx, made) },
+		Rejoined: func(ctx context.Context) error { return inSync(ctx, client, old) },
 		Report: func(ctx context.Context) (json.RawMessage, error) {
 			s, err := client.Status(ctx)
 			return s.LastFailover, err
@@ -230,9 +241,9 @@ func (c *command) told(dir layout.Dir, r drill.Report, asJSON bool) error {
   longest pause in acks    %.2f s
   old writer in sync again %.2f s after that ack
   writes acknowledged      %d, of which %d are lost%s
-  refused, not written     %d
+  refused, not written     %d%s
   outcome unknown          %d%s
-  report                   %s`, r.Fault, r.Verdict, r.EpochBefore, r.EpochAfter, r.FirstAck, r.Pause, r.Rejoined, r.Acked, len(r.Lost), lostList(r.Lost), sum(r.Failed), r.Unknown, besideText(r.Beside), path)
+  report                   %s`, r.Fault, r.Verdict, r.EpochBefore, r.EpochAfter, r.FirstAck, r.Pause, r.Rejoined, r.Acked, len(r.Lost), list(r.Lost), sum(r.Failed), phantomText(r.Phantoms), r.Unknown, besideText(r.Beside), path)
 	return nil
 }
 
@@ -247,11 +258,19 @@ func besideText(b *drill.Beside) string {
 // shownLost bounds how many lost writes are shown; the report has all.
 const shownLost = 10
 
-func lostList(lost []string) string {
-	if len(lost) == 0 {
+func list(ids []string) string {
+	if len(ids) == 0 {
 		return ""
 	}
-	return ": " + strings.Join(lost[:min(len(lost), shownLost)], ", ")
+	return ": " + strings.Join(ids[:min(len(ids), shownLost)], ", ")
+}
+
+// phantomText is about rows that are there, of which an answer said that they are not.
+func phantomText(ids []string) string {
+	if len(ids) == 0 {
+		return ""
+	}
+	return fmt.Sprintf(", and %d are there all the same%s", len(ids), list(ids))
 }
 
 func sum(counts map[string]int) (n int) {

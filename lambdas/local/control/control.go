@@ -124,7 +124,8 @@ type Plane interface {
 	// is there also with an error. The context does not end with the command that asks: a
 	// terminal that is lost must not leave half a failover behind.
 	Promote(ctx context.Context, p Promotion, say func(line string)) (json.RawMessage, error)
-	// Fault does something to the writer; Undo ends what goes on.
+	// Fault does something to the writer; Undo ends what goes on, and without a node of
+	// every one, for who has not heard whom it was done to.
 	Fault(ctx context.Context, fault string) (Fault, error)
 	Undo(ctx context.Context, f Fault) error
 	// Point is failover.DNS, for a failover that another process carries out.

@@ -17,6 +17,10 @@ const (
 	overWithin = 2 * time.Minute
 	// rejoinWithin bounds the wait for the old writer to follow.
 	rejoinWithin = 2 * time.Minute
+	// undoWithin bounds the end of a fault, settleWithin what is looked up when a drill has
+	// gone wrong.
+	undoWithin   = 30 * time.Second
+	settleWithin = time.Minute
 )
 
 // Plan is one drill.
@@ -26,7 +30,8 @@ type Plan struct {
 	Fault string
 	// Epoch is the one before the drill.
 	Epoch uint64
-	// Do makes the fault, and says when it was made. Undo, if any, ends it.
+	// Do makes the fault, and says when it was made. Undo, if any, ends it: also one of
+	// which Do does not know whether it was made.
 	Do   func(ctx context.Context) (time.Time, error)
 	Undo func(ctx context.Context) error
 	// Rejoined waits until the old writer follows and is in sync.
@@ -63,8 +68,10 @@ type Report struct {
 	// Beside counts the same of a client that had the old writer's own address; nil where
 	// there was none.
 	Beside *Beside `json:"beside,omitempty"`
-	// Lost are the acknowledged writes that are not there, Beside's too.
+	// Lost are the acknowledged writes that are not there, Beside's too; Phantoms those
+	// that are there, of which it was said that nothing was written.
 	Lost     []string        `json:"lost"`
+	Phantoms []string        `json:"phantoms"`
 	Failover json.RawMessage `json:"failover,omitempty"`
 }
 
@@ -83,11 +90,12 @@ const (
 )
 
 // Run makes the fault under load, and gives a report also where something was lost: then
-// its verdict is Failed. An error says that the drill could not be done.
+// its verdict is Failed. An error says that the drill could not be done to its end; what
+// was acknowledged up to then was looked for all the same.
 func Run(ctx context.Context, p Plan) (r Report, err error) {
 	p.Before, p.After = cmp.Or(p.Before, usualLull), cmp.Or(p.After, usualLull)
 	r = Report{
-		Verdict: Failed, Fault: p.Fault, StartedAt: time.Now().UTC(), EpochBefore: p.Epoch, Lost: []string{},
+		Verdict: Failed, Fault: p.Fault, StartedAt: time.Now().UTC(), EpochBefore: p.Epoch, Lost: []string{}, Phantoms: []string{}, Failed: map[string]int{},
 		Writers: p.Load.Writers, Before: p.Before.Seconds(),
 	}
 	if err := p.Load.register(ctx); err != nil {
@@ -100,28 +108,25 @@ func Run(ctx context.Context, p Plan) (r Report, err error) {
 	go func() { ended <- p.Load.run(loading, account, beside) }()
 	err = p.during(ctx, &r, account)
 	stop()
-	if err := errors.Join(err, <-ended); err != nil {
-		return r, err
-	}
+	err = errors.Join(err, <-ended)
 	r.Acked, r.Unknown, r.Failed = account.counts()
 	if p.Load.Beside != nil {
 		r.Beside = new(Beside)
 		r.Beside.Acked, r.Beside.Unknown, r.Beside.Failed = beside.counts()
 	}
-	lost, err := p.Load.missing(ctx, account, beside)
-	if err != nil {
-		return r, err
-	}
-	r.Lost = append(r.Lost, lost...)
+	looking, enough := context.WithTimeout(context.WithoutCancel(ctx), settleWithin)
+	defer enough()
+	lost, phantoms, missed := p.Load.held(looking, account, beside)
+	r.Lost, r.Phantoms = append(r.Lost, lost...), append(r.Phantoms, phantoms...)
 	if p.Report != nil {
-		if r.Failover, err = p.Report(ctx); err != nil {
-			return r, err
-		}
+		var unread error
+		r.Failover, unread = p.Report(looking)
+		missed = errors.Join(missed, unread)
 	}
-	if len(r.Lost) == 0 {
+	if err = errors.Join(err, missed); err == nil && len(r.Lost)+len(r.Phantoms) == 0 {
 		r.Verdict = Passed
 	}
-	return r, nil
+	return r, err
 }
 
 // during is what happens while the load runs.
@@ -135,14 +140,16 @@ func (p *Plan) during(ctx context.Context, r *Report, account *Account) (err err
 	if _, err := account.first(begun, time.Time{}, 0); err != nil {
 		return err
 	}
+	// What acknowledges now may be of a later epoch than who asked for the drill knew.
+	r.EpochBefore = max(r.EpochBefore, account.epoch())
 	p.Say("%d writers write; %s …", p.Load.Writers, p.Fault)
 	at, err := p.Do(ctx)
 	if err != nil {
-		return fmt.Errorf("make the fault: %w", err)
+		return errors.Join(fmt.Errorf("make the fault: %w", err), p.undo(ctx))
 	}
-	bounded, cancel := context.WithTimeoutCause(ctx, overWithin, fmt.Errorf("no write was acknowledged in an epoch above %d within %s", p.Epoch, overWithin))
+	bounded, cancel := context.WithTimeoutCause(ctx, overWithin, fmt.Errorf("no write was acknowledged in an epoch above %d within %s", r.EpochBefore, overWithin))
 	defer cancel()
-	first, err := account.first(bounded, at, p.Epoch)
+	first, err := account.first(bounded, at, r.EpochBefore)
 	rejoining, done := context.WithTimeoutCause(ctx, rejoinWithin, fmt.Errorf("the old writer does not follow in sync within %s", rejoinWithin))
 	defer done()
 	rejoined := make(chan error, 1)
@@ -158,9 +165,7 @@ func (p *Plan) during(ctx context.Context, r *Report, account *Account) (err err
 		p.Say("epoch %d acknowledged its first write %.2f s after the fault", first.Epoch, r.FirstAck)
 		err = idle(ctx, p.After)
 	}
-	if p.Undo != nil {
-		err = errors.Join(err, p.Undo(context.WithoutCancel(ctx)))
-	}
+	err = errors.Join(err, p.undo(ctx))
 	if first.ID == "" {
 		return err
 	}
@@ -175,6 +180,19 @@ func (p *Plan) during(ctx context.Context, r *Report, account *Account) (err err
 	}
 	r.Rejoined, r.Pause = back.Sub(first.At).Seconds(), account.pause(at, time.Now()).Seconds()
 	p.Say("the old writer followed in sync %.2f s after that write", r.Rejoined)
+	return nil
+}
+
+// undo ends the fault, even if the drill is to end.
+func (p *Plan) undo(ctx context.Context) error {
+	if p.Undo == nil {
+		return nil
+	}
+	ending, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoWithin)
+	defer cancel()
+	if err := p.Undo(ending); err != nil {
+		return fmt.Errorf("the fault (%s) may go on, as it could not be ended: %w; take the instance down and up", p.Fault, err)
+	}
 	return nil
 }
 

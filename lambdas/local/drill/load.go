@@ -61,9 +61,10 @@ type Load struct {
 	Beside *call.Client
 }
 
-// Ack is an acknowledged write.
+// Ack is an acknowledged write: the row ID with the number N.
 type Ack struct {
 	ID    string
+	N     int
 	At    time.Time
 	Epoch uint64
 	LSN   uint64
@@ -74,9 +75,10 @@ type Account struct {
 	mu sync.Mutex
 	// acks are in the order in which they arrived.
 	acks []Ack
-	// failed are answers that say that nothing was written, by what they say;
-	// unknown are writes of which nobody knows.
+	// failed are answers that say that nothing was written, by what they say, and refused
+	// the rows that they were about; unknown are writes of which nobody knows.
 	failed  map[string]int
+	refused []string
 	unknown int
 	fresh   chan struct{} // closed, and made anew, with each ack
 }
@@ -93,10 +95,11 @@ func (a *Account) acked(ack Ack) {
 	a.fresh = make(chan struct{})
 }
 
-func (a *Account) refused(code string) {
+func (a *Account) refusal(id, code string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.failed[code]++
+	a.refused = append(a.refused, id)
 }
 
 func (a *Account) lost() {
@@ -110,6 +113,16 @@ func (a *Account) counts() (acked, unknown int, failed map[string]int) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return len(a.acks), a.unknown, maps.Clone(a.failed)
+}
+
+// epoch is the highest of an ack.
+func (a *Account) epoch() (highest uint64) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, ack := range a.acks {
+		highest = max(highest, ack.Epoch)
+	}
+	return highest
 }
 
 // first waits for an ack that was received after a moment, in an epoch above one.
@@ -187,7 +200,7 @@ func (l *Load) write(ctx context.Context, through *call.Client, id string, n int
 		return nil
 	}
 	if resp.Status/100 == 2 {
-		return acknowledge(resp, id, into)
+		return acknowledge(resp, id, n, into)
 	}
 	var said struct {
 		api.Error
@@ -201,19 +214,19 @@ func (l *Load) write(ctx context.Context, through *call.Client, id string, n int
 	case resp.Status < http.StatusInternalServerError && resp.Status != http.StatusTooManyRequests:
 		return fmt.Errorf("write a row: %d %s: %s", resp.Status, said.Error.Error, said.Message)
 	default:
-		into.refused(said.Error.Error)
+		into.refusal(id, said.Error.Error)
 	}
 	pause(ctx)
 	return nil
 }
 
-func acknowledge(resp *call.Response, id string, into *Account) error {
+func acknowledge(resp *call.Response, id string, n int, into *Account) error {
 	epoch, err := strconv.ParseUint(resp.Header.Get(api.HeaderEpoch), 10, 64)
 	lsn, lsnErr := strconv.ParseUint(resp.Header.Get(api.HeaderLSN), 10, 64)
 	if err := errors.Join(err, lsnErr); err != nil {
 		return fmt.Errorf("an acknowledgement without its place: %w", err)
 	}
-	into.acked(Ack{ID: id, At: time.Now(), Epoch: epoch, LSN: lsn})
+	into.acked(Ack{ID: id, N: n, At: time.Now(), Epoch: epoch, LSN: lsn})
 	return nil
 }
 
@@ -233,39 +246,49 @@ func (l *Load) register(ctx context.Context) error {
 	return err
 }
 
-// missing are the acknowledged rows that are not there.
-func (l *Load) missing(ctx context.Context, accounts ...*Account) (lost []string, err error) {
+// held holds what was told against what is there: lost are acknowledged rows that are not
+// there, or are other ones, phantoms rows that are there of which it was said that nothing
+// was written.
+func (l *Load) held(ctx context.Context, accounts ...*Account) (lost, phantoms []string, err error) {
 	there, err := l.rows(ctx)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	for _, a := range accounts {
 		a.mu.Lock()
 		for _, ack := range a.acks {
-			if !there[ack.ID] {
+			if n, ok := there[ack.ID]; !ok {
 				lost = append(lost, fmt.Sprintf("%s (LSN %d of epoch %d)", ack.ID, ack.LSN, ack.Epoch))
+			} else if n != ack.N {
+				lost = append(lost, fmt.Sprintf("%s (LSN %d of epoch %d): %d stands there, and %d was acknowledged", ack.ID, ack.LSN, ack.Epoch, n, ack.N))
+			}
+		}
+		for _, id := range a.refused {
+			if _, ok := there[id]; ok {
+				phantoms = append(phantoms, id)
 			}
 		}
 		a.mu.Unlock()
 	}
-	return lost, nil
+	return lost, phantoms, nil
 }
 
-// rows are the keys of this drill.
-func (l *Load) rows(ctx context.Context) (map[string]bool, error) {
-	out, err := l.Client.Select(ctx, l.Tenant, "SELECT id FROM "+table+" WHERE id >= ? AND id < ?", l.Name+"-", l.Name+".")
+// rows are the rows of this drill, each with its number.
+func (l *Load) rows(ctx context.Context) (map[string]int, error) {
+	out, err := l.Client.Select(ctx, l.Tenant, "SELECT id, n FROM "+table+" WHERE id >= ? AND id < ?", l.Name+"-", l.Name+".")
 	if err != nil {
 		return nil, fmt.Errorf("read what was written: %w", err)
 	}
-	there := make(map[string]bool, len(out.Rows))
+	there := make(map[string]int, len(out.Rows))
 	for _, raw := range out.Rows {
 		var row struct {
 			ID string `json:"id"`
+			N  int    `json:"n"`
 		}
 		if err := json.Unmarshal(raw, &row); err != nil {
 			return nil, fmt.Errorf("read what was written: %w", err)
 		}
-		there[row.ID] = true
+		there[row.ID] = row.N
 	}
 	return there, nil
 }

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"originchain/lambdas/local/control"
+	"originchain/shared/failover"
 )
 
 // Fault implements control.Plane, for drills.
@@ -43,18 +44,27 @@ func (p *Plane) Fault(ctx context.Context, fault string) (f control.Fault, err e
 }
 
 // Undo implements control.Plane.
-func (p *Plane) Undo(ctx context.Context, f control.Fault) error {
-	n, ok := p.node(f.Node)
-	if ok && f.Fault == control.FaultPartition {
+func (p *Plane) Undo(ctx context.Context, f control.Fault) (err error) {
+	for _, n := range p.nodes {
+		if f.Node == "" || f.Node == n.ID {
+			err = errors.Join(err, p.undo(ctx, f, n))
+		}
+	}
+	return err
+}
+
+// undo ends a fault of a node. What was killed, or has ended by itself, is started again
+// anyway.
+func (p *Plane) undo(ctx context.Context, f control.Fault, n failover.Node) error {
+	switch f.Fault {
+	case control.FaultPartition:
 		p.ways.heal(n)
-		return nil
+	case control.FaultStop:
+		process, err := p.machines.Process(ctx, n)
+		if err != nil || !process.Running || f.Node != "" && process.PID != f.PID {
+			return err // it was ended meanwhile
+		}
+		return p.machines.Kill(ctx, n, syscall.SIGCONT)
 	}
-	if !ok || f.Fault != control.FaultStop {
-		return nil // what was killed, or has ended by itself, is started again anyway
-	}
-	process, err := p.machines.Process(ctx, n)
-	if err != nil || !process.Running || process.PID != f.PID {
-		return err // it was ended meanwhile
-	}
-	return p.machines.Kill(ctx, n, syscall.SIGCONT)
+	return nil
 }
