@@ -10,6 +10,7 @@ import (
 	"originchain/shared/datadir"
 	"originchain/shared/lsn"
 	"originchain/shared/simdisk"
+	"originchain/shared/wal"
 )
 
 // retiredWriter has written, and given its role away: Run has returned.
@@ -198,5 +199,74 @@ func TestADemotionCutAnywhere(t *testing.T) {
 			t.Logf("%d cuts", cut-1)
 			return
 		}
+	}
+}
+
+// A restored copy is never gone on with in place: what an opening asks about it is asked.
+func TestARestoredCopyIsNotGoneOnWith(t *testing.T) {
+	for name, again := range map[string]func(t *testing.T, disk *simdisk.Disk) (prev, next *Engine, err error){
+		"demoted": func(t *testing.T, disk *simdisk.Disk) (prev, next *Engine, err error) {
+			prev = retiredWriter(t, disk)
+			restoredFrom(t, disk)
+			next, err = Demote(prev, followerConfig(), testDeps(disk))
+			return prev, next, err
+		},
+		"promoted": func(t *testing.T, disk *simdisk.Disk) (prev, next *Engine, err error) {
+			prev = stopped(t, heard(t), disk)
+			restoredFrom(t, disk)
+			cfg := followerConfig()
+			cfg.Follower = false
+			next, err = Promote(t.Context(), prev, cfg, testDeps(disk))
+			return prev, next, err
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			prev, next, err := again(t, simdisk.New())
+			if next != nil && next.log == prev.log {
+				t.Error("it goes on with what was open")
+			}
+			if next == nil && err == nil {
+				t.Error("neither an engine nor an error")
+			}
+			if err == nil {
+				_ = next.Close() // of a directory that says two things of itself
+			}
+		})
+	}
+}
+
+// restoredFrom has the directory say that a restore has made it, of another instance.
+func restoredFrom(t *testing.T, disk *simdisk.Disk) {
+	t.Helper()
+	text := `{"format":1,"instance_id":"01JADE00000000000000000009","base":{"lsn":1,"epoch":1},"archive":"file:///a","time":"2026-01-01T00:00:00Z"}`
+	f, err := disk.Create("data/restored.json", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.Write([]byte(text)); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(f.Sync(), f.Close()); err != nil {
+		t.Fatal(err)
+	}
+	if r, err := datadir.RestoredIn(disk, "data"); r == nil || err != nil {
+		t.Fatalf("%+v, %v", r, err)
+	}
+}
+
+// What lay aside in the directory is known to whoever goes on with it.
+func TestWhatLiesAsideIsKnownInTheNextRole(t *testing.T) {
+	disk := simdisk.New()
+	prev := retiredWriter(t, disk)
+	prev.aside = []wal.Divergent{{Epoch: 1, First: 7}}
+	e, err := Demote(prev, followerConfig(), testDeps(disk))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := e.Aside(); len(got) != 1 || got[0] != prev.aside[0] {
+		t.Errorf("%+v", got)
+	}
+	if err := e.Close(); err != nil {
+		t.Fatal(err)
 	}
 }
