@@ -5,6 +5,7 @@ package arch
 // row a package. docs/ARCHITECTURE.md says what each is for.
 var ranks = map[string]int{
 	"scripts/protogen":         0,
+	"shared/aws/session":       0,
 	"test/awsfake/model":       0,
 	"shared/fault":             0,
 	"shared/lsn":               0,
@@ -64,6 +65,8 @@ var ranks = map[string]int{
 	"scripts/child":           5,
 	"scripts/demo/data":       5,
 	"shared/aws/ddblease":     5,
+	"shared/aws/route53dns":   5,
+	"shared/aws/ssmcontrol":   5,
 	"shared/lease/leasehttp":  5,
 	"shared/purge":            5,
 	"shared/replica":          5,
