@@ -37,9 +37,16 @@ const maxBodyBytes = 4 << 20
 // Fake is the server.
 type Fake struct {
 	// URL is that of all services: which one is meant is in a request's signature.
-	URL     string
-	SSM     *SSM
-	Route53 *Route53
+	URL        string
+	CloudWatch *CloudWatch
+	Route53    *Route53
+	SES        *SES
+	SNS        *SNS
+	SQS        *SQS
+	SSM        *SSM
+	STS        *STS
+	Secrets    *Secrets
+	States     *States
 
 	t        testing.TB
 	ctx      context.Context //nolint:containedctx // what agents run under, from Start to the test's end
@@ -63,11 +70,11 @@ func StartOn(t testing.TB, l net.Listener) *Fake {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	f := &Fake{t: t, ctx: ctx, services: map[string]*service{}}
-	f.SSM = newSSM(f)
-	f.Route53 = newRoute53(f)
 	server := &httptest.Server{Listener: l, Config: &http.Server{Handler: f, ReadHeaderTimeout: 0}} //nolint:gosec // G112: its clients are the test's own
+	f.URL = "http://" + l.Addr().String()
+	f.CloudWatch, f.Route53, f.SES, f.SNS, f.SQS = newCloudWatch(f), newRoute53(f), newSES(f), newSNS(f), newSQS(f)
+	f.SSM, f.STS, f.Secrets, f.States = newSSM(f), newSTS(f), newSecrets(f), newStates(f)
 	server.Start()
-	f.URL = server.URL
 	t.Cleanup(func() {
 		cancel()
 		server.CloseClientConnections()
@@ -99,9 +106,11 @@ func (f *Fake) Environment(services ...string) []string {
 
 // service is one service: its model, its operations, and what it is to do next.
 type service struct {
-	fake       *Fake
-	model      *model.Service
-	operations map[string]operation
+	fake *Fake
+	// name is that of the service's model, scope that in signatures.
+	name, scope string
+	operations  map[string]operation
+	load        func() (*model.Service, error) // once
 
 	// mu guards the state of the whole service.
 	mu    sync.Mutex
@@ -116,6 +125,8 @@ type operation func(in model.Struct) (model.Struct, error)
 type Call struct {
 	Operation string
 	Input     model.Struct
+	// Compressed: its body came as gzip.
+	Compressed bool
 }
 
 // Refusal is an error of a service.
@@ -128,19 +139,23 @@ func refuse(code, format string, args ...any) error {
 	return &Refusal{Code: code, Message: fmt.Sprintf(format, args...)}
 }
 
-// serve adds a service by the name of its model.
-func (f *Fake) serve(name string, operations map[string]operation) *service {
-	m, err := model.Load(name)
-	if err != nil {
-		f.t.Fatal(err)
-	}
-	for op := range operations {
-		if m.Operations[op] == nil {
-			f.t.Fatalf("the model of %s has no operation %s", name, op)
+// serve adds a service by the name of its model, and by that which requests are signed
+// for. The model is read when the first request comes: most tests need one or two.
+func (f *Fake) serve(name, scope string, operations map[string]operation) *service {
+	s := &service{fake: f, name: name, scope: scope, operations: operations, next: map[string][]Behaviour{}}
+	s.load = sync.OnceValues(func() (*model.Service, error) {
+		m, err := model.Load(name)
+		if err == nil && m.Scope() != scope {
+			err = fmt.Errorf("the model of %s has its requests signed for %s, not %s", name, m.Scope(), scope)
 		}
-	}
-	s := &service{fake: f, model: m, operations: operations, next: map[string][]Behaviour{}}
-	f.services[m.Scope()] = s
+		for op := range operations {
+			if err == nil && m.Operations[op] == nil {
+				err = fmt.Errorf("the model of %s has no operation %s", name, op)
+			}
+		}
+		return m, err
+	})
+	f.services[scope] = s
 	return s
 }
 
@@ -149,7 +164,7 @@ func (s *service) Next(operation string, b ...Behaviour) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.operations[operation] == nil {
-		s.fake.t.Fatalf("%s has no operation %s here", s.model.Name, operation)
+		s.fake.t.Fatalf("%s has no operation %s here", s.name, operation)
 	}
 	s.next[operation] = append(s.next[operation], b...)
 }
@@ -186,7 +201,7 @@ func (f *Fake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBodyBytes))
 	if err != nil {
 		if r.Context().Err() == nil && !errors.Is(err, io.ErrUnexpectedEOF) {
-			f.t.Errorf("read a request to %s: %v", s.model.Name, err)
+			f.t.Errorf("read a request to %s: %v", s.name, err)
 		}
 		panic(http.ErrAbortHandler)
 	}
@@ -195,11 +210,17 @@ func (f *Fake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 func (s *service) answer(w http.ResponseWriter, r *http.Request, body []byte) {
 	id := uuid.NewString()
-	req, wrong := s.model.Read(r, body)
+	m, err := s.load()
+	if err != nil {
+		s.fake.t.Error(err)
+		http.Error(w, err.Error(), http.StatusNotImplemented)
+		return
+	}
+	req, wrong := m.Read(r, body)
 	do := s.operations[req.Operation]
 	s.report(wrong)
 	if do == nil && req.Operation != "" {
-		s.fake.t.Errorf("%s %s is not served here", s.model.Name, req.Operation)
+		s.fake.t.Errorf("%s %s is not served here", s.name, req.Operation)
 	}
 	if len(wrong) > 0 || do == nil {
 		http.Error(w, "the request is not as the model has it", http.StatusBadRequest)
@@ -213,7 +234,7 @@ func (s *service) answer(w http.ResponseWriter, r *http.Request, body []byte) {
 		}
 	}
 	var out model.Struct
-	err := b.refuse
+	err = b.refuse
 	if err == nil && !b.lost {
 		s.mu.Lock()
 		out, err = do(req.Input)
@@ -222,7 +243,7 @@ func (s *service) answer(w http.ResponseWriter, r *http.Request, body []byte) {
 	if b.lost || b.unanswered {
 		panic(http.ErrAbortHandler)
 	}
-	answer, wrong := s.write(req.Operation, id, out, err)
+	answer, wrong := write(m, req.Operation, id, out, err)
 	s.report(wrong)
 	for name, values := range answer.Header {
 		w.Header()[name] = values
@@ -231,15 +252,15 @@ func (s *service) answer(w http.ResponseWriter, r *http.Request, body []byte) {
 	_, _ = w.Write(answer.Body) // who has gone does not want it
 }
 
-func (s *service) write(operation, id string, out model.Struct, err error) (model.Answer, []model.Violation) {
+func write(m *model.Service, operation, id string, out model.Struct, err error) (model.Answer, []model.Violation) {
 	var r *Refusal
 	if errors.As(err, &r) {
-		return s.model.Refusal(operation, id, r.Code, r.Message)
+		return m.Refusal(operation, id, r.Code, r.Message)
 	}
 	if out == nil {
 		out = model.Struct{}
 	}
-	return s.model.Answer(operation, id, out)
+	return m.Answer(operation, id, out)
 }
 
 // report fails the test for what is not as the model has it.

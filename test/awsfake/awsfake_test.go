@@ -210,6 +210,8 @@ type recorder struct {
 	failed []string
 }
 
+func (r *recorder) Error(args ...any) { r.Errorf("%s", fmt.Sprint(args...)) }
+
 func (r *recorder) Errorf(format string, args ...any) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -242,6 +244,18 @@ func TestAViolationFailsTheTest(t *testing.T) {
 	r := &recorder{TB: t}
 	f := awsfake.Start(r)
 	if res, err := http.Post(f.URL, "", nil); err != nil || res.Body.Close() != nil || len(r.failed) != 1 || !strings.Contains(r.failed[0], "not signed") {
+		t.Errorf("%v, failed %q", err, r.failed)
+	}
+}
+
+// TestWithoutModelsTestsFail: nothing is answered that could not be checked.
+func TestWithoutModelsTestsFail(t *testing.T) {
+	t.Setenv(model.DirVariable, t.TempDir())
+	r := &recorder{TB: t}
+	f := awsfake.Start(r)
+	client := ssm.NewFromConfig(f.Config(), func(o *ssm.Options) { o.Retryer = aws.NopRetryer{} })
+	_, err := client.CancelCommand(t.Context(), &ssm.CancelCommandInput{CommandId: aws.String(strings.Repeat("x", 36))})
+	if err == nil || len(r.failed) != 1 || !strings.Contains(r.failed[0], "apt-get install python3-botocore") {
 		t.Errorf("%v, failed %q", err, r.failed)
 	}
 }

@@ -49,7 +49,7 @@ const defaultPending = 1
 
 func newRoute53(f *Fake) *Route53 {
 	r := &Route53{zones: map[string]*zone{}, changes: map[string]*change{}}
-	r.service = f.serve("route53", map[string]operation{
+	r.service = f.serve("route53", "route53", map[string]operation{
 		"ChangeResourceRecordSets": r.changeRecords, "GetChange": r.getChange,
 		"ListResourceRecordSets": r.listRecords, "GetHostedZone": r.getZone,
 	})

@@ -86,7 +86,7 @@ type invocation struct {
 
 func newSSM(f *Fake) *SSM {
 	s := &SSM{machines: map[string]*machine{}, documents: map[string]*document{}, commands: map[string]*invocation{}}
-	s.service = f.serve("ssm", map[string]operation{
+	s.service = f.serve("ssm", "ssm", map[string]operation{
 		"SendCommand": s.sendCommand, "GetCommandInvocation": s.getCommandInvocation, "CancelCommand": s.cancelCommand,
 	})
 	return s

@@ -237,14 +237,19 @@ func same(err, want error) bool {
 	return err != nil && !errors.As(err, &unknown) && !errors.As(err, &unreachable)
 }
 
+// settleTimeout is more than it takes.
+const settleTimeout = 20 * time.Second
+
 // settled waits until the machine has done what it is to do, and nothing else.
 func (w *world) settled(want string) error {
+	ctx, cancel := context.WithTimeout(w.Context(), settleTimeout)
+	defer cancel()
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
 	for strings.Count(w.box.actions(), ",") < strings.Count(want, ",") || w.box.actions() == "" && want != "" {
 		select {
 		case <-tick.C:
-		case <-w.Context().Done():
+		case <-ctx.Done():
 			return fmt.Errorf("the machine did %q, want %q", w.box.actions(), want)
 		}
 	}

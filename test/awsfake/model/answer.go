@@ -96,6 +96,7 @@ func (s *Service) document(root string, op *Operation, shape *Shape, output Stru
 func general() map[string]int {
 	return map[string]int{
 		"AccessDenied": http.StatusForbidden, "AccessDeniedException": http.StatusBadRequest,
+		"InvalidParameterValue": http.StatusBadRequest, "MissingParameter": http.StatusBadRequest,
 		"InternalFailure": http.StatusInternalServerError, "InternalError": http.StatusInternalServerError,
 		"ServiceUnavailable": http.StatusServiceUnavailable,
 		"Throttling":         http.StatusBadRequest, "ThrottlingException": http.StatusBadRequest,

@@ -184,7 +184,7 @@ func TestTheWayToAService(t *testing.T) {
 	}
 	s := load(t, "route53")
 	req, wrong := s.Read(request("GET", "/2013-04-01/hostedzone/Z1/rrset?name=db.example.&type=A&maxitems=1", ""))
-	want := Request{"ListResourceRecordSets", Struct{"HostedZoneId": "Z1", "StartRecordName": "db.example.", "StartRecordType": "A", "MaxItems": "1"}}
+	want := Request{"ListResourceRecordSets", Struct{"HostedZoneId": "Z1", "StartRecordName": "db.example.", "StartRecordType": "A", "MaxItems": "1"}, false}
 	if diff := cmp.Diff(want, req); diff != "" || len(wrong) > 0 {
 		t.Errorf("%v (-want +got):\n%s", wrong, diff)
 	}
@@ -230,7 +230,7 @@ func TestCBOR(t *testing.T) {
 				body, headers = b.Bytes(), append(headers, "Content-Encoding: gzip")
 			}
 			req, wrong := s.Read(request("POST", "/service/GraniteServiceVersion20100801/operation/PutMetricData", string(body), headers...))
-			if said := say(wrong); c.want == "" && said != "" || !strings.Contains(said, c.want) || req.Operation != "PutMetricData" {
+			if said := say(wrong); c.want == "" && said != "" || !strings.Contains(said, c.want) || req.Operation != "PutMetricData" || req.Compressed != zipped {
 				t.Errorf("%s, gzip %t: got %q, want %q", what, zipped, said, c.want)
 			}
 		}

@@ -53,6 +53,8 @@ func (s *Service) speaks() (protocol, error) {
 type Request struct {
 	Operation string
 	Input     Struct
+	// Compressed: its body came as gzip.
+	Compressed bool
 }
 
 // Read takes a request apart, and says all that is wrong with it. Its Operation is "" if
@@ -66,7 +68,8 @@ func (s *Service) Read(r *http.Request, body []byte) (Request, []Violation) {
 		f.add("request", "%s %s is no operation of the service", r.Method, r.URL)
 		return Request{}, f.list
 	}
-	if r.Header.Get("Content-Encoding") == "gzip" {
+	compressed := r.Header.Get("Content-Encoding") == "gzip"
+	if compressed {
 		plain, err := decompress(body, maxBodyBytes)
 		if err != nil {
 			f.add("request", "its body is no gzip: %v", err)
@@ -75,7 +78,7 @@ func (s *Service) Read(r *http.Request, body []byte) (Request, []Violation) {
 	}
 	input := s.input(f, op, rest, r, body)
 	f.check("input", s.shape(op.Input), input)
-	return Request{Operation: operation, Input: input}, f.list
+	return Request{Operation: operation, Input: input, Compressed: compressed}, f.list
 }
 
 func decompress(b []byte, atMost int64) ([]byte, error) {
