@@ -167,11 +167,14 @@ func (m *Machine) Boot() {
 		m.t.Fatalf("%v", err)
 	}
 	m.manager = m.Command(context.Background(), "systemctl", "manager")
-	// With the test process, however that ends, goes the machine.
 	m.manager.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	var said bytes.Buffer
 	m.manager.Stderr = &said
 	out, err := m.manager.StdoutPipe()
+	if err == nil {
+		// Its end is this process's, however that ends: so goes the machine.
+		_, err = m.manager.StdinPipe()
+	}
 	if err == nil {
 		err = m.manager.Start()
 	}

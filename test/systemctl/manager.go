@@ -11,7 +11,6 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
-	"path/filepath"
 	"regexp"
 	"runtime"
 	"slices"
@@ -119,8 +118,8 @@ func dial(state string) (_ net.Conn, err error) {
 // dirs are where units are looked for, the first that has one wins.
 func (m *Manager) dirs() []string { return []string{m.etc, m.run, "/usr/lib/systemd/system"} }
 
-// serve takes commands until the process is told to end. The first line on stdout says
-// that it does.
+// serve takes commands until the process is told to end, or who started it has gone: its
+// input ends then. The first line on stdout says that it does.
 func (m *Manager) serve(stdout io.Writer) (err error) {
 	d, err := os.Open(m.state)
 	if err != nil {
@@ -134,6 +133,10 @@ func (m *Manager) serve(stdout io.Writer) (err error) {
 	go m.forker()
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
+	go func() {
+		_, _ = io.Copy(io.Discard, os.Stdin) // however it ends
+		stop()
+	}()
 	go func() {
 		<-ctx.Done()
 		_ = l.Close() // Accept says so
@@ -266,4 +269,3 @@ func (m *Manager) unit(name string) *unit {
 	}
 	return u
 }
-

@@ -23,7 +23,7 @@ type unit struct {
 
 	loaded  *settings
 	ran     *settings // of the process that runs
-	failure error // why it is not loaded
+	failure error     // why it is not loaded
 	masked  bool
 
 	active, sub, result string
