@@ -144,6 +144,9 @@ func (m *Machine) furnish() error {
 
 // Command is a command on the machine: with its PATH, its namespaces and its root.
 func (m *Machine) Command(ctx context.Context, name string, args ...string) *exec.Cmd {
+	if name == "systemctl" {
+		name = filepath.Join(m.bin, name) // and never that of this machine
+	}
 	line := append(append([]string{}, m.wrap...), name)
 	env := append(os.Environ(), StateVariable+"="+m.State, EtcVariable+"="+m.Etc, RunVariable+"="+m.Run, "PATH="+m.bin+":"+os.Getenv("PATH"))
 	if m.Root != "" {
