@@ -18,6 +18,7 @@ var ranks = map[string]int{
 	"shared/unitfile":          0,
 
 	"shared/aws/ddblease/ddbtest":        1,
+	"shared/aws/ddbtable":                1,
 	"shared/aws/s3object/s3test/gateway": 1,
 	"shared/alarms":                      1,
 	"test/awsfake":                       1,
@@ -67,6 +68,7 @@ var ranks = map[string]int{
 	"shared/aws/ddblease":     5,
 	"shared/aws/route53dns":   5,
 	"shared/aws/ssmcontrol":   5,
+	"shared/aws/ddbregistry":  5,
 	"shared/lease/leasehttp":  5,
 	"shared/purge":            5,
 	"shared/replica":          5,
@@ -75,6 +77,8 @@ var ranks = map[string]int{
 
 	"lambdas/local/drill": 6,
 	"lambdas/silence":     5,
+
+	"shared/registry/registryopen": 6,
 
 	"lambdas/pitrverify":     6,
 	"scripts/kill9/rounds":   6,

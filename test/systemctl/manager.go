@@ -1,0 +1,271 @@
+package systemctl
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"os/signal"
+	"regexp"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+)
+
+// The environment of the command and of the manager.
+const (
+	// StateVariable names the directory of the machine's manager.
+	StateVariable = "OC_TEST_SYSTEMD"
+	// EtcVariable and RunVariable name other directories of units than systemd's, for
+	// a machine that has no root of its own.
+	EtcVariable = "OC_TEST_SYSTEMD_ETC"
+	RunVariable = "OC_TEST_SYSTEMD_RUN"
+)
+
+const (
+	socketName = "socket"
+	// maxRequestBytes bounds one command line.
+	maxRequestBytes = 64 << 10
+)
+
+// Manager is the service manager of one machine.
+type Manager struct {
+	state, etc, run string
+
+	forks chan forking
+
+	mu      sync.Mutex
+	changed *sync.Cond
+	units   map[string]*unit
+}
+
+type forking struct {
+	cmd    *exec.Cmd
+	result chan error
+}
+
+type request struct {
+	Args []string `json:"args"`
+}
+
+type answer struct {
+	Stdout string `json:"stdout"`
+	Stderr string `json:"stderr"`
+	Code   int    `json:"code"`
+}
+
+// Main is the program: the manager if its one argument is "manager", else the command.
+func Main(args []string, stdout, stderr io.Writer) int {
+	state := os.Getenv(StateVariable)
+	if state == "" {
+		_, _ = fmt.Fprintf(stderr, "systemctl for tests: %s names no directory\n", StateVariable)
+		return 1
+	}
+	var err error
+	code := 1
+	if slices.Equal(args, []string{"manager"}) {
+		m := &Manager{state: state, etc: or(os.Getenv(EtcVariable), "/etc/systemd/system"), run: or(os.Getenv(RunVariable), "/run/systemd/system"),
+			forks: make(chan forking), units: map[string]*unit{}}
+		m.changed = sync.NewCond(&m.mu)
+		if err = m.serve(stdout); err == nil {
+			code = 0
+		}
+	} else {
+		code, err = ask(state, args, stdout, stderr)
+	}
+	if err != nil {
+		_, _ = fmt.Fprintf(stderr, "systemctl for tests: %v\n", err)
+	}
+	return code
+}
+
+// ask sends a command line to the manager.
+func ask(state string, args []string, stdout, stderr io.Writer) (int, error) {
+	c, err := dial(state)
+	if err != nil {
+		return 1, fmt.Errorf("no manager runs here: %w", err)
+	}
+	var a answer
+	err = json.NewEncoder(c).Encode(request{args})
+	if err == nil {
+		err = json.NewDecoder(c).Decode(&a)
+	}
+	_, e1 := io.WriteString(stdout, a.Stdout)
+	_, e2 := io.WriteString(stderr, a.Stderr)
+	if err = errors.Join(err, e1, e2, c.Close()); err != nil {
+		return 1, err
+	}
+	return a.Code, nil
+}
+
+// dial reaches the socket through the directory: the path of a socket is short.
+func dial(state string) (_ net.Conn, err error) {
+	d, err := os.Open(state)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, d.Close()) }()
+	return net.Dial("unix", fmt.Sprintf("/proc/self/fd/%d/%s", d.Fd(), socketName))
+}
+
+// dirs are where units are looked for, the first that has one wins.
+func (m *Manager) dirs() []string { return []string{m.etc, m.run, "/usr/lib/systemd/system"} }
+
+// serve takes commands until the process is told to end, or who started it has gone: its
+// input ends then. The first line on stdout says that it does.
+func (m *Manager) serve(stdout io.Writer) (err error) {
+	d, err := os.Open(m.state)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, d.Close()) }()
+	l, err := net.Listen("unix", fmt.Sprintf("/proc/self/fd/%d/%s", d.Fd(), socketName))
+	if err != nil {
+		return err
+	}
+	go m.forker()
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	defer stop()
+	go func() {
+		_, _ = io.Copy(io.Discard, os.Stdin) // however it ends
+		stop()
+	}()
+	go func() {
+		<-ctx.Done()
+		_ = l.Close() // Accept says so
+	}()
+	if _, err := fmt.Fprintln(stdout, "ready"); err != nil {
+		return err
+	}
+	for {
+		c, err := l.Accept()
+		if ctx.Err() != nil {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		go m.converse(c)
+	}
+}
+
+// forker starts all processes on one thread, which ends with the manager: their
+// parent-death signal is of the thread.
+func (m *Manager) forker() {
+	runtime.LockOSThread()
+	for f := range m.forks {
+		f.result <- f.cmd.Start()
+	}
+}
+
+func (m *Manager) fork(cmd *exec.Cmd) error {
+	f := forking{cmd, make(chan error, 1)}
+	m.forks <- f
+	return <-f.result
+}
+
+func (m *Manager) converse(c net.Conn) {
+	var r request
+	var a answer
+	if err := json.NewDecoder(io.LimitReader(c, maxRequestBytes)).Decode(&r); err != nil {
+		a = answer{Stderr: err.Error() + "\n", Code: 1}
+	} else {
+		a = m.command(r.Args)
+	}
+	_ = json.NewEncoder(c).Encode(a) // who has gone hears nothing
+	_ = c.Close()
+}
+
+// names are names of units, with nothing of a path in them.
+var names = regexp.MustCompile(`^[A-Za-z0-9:_.@-]+\.service$`)
+
+// command carries a command line out.
+func (m *Manager) command(args []string) (a answer) {
+	fail := func(code int, format string, args ...any) answer {
+		return answer{Stderr: fmt.Sprintf(format, args...) + "\n", Code: code}
+	}
+	options, words := map[string]string{}, []string{}
+	for i := 0; i < len(args); i++ {
+		switch name, value, _ := strings.Cut(args[i], "="); {
+		case name == "-p" && i+1 < len(args):
+			i++
+			options["--property"] = args[i]
+		case slices.Contains([]string{"--property", "--signal"}, name):
+			options[name] = value
+		case name == "--quiet" || name == "--no-pager" || name == "--no-ask-password":
+		case strings.HasPrefix(name, "-"):
+			return fail(1, "systemctl: unrecognized option '%s'", args[i])
+		default:
+			words = append(words, args[i])
+		}
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if slices.Equal(words, []string{"daemon-reload"}) {
+		for _, u := range m.units {
+			u.load()
+		}
+		return a
+	}
+	if len(words) != 2 || !names.MatchString(words[1]) {
+		return fail(1, "systemctl: this is for tests, and takes daemon-reload, or one verb and one service: %q", args)
+	}
+	u := m.unit(words[1])
+	var out bytes.Buffer
+	var err error
+	switch words[0] {
+	case "start":
+		err = u.start()
+	case "stop":
+		u.stop()
+	case "restart":
+		u.stop()
+		err = u.start()
+	case "reset-failed":
+		u.starts = nil
+		if u.active == "failed" {
+			u.active, u.sub, u.result = "inactive", "dead", "success"
+		}
+	case "kill":
+		if options["--signal"] != "SIGKILL" {
+			return fail(1, "systemctl: kill takes --signal=SIGKILL here")
+		}
+		if u.main == 0 {
+			return fail(1, "Failed to kill unit %s: no main process", u.name)
+		}
+		u.signal(syscall.SIGKILL, true)
+	case "is-active":
+		a.Stdout = or(u.active, "inactive") + "\n"
+		if u.active != "active" {
+			a.Code = 3
+		}
+		return a
+	case "show":
+		u.show(&out, strings.Split(options["--property"], ","))
+	default:
+		return fail(1, "Unknown command verb '%s'", words[0])
+	}
+	m.changed.Broadcast()
+	if err != nil {
+		return fail(1, "%v", err)
+	}
+	return answer{Stdout: out.String()}
+}
+
+// unit is the unit of a name, which is read when it is named first.
+func (m *Manager) unit(name string) *unit {
+	u := m.units[name]
+	if u == nil {
+		u = &unit{m: m, name: name, result: "success"}
+		u.load()
+		m.units[name] = u
+	}
+	return u
+}

@@ -1,0 +1,111 @@
+package main
+
+import (
+	"context"
+	"encoding/base64"
+	"errors"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"originchain/shared/failover"
+	"originchain/writer/machine"
+)
+
+// process is failover.Process in an answer. Epoch is that of the command: whoever has sent
+// several tells their answers apart by it.
+type process struct {
+	Epoch   uint64 `json:"epoch"`
+	Running bool   `json:"running"`
+	PID     int    `json:"pid"`
+	Reaped  bool   `json:"reaped"`
+	Place   string `json:"place,omitempty"`
+}
+
+// unit is a unit file in an answer: its text is base64.
+type unit struct {
+	Epoch uint64 `json:"epoch"`
+	Name  string `json:"name"`
+	Text  []byte `json:"text,omitempty"`
+}
+
+// verb is one command of instance control.
+type verb struct {
+	name, short string
+	do          func(context.Context, *machine.Machine, uint64) (any, error)
+}
+
+func (p program) verbs() (out []*cobra.Command) {
+	processes := func(do func(*machine.Machine, context.Context, uint64) (failover.Process, error)) func(context.Context, *machine.Machine, uint64) (any, error) {
+		return func(ctx context.Context, m *machine.Machine, epoch uint64) (any, error) {
+			pr, err := do(m, ctx, epoch)
+			return process{epoch, pr.Running, pr.PID, pr.Reaped, pr.Place}, err
+		}
+	}
+	for _, v := range []verb{
+		{"process", "Tell what is known of the server's process; changes nothing", processes(
+			func(m *machine.Machine, ctx context.Context, _ uint64) (failover.Process, error) { return m.Process(ctx) })},
+		{"stop", "Hold the unit and end its process: SIGTERM, and SIGKILL after TimeoutStopSec", processes((*machine.Machine).Stop)},
+		{"start", "Lift the hold and start the unit; nothing happens if it runs", processes((*machine.Machine).Start)},
+		{"restart", "Lift the hold, end the process, and start the unit as it reads now", processes((*machine.Machine).Restart)},
+		{"unit", "Print the unit file; changes nothing", func(_ context.Context, m *machine.Machine, epoch uint64) (any, error) {
+			path, text, err := m.Text()
+			return unit{epoch, path, text}, err
+		}},
+	} {
+		out = append(out, p.verb(v))
+	}
+	return append(out, p.rewrite())
+}
+
+// verb is a command of instance control: all have these two flags.
+func (p program) verb(v verb) *cobra.Command {
+	var name string
+	var epoch uint64
+	cmd := &cobra.Command{Use: v.name + " --unit NAME --epoch N", Short: v.short}
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		if epoch == 0 {
+			return usage(errors.New("--epoch: say of which epoch the command is; epochs begin at 1"))
+		}
+		m, err := machine.New(name, p.etc, p.run)
+		if err != nil {
+			return usage(fmt.Errorf("--unit: %w", err))
+		}
+		ctx, cancel := context.WithTimeout(cmd.Context(), machine.VerbTimeout)
+		defer cancel()
+		answer, err := v.do(ctx, m, epoch)
+		var wrong errUsage
+		switch {
+		case errors.As(err, &wrong):
+			return err
+		case err != nil:
+			return p.failed(epoch, err)
+		}
+		return p.answer(answer)
+	}
+	cmd.Flags().StringVar(&name, "unit", "", "the server's unit, such as oc-http.service")
+	cmd.Flags().Uint64Var(&epoch, "epoch", 0, "the epoch of the record that the command was sent for")
+	return cmd
+}
+
+func (p program) rewrite() *cobra.Command {
+	var text string
+	cmd := p.verb(verb{"rewrite", "Replace the unit file as one step, for the next start",
+		func(ctx context.Context, m *machine.Machine, epoch uint64) (any, error) {
+			if text == "" {
+				return nil, usage(errors.New("--text-base64: give the unit file's new text"))
+			}
+			b, err := base64.StdEncoding.Strict().DecodeString(text)
+			if err != nil {
+				return nil, usage(fmt.Errorf("--text-base64: %w", err))
+			}
+			path, _, err := m.Text()
+			if err != nil {
+				return nil, err
+			}
+			return unit{Epoch: epoch, Name: path}, m.Rewrite(ctx, epoch, b)
+		}})
+	cmd.Use += " --text-base64 TEXT"
+	cmd.Flags().StringVar(&text, "text-base64", "", fmt.Sprintf("the new text in base64, of at most %d bytes", machine.MaxTextBytes))
+	return cmd
+}
