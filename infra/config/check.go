@@ -85,22 +85,25 @@ func (c *Config) checkKeys(f *fields) {
 // checkUnique checks what no two tenants may share.
 func (c *Config) checkUnique(f *fields) {
 	seen := make(map[string]int)
-	once := func(i int, field, value string) {
+	once := func(i int, field, value string) bool {
 		if value == "" {
-			return
+			return false
 		}
 		if j, twice := seen[field+" "+value]; twice {
 			f.fault(fmt.Sprintf("tenants[%d].%s", i, field), "%s is that of tenants[%d] too; each has its own", value, j)
-			return
+			return false
 		}
 		seen[field+" "+value] = i
+		return true
 	}
 	zones := make(map[string]string)
 	for i, t := range c.Tenants {
 		once(i, "name", t.Name)
 		once(i, "instance_id", t.InstanceID)
-		if t.Name != "" && t.Zone != "" {
-			once(i, "record", t.Record)
+		if t.Name != "" && t.Zone != "" && once(i, "record", t.Record) {
+			for j := range zoneCount { // below it are the names of nodes
+				once(i, "record", t.NodeName(j))
+			}
 		}
 		if t.ZoneID == "" || t.Zone == "" {
 			continue

@@ -110,6 +110,9 @@ func (t *Tenant) Nodes() (ids []string) {
 	return ids
 }
 
+// NodeName is the name of a node in the tenant's zone.
+func (t *Tenant) NodeName(i int) string { return string(rune('a'+i)) + "." + t.Record }
+
 // SyncReplicas is --sync-replicas.
 func (t *Tenant) SyncReplicas() int {
 	if t.Sync == Async {

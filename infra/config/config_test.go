@@ -146,13 +146,14 @@ func TestEachFaultAlone(t *testing.T) {
 
 func TestWhatTenantsMayNotShare(t *testing.T) {
 	got := faultsOf(t, text("", tenantText("acme", ""), tenantText("acme", ""), tenantText("bravo", `, "record": "acme.db.example.com"`),
-		tenantText("charlie", `, "zone": "other.org"`)))
+		tenantText("charlie", `, "zone": "other.org"`), tenantText("deltas", `, "record": "b.charlie.other.org", "zone": "other.org", "zone_id": "Z2"`)))
 	want := []string{
 		"tenants[1].name: acme is that of tenants[0] too; each has its own",
 		"tenants[1].instance_id: 01JD0000000000000000000004 is that of tenants[0] too; each has its own",
 		"tenants[1].record: acme.db.example.com is that of tenants[0] too; each has its own",
 		"tenants[2].record: acme.db.example.com is that of tenants[0] too; each has its own",
 		"tenants[3].zone_id: Z0123456789ABCDEFGHIJ is the zone db.example.com at another tenant, and other.org here; one of them is not ours",
+		"tenants[4].record: b.charlie.other.org is that of tenants[3] too; each has its own",
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("(-want +got)\n%s", diff)
