@@ -51,6 +51,8 @@ func Build(app awscdk.App, c *config.Config, o Options) *Deployment {
 	app.Node().SetContext(jsii.String("availability-zones:account="+c.Account+":region="+c.Region), &zones)
 	awscdk.Tags_Of(app).Add(jsii.String("originchain:region"), jsii.String(c.Region), nil)
 
+	// Another set of zones would be another set of volumes: they are said, and not found.
+	acknowledge(app, "CloudFormation-Validate::W3010", "Volumes and interfaces of a node stay in the zone that the configuration names")
 	d := &Deployment{Config: c}
 	d.Network = newNetwork(app, c)
 	d.Control = newControl(app, c)
@@ -73,6 +75,11 @@ func part(app awscdk.App, c *config.Config, region, name, says string) awscdk.St
 		// Data outlives a slip of the hand: it takes a console or a flag to undo.
 		TerminationProtection: jsii.Bool(true),
 	})
+}
+
+// acknowledge says why a rule that objects to a part does not fit it.
+func acknowledge(part constructs.IConstruct, rule, reason string) {
+	awscdk.Validations_Of(part).Acknowledge(&awscdk.Acknowledgment{Id: jsii.String(rule), Reason: jsii.String(reason)})
 }
 
 // own tags everything of a stack, or of a part of one, as one tenant's.
@@ -107,15 +114,18 @@ func list(of ...string) *[]*string { return jsii.Strings(of...) }
 // AppProps are those of every app: features of the CDK that changed how templates look
 // are set here, so that a test and the command line make the same ones.
 func AppProps() *awscdk.AppProps {
-	return &awscdk.AppProps{AnalyticsReporting: jsii.Bool(false), Context: &map[string]any{
-		"@aws-cdk/aws-iam:minimizePolicies":                                                     true,
-		"@aws-cdk/aws-kms:reduceCrossAccountRegionPolicyScope":                                  true,
-		"@aws-cdk/core:enablePartitionLiterals":                                                 true,
-		"@aws-cdk/aws-ec2:restrictDefaultSecurityGroup":                                         false,
-		"@aws-cdk/aws-s3:publicAccessBlockedByDefault":                                          true,
-		"@aws-cdk/customresources:installLatestAwsSdkDefault":                                   false,
-		"@aws-cdk/core:checkSecretUsage":                                                        true,
-		"@aws-cdk/core:validateSnapshotRemovalPolicy":                                           true,
-		"@aws-cdk/aws-secretsmanager:useAttachedSecretResourcePolicyForSecretTargetAttachments": true,
-	}}
+	return &awscdk.AppProps{AnalyticsReporting: jsii.Bool(false), StackTraces: jsii.Bool(false),
+		// Traces would be of the library's code, with the name of a temporary directory.
+		PostCliContext: &map[string]any{"aws:cdk:disable-creation-stack-traces": true},
+		Context: &map[string]any{
+			"@aws-cdk/aws-ec2:restrictDefaultSecurityGroup":        false,
+			"@aws-cdk/aws-iam:minimizePolicies":                    true,
+			"@aws-cdk/aws-kms:reduceCrossAccountRegionPolicyScope": true,
+			"@aws-cdk/aws-s3:publicAccessBlockedByDefault":         true,
+			"@aws-cdk/core:checkSecretUsage":                       true,
+			"@aws-cdk/core:defaultCrossStackReferences":            "strong",
+			"@aws-cdk/core:enablePartitionLiterals":                true,
+			"@aws-cdk/core:validateAgainstDefaultRules":            true,
+			"@aws-cdk/core:validateSnapshotRemovalPolicy":          true,
+		}}
 }

@@ -5,6 +5,7 @@ import (
 	"github.com/aws/aws-cdk-go/awscdk/v2/awsdynamodb"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awskms"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awssecretsmanager"
+	"github.com/aws/constructs-go/constructs/v10"
 	"github.com/aws/jsii-runtime-go"
 
 	"originchain/infra/config"
@@ -56,21 +57,25 @@ func (ctl *Control) table(id, name, partition, sort string) awsdynamodb.Table {
 // nodes, which are not: their secrets are empty until the operator fills them, and the
 // nodes wait for that. A key made here would be in a template.
 func (ctl *Control) secrets(t *config.Tenant) {
-	token := awssecretsmanager.NewSecret(ctl.Stack, jsii.String("AdminToken-"+t.Name), &awssecretsmanager.SecretProps{
+	// A scope of its own keeps ids apart that differ by a hyphen alone.
+	of := constructs.NewConstruct(ctl.Stack, jsii.String("Tenant-"+t.Name))
+	own(of, t)
+	awssecretsmanager.NewSecret(of, jsii.String("AdminToken"), &awssecretsmanager.SecretProps{
 		SecretName: jsii.String(adminSecret(t)), EncryptionKey: ctl.Key, RemovalPolicy: awscdk.RemovalPolicy_RETAIN,
 		Description: jsii.String("The token of /v1/admin of instance " + t.Name),
 		GenerateSecretString: &awssecretsmanager.SecretStringGenerator{
 			PasswordLength: jsii.Number(adminTokenChars), ExcludePunctuation: jsii.Bool(true), IncludeSpace: jsii.Bool(false)},
 	})
-	own(token, t)
-	for _, node := range t.Nodes() {
-		secret := awssecretsmanager.NewCfnSecret(ctl.Stack, jsii.String("Certificates-"+node), &awssecretsmanager.CfnSecretProps{
+	for i, node := range t.Nodes() {
+		secret := awssecretsmanager.NewCfnSecret(of, jsii.String("Certificates"+letter(i)), &awssecretsmanager.CfnSecretProps{
 			Name: jsii.String(certificateSecret(t, node)), KmsKeyId: ctl.Key.KeyArn(),
 			Description: jsii.String("Certificates and keys of node " + node + `: {"ca.crt", "node.crt", "node.key", "server.crt", "server.key"}`)})
 		secret.ApplyRemovalPolicy(awscdk.RemovalPolicy_RETAIN, nil)
-		own(secret, t)
 	}
 }
+
+// letter tells the nodes of an instance apart in the ids of what they have.
+func letter(i int) string { return string(rune('A' + i)) }
 
 func adminSecret(t *config.Tenant) string { return "originchain/" + t.Name + "/admin-token" }
 

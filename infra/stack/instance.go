@@ -119,26 +119,26 @@ func (in *Instance) group(d *Deployment) {
 
 // node makes what stays of a node.
 func (in *Instance) node(d *Deployment, t *config.Tenant, i int, id string) *Node {
-	letter := string(rune('A' + i))
 	n := &Node{ID: id, Name: t.NodeName(i)}
-	n.Interface = awsec2.NewCfnNetworkInterface(in.Stack, jsii.String("Interface"+letter), &awsec2.CfnNetworkInterfaceProps{
+	n.Interface = awsec2.NewCfnNetworkInterface(in.Stack, jsii.String("Interface"+letter(i)), &awsec2.CfnNetworkInterfaceProps{
 		SubnetId: d.Network.Subnets[i].SubnetId(), GroupSet: &[]any{in.Nodes.SecurityGroupId(), d.Network.Members.SecurityGroupId()},
 		Description: jsii.String("The address of node " + id)})
 	n.Address = *n.Interface.AttrPrimaryPrivateIpAddress()
 	volume := func(what string, v config.Volume) awsec2.Volume {
-		return awsec2.NewVolume(in.Stack, jsii.String(what+letter), &awsec2.VolumeProps{
+		return awsec2.NewVolume(in.Stack, jsii.String(what+letter(i)), &awsec2.VolumeProps{
 			AvailabilityZone: jsii.String(d.Config.Zones[i]), VolumeType: awsec2.EbsDeviceVolumeType_GP3, Size: awscdk.Size_Gibibytes(jsii.Number(v.GiB)),
 			Iops: jsii.Number(v.IOPS), Throughput: jsii.Number(v.MiBps), Encrypted: jsii.Bool(true), EncryptionKey: in.Key, RemovalPolicy: awscdk.RemovalPolicy_RETAIN})
 	}
 	n.State, n.Log = volume("State", t.Machine.State), volume("Log", t.Machine.Log)
-	awsroute53.NewCfnRecordSet(in.Stack, jsii.String("Record"+letter), &awsroute53.CfnRecordSetProps{
+	record := awsroute53.NewCfnRecordSet(in.Stack, jsii.String("Record"+letter(i)), &awsroute53.CfnRecordSetProps{
 		HostedZoneId: jsii.String(t.ZoneID), Name: jsii.String(n.Name + "."), Type: jsii.String("A"), Ttl: jsii.String(strconv.Itoa(recordSeconds)), ResourceRecords: list(n.Address)})
+	acknowledge(record, "CloudFormation-Validate::E3023", "The address is the interface's, which is known once it is there")
 	return n
 }
 
 // machine makes what starts the machine of a node.
 func (in *Instance) machine(d *Deployment, t *config.Tenant, i int, n *Node, profile awsiam.InstanceProfile, user awsec2.UserData) {
-	letter, tenancy := string(rune('A'+i)), "default"
+	tenancy := "default"
 	if t.DedicatedTenancy {
 		tenancy = "dedicated"
 	}
@@ -148,7 +148,7 @@ func (in *Instance) machine(d *Deployment, t *config.Tenant, i int, n *Node, pro
 	}
 	image := awsec2.MachineImage_LatestAmazonLinux2023(&awsec2.AmazonLinux2023ImageSsmParameterProps{CpuType: cpu}).GetImage(in.Stack)
 	tags := &[]*awscdk.CfnTag{{Key: jsii.String("Name"), Value: jsii.String(n.ID)}, {Key: jsii.String(instanceTag), Value: jsii.String(t.Name)}}
-	template := awsec2.NewCfnLaunchTemplate(in.Stack, jsii.String("Template"+letter), &awsec2.CfnLaunchTemplateProps{
+	template := awsec2.NewCfnLaunchTemplate(in.Stack, jsii.String("Template"+letter(i)), &awsec2.CfnLaunchTemplateProps{
 		LaunchTemplateData: &awsec2.CfnLaunchTemplate_LaunchTemplateDataProperty{
 			ImageId: image.ImageId, InstanceType: jsii.String(t.Machine.Type(t.Architecture)), EbsOptimized: jsii.Bool(true),
 			IamInstanceProfile: &awsec2.CfnLaunchTemplate_IamInstanceProfileProperty{Arn: profile.InstanceProfileArn()},
@@ -164,7 +164,7 @@ func (in *Instance) machine(d *Deployment, t *config.Tenant, i int, n *Node, pro
 				&awsec2.CfnLaunchTemplate_TagSpecificationProperty{ResourceType: jsii.String("volume"), Tags: tags}},
 			UserData: awscdk.Fn_Base64(user.Render()),
 		}})
-	n.Machine = awsautoscaling.NewCfnAutoScalingGroup(in.Stack, jsii.String("Machine"+letter), &awsautoscaling.CfnAutoScalingGroupProps{
+	n.Machine = awsautoscaling.NewCfnAutoScalingGroup(in.Stack, jsii.String("Machine"+letter(i)), &awsautoscaling.CfnAutoScalingGroupProps{
 		AutoScalingGroupName: jsii.String("originchain-" + n.ID), MinSize: jsii.String("1"), MaxSize: jsii.String("1"), DesiredCapacity: jsii.String("1"),
 		// The service's own checks alone: a writer that answers nothing is for the
 		// failover, which knows whether another may take over.
