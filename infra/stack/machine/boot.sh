@@ -6,6 +6,7 @@ set -euo pipefail
 
 # How long another machine of the node may take to let go of volumes and interface.
 TAKE_OVER_SECONDS=${TAKE_OVER_SECONDS:-1800}
+PROGRAMS_SECONDS=${PROGRAMS_SECONDS:-600}
 POLL_SECONDS=${POLL_SECONDS:-5}
 
 say() { echo "originchain: $*" >&2; }
@@ -92,7 +93,7 @@ mounted "$STATE_VOLUME" "$DATA_DIR"
 mounted "$LOG_VOLUME" "$LOG_DIR"
 chown "$SERVER_USER:$SERVER_USER" "$DATA_DIR" "$LOG_DIR"
 chmod 0700 "$DATA_DIR" "$LOG_DIR"
-within 600 "the programs of $BINARIES" install_programs
+within "$PROGRAMS_SECONDS" "the programs of $BINARIES" install_programs
 mkdir -p "$SETTINGS"
 printf '%s\n' "REGION=$REGION" "ADMIN_SECRET=$ADMIN_SECRET" "CERTIFICATES_SECRET=$CERTIFICATES_SECRET" "SECRETS_DIR=$SECRETS_DIR" "SERVER_USER=$SERVER_USER" >"$SETTINGS/secrets.env"
 systemctl daemon-reload
