@@ -117,9 +117,24 @@ drill: build ## kill the writer of an instance under load and see what clients s
 	bin/oc-control up --dir var/drill --detach
 	@result=0; bin/oc-control drill --dir var/drill $(ARGS) || result=$$?; bin/oc-control down --dir var/drill; exit $$result
 
+# What EC2 machines run, for the architectures that they have.
+MACHINES := $(patsubst %/main.go,%,$(wildcard writer/cmd/*/main.go scripts/waldump/main.go scripts/oc-pitr/main.go))
+
+.PHONY: machines
+machines: toolchain ## build what EC2 machines run into bin/linux-arm64 and bin/linux-amd64
+	@for arch in arm64 amd64; do \
+		mkdir -p bin/linux-$$arch && \
+		GOOS=linux GOARCH=$$arch CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags '$(LDFLAGS)' -o bin/linux-$$arch/ $(addprefix ./,$(MACHINES)) || exit 1; \
+	done
+	@ls -1d bin/linux-*/*
+
+.PHONY: synth
+synth: $(if $(PROGRAMS),,machines) ## synthesize every tier and option into cdk.out/, twice, and compare (PROGRAMS= a directory that has the programs)
+	@PROGRAMS='$(PROGRAMS)' scripts/synth
+
 .PHONY: clean
 clean: ## remove what was built (the demo's data in var/ stays)
-	rm -rf bin
+	rm -rf bin cdk.out
 
 .PHONY: toolchain
 toolchain:

@@ -28,6 +28,7 @@ var ranks = map[string]int{
 	"shared/frame":                       1,
 	"shared/object":                      1,
 	"shared/pacing":                      1,
+	"shared/serverunit":                  1,
 	"shared/schema":                      1,
 
 	"shared/api":                 2,
@@ -102,6 +103,10 @@ var ranks = map[string]int{
 	"test/settle":           7,
 	"writer/config":         7,
 
+	"infra/config": 8,
+	"infra/stack":  9,
+	"infra":        10,
+
 	"lambdas/local/plane": 8,
 	"scripts/oc-pitr":     8,
 	"scripts/promote":     8,
@@ -134,6 +139,10 @@ var reserved = []struct {
 	why         string
 }{
 	{module: "github.com/aws/", code: []string{"shared/aws", "test/awsfake"}, why: "only shared/aws knows AWS"},
+	{module: "github.com/aws/", code: []string{"shared/aws"}, why: "only shared/aws knows AWS"},
+	{module: "github.com/aws/aws-cdk-go", code: []string{"infra/stack"}, why: "only infra/stack knows the CDK"},
+	{module: "github.com/aws/constructs-go", code: []string{"infra/stack"}, why: "only infra/stack knows the CDK"},
+	{module: "github.com/aws/jsii-runtime-go", code: []string{"infra/stack"}, why: "only infra/stack knows the CDK"},
 	{module: "github.com/versity/versitygw", code: []string{"shared/aws/s3object/s3test"}, why: "it is the S3 of tests"},
 	{module: "originchain/shared/aws/s3object/s3test", tests: []string{"shared", "writer", "follower", "lambdas", "scripts", "test"},
 		why: "it is the S3 of tests"},
@@ -159,10 +168,15 @@ var reserved = []struct {
 	{module: "github.com/anishathalye/porcupine", tests: []string{"test"}, why: "it checks histories that tests make"},
 	{module: "go.uber.org/goleak", tests: []string{"shared", "writer", "follower", "lambdas", "scripts", "test"}, why: "it is for tests"},
 	{module: "testing", code: []string{"shared/leasetest", "shared/registrytest", "shared/objecttest", "shared/aws/s3object/s3test", "shared/aws/ddblease/ddbtest", "test/awsfake"}, tests: []string{"shared", "writer", "follower", "lambdas", "scripts", "test"}, why: "it is for tests"},
+	{module: "testing", code: []string{"shared/leasetest", "shared/registrytest", "shared/objecttest", "shared/aws/s3object/s3test", "shared/aws/ddblease/ddbtest"}, tests: []string{"infra", "shared", "writer", "follower", "lambdas", "scripts", "test"}, why: "it is for tests"},
 	{module: "go.uber.org/goleak", tests: []string{"shared", "writer", "follower", "scripts", "test"}, why: "it is for tests"},
-	{module: "testing", code: []string{"shared/leasetest", "shared/registrytest", "shared/registrytest", "shared/objecttest", "shared/aws/s3object/s3test", "shared/aws/ddblease/ddbtest"}, tests: []string{"shared", "writer", "follower", "scripts", "test"}, why: "it is for tests"},
-	{module: "testing", code: []string{"shared/leasetest", "shared/objecttest", "shared/aws/s3object/s3test", "shared/aws/ddblease/ddbtest"}, tests: []string{"shared", "writer", "follower", "lambdas", "scripts", "test"}, why: "it is for tests"},
+	{module: "testing", code: []string{"shared/leasetest", "shared/registrytest", "shared/registrytest", "shared/objecttest", "shared/aws/s3object/s3test", "shared/aws/ddblease/ddbtest"}, tests: []string{"infra", "shared", "writer", "follower", "scripts", "test"}, why: "it is for tests"},
+	{module: "testing", code: []string{"shared/leasetest", "shared/objecttest", "shared/aws/s3object/s3test", "shared/aws/ddblease/ddbtest"}, tests: []string{"infra", "shared", "writer", "follower", "lambdas", "scripts", "test"}, why: "it is for tests"},
 }
+
+// described are the packages that infra may import besides its own: what it deploys is
+// described to it, and none of it runs there.
+var described = []string{"shared/alarms", "shared/fault", "shared/serverunit", "shared/tenant", "shared/unitfile"}
 
 // replayed packages turn a log into a state, on every node and years later: they
 // read no clock and no randomness.

@@ -27,6 +27,7 @@ func rules() []rule {
 		{"every package has a rank and every rank a package", func(tree []*source) []string { return checkRanked(tree, ranks) }},
 		{"imports go to lower ranks", func(tree []*source) []string { return checkImports(tree, ranks) }},
 		{"modules stay where they belong", checkReserved},
+		{"infra deploys and runs nothing", checkInfra},
 		{"no file is too long", checkFileLength},
 		{"no function is too long", checkFuncLength},
 		{"packages do not initialise themselves", checkInit},
@@ -91,6 +92,22 @@ func checkReserved(tree []*source) (broken []string) {
 			}
 			if !slices.ContainsFunc(allowed, func(dir string) bool { return below(s.dir(), dir) }) {
 				broken = append(broken, fmt.Sprintf("%s imports %s: %s", s.path, p, r.why))
+			}
+		}
+	}
+	return broken
+}
+
+func checkInfra(tree []*source) (broken []string) {
+	for _, s := range goFiles(tree) {
+		// Tests may ask the code whether it takes what is said of it.
+		if !below(s.dir(), "infra") || s.test() {
+			continue
+		}
+		for _, p := range s.imports() {
+			target, ours := strings.CutPrefix(p, "originchain/")
+			if ours && !below(target, "infra") && !slices.Contains(described, target) {
+				broken = append(broken, fmt.Sprintf("%s imports %s: infra describes what is deployed and has none of its code", s.path, p))
 			}
 		}
 	}

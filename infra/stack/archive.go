@@ -1,0 +1,137 @@
+package stack
+
+import (
+	"github.com/aws/aws-cdk-go/awscdk/v2"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awsiam"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awskms"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awss3"
+	"github.com/aws/jsii-runtime-go"
+
+	"originchain/infra/config"
+)
+
+const (
+	// abandonedUploadDays is after how long the parts of an upload that never ended go.
+	abandonedUploadDays = 2
+	// shippedTailDays is how long a deleted part of the tail can be had back: a sealed
+	// segment has its bytes.
+	shippedTailDays = 1
+	// minTLS is the oldest TLS that the bucket takes.
+	minTLS = 1.2
+)
+
+// Archive is the bucket with what a restore of a tenant's instance needs, in the
+// tenant's own region unless another was asked for by name.
+//
+// Three roles share the work. The nodes put and get, and can delete nothing: whoever
+// takes a node over cannot destroy the past. The restore role gets. The retention role
+// deletes, and puts what has to be there before.
+type Archive struct {
+	Stack awscdk.Stack
+	// Bucket's name follows from the tenant, account and region, so that policies of
+	// other regions can name it.
+	Bucket     awss3.Bucket
+	BucketName string
+	Key        awskms.IKey
+	// Restore and Retention are ARNs of the roles.
+	Restore, Retention string
+}
+
+func bucketName(c *config.Config, t *config.Tenant) string {
+	return "oc-" + t.Name + "-" + c.Account + "-" + t.ArchiveRegion
+}
+
+// archiveURL is as programs are told of the archive.
+func archiveURL(c *config.Config, t *config.Tenant) string {
+	return "s3://" + bucketName(c, t) + "?region=" + t.ArchiveRegion
+}
+
+func archiveAlias(t *config.Tenant) string { return "originchain-" + t.Name + "-archive" }
+
+func newArchive(app awscdk.App, c *config.Config, t *config.Tenant) *Archive {
+	s := part(app, c, t.ArchiveRegion, t.Name+"-Archive", "OriginChain: the archive of instance "+t.Name)
+	own(s, t)
+	a := &Archive{Stack: s, BucketName: bucketName(c, t), Restore: roleARN(c, restoreRole(c, t)), Retention: roleARN(c, retentionRole(c, t))}
+	if t.KeyARN != "" {
+		a.Key = awskms.Key_FromKeyArn(s, jsii.String("Key"), jsii.String(t.KeyARN))
+	} else {
+		a.Key = newKey(s, "Key", archiveAlias(t), "Encrypts the archive of OriginChain instance "+t.Name)
+	}
+	a.Bucket = awss3.NewBucket(s, jsii.String("Bucket"), &awss3.BucketProps{
+		BucketName: jsii.String(a.BucketName), Versioned: jsii.Bool(true), RemovalPolicy: awscdk.RemovalPolicy_RETAIN,
+		Encryption: awss3.BucketEncryption_KMS, EncryptionKey: a.Key, BucketKeyEnabled: jsii.Bool(true),
+		EnforceSSL: jsii.Bool(true), MinimumTLSVersion: jsii.Number(minTLS), BlockPublicAccess: awss3.BlockPublicAccess_BLOCK_ALL(),
+		ObjectOwnership: awss3.ObjectOwnership_BUCKET_OWNER_ENFORCED, LifecycleRules: lifecycle(t),
+	})
+	a.restrict(c, t)
+	a.roles(c, t)
+	return a
+}
+
+// lifecycle keeps what retention has deleted for as long as the window of a restore, so
+// that a deletion in error can be undone for as long as it would be noticed. No rule
+// expires what is current: an old object is what a point in the window may rest on, and
+// only retention knows.
+func lifecycle(t *config.Tenant) *[]*awss3.LifecycleRule {
+	days := func(n int) awscdk.Duration { return awscdk.Duration_Days(jsii.Number(n)) }
+	return &[]*awss3.LifecycleRule{
+		{Id: jsii.String("deleted"), NoncurrentVersionExpiration: days(t.RetentionDays), ExpiredObjectDeleteMarker: jsii.Bool(true)},
+		{Id: jsii.String("shipped-tail"), Prefix: jsii.String("tail/"), NoncurrentVersionExpiration: days(shippedTailDays)},
+		{Id: jsii.String("abandoned-uploads"), AbortIncompleteMultipartUploadAfter: days(abandonedUploadDays)},
+	}
+}
+
+// restrict is what nobody may do, whatever a policy of theirs allows.
+func (a *Archive) restrict(c *config.Config, t *config.Tenant) {
+	node, objects := roleARN(c, nodeRole(c, t)), a.BucketName+"/*"
+	deny := func(sid string, conditions map[string]any, resources []string, actions ...string) {
+		for i, r := range resources {
+			resources[i] = "arn:aws:s3:::" + r
+		}
+		a.Bucket.AddToResourcePolicy(awsiam.NewPolicyStatement(&awsiam.PolicyStatementProps{
+			Sid: jsii.String(sid), Effect: awsiam.Effect_DENY, Principals: &[]awsiam.IPrincipal{awsiam.NewAnyPrincipal()},
+			Actions: list(actions...), Resources: list(resources...), Conditions: &conditions}))
+	}
+	// The parts of an upload carry no condition; its completion does.
+	deny("CreateOnly", map[string]any{"Null": map[string]any{"s3:if-none-match": "true"}, "Bool": map[string]any{"s3:ObjectCreationOperation": "true"}},
+		[]string{a.BucketName + "/log/*", a.BucketName + "/epochs/*"}, "s3:PutObject")
+	deny("OnlyNodesAndRetentionPut", map[string]any{"ArnNotEquals": map[string]any{"aws:PrincipalArn": []any{node, a.Retention}}},
+		[]string{objects}, "s3:PutObject")
+	deny("OnlyRetentionDeletes", map[string]any{"ArnNotEquals": map[string]any{"aws:PrincipalArn": []any{a.Retention}}},
+		[]string{objects}, "s3:DeleteObject", "s3:DeleteObjectVersion")
+	const with, key = "s3:x-amz-server-side-encryption", "s3:x-amz-server-side-encryption-aws-kms-key-id"
+	deny("OnlyKMS", map[string]any{"Null": map[string]any{with: "false"}, "StringNotEquals": map[string]any{with: "aws:kms"}}, []string{objects}, "s3:PutObject")
+	deny("OnlyThisKey", map[string]any{"Null": map[string]any{key: "false"}, "StringNotEquals": map[string]any{key: *a.Key.KeyArn()}}, []string{objects}, "s3:PutObject")
+}
+
+// roles makes those of restore and retention; the nodes' own is the instance's.
+func (a *Archive) roles(c *config.Config, t *config.Tenant) {
+	restore := awsiam.NewRole(a.Stack, jsii.String("RestoreRole"), &awsiam.RoleProps{
+		RoleName: jsii.String(restoreRole(c, t)), Description: jsii.String("Gets what the archive of " + t.Name + " holds, to restore or verify it"),
+		// Who may take it is for the policies of the account's own people and functions.
+		AssumedBy: awsiam.NewAccountPrincipal(jsii.String(c.Account))})
+	retention := awsiam.NewRole(a.Stack, jsii.String("RetentionRole"), &awsiam.RoleProps{
+		RoleName: jsii.String(retentionRole(c, t)), Description: jsii.String("Deletes what the archive of " + t.Name + " no longer needs"),
+		// The condition, and not the principal, names the nodes' role: a principal must
+		// exist when the policy is written, and that role comes later.
+		AssumedBy: awsiam.NewPrincipalWithConditions(awsiam.NewAccountPrincipal(jsii.String(c.Account)),
+			&map[string]any{"ArnEquals": map[string]any{"aws:PrincipalArn": roleARN(c, nodeRole(c, t))}})})
+	for _, r := range []awsiam.Role{restore, retention} {
+		allow(r, "List", []string{*a.Bucket.BucketArn()}, nil, "s3:ListBucket", "s3:ListBucketVersions", "s3:GetBucketLocation")
+		allow(r, "Get", []string{*a.Bucket.ArnForObjects(jsii.String("*"))}, nil, "s3:GetObject", "s3:GetObjectVersion")
+	}
+	allow(retention, "Delete", []string{*a.Bucket.ArnForObjects(jsii.String("*"))}, nil, "s3:DeleteObject", "s3:DeleteObjectVersion")
+	allow(retention, "Put", []string{*a.Bucket.ArnForObjects(jsii.String("*"))}, nil, "s3:PutObject", "s3:AbortMultipartUpload")
+	through := map[string]any{"StringEquals": map[string]any{"kms:ViaService": "s3." + t.ArchiveRegion + ".amazonaws.com"}}
+	allow(restore, "Decrypt", []string{*a.Key.KeyArn()}, through, "kms:Decrypt")
+	allow(retention, "Decrypt", []string{*a.Key.KeyArn()}, through, "kms:Decrypt", "kms:GenerateDataKey")
+}
+
+// allow adds a statement to a role.
+func allow(r awsiam.Role, sid string, resources []string, conditions map[string]any, actions ...string) {
+	p := &awsiam.PolicyStatementProps{Sid: jsii.String(sid), Actions: list(actions...), Resources: list(resources...)}
+	if conditions != nil {
+		p.Conditions = &conditions
+	}
+	r.AddToPolicy(awsiam.NewPolicyStatement(p))
+}

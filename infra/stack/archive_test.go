@@ -1,0 +1,179 @@
+package stack_test
+
+import (
+	"maps"
+	"slices"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"originchain/infra/config"
+)
+
+// the returns the only resource of a type.
+func (tm template) the(t *testing.T, kind string) map[string]any {
+	t.Helper()
+	found := tm.resources(kind)
+	if len(found) != 1 {
+		t.Fatalf("%d of %s, want one", len(found), kind)
+	}
+	for _, r := range found {
+		return r["Properties"].(map[string]any)
+	}
+	return nil
+}
+
+func TestArchiveBuckets(t *testing.T) {
+	tenants(t, func(t *testing.T, w *world, n *config.Tenant, tm, _ template) {
+		b := tm.the(t, "AWS::S3::Bucket")
+		for _, c := range []struct {
+			path []any
+			want any
+		}{
+			{[]any{"VersioningConfiguration", "Status"}, "Enabled"},
+			{[]any{"BucketName"}, "oc-" + n.Name + "-" + w.config.Account + "-" + n.ArchiveRegion},
+			{[]any{"BucketEncryption", "ServerSideEncryptionConfiguration", 0, "ServerSideEncryptionByDefault", "SSEAlgorithm"}, "aws:kms"},
+			{[]any{"BucketEncryption", "ServerSideEncryptionConfiguration", 0, "BucketKeyEnabled"}, true},
+			{[]any{"OwnershipControls", "Rules", 0, "ObjectOwnership"}, "BucketOwnerEnforced"},
+			{[]any{"PublicAccessBlockConfiguration"}, map[string]any{"BlockPublicAcls": true, "BlockPublicPolicy": true, "IgnorePublicAcls": true, "RestrictPublicBuckets": true}},
+		} {
+			if diff := cmp.Diff(c.want, at(b, c.path...)); diff != "" {
+				t.Errorf("%v (-want +got)\n%s", c.path, diff)
+			}
+		}
+		key := tm.resolve(at(b, "BucketEncryption", "ServerSideEncryptionConfiguration", 0, "ServerSideEncryptionByDefault", "KMSMasterKeyID"))
+		if n.KeyARN != "" && key != n.KeyARN || n.KeyARN == "" && len(tm.resources("AWS::KMS::Key")) != 1 {
+			t.Errorf("encrypted with %s", key)
+		}
+	})
+}
+
+// TestLifecycleFollowsTheRetention: what was deleted can be had back for the window, and
+// nothing current ever goes by its age.
+func TestLifecycleFollowsTheRetention(t *testing.T) {
+	tenants(t, func(t *testing.T, _ *world, n *config.Tenant, tm, _ template) {
+		rules := make(map[string]map[string]any)
+		for _, r := range at(tm.the(t, "AWS::S3::Bucket"), "LifecycleConfiguration", "Rules").([]any) {
+			m := r.(map[string]any)
+			rules[m["Id"].(string)] = m
+			for _, key := range []string{"ExpirationInDays", "ExpirationDate", "Transitions", "Transition", "NoncurrentVersionTransitions"} {
+				if m[key] != nil {
+					t.Errorf("rule %v has %s: an old object can be what a point in the window rests on", m["Id"], key)
+				}
+			}
+			if m["Status"] != "Enabled" {
+				t.Errorf("rule %v is %v", m["Id"], m["Status"])
+			}
+		}
+		if got := slices.Sorted(maps.Keys(rules)); !slices.Equal(got, []string{"abandoned-uploads", "deleted", "shipped-tail"}) {
+			t.Errorf("rules %q", got)
+		}
+		if d := at(rules["deleted"], "NoncurrentVersionExpiration", "NoncurrentDays"); d != float64(n.RetentionDays) || rules["deleted"]["ExpiredObjectDeleteMarker"] != true || rules["deleted"]["Prefix"] != nil {
+			t.Errorf("what was deleted stays %v days of %d: %v", d, n.RetentionDays, rules["deleted"])
+		}
+		if rules["shipped-tail"]["Prefix"] != "tail/" || at(rules["shipped-tail"], "NoncurrentVersionExpiration", "NoncurrentDays") != 1.0 {
+			t.Errorf("%v", rules["shipped-tail"])
+		}
+		if at(rules["abandoned-uploads"], "AbortIncompleteMultipartUpload", "DaysAfterInitiation") != 2.0 {
+			t.Errorf("%v", rules["abandoned-uploads"])
+		}
+	})
+}
+
+// TestWhatTheArchiveRefuses asks the bucket's policy, whatever the roles' own allow.
+func TestWhatTheArchiveRefuses(t *testing.T) {
+	tenants(t, func(t *testing.T, w *world, n *config.Tenant, tm, _ template) {
+		policy := statements(t, at(tm.the(t, "AWS::S3::BucketPolicy"), "PolicyDocument"))
+		role := func(what string) string {
+			return "arn:aws:iam::" + w.config.Account + ":role/oc-" + n.Name + "-" + what + "-" + w.config.Region
+		}
+		key := tm.resolve(at(tm.the(t, "AWS::S3::Bucket"), "BucketEncryption", "ServerSideEncryptionConfiguration", 0, "ServerSideEncryptionByDefault", "KMSMasterKeyID"))
+		node, retention, admin := role("node"), role("retention"), "arn:aws:iam::"+w.config.Account+":role/Admin"
+		with := func(more ...string) map[string]string {
+			c := map[string]string{"aws:SecureTransport": "true", "s3:TlsVersion": "1.3", "s3:ObjectCreationOperation": "true", "s3:if-none-match": "*"}
+			for i := 0; i < len(more); i += 2 {
+				if c[more[i]] = more[i+1]; more[i+1] == "" {
+					delete(c, more[i])
+				}
+			}
+			return c
+		}
+		const sse, sseKey = "s3:x-amz-server-side-encryption", "s3:x-amz-server-side-encryption-aws-kms-key-id"
+		for name, c := range map[string]struct {
+			who, action, key string
+			context          map[string]string
+			want             string
+		}{
+			"a node puts":                       {node, "s3:PutObject", "log/0/1.seg.zst", with(), ""},
+			"retention puts":                    {retention, "s3:PutObject", "log/0/1.seg.r1.zst", with(), ""},
+			"a part of an upload":               {node, "s3:PutObject", "log/0/1.seg.zst", with("s3:if-none-match", "", "s3:ObjectCreationOperation", "false"), ""},
+			"a segment over another":            {node, "s3:PutObject", "log/0/1.seg.zst", with("s3:if-none-match", ""), "CreateOnly!"},
+			"an epoch over another":             {node, "s3:PutObject", "epochs/1.json", with("s3:if-none-match", ""), "CreateOnly!"},
+			"retention over a segment":          {retention, "s3:PutObject", "log/0/1.seg.zst", with("s3:if-none-match", ""), "CreateOnly!"},
+			"an administrator puts":             {admin, "s3:PutObject", "objects/x", with(), "OnlyNodesAndRetentionPut!"},
+			"restore puts":                      {role("restore"), "s3:PutObject", "objects/x", with(), "OnlyNodesAndRetentionPut!"},
+			"a node deletes":                    {node, "s3:DeleteObject", "log/0/1.seg.zst", with(), "OnlyRetentionDeletes!"},
+			"a node deletes a version":          {node, "s3:DeleteObjectVersion", "log/0/1.seg.zst", with(), "OnlyRetentionDeletes!"},
+			"an administrator deletes":          {admin, "s3:DeleteObjectVersion", "objects/x", with(), "OnlyRetentionDeletes!"},
+			"retention deletes":                 {retention, "s3:DeleteObject", "objects/x", with(), ""},
+			"retention of another region":       {"arn:aws:iam::" + w.config.Account + ":role/oc-" + n.Name + "-retention-us-east-1", "s3:DeleteObject", "objects/x", with(), "OnlyRetentionDeletes!"},
+			"plain HTTP":                        {node, "s3:GetObject", "objects/x", with("aws:SecureTransport", "false"), "!"},
+			"old TLS":                           {node, "s3:GetObject", "objects/x", with("s3:TlsVersion", "1.1"), "!"},
+			"a node gets":                       {node, "s3:GetObject", "objects/x", with(), ""},
+			"encrypted by another key":          {node, "s3:PutObject", "objects/x", with(sse, "aws:kms", sseKey, "arn:aws:kms:x:1:key/2"), "OnlyThisKey!"},
+			"encrypted by its key":              {node, "s3:PutObject", "objects/x", with(sse, "aws:kms", sseKey, key), ""},
+			"encrypted by a key of S3":          {node, "s3:PutObject", "objects/x", with(sse, "AES256"), "OnlyKMS!"},
+			"encrypted as the bucket's default": {node, "s3:PutObject", "objects/x", with(sse, "", sseKey, ""), ""},
+		} {
+			r := request{c.who, c.action, "arn:aws:s3:::oc-" + n.Name + "-" + w.config.Account + "-" + n.ArchiveRegion + "/" + c.key, c.context}
+			if got := tm.denied(t, policy, r); got != c.want {
+				t.Errorf("%s: denied by %q, want %q", name, got, c.want)
+			}
+		}
+	})
+}
+
+// TestTheRolesShareTheWork: what each may do, and nothing more.
+func TestTheRolesShareTheWork(t *testing.T) {
+	tenants(t, func(t *testing.T, w *world, n *config.Tenant, archive, instance template) {
+		want := map[string][]string{
+			"RestoreRole": {"kms:Decrypt", "s3:GetBucketLocation", "s3:GetObject", "s3:GetObjectVersion", "s3:ListBucket", "s3:ListBucketVersions"},
+			"RetentionRole": {"kms:Decrypt", "kms:GenerateDataKey", "s3:AbortMultipartUpload", "s3:DeleteObject", "s3:DeleteObjectVersion", "s3:GetBucketLocation", "s3:GetObject",
+				"s3:GetObjectVersion", "s3:ListBucket", "s3:ListBucketVersions", "s3:PutObject"},
+		}
+		for role, actions := range want {
+			var got []string
+			for _, s := range archive.policyOf(t, role) {
+				got = append(got, s.actions()...)
+				for _, r := range archive.texts(s.Resource) {
+					if r == "*" {
+						t.Errorf("%s may do %v to everything", role, s.actions())
+					}
+				}
+			}
+			if slices.Sort(got); !slices.Equal(got, actions) {
+				t.Errorf("%s may %q, want %q", role, got, actions)
+			}
+		}
+		node := instance.policyOf(t, "NodeRole")
+		for _, action := range []string{"s3:DeleteObject", "s3:DeleteObjectVersion", "s3:PutBucketPolicy", "s3:PutLifecycleConfiguration", "s3:BypassGovernanceRetention"} {
+			r := request{action: action, resource: "arn:aws:s3:::oc-" + n.Name + "-" + w.config.Account + "-" + n.ArchiveRegion + "/x"}
+			if instance.allowed(t, node, r) {
+				t.Errorf("a node may %s", action)
+			}
+		}
+		// Only the nodes of this instance take the role that deletes.
+		for id, r := range archive.resources("AWS::IAM::Role") {
+			for _, s := range statements(t, at(r, "Properties", "AssumeRolePolicyDocument")) {
+				s.Resource = "*"
+				ask := func(role string) bool {
+					return archive.applies(t, &s, request{principal: "arn:aws:iam::" + w.config.Account + ":role/" + role, action: "sts:AssumeRole", resource: "x"})
+				}
+				deletes := at(r, "Properties", "RoleName") == "oc-"+n.Name+"-retention-"+w.config.Region
+				if deletes && (!ask("oc-"+n.Name+"-node-"+w.config.Region) || ask("oc-other-node-"+w.config.Region) || ask("Admin")) {
+					t.Errorf("%s: %+v", id, s)
+				}
+			}
+		}
+	})
+}

@@ -1,0 +1,78 @@
+package stack
+
+import (
+	"github.com/aws/aws-cdk-go/awscdk/v2/awsiam"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awss3assets"
+	"github.com/aws/jsii-runtime-go"
+
+	"originchain/infra/config"
+	"originchain/shared/alarms"
+)
+
+// role is what the machines of an instance may do: their own node's volumes and
+// interface, their own instance's archive, records and secrets, and nothing of another's.
+func (in *Instance) role(d *Deployment, t *config.Tenant, a *Archive, binaries awss3assets.Asset) {
+	c := d.Config
+	in.Role = awsiam.NewRole(in.Stack, jsii.String("NodeRole"), &awsiam.RoleProps{
+		RoleName: jsii.String(nodeRole(c, t)), Description: jsii.String("The machines of OriginChain instance " + t.Name),
+		AssumedBy: awsiam.NewServicePrincipal(jsii.String("ec2.amazonaws.com"), nil)})
+	in.allowArchive(c, t, a)
+	in.allowRecords(d, t)
+	in.allowMachine(d, t)
+	allow(in.Role, "Binaries", []string{"arn:aws:s3:::" + *binaries.S3BucketName() + "/" + *binaries.S3ObjectKey()}, nil, "s3:GetObject")
+	allow(in.Role, "Metrics", []string{"*"}, map[string]any{"StringEquals": map[string]any{"cloudwatch:namespace": alarms.Namespace}}, "cloudwatch:PutMetricData")
+	allow(in.Role, "Logs", []string{*in.Logs.LogGroupArn()}, nil, "logs:CreateLogStream", "logs:DescribeLogStreams", "logs:PutLogEvents")
+}
+
+// allowArchive lets nodes put and get. What deletes is a role of its own, which a node
+// takes for that alone.
+func (in *Instance) allowArchive(c *config.Config, t *config.Tenant, a *Archive) {
+	bucket := "arn:aws:s3:::" + a.BucketName
+	allow(in.Role, "ArchiveList", []string{bucket}, nil, "s3:ListBucket", "s3:GetBucketLocation")
+	allow(in.Role, "ArchiveObjects", []string{bucket + "/*"}, nil, "s3:GetObject", "s3:PutObject", "s3:AbortMultipartUpload")
+	allow(in.Role, "ArchiveRetention", []string{a.Retention}, nil, "sts:AssumeRole")
+	key, conditions := t.KeyARN, map[string]any{"StringEquals": map[string]any{"kms:ViaService": "s3." + t.ArchiveRegion + ".amazonaws.com"}}
+	if key == "" {
+		// By its alias: the key may be in another region, whose stack has no ARN to give.
+		key = "arn:aws:kms:" + t.ArchiveRegion + ":" + c.Account + ":key/*"
+		conditions["ForAnyValue:StringEquals"] = map[string]any{"kms:ResourceAliases": "alias/" + archiveAlias(t)}
+	}
+	allow(in.Role, "ArchiveKey", []string{key}, conditions, "kms:Decrypt", "kms:GenerateDataKey")
+}
+
+// allowRecords lets nodes at their own instance's items of the tables, and its secrets.
+func (in *Instance) allowRecords(d *Deployment, t *config.Tenant) {
+	c := d.Config
+	mine := map[string]any{"ForAllValues:StringEquals": map[string]any{"dynamodb:LeadingKeys": []any{t.Name}}, "Null": map[string]any{"dynamodb:LeadingKeys": "false"}}
+	allow(in.Role, "Lease", []string{*d.Control.Leases.TableArn()}, mine, "dynamodb:GetItem", "dynamodb:UpdateItem")
+	allow(in.Role, "Registry", []string{*d.Control.Registry.TableArn()}, mine,
+		"dynamodb:GetItem", "dynamodb:Query", "dynamodb:PutItem", "dynamodb:UpdateItem", "dynamodb:DeleteItem")
+	allow(in.Role, "Secrets", []string{arn(c, "secretsmanager", "secret:originchain/"+t.Name+"/*")}, nil, "secretsmanager:GetSecretValue")
+	allow(in.Role, "ControlKey", []string{*d.Control.Key.KeyArn()},
+		map[string]any{"StringEquals": map[string]any{"kms:ViaService": []any{"dynamodb." + c.Region + ".amazonaws.com", "secretsmanager." + c.Region + ".amazonaws.com"}}}, "kms:Decrypt")
+}
+
+// allowMachine lets a machine take over the volumes and the interface of a node, and be
+// spoken to by Systems Manager: documents, and no parameter of the account, which the
+// managed policy for it would give out.
+func (in *Instance) allowMachine(d *Deployment, t *config.Tenant) {
+	c := d.Config
+	var volumes, interfaces []string
+	for _, n := range in.Node {
+		volumes = append(volumes, arn(c, "ec2", "volume/"+*n.State.VolumeId()), arn(c, "ec2", "volume/"+*n.Log.VolumeId()))
+		interfaces = append(interfaces, arn(c, "ec2", "network-interface/"+*n.Interface.AttrId()))
+	}
+	machines := []string{arn(c, "ec2", "instance/*")}
+	mine := map[string]any{"StringEquals": map[string]any{"aws:ResourceTag/" + instanceTag: t.Name}}
+	allow(in.Role, "Volumes", volumes, nil, "ec2:AttachVolume")
+	allow(in.Role, "Interfaces", interfaces, nil, "ec2:AttachNetworkInterface")
+	allow(in.Role, "Machines", machines, mine, "ec2:AttachVolume", "ec2:AttachNetworkInterface")
+	through := map[string]any{"StringEquals": map[string]any{"kms:ViaService": "ec2." + c.Region + ".amazonaws.com"}}
+	grants := map[string]any{"StringEquals": through["StringEquals"], "Bool": map[string]any{"kms:GrantIsForAWSResource": "true"}}
+	allow(in.Role, "VolumeKeyGrants", []string{*in.Key.KeyArn()}, grants, "kms:CreateGrant")
+	allow(in.Role, "VolumeKey", []string{*in.Key.KeyArn()}, through, "kms:Decrypt", "kms:DescribeKey", "kms:GenerateDataKeyWithoutPlaintext", "kms:ReEncryptFrom", "kms:ReEncryptTo")
+	allow(in.Role, "Commands", []string{"*"}, nil, "ssm:UpdateInstanceInformation", "ssm:ListAssociations", "ssm:ListInstanceAssociations",
+		"ssmmessages:CreateControlChannel", "ssmmessages:CreateDataChannel", "ssmmessages:OpenControlChannel", "ssmmessages:OpenDataChannel",
+		"ec2messages:AcknowledgeMessage", "ec2messages:DeleteMessage", "ec2messages:FailMessage", "ec2messages:GetEndpoint", "ec2messages:GetMessages", "ec2messages:SendReply")
+	allow(in.Role, "Documents", []string{arn(c, "ssm", "document/"+prefix+t.Name+"-*")}, nil, "ssm:GetDocument", "ssm:DescribeDocument")
+}

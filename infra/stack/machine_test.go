@@ -1,0 +1,274 @@
+package stack_test
+
+import (
+	"archive/zip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// shim stands for what only a machine of EC2 has. It notes how it was called, and behaves
+// as the files in $WORLD say.
+const shim = `#!/bin/bash
+all=$*
+echo "${0##*/} $all" >>"$WORLD/calls"
+case "${0##*/} $all" in
+"curl "*latest/api/token*) echo token ;;
+"curl "*meta-data/instance-id) [[ ! -e $WORLD/no-metadata ]] && echo i-1 ;;
+"aws ec2 attach-volume "*)
+  volume=${all#*--volume-id }
+  volume=${volume%% *}
+  if [[ -s $WORLD/refused ]]; then
+    sed -i 1d "$WORLD/refused"
+    exit 254
+  fi
+  cp "$WORLD/content-$volume" "$DEVICES/nvme-Amazon_Elastic_Block_Store_${volume/-/}" ;;
+"aws ec2 attach-network-interface "*) touch "$WORLD/attached" ;;
+"aws s3 cp "*) cp "$WORLD/programs.zip" "${@: -1}" ;;
+"aws secretsmanager "*)
+  secret=${all#*--secret-id }
+  cat "$WORLD/secret-$(basename "${secret%% *}")" ;;
+"ip "*) [[ -e $WORLD/attached ]] && echo "3: ens6 inet $ADDRESS/20 brd 10.0.15.255 scope global ens6" ;;
+"blkid "*)
+  [[ ! -e $WORLD/unreadable ]] || exit 4
+  [[ $(head -c 4 "${@: -1}" | tr -d '\0') == XFSB ]] || exit 2
+  head -n 1 "${@: -1}" | cut -c 5- ;;
+"mkfs.xfs "*) printf 'XFSB%s\n' "$3" >"${@: -1}" ;;
+"mount "*) touch "$WORLD/mounted-$(basename "$1")" ;;
+"mountpoint "*) [[ -e $WORLD/mounted-$(basename "$2") ]] ;;
+"id "*) [[ -e $WORLD/user ]] ;;
+"useradd "*) touch "$WORLD/user" ;;
+"install -d "*) mkdir -p "${@: -1}" ;;
+"install "*) /usr/bin/install "$@" ;;
+esac
+`
+
+// machine is a place to run a script of a machine in.
+type machine struct {
+	dir string
+	env []string
+}
+
+func newMachine(t *testing.T) *machine {
+	t.Helper()
+	m := &machine{dir: t.TempDir()}
+	for _, d := range []string{"shims", "world", "devices", "programs"} {
+		if err := os.Mkdir(filepath.Join(m.dir, d), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, name := range []string{"curl", "aws", "ip", "blkid", "mkfs.xfs", "mount", "mountpoint", "id", "useradd", "chown", "systemctl", "install"} {
+		if err := os.WriteFile(filepath.Join(m.dir, "shims", name), []byte(shim), 0o755); err != nil { //nolint:gosec // it is run
+			t.Fatal(err)
+		}
+	}
+	m.env = []string{"PATH=" + m.dir + "/shims:/usr/bin:/bin", "WORLD=" + m.dir + "/world", "DEVICES=" + m.dir + "/devices", "FSTAB=" + m.dir + "/world/fstab", "POLL_SECONDS=0", "TAKE_OVER_SECONDS=20", "PROGRAMS_SECONDS=20",
+		"TMPDIR=" + m.dir, "REGION=eu-central-1", "BINARIES=s3://assets/x.zip", "STATE_VOLUME=vol-1", "LOG_VOLUME=vol-2", "INTERFACE=eni-1", "ADDRESS=10.0.0.9", "SERVER_USER=originchain", "SERVER_UID=7400",
+		"PROGRAMS=" + m.dir + "/programs", "DATA_DIR=" + m.dir + "/data", "LOG_DIR=" + m.dir + "/data/log", "SECRETS_DIR=" + m.dir + "/secrets", "SETTINGS=" + m.dir + "/settings",
+		"ADMIN_SECRET=originchain/acme/admin-token", "CERTIFICATES_SECRET=originchain/acme/certificates/acme-a"}
+	m.put(t, "fstab", "UUID=1 / xfs defaults 0 0\n")
+	m.put(t, "content-vol-1", strings.Repeat("\x00", 1<<20))
+	m.put(t, "content-vol-2", strings.Repeat("\x00", 1<<20))
+	m.zip(t)
+	return m
+}
+
+// zip makes the asset with the programs, as the CDK packs them: without modes.
+func (m *machine) zip(t *testing.T) {
+	t.Helper()
+	f, err := os.Create(filepath.Join(m.dir, "world", "programs.zip"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	z := zip.NewWriter(f)
+	w, err := z.Create("oc-server")
+	if err == nil {
+		_, err = w.Write([]byte("#!/bin/sh\n"))
+	}
+	if err == nil {
+		err = z.Close()
+	}
+	if err == nil {
+		err = f.Close()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (m *machine) put(t *testing.T, name, text string) {
+	t.Helper()
+	if err := os.WriteFile(filepath.Join(m.dir, "world", name), []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// read is a file of the machine, "" where there is none.
+func (m *machine) read(name string) string {
+	text, err := os.ReadFile(filepath.Join(m.dir, name))
+	if err != nil {
+		return ""
+	}
+	return string(text)
+}
+
+// run runs a script; ok is false if it fails. calls are those that it made since.
+func (m *machine) run(t *testing.T, script string, env ...string) (ok bool, calls []string, output string) {
+	t.Helper()
+	m.put(t, "calls", "")
+	cmd := exec.CommandContext(t.Context(), "bash", script)
+	cmd.Env = append(slices.Clone(m.env), env...)
+	out, err := cmd.CombinedOutput()
+	for line := range strings.Lines(strings.ReplaceAll(m.read("world/calls"), m.dir, "")) {
+		calls = append(calls, strings.TrimSpace(line))
+	}
+	return err == nil, calls, string(out)
+}
+
+// of are the calls that begin with one of the words.
+func of(calls []string, words ...string) (out []string) {
+	for _, c := range calls {
+		if slices.ContainsFunc(words, func(w string) bool { return strings.HasPrefix(c, w) }) {
+			out = append(out, c)
+		}
+	}
+	return out
+}
+
+const bootScript = "machine/boot.sh"
+
+func TestBootTakesOverWhatIsTheNodes(t *testing.T) {
+	m := newMachine(t)
+	ok, calls, out := m.run(t, bootScript)
+	if !ok {
+		t.Fatalf("%s\n%s", out, strings.Join(calls, "\n"))
+	}
+	want := []string{
+		"aws ec2 attach-volume --region eu-central-1 --volume-id vol-1 --instance-id i-1 --device /dev/sdf",
+		"aws ec2 attach-volume --region eu-central-1 --volume-id vol-2 --instance-id i-1 --device /dev/sdg",
+		"aws ec2 attach-network-interface --region eu-central-1 --network-interface-id eni-1 --instance-id i-1 --device-index 1",
+		"mkfs.xfs -q -L oc-state /devices/nvme-Amazon_Elastic_Block_Store_vol1",
+		"mkfs.xfs -q -L oc-log /devices/nvme-Amazon_Elastic_Block_Store_vol2",
+		"mount /data", "mount /data/log",
+		"chown originchain:originchain /data /data/log",
+		"systemctl daemon-reload", "systemctl enable --now --no-block oc-secrets.timer oc-http.service oc-node.service",
+	}
+	if diff := cmp.Diff(want, of(calls, "aws ec2", "mkfs", "mount /", "chown", "systemctl")); diff != "" {
+		t.Errorf("(-want +got)\n%s", diff)
+	}
+	fstab := strings.ReplaceAll(m.read("world/fstab"), m.dir, "")
+	if diff := cmp.Diff(`UUID=1 / xfs defaults 0 0
+/devices/nvme-Amazon_Elastic_Block_Store_vol1 /data xfs noatime,nodev,nosuid,noexec,nofail,x-systemd.device-timeout=600s 0 2
+/devices/nvme-Amazon_Elastic_Block_Store_vol2 /data/log xfs noatime,nodev,nosuid,noexec,nofail,x-systemd.device-timeout=600s 0 2
+`, fstab); diff != "" {
+		t.Errorf("(-want +got)\n%s", diff)
+	}
+	if info, err := os.Stat(m.dir + "/programs/oc-server"); err != nil || info.Mode().Perm() != 0o755 {
+		t.Errorf("the server cannot be run: %v, %v", info, err)
+	}
+	if !strings.Contains(m.read("settings/secrets.env"), "CERTIFICATES_SECRET=originchain/acme/certificates/acme-a\n") {
+		t.Error(m.read("settings/secrets.env"))
+	}
+	// Again, as a machine whose start was cut short.
+	ok, calls, out = m.run(t, bootScript)
+	if again := of(calls, "aws ec2", "mkfs", "mount /", "useradd"); !ok || len(again) > 0 {
+		t.Errorf("done again: %q\n%s", again, out)
+	}
+	if strings.ReplaceAll(m.read("world/fstab"), m.dir, "") != fstab {
+		t.Errorf("%s", m.read("world/fstab"))
+	}
+}
+
+// TestBootKeepsWhatVolumesHold: a new machine of a node formats nothing.
+func TestBootKeepsWhatVolumesHold(t *testing.T) {
+	m := newMachine(t)
+	m.put(t, "content-vol-1", "XFSBoc-state\ndata")
+	m.put(t, "content-vol-2", "XFSBoc-log\ndata")
+	m.put(t, "refused", strings.Repeat("an older machine still has it\n", 3))
+	ok, calls, out := m.run(t, bootScript)
+	if !ok || len(of(calls, "mkfs")) > 0 || len(of(calls, "aws ec2 attach-volume")) != 5 || len(of(calls, "systemctl enable")) != 1 {
+		t.Errorf("%v\n%s\n%s", ok, out, strings.Join(calls, "\n"))
+	}
+	for i, want := range []string{"XFSBoc-state\ndata", "XFSBoc-log\ndata"} {
+		if got := m.read("devices/nvme-Amazon_Elastic_Block_Store_vol" + string(rune('1'+i))); got != want {
+			t.Errorf("the volume has %.20q, and had %q", got, want)
+		}
+	}
+}
+
+// TestBootStopsBeforeItHarms: whatever is not as it should be, nothing is formatted, and
+// no server started.
+func TestBootStopsBeforeItHarms(t *testing.T) {
+	for name, c := range map[string]struct {
+		files map[string]string
+		env   []string
+		says  string
+	}{
+		"something without a file system": {map[string]string{"content-vol-1": strings.Repeat("\x00", 1<<20-1) + "x"}, nil, "volume vol-1 has no file system and is not empty"},
+		"volumes mixed up":                {map[string]string{"content-vol-1": "XFSBoc-log\n", "content-vol-2": "XFSBoc-state\n"}, nil, "volume vol-1 has the label 'oc-log', not oc-state"},
+		"a volume that cannot be read":    {map[string]string{"unreadable": ""}, nil, "volume vol-1 cannot be read (blkid: 4)"},
+		"a volume that stays away":        {map[string]string{"refused": strings.Repeat("no\n", 9)}, []string{"TAKE_OVER_SECONDS=0"}, "the state volume vol-1 did not come about within 0 s"},
+		"no metadata":                     {map[string]string{"no-metadata": ""}, nil, "the machine's metadata cannot be read"},
+		"programs that are none":          {map[string]string{"content-vol-1": "XFSBoc-state\n", "content-vol-2": "XFSBoc-log\n", "programs.zip": "x"}, []string{"PROGRAMS_SECONDS=0"}, "the programs of s3://assets/x.zip did not come about"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			m := newMachine(t)
+			for f, text := range c.files {
+				m.put(t, f, text)
+			}
+			ok, calls, out := m.run(t, bootScript, c.env...)
+			if ok || !strings.Contains(out, c.says) || !strings.Contains(out, "the machine serves nothing") {
+				t.Errorf("%v: %s", ok, out)
+			}
+			if harm := of(calls, "mkfs", "systemctl"); len(harm) > 0 {
+				t.Errorf("it went on to %q", harm)
+			}
+		})
+	}
+}
+
+const certificates = `{"ca.crt": "CA\n", "node.crt": "NODE", "node.key": "KEY\n\n", "server.crt": "A\nB\n", "server.key": "C", "note": 1}`
+
+func TestSecretsAreTheServersAlone(t *testing.T) {
+	m := newMachine(t)
+	m.put(t, "secret-admin-token", "0123456789012345678901234567890123456789\n")
+	m.put(t, "secret-acme-a", certificates)
+	ok, calls, out := m.run(t, "machine/oc-secrets.sh")
+	if !ok {
+		t.Fatal(out)
+	}
+	for name, want := range map[string]string{"admin.token": "0123456789012345678901234567890123456789\n", "ca.crt": "CA\n", "node.crt": "NODE\n", "node.key": "KEY\n", "server.crt": "A\nB\n", "server.key": "C\n"} {
+		info, err := os.Stat(m.dir + "/secrets/" + name)
+		if got := m.read("secrets/" + name); got != want || err != nil || info.Mode().Perm() != 0o400 {
+			t.Errorf("%s is %q, %v, %v", name, got, info, err)
+		}
+	}
+	if got := of(calls, "install -d"); len(got) != 1 || got[0] != "install -d -m 0750 -o root -g originchain /secrets" {
+		t.Errorf("%q", got)
+	}
+	if left, err := os.ReadDir(m.dir + "/secrets"); err != nil || len(left) != 6 {
+		t.Errorf("%v, %v", left, err)
+	}
+	// What is asked for again and is not whole changes nothing.
+	m.put(t, "secret-admin-token", "9999999999999999999999999999999999999999\n")
+	for in, says := range map[string]string{
+		`{"ca.crt": "x"}`: "lacks node.crt, node.key, server.crt, server.key", "[]": "is not a JSON object", "x": "is not a JSON object",
+		strings.Replace(certificates, `"C"`, `" "`, 1): "lacks server.key", strings.Replace(certificates, `"C"`, `7`, 1): "lacks server.key"} {
+		m.put(t, "secret-acme-a", in)
+		ok, _, out := m.run(t, "machine/oc-secrets.sh")
+		if ok || !strings.Contains(out, says) || strings.Contains(out, "KEY") || m.read("secrets/node.crt") != "NODE\n" || !strings.HasPrefix(m.read("secrets/admin.token"), "0123") {
+			t.Errorf("%s: %v, %s", in, ok, out)
+		}
+	}
+	if err := os.Remove(m.dir + "/world/secret-acme-a"); err != nil {
+		t.Fatal(err)
+	}
+	if ok, _, out := m.run(t, "machine/oc-secrets.sh"); ok || !strings.Contains(out, "put them into the secret originchain/acme/certificates/acme-a") {
+		t.Errorf("%v, %s", ok, out)
+	}
+}

@@ -1,0 +1,91 @@
+package stack
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/aws/aws-cdk-go/awscdk/v2"
+	"github.com/aws/jsii-runtime-go"
+
+	"originchain/infra/config"
+)
+
+// Keys of the context. The configuration stands in cdk.json under contextKey, or in a
+// file of its own, which `cdk -c config=FILE` names.
+const (
+	contextKey  = "originchain"
+	fileKey     = "config"
+	binariesKey = "binaries"
+
+	defaultBinaries = "bin"
+)
+
+// Main is the app that the CDK's command line runs: it synthesizes the stacks of the
+// configuration. Faults go to stderr, and the exit code is 1.
+func Main(stderr io.Writer) int {
+	defer jsii.Close()
+	app := awscdk.NewApp(AppProps())
+	if err := synthesize(app); err != nil {
+		fmt.Fprintln(stderr, err)
+		return 1
+	}
+	return 0
+}
+
+func synthesize(app awscdk.App) error {
+	c, err := read(app)
+	if err != nil {
+		return err
+	}
+	o := Options{Binaries: defaultBinaries}
+	if dir, ok := app.Node().TryGetContext(jsii.String(binariesKey)).(string); ok {
+		o.Binaries = dir
+	}
+	if err := o.check(c); err != nil {
+		return err
+	}
+	Build(app, c, o)
+	app.Synth(nil)
+	return nil
+}
+
+// read finds the configuration in the context.
+func read(app awscdk.App) (*config.Config, error) {
+	given := app.Node().TryGetContext(jsii.String(contextKey))
+	file, named := app.Node().TryGetContext(jsii.String(fileKey)).(string)
+	switch {
+	case named:
+		// A file that is named beats what stands in cdk.json, which is always there.
+		text, err := os.ReadFile(file)
+		if err != nil {
+			return nil, fmt.Errorf("the configuration that -c %s= names: %w", fileKey, err)
+		}
+		return config.Parse(file, text)
+	case given == nil:
+		return nil, fmt.Errorf("there is no configuration: put it into the context of cdk.json as %q, or name a file with -c %s=FILE", contextKey, fileKey)
+	}
+	text, err := json.Marshal(given)
+	if err != nil {
+		return nil, fmt.Errorf("the context %q of cdk.json: %w", contextKey, err)
+	}
+	return config.Parse("the context "+contextKey+" of cdk.json", text)
+}
+
+// check looks for the programs: a machine without them would be found out at its start.
+func (o Options) check(c *config.Config) error {
+	var faults []error
+	seen := make(map[string]bool)
+	for i := range c.Tenants {
+		for _, name := range []string{"oc-server", "oc-node", "oc-pitr", "waldump"} {
+			path := o.Binaries + "/linux-" + string(c.Tenants[i].Architecture) + "/" + name
+			if info, err := os.Stat(path); !seen[path] && (err != nil || !info.Mode().IsRegular()) {
+				faults = append(faults, fmt.Errorf("%s is not there: `make machines` builds what machines run", path))
+			}
+			seen[path] = true
+		}
+	}
+	return errors.Join(faults...)
+}
