@@ -159,6 +159,10 @@ func bounds(t *testing.T, handle func() registry.Store) {
 			t.Errorf("the key %.20q is loaded", key)
 		}
 	}
+	if _, err := s.Save(t.Context(), "nil", 0, nil); err != nil {
+		t.Errorf("a document without a body: %v", err)
+	}
+	has(t, s, "nil", 1, "")
 	body := bytes.Repeat([]byte{'x'}, registry.MaxBodyBytes)
 	save(t, s, "k", 0, string(body))
 	if _, err := s.Save(t.Context(), "k", 1, append(body, 'x')); err == nil {

@@ -16,6 +16,7 @@ var ranks = map[string]int{
 	"shared/unitfile":          0,
 
 	"shared/aws/ddblease/ddbtest":        1,
+	"shared/aws/ddbtable":                1,
 	"shared/aws/s3object/s3test/gateway": 1,
 	"shared/alarms":                      1,
 	"shared/certfile":                    1,
@@ -62,6 +63,7 @@ var ranks = map[string]int{
 	"scripts/child":           5,
 	"scripts/demo/data":       5,
 	"shared/aws/ddblease":     5,
+	"shared/aws/ddbregistry":  5,
 	"shared/lease/leasehttp":  5,
 	"shared/purge":            5,
 	"shared/replica":          5,
@@ -70,6 +72,8 @@ var ranks = map[string]int{
 
 	"lambdas/local/drill": 6,
 	"lambdas/silence":     5,
+
+	"shared/registry/registryopen": 6,
 
 	"lambdas/pitrverify":     6,
 	"scripts/kill9/rounds":   6,

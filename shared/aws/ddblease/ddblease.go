@@ -9,21 +9,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
 	"net/url"
-	"regexp"
 	"strconv"
-	"strings"
-	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/aws/retry"
-	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
-	"github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
-	"github.com/aws/smithy-go"
 
+	"originchain/shared/aws/ddbtable"
 	"originchain/shared/lease"
 )
 
@@ -36,62 +29,14 @@ const (
 	holderAttribute  = "holder"
 )
 
-// answerTimeout bounds one request. A renewal that takes longer is no good: the
-// holder has fenced itself by then.
-const answerTimeout = 3 * time.Second
-
 // ErrURL is in the chain of errors about the URL of a store.
-var ErrURL = errors.New("not the URL of a lease in DynamoDB")
+var ErrURL = ddbtable.ErrURL
 
-// Config says which item of which table.
-type Config struct {
-	Table string
-	// Key is the value of the table's key: the lease's name.
-	Key string
-	// Region of the table; "" for that of the process.
-	Region string
-	// Endpoint is the URL of a server that is not Amazon's; "" for Amazon's.
-	Endpoint string
-	// Credentials are what to sign with; nil for what the SDK finds.
-	Credentials aws.CredentialsProvider
-}
+// Config says which item of which table: its Key is the lease's name.
+type Config = ddbtable.Config
 
-// names are those that DynamoDB takes for tables.
-var names = regexp.MustCompile(`^[A-Za-z0-9_.-]{3,255}$`)
-
-// Parse reads dynamodb://table/key?region=…&endpoint=…
-func Parse(u *url.URL) (Config, error) {
-	query, err := url.ParseQuery(u.RawQuery)
-	c := Config{Table: u.Host, Key: strings.TrimPrefix(u.Path, "/"), Region: query.Get("region"), Endpoint: query.Get("endpoint")}
-	switch {
-	case u.User != nil:
-		return Config{}, fmt.Errorf("%w: it has a user in it; give credentials as the AWS SDK takes them", ErrURL)
-	case u.Scheme != "dynamodb" || u.Opaque != "" || u.Fragment != "" || err != nil:
-		return Config{}, fmt.Errorf("%w: it is not of the form dynamodb://table/lease?region=…", ErrURL)
-	}
-	for name, values := range query {
-		if name != "region" && name != "endpoint" || len(values) != 1 {
-			return Config{}, fmt.Errorf("%w: it has the parameter %q; region and endpoint are known, once each", ErrURL, name)
-		}
-	}
-	return c, c.validate()
-}
-
-func (c Config) validate() error {
-	switch {
-	case !names.MatchString(c.Table):
-		return fmt.Errorf("%w: %q is no name of a table", ErrURL, c.Table)
-	case c.Key == "" || len(c.Key) > 255 || strings.ContainsFunc(c.Key, func(r rune) bool { return r <= ' ' || r > '~' || r == '/' }):
-		return fmt.Errorf("%w: %q is no name of a lease; give dynamodb://%s/<instance>", ErrURL, c.Key, c.Table)
-	}
-	if c.Endpoint != "" {
-		e, err := url.Parse(c.Endpoint)
-		if err != nil || (e.Scheme != "http" && e.Scheme != "https") || e.Host == "" || e.User != nil || e.RawQuery != "" || e.Fragment != "" {
-			return fmt.Errorf("%w: the endpoint is not of the form https://host:port", ErrURL)
-		}
-	}
-	return nil
-}
+// Parse reads dynamodb://table/lease?region=…&endpoint=…
+func Parse(u *url.URL) (Config, error) { return ddbtable.Parse(u) }
 
 // Store is a lease.Store. It needs dynamodb:GetItem and dynamodb:UpdateItem.
 type Store struct {
@@ -103,48 +48,11 @@ var _ lease.Store = (*Store)(nil)
 
 // New returns the store. It sends no request.
 func New(ctx context.Context, c Config) (*Store, error) {
-	if err := c.validate(); err != nil {
+	client, err := ddbtable.Open(ctx, c)
+	if err != nil {
 		return nil, err
 	}
-	options := []func(*config.LoadOptions) error{
-		// A client of another type would not take the certificates of AWS_CA_BUNDLE.
-		config.WithHTTPClient(awshttp.NewBuildableClient().WithTimeout(answerTimeout)),
-	}
-	if c.Region != "" {
-		options = append(options, config.WithRegion(c.Region))
-	}
-	if c.Credentials != nil {
-		options = append(options, config.WithCredentialsProvider(c.Credentials))
-	}
-	loaded, err := config.LoadDefaultConfig(ctx, options...)
-	if err != nil {
-		return nil, fmt.Errorf("load the AWS configuration for %s: %w", c, err)
-	}
-	if loaded.Region == "" {
-		return nil, fmt.Errorf("%w: %s says no region, and neither does the process; add ?region=… or set AWS_REGION", ErrURL, c)
-	}
-	return &Store{config: c, client: dynamodb.NewFromConfig(loaded, func(o *dynamodb.Options) {
-		// Who holds a lease asks again by itself, and no later than it has to; a write
-		// that is sent twice by the SDK could conflict with itself.
-		o.Retryer = retry.AddWithMaxAttempts(retry.NewStandard(), 1)
-		if c.Endpoint != "" {
-			o.BaseEndpoint = aws.String(c.Endpoint)
-		}
-	})}, nil
-}
-
-// String is the URL of the lease.
-func (c Config) String() string {
-	u := url.URL{Scheme: "dynamodb", Host: c.Table, Path: "/" + c.Key}
-	query := url.Values{}
-	if c.Region != "" {
-		query.Set("region", c.Region)
-	}
-	if c.Endpoint != "" {
-		query.Set("endpoint", c.Endpoint)
-	}
-	u.RawQuery = query.Encode()
-	return u.String()
+	return &Store{config: c, client: client}, nil
 }
 
 // String implements fmt.Stringer.
@@ -197,7 +105,7 @@ func (s *Store) CompareAndSet(ctx context.Context, expect uint64, next lease.Rec
 		return next, nil
 	case errors.As(err, &refused):
 		return lease.Record{}, s.conflict(ctx, expect)
-	case notWritten(err):
+	case ddbtable.NotWritten(err):
 		return lease.Record{}, fmt.Errorf("write the lease record to %s: %w", s, err)
 	}
 	return lease.Record{}, &lease.OutcomeUnknownError{Err: fmt.Errorf("write the lease record to %s: %w", s, err)}
@@ -235,19 +143,4 @@ func (s *Store) conflict(ctx context.Context, expect uint64) error {
 		return fmt.Errorf("the lease record is not at version %d any more; and it cannot be read: %w", expect, err)
 	}
 	return &lease.ConflictError{Expected: expect, Found: found, Exists: exists}
-}
-
-// notWritten says that DynamoDB answered, and refused the request as such: nothing
-// was written, and nothing will be. An answer of 5xx, or none, says neither.
-func notWritten(err error) bool {
-	var sent *smithy.OperationError
-	if !errors.As(err, &sent) {
-		return true
-	}
-	var answer *awshttp.ResponseError
-	if errors.As(err, &answer) {
-		status := answer.HTTPStatusCode()
-		return status >= http.StatusBadRequest && status < http.StatusInternalServerError
-	}
-	return false
 }

@@ -61,17 +61,19 @@ func Start(t testing.TB) (endpoint string) {
 	return "http://127.0.0.1:" + port
 }
 
-// Table makes a table whose only key is a text attribute.
-func Table(t testing.TB, endpoint, name, keyAttribute string) {
+// Table makes a table whose key is a text attribute, and another one that sorts below it
+// if that is named.
+func Table(t testing.TB, endpoint, name, keyAttribute string, sortAttribute ...string) {
 	t.Helper()
 	client := dynamodb.New(dynamodb.Options{Region: Region, BaseEndpoint: &endpoint, Credentials: Credentials()})
-	key := &keyAttribute
-	_, err := client.CreateTable(context.Background(), &dynamodb.CreateTableInput{
-		TableName: &name, BillingMode: types.BillingModePayPerRequest,
-		AttributeDefinitions: []types.AttributeDefinition{{AttributeName: key, AttributeType: types.ScalarAttributeTypeS}},
-		KeySchema:            []types.KeySchemaElement{{AttributeName: key, KeyType: types.KeyTypeHash}},
-	})
-	if err != nil {
+	in := &dynamodb.CreateTableInput{TableName: &name, BillingMode: types.BillingModePayPerRequest}
+	kind := types.KeyTypeHash
+	for _, attribute := range append([]string{keyAttribute}, sortAttribute...) {
+		in.AttributeDefinitions = append(in.AttributeDefinitions, types.AttributeDefinition{AttributeName: &attribute, AttributeType: types.ScalarAttributeTypeS})
+		in.KeySchema = append(in.KeySchema, types.KeySchemaElement{AttributeName: &attribute, KeyType: kind})
+		kind = types.KeyTypeRange
+	}
+	if _, err := client.CreateTable(context.Background(), in); err != nil {
 		t.Fatal(err)
 	}
 }
