@@ -37,6 +37,7 @@ var ranks = map[string]int{
 	"shared/tenant":              2,
 	"shared/wal":                 2,
 
+	"lambdas/alarmevent":  3,
 	"lambdas/notify":      3,
 	"lambdas/documents":   4,
 	"shared/archive":      3,
@@ -55,6 +56,8 @@ var ranks = map[string]int{
 	"shared/restore":      4,
 	"shared/sql":          4,
 
+	"lambdas/candidate":       5,
+	"lambdas/ledger":          5,
 	"lambdas/local/control":   5,
 	"lambdas/local/gate":      5,
 	"lambdas/local/layout":    5,
@@ -71,7 +74,7 @@ var ranks = map[string]int{
 	"lambdas/local/supervise": 5,
 
 	"lambdas/local/drill": 6,
-	"lambdas/silence":     5,
+	"lambdas/silence":     7,
 
 	"shared/registry/registryopen": 6,
 
