@@ -89,10 +89,12 @@ type EventDeps struct {
 type Handler struct {
 	cfg  Config
 	deps EventDeps
+	// patience is failover.Request's: 0, but in tests.
+	patience time.Duration
 }
 
 // NewHandler makes a Handler.
-func NewHandler(cfg Config, deps EventDeps) *Handler { return &Handler{cfg, deps} }
+func NewHandler(cfg Config, deps EventDeps) *Handler { return &Handler{cfg: cfg, deps: deps} }
 
 // Ask is what the state machine calls with. An event alone is an Ask of the first round.
 type Ask struct {
@@ -309,7 +311,7 @@ func (h *Handler) begin(ctx context.Context, ask Ask, a *Answer) error {
 	}
 	var report failover.Report
 	err := candidate.OrBegun(a.Target, func(to string) (err error) {
-		report, err = failover.Begin(ctx, h.deps.Failover, failover.Request{To: to, Allow: allow, Zone: h.cfg.Zone}, nil)
+		report, err = failover.Begin(ctx, h.deps.Failover, failover.Request{To: to, Allow: allow, Zone: h.cfg.Zone, Patience: h.patience}, nil)
 		return err
 	})
 	var refused *failover.RefusedError
@@ -373,7 +375,7 @@ func (h *Handler) note(ctx context.Context, ask Ask, e alarmevent.Event, epoch u
 	now := h.deps.Now().UTC()
 	entry := Entry{Key: keyOf(e), Execution: ask.Execution, First: now, Last: now, Round: a.Round, Epoch: epoch, Verdict: a.Verdict, Run: a.Run, Reasons: []failover.Reason{}}
 	for _, r := range a.Reasons {
-		r.Detail = r.Detail[:min(len(r.Detail), maxReasonBytes)]
+		r.Detail = strings.ToValidUTF8(r.Detail[:min(len(r.Detail), maxReasonBytes)], "")
 		entry.Reasons = append(entry.Reasons, r)
 	}
 	fields := logrus.Fields{"verdict": a.Verdict, "event": e.ID, "alarm": e.Alarm, "run": a.Run, "writer": a.Writer, "target": a.Target, "round": a.Round, "reasons": entry.Reasons}

@@ -77,17 +77,16 @@ func (r *Register) recent(now time.Time) int {
 	return n
 }
 
-// put keeps an entry, in place of the one before of the same event.
+// put keeps an entry, in place of the one before of the same event. Of those that were
+// ignored each is kept.
 func (r *Register) put(e Entry) {
 	list := &r.Handled
+	same := func(have Entry) bool { return have.Key == e.Key }
 	if e.Verdict == Ignored {
 		list = &r.Ignored
-	}
-	if i := slices.IndexFunc(*list, func(have Entry) bool { return have.Key == e.Key && have.Execution == e.Execution }); i >= 0 {
-		e.First = (*list)[i].First
+	} else if i := slices.IndexFunc(*list, same); i >= 0 {
+		e.First, e.Epoch = (*list)[i].First, (*list)[i].Epoch
 		*list = slices.Delete(*list, i, i+1)
-	} else if e.Verdict != Ignored {
-		*list = slices.DeleteFunc(*list, func(have Entry) bool { return have.Key == e.Key })
 	}
 	*list = append(*list, e)
 	*list = slices.Clone((*list)[max(0, len(*list)-maxKept):])

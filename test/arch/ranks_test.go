@@ -57,6 +57,10 @@ var ranks = map[string]int{
 	"shared/sql":          4,
 
 	"lambdas/candidate":       5,
+	"lambdas/instancetest":    5,
+	"lambdas/outcome":         5,
+	"lambdas/promote":         6,
+	"lambdas/dns":             7,
 	"lambdas/ledger":          5,
 	"lambdas/local/control":   5,
 	"lambdas/local/gate":      5,
