@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"math"
 	"strings"
 	"time"
 
@@ -197,11 +198,15 @@ func where(s *alarms.Status) string {
 }
 
 func (l *Ledger) opening(s *alarms.Status) incident.Opening {
+	reading := fmt.Sprintf(" The reading is %.6g.", s.Value)
+	if math.IsNaN(s.Value) {
+		reading = "" // who watches it keeps that
+	}
 	return incident.Opening{
 		ID: incidentID(l.now(), cause{s.Alarm, strings.Trim(l.instance+"-"+s.Node, "-")}), Severity: s.Severity,
 		Cause: incident.Cause{Alarm: s.Alarm, Node: s.Node, Instance: l.instance},
 		Title: s.Summary + " (" + where(s) + ")",
-		Text:  incident.Clip(fmt.Sprintf("%s The reading is %.6g. What to do: docs/RUNBOOK.md%s", s.Summary, s.Value, s.Runbook)),
+		Text:  incident.Clip(fmt.Sprintf("%s%s What to do: docs/RUNBOOK.md%s", s.Summary, reading, s.Runbook)),
 	}
 }
 
