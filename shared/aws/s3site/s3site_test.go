@@ -7,18 +7,19 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 
-	"originchain/shared/aws/awsconfig"
 	"originchain/shared/aws/s3object/s3test"
 	"originchain/shared/aws/s3site"
+	"originchain/shared/aws/session"
 )
 
 func TestMain(m *testing.M) { s3test.Main(m) }
 
 // A file is replaced, and read as what it is.
 func TestPut(t *testing.T) {
-	bucket := s3test.Bucket(t)
-	t.Setenv("AWS_ENDPOINT_URL_S3", s3test.Endpoint(t))
-	cfg, err := awsconfig.Load(t.Context())
+	b := s3test.NewBucket(t, false)
+	bucket := b.Name
+	t.Setenv("AWS_ENDPOINT_URL_S3", b.Endpoint)
+	cfg, err := session.Load(t.Context(), session.Config{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -28,8 +29,7 @@ func TestPut(t *testing.T) {
 		if err := site.Put(t.Context(), f); err != nil {
 			t.Fatal(err)
 		}
-		client := s3.NewFromConfig(cfg, func(o *s3.Options) { o.UsePathStyle = true })
-		got, err := client.GetObject(t.Context(), &s3.GetObjectInput{Bucket: &bucket, Key: &f.Name})
+		got, err := b.Client.GetObject(t.Context(), &s3.GetObjectInput{Bucket: &bucket, Key: &f.Name})
 		if err != nil {
 			t.Fatal(err)
 		}
