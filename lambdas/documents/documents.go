@@ -4,6 +4,7 @@ package documents
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 
@@ -57,3 +58,39 @@ func (d In) List(ctx context.Context, prefix string) (keys []string, err error) 
 
 // Conflict tells the error of a Save or Delete that was too late.
 func Conflict(err error) bool { return errors.Is(err, incident.ErrConflict) }
+
+// maxChanges bounds how often a change is made anew because others were faster.
+const maxChanges = 32
+
+// Change replaces a JSON document by what change makes of it, again when others were
+// faster; change says whether it has changed anything. A document that is not there is the
+// zero T. A write of unknown outcome is an error: the caller repeats the call, and change
+// finds its work done.
+func Change[T any](ctx context.Context, store registry.Store, key string, change func(*T) bool) (T, error) {
+	for range maxChanges {
+		var now T
+		doc, err := store.Load(ctx, key)
+		if err != nil {
+			return now, fmt.Errorf("read %s in the registry: %w", key, err)
+		}
+		if doc.Version > 0 {
+			if err := json.Unmarshal(doc.Body, &now); err != nil {
+				return now, fmt.Errorf("%s in the registry is not what it should be: %w", key, err)
+			}
+		}
+		if !change(&now) {
+			return now, nil
+		}
+		body, err := json.Marshal(now)
+		if err != nil {
+			return now, err
+		}
+		_, err = store.Save(ctx, key, doc.Version, body)
+		var conflict *registry.ConflictError
+		if err == nil || !errors.As(err, &conflict) {
+			return now, err
+		}
+	}
+	var zero T
+	return zero, fmt.Errorf("%s in the registry was changed by others %d times in a row", key, maxChanges)
+}

@@ -123,10 +123,15 @@ func (v *Verifier) Load(ctx context.Context) (Record, error) {
 	return v.change(ctx, func(*Record) {})
 }
 
-// Handle verifies once and records how it ended. An error says that it was not green.
+// Handle verifies once and records how it ended, unless it is handed over. An error says
+// that it was not green.
 func (v *Verifier) Handle(ctx context.Context) (Run, error) {
 	run := Run{Begun: v.deps.Now().UTC()}
 	result, err := v.deps.Verify(ctx)
+	var over *HandOverError
+	if errors.As(err, &over) {
+		return run, err
+	}
 	run.Ended, run.Result = v.deps.Now().UTC(), result
 	if err == nil && !result.Full {
 		err = errors.New("not everything was looked at")

@@ -76,6 +76,8 @@ type Cause struct {
 	Alarm    string `json:"alarm,omitempty"`
 	Node     string `json:"node,omitempty"`
 	Failover string `json:"failover,omitempty"`
+	// Instance is whose it is, in a store of several instances.
+	Instance string `json:"instance,omitempty"`
 }
 
 // Update is one entry of the timeline.

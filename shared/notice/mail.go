@@ -68,9 +68,9 @@ type Message struct {
 	Subject, Text string
 }
 
-// compose writes a message as it goes over the wire. Nothing of what it was given can
-// make a header of its own.
-func (m *Mail) compose(msg Message) ([]byte, error) {
+// Compose writes a message as it goes over the wire. Nothing of what it was given can
+// make a header of its own; a message that would is ErrRefused.
+func Compose(from string, now time.Time, msg Message) ([]byte, error) {
 	if err := CheckAddress(msg.To); err != nil {
 		return nil, err
 	}
@@ -80,11 +80,11 @@ func (m *Mail) compose(msg Message) ([]byte, error) {
 	if len(msg.Text)+len(msg.Subject) > MaxMessageBytes {
 		return nil, fmt.Errorf("%w: a message of %d bytes, at most %d", ErrRefused, len(msg.Text), MaxMessageBytes)
 	}
-	_, domain, _ := strings.Cut(m.cfg.From, "@")
+	_, domain, _ := strings.Cut(from, "@")
 	var b bytes.Buffer
 	for _, h := range [][2]string{
-		{"From", m.cfg.From}, {"To", msg.To}, {"Subject", mime.QEncoding.Encode("utf-8", msg.Subject)},
-		{"Date", m.cfg.Now().UTC().Format(time.RFC1123Z)}, {"Message-ID", "<" + msg.Delivery + "@" + domain + ">"},
+		{"From", from}, {"To", msg.To}, {"Subject", mime.QEncoding.Encode("utf-8", msg.Subject)},
+		{"Date", now.UTC().Format(time.RFC1123Z)}, {"Message-ID", "<" + msg.Delivery + "@" + domain + ">"},
 		{HeaderDelivery, msg.Delivery}, {"Auto-Submitted", "auto-generated"}, {"MIME-Version", "1.0"},
 		{"Content-Type", "text/plain; charset=utf-8"}, {"Content-Transfer-Encoding", "quoted-printable"},
 	} {
@@ -103,7 +103,7 @@ func (m *Mail) compose(msg Message) ([]byte, error) {
 
 // Send makes one attempt. nil: the server has taken the message.
 func (m *Mail) Send(ctx context.Context, msg Message) error {
-	text, err := m.compose(msg)
+	text, err := Compose(m.cfg.From, m.cfg.Now(), msg)
 	if err != nil {
 		return err
 	}

@@ -41,7 +41,7 @@ var ranks = map[string]int{
 	"shared/tenant":              2,
 	"shared/wal":                 2,
 
-	"lambdas/notify":      3,
+	"lambdas/alarmevent":  3,
 	"lambdas/documents":   4,
 	"shared/archive":      3,
 	"shared/aws/s3object": 3,
@@ -59,6 +59,12 @@ var ranks = map[string]int{
 	"shared/restore":      4,
 	"shared/sql":          4,
 
+	"lambdas/candidate":       5,
+	"lambdas/instancetest":    5,
+	"lambdas/outcome":         5,
+	"lambdas/promote":         6,
+	"lambdas/dns":             7,
+	"lambdas/ledger":          5,
 	"lambdas/local/control":   5,
 	"lambdas/local/gate":      5,
 	"lambdas/local/layout":    5,
@@ -67,7 +73,12 @@ var ranks = map[string]int{
 	"scripts/child":           5,
 	"scripts/demo/data":       5,
 	"shared/aws/ddblease":     5,
+	"shared/aws/ddbregistry":  5,
+	"shared/aws/cwalarms":     5,
 	"shared/aws/route53dns":   5,
+	"shared/aws/s3site":       5,
+	"shared/aws/secret":       5,
+	"shared/aws/sesmail":      5,
 	"shared/aws/ssmcontrol":   5,
 	"shared/aws/ddbregistry":  5,
 	"shared/lease/leasehttp":  5,
@@ -77,7 +88,9 @@ var ranks = map[string]int{
 	"lambdas/local/supervise": 5,
 
 	"lambdas/local/drill": 6,
-	"lambdas/silence":     5,
+	"lambdas/notify":      7,
+	"lambdas/silence":     7,
+	"lambdas/status":      6,
 
 	"shared/registry/registryopen": 6,
 

@@ -11,6 +11,7 @@ import (
 	"github.com/sirupsen/logrus"
 
 	"originchain/lambdas/documents"
+	"originchain/lambdas/ledger"
 	"originchain/lambdas/local/control"
 	"originchain/lambdas/local/roster"
 	"originchain/lambdas/notify"
@@ -35,7 +36,7 @@ type duties struct {
 	heart     *heart
 	incidents *incident.Store
 	notifier  *notify.Notifier
-	ledger    *ledger
+	ledger    *ledger.Ledger
 	verifier  *pitrverify.Verifier
 	verified  pitrverify.Record // as it was at the start
 }
@@ -53,8 +54,9 @@ func (p *Plane) openDuties(ctx context.Context) error {
 		mail = told.Mail
 	}
 	p.notifier = notify.New(p.incidents, told.Webhooks, mail)
-	p.ledger = newLedger(p.incidents, p.registry, p.log)
-	if err := p.ledger.load(ctx); err != nil {
+	p.ledger = ledger.New(ledger.Deps{Incidents: p.incidents, Registry: p.registry, Log: p.log, Now: time.Now})
+	// Whoever had this directory before is no more: this one has its lock.
+	if err := p.ledger.Load(ctx, true); err != nil {
 		return fmt.Errorf("read the incidents that are open: %w", err)
 	}
 	if p.verifier, err = p.newVerifier(p.metrics); err != nil {
@@ -120,7 +122,7 @@ func (p *Plane) scheduled(ctx context.Context, j schedule.Job) error {
 // note brings the incidents up to date with the alarms.
 func (p *Plane) note(ctx context.Context, all []alarms.Status) {
 	_, s, ok := p.watch.writer()
-	p.ledger.round(ctx, all, ok && s.ready)
+	_ = p.ledger.Round(ctx, all, ok && s.ready) // it has logged what it could not do, and the next round does it
 }
 
 // measured serves /metrics beside another handler.

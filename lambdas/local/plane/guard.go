@@ -13,6 +13,7 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"originchain/lambdas/candidate"
 	"originchain/lambdas/local/control"
 	"originchain/lambdas/local/supervise"
 	"originchain/shared/failover"
@@ -144,7 +145,7 @@ func (p *Plane) guard(ctx context.Context) {
 		}
 		said = d.Verdict
 		if d.Verdict == failover.Promote {
-			err := replace(target, func(to string) error {
+			err := candidate.OrBegun(target, func(to string) error {
 				_, err := p.promote(ctx, control.Promotion{Target: to}, func(line string) { p.log.Info(line) })
 				return err
 			})
@@ -158,20 +159,6 @@ func (p *Plane) guard(ctx context.Context) {
 		p.letGo(ctx)
 		p.learnLoss(ctx)
 	}
-}
-
-// replace has a target become the writer, or another node that somebody has begun to
-// promote: whoever that was may have been killed, and nobody else would come to finish it.
-func replace(target string, promote func(to string) error) error {
-	err := promote(target)
-	var begun *failover.OtherRunError
-	if errors.As(err, &begun) && begun.To != target {
-		if finished := promote(begun.To); finished != nil {
-			return errors.Join(finished, err)
-		}
-		return nil
-	}
-	return err
 }
 
 func reasons(d failover.Decision) string {
@@ -213,25 +200,10 @@ func (p *Plane) decide(ctx context.Context) (d failover.Decision, target string,
 
 // best is the follower that goes furthest; members of the set come first.
 func (p *Plane) best(rec lease.Record) (best failover.Node, ok bool) {
-	further := func(a, b failover.Node) bool {
-		x, y := p.watch.of(a.ID), p.watch.of(b.ID)
-		member := func(n failover.Node) bool {
-			return slices.Contains(rec.InSync, n.ID) || slices.Contains(rec.Eligible, n.ID)
-		}
-		switch {
-		case member(a) != member(b):
-			return member(a)
-		case x.DurableEpoch != y.DurableEpoch:
-			return x.DurableEpoch > y.DurableEpoch
-		}
-		return x.DurableLSN > y.DurableLSN
-	}
-	for _, n := range p.nodes {
-		if n.ID != rec.Holder && p.watch.of(n.ID).answers && (!ok || further(n, best)) {
-			best, ok = n, true
-		}
-	}
-	return best, ok
+	return candidate.Best(rec, p.nodes, func(id string) candidate.Standing {
+		s := p.watch.of(id)
+		return candidate.Standing{Answers: s.answers, Durable: lsn.Pos{Epoch: lsn.Epoch(s.DurableEpoch), LSN: lsn.LSN(s.DurableLSN)}}
+	})
 }
 
 func (p *Plane) node(id string) (failover.Node, bool) {

@@ -1,10 +1,14 @@
-package plane
+// Package ledger keeps the incidents of an instance: one for each alarm that fires, and
+// for each failover. oc-control keeps it for as long as it runs; the functions on AWS
+// make one for each call, and find in the store what those before had open.
+package ledger
 
 import (
 	"context"
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"math"
 	"strings"
 	"time"
 
@@ -24,14 +28,33 @@ const (
 	unseenFor = 15 * time.Minute
 )
 
-// ledger has an incident for each alarm that fires and for each failover. It goes by what
+// Deps are what a Ledger works with.
+type Deps struct {
+	Incidents *incident.Store
+	// Registry is the instance's, with the journal of failovers.
+	Registry registry.Store
+	Log      logrus.FieldLogger
+	Now      func() time.Time
+	// Instance is whose incidents these are, where several share the store; "" where there
+	// is one.
+	Instance string
+	// OverFor is for how long an alarm that does not fire has not, where somebody else
+	// keeps that; nil: since the Ledger saw it first.
+	OverFor func(alarm, node string) time.Duration
+}
+
+// Ledger has an incident for each alarm that fires and for each failover. It goes by what
 // is so, and not by what has changed: whatever was missed, by a kill or a store that was
-// away, is made good at the next round. What is open it finds again in the store.
-type ledger struct {
+// away, is made good at the next round. What is open it finds again in the store. It is
+// not safe for concurrent use; two of the same instance open nothing twice at the same
+// moment but an alarm's incident.
+type Ledger struct {
 	store    *incident.Store
 	registry registry.Store
 	log      logrus.FieldLogger
 	now      func() time.Time
+	instance string
+	overFor  func(alarm, node string) time.Duration
 
 	open map[cause]*opened
 	// failover is the incident of failovers that is open, "" if none is; settled is the run
@@ -60,26 +83,29 @@ type opened struct {
 	since time.Time
 }
 
-func newLedger(store *incident.Store, reg registry.Store, log logrus.FieldLogger) *ledger {
-	return &ledger{store: store, registry: reg, log: log, now: time.Now, open: make(map[cause]*opened)}
+// New makes a Ledger that knows of nothing yet.
+func New(d Deps) *Ledger {
+	return &Ledger{store: d.Incidents, registry: d.Registry, log: d.Log, now: d.Now, instance: d.Instance, overFor: d.OverFor, open: make(map[cause]*opened)}
 }
 
-// load finds what is open, and makes due what the control plane before had begun to tell:
-// it is no more, because this one has the directory's lock.
-func (l *ledger) load(ctx context.Context) error {
+// Load finds what is open. alone says that whoever kept it before is no more: what that
+// one had begun to tell is made due at once.
+func (l *Ledger) Load(ctx context.Context, alone bool) error {
 	ids, err := l.store.Active(ctx)
 	if err != nil {
 		return err
 	}
 	for _, id := range ids {
-		if err := l.store.TakeOver(ctx, id); err != nil {
-			return err
+		if alone {
+			if err := l.store.TakeOver(ctx, id); err != nil {
+				return err
+			}
 		}
 		i, ok, err := l.store.Get(ctx, id)
 		switch {
 		case err != nil:
 			return err
-		case !ok || i.Resolved != nil:
+		case !ok || i.Resolved != nil || i.Cause.Instance != l.instance:
 		case i.Cause.Failover != "":
 			if l.failover != "" {
 				l.overtaken = append(l.overtaken, l.failover)
@@ -92,17 +118,18 @@ func (l *ledger) load(ctx context.Context) error {
 	return nil
 }
 
-// round brings the incidents up to date. writes says that a node is a ready writer.
-func (l *ledger) round(ctx context.Context, all []alarms.Status, writes bool) {
+// Round brings the incidents up to date, and says what could not be: the next round makes
+// it good. writes says that a node is a ready writer. A failure is logged when it is new.
+func (l *Ledger) Round(ctx context.Context, all []alarms.Status, writes bool) error {
 	var faults []error
 	for i := range all {
 		faults = append(faults, l.alarm(ctx, &all[i]))
 	}
 	faults = append(faults, l.failovers(ctx, writes))
-	if ctx.Err() != nil {
-		return
-	}
 	err, said := errors.Join(faults...), ""
+	if ctx.Err() != nil {
+		return err
+	}
 	if err != nil {
 		said = err.Error()
 	}
@@ -110,10 +137,11 @@ func (l *ledger) round(ctx context.Context, all []alarms.Status, writes bool) {
 		l.log.WithError(err).Error("incidents are not up to date; the next round tries again")
 	}
 	l.said = said
+	return err
 }
 
 // alarm opens and ends the incident of one alarm.
-func (l *ledger) alarm(ctx context.Context, s *alarms.Status) error {
+func (l *Ledger) alarm(ctx context.Context, s *alarms.Status) error {
 	c := cause{s.Alarm, s.Node}
 	o := l.open[c]
 	if o == nil && s.State == alarms.Firing {
@@ -134,7 +162,7 @@ func (l *ledger) alarm(ctx context.Context, s *alarms.Status) error {
 }
 
 // calm ends the incident of an alarm that has been over for long enough.
-func (l *ledger) calm(ctx context.Context, c cause, o *opened, s *alarms.Status) error {
+func (l *Ledger) calm(ctx context.Context, c cause, o *opened, s *alarms.Status) error {
 	wait, why := calmFor, fmt.Sprintf("%s is as it should be again.", where(s))
 	switch s.State {
 	case alarms.Firing, alarms.Pending:
@@ -146,6 +174,9 @@ func (l *ledger) calm(ctx context.Context, c cause, o *opened, s *alarms.Status)
 	}
 	if o.since.IsZero() {
 		o.since = l.now()
+		if l.overFor != nil {
+			o.since = o.since.Add(-l.overFor(s.Alarm, s.Node))
+		}
 	}
 	if l.now().Sub(o.since) < wait {
 		return nil
@@ -166,11 +197,16 @@ func where(s *alarms.Status) string {
 	return s.Alarm + " of " + s.Node
 }
 
-func (l *ledger) opening(s *alarms.Status) incident.Opening {
+func (l *Ledger) opening(s *alarms.Status) incident.Opening {
+	reading := fmt.Sprintf(" The reading is %.6g.", s.Value)
+	if math.IsNaN(s.Value) {
+		reading = "" // who watches it keeps that
+	}
 	return incident.Opening{
-		ID: incidentID(l.now(), cause{s.Alarm, s.Node}), Severity: s.Severity, Cause: incident.Cause{Alarm: s.Alarm, Node: s.Node},
+		ID: incidentID(l.now(), cause{s.Alarm, strings.Trim(l.instance+"-"+s.Node, "-")}), Severity: s.Severity,
+		Cause: incident.Cause{Alarm: s.Alarm, Node: s.Node, Instance: l.instance},
 		Title: s.Summary + " (" + where(s) + ")",
-		Text:  incident.Clip(fmt.Sprintf("%s The reading is %.6g. What to do: docs/RUNBOOK.md%s", s.Summary, s.Value, s.Runbook)),
+		Text:  incident.Clip(fmt.Sprintf("%s%s What to do: docs/RUNBOOK.md%s", s.Summary, reading, s.Runbook)),
 	}
 }
 

@@ -1,4 +1,4 @@
-package plane
+package ledger
 
 import (
 	"context"
@@ -34,10 +34,13 @@ func (f *flaky) Save(ctx context.Context, key string, expect uint64, b []byte) (
 
 // book is a ledger over a registry that outlives it.
 type book struct {
-	*ledger
+	*Ledger
 	t   *testing.T
 	reg *flaky
 	at  time.Time
+	// of the next restart
+	instance string
+	overFor  func(alarm, node string) time.Duration
 }
 
 func newBook(t *testing.T) *book {
@@ -52,9 +55,8 @@ func (b *book) restart() {
 	log := logrus.New()
 	log.SetOutput(io.Discard)
 	store := incident.NewStore(documents.Of(b.reg), incident.Fixed{{ID: "hook", Webhook: "https://h.example", Secret: "0123456789abcdef", UpTo: alarms.Drift}}, func() time.Time { return b.at }, func() float64 { return 0 })
-	b.ledger = newLedger(store, b.reg, log)
-	b.now = func() time.Time { return b.at }
-	if err := b.load(b.t.Context()); err != nil {
+	b.Ledger = New(Deps{Incidents: store, Registry: b.reg, Log: log, Now: func() time.Time { return b.at }, Instance: b.instance, OverFor: b.overFor})
+	if err := b.Load(b.t.Context(), true); err != nil {
 		b.t.Fatal(err)
 	}
 }
@@ -66,7 +68,7 @@ func (b *book) rounds(d time.Duration, s alarms.State) {
 		if s != "" {
 			all = []alarms.Status{{Alarm: alarms.InstanceSilent, Node: "node-2", Severity: alarms.TenantDown, State: s, Summary: "A node has sent no heartbeat.", Runbook: "#x", Value: 4}}
 		}
-		b.round(b.t.Context(), all, true)
+		_ = b.Round(b.t.Context(), all, true) // what it could not do shows
 	}
 }
 
@@ -220,7 +222,7 @@ func TestAFailoverIsAnIncident(t *testing.T) {
 func TestAFailoverThatIsLeft(t *testing.T) {
 	b := newBook(t)
 	b.journalled("R1", "running", "node-2", false)
-	b.round(t.Context(), nil, false)
+	_ = b.Round(t.Context(), nil, false)
 	b.rounds(writtenFor, "")
 	b.want("severity 1, 1 updates")
 	b.rounds(2*time.Second, "")
@@ -307,4 +309,60 @@ func TestAFailoverIsNotToldAgainForItsIncidentIsDropped(t *testing.T) {
 	b.restart()
 	b.rounds(2*time.Second, "")
 	b.want()
+}
+
+// A ledger of one call goes by how long somebody else has seen the alarm not to fire.
+func TestACallOfItsOwn(t *testing.T) {
+	b := newBook(t)
+	over := time.Duration(0)
+	b.overFor = func(string, string) time.Duration { return over }
+	call := func(s alarms.State) {
+		t.Helper()
+		b.restart()
+		b.rounds(time.Second, s)
+	}
+	call(alarms.Firing)
+	call(alarms.Firing)
+	b.want("severity 1, 1 updates")
+	over = calmFor - time.Second
+	call(alarms.OK)
+	b.want("severity 1, 1 updates")
+	over = calmFor
+	call(alarms.OK)
+	call(alarms.OK)
+	b.want("severity 1, 2 updates, over")
+}
+
+// Instances that share a store have incidents of their own, also where alarm and moment are
+// the same.
+func TestInstancesShareAStore(t *testing.T) {
+	b := newBook(t)
+	for _, b.instance = range []string{"one", "two", ""} {
+		at := b.at
+		b.restart()
+		b.rounds(time.Second, alarms.Firing)
+		b.at = at
+	}
+	b.want("severity 1, 1 updates", "severity 1, 1 updates", "severity 1, 1 updates")
+	b.journalled("R1", "done", "node-2", false)
+	for _, b.instance = range []string{"one", "two", "two"} {
+		b.restart()
+		b.rounds(2*time.Second, "")
+	}
+	// Each tells of its own journal, which is one here: what the other has told is no word of its.
+	if got := b.incidents(); len(got) != 4 {
+		t.Errorf("%q", got)
+	}
+	b.instance = "two"
+	b.restart()
+	b.rounds(calmFor+2*time.Second, alarms.OK)
+	over := 0
+	for _, i := range b.incidents() {
+		if strings.Contains(i, "as it should be again") {
+			over++
+		}
+	}
+	if over != 1 {
+		t.Errorf("%d alarms are over, want that of one instance", over)
+	}
 }

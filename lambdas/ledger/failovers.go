@@ -1,4 +1,4 @@
-package plane
+package ledger
 
 import (
 	"context"
@@ -28,7 +28,7 @@ const (
 
 // failovers has an incident for the failover that was begun last, whoever has carried it
 // out: it reads the journal. Runs that fail, and the next one, are one incident.
-func (l *ledger) failovers(ctx context.Context, writes bool) error {
+func (l *Ledger) failovers(ctx context.Context, writes bool) error {
 	run, ok, err := failover.Latest(ctx, l.registry)
 	if err != nil || !ok {
 		return err
@@ -56,7 +56,7 @@ func (l *ledger) failovers(ctx context.Context, writes bool) error {
 }
 
 // told says whether an incident has this run's last word, or the run is history.
-func (l *ledger) told(ctx context.Context, run *failover.Run) (bool, error) {
+func (l *Ledger) told(ctx context.Context, run *failover.Run) (bool, error) {
 	if l.now().Sub(run.StartedAt) > tooOldFor {
 		l.settled = run.ID
 		return true, nil
@@ -80,6 +80,9 @@ func (l *ledger) told(ctx context.Context, run *failover.Run) (bool, error) {
 		if err != nil {
 			return false, err
 		}
+		if ok && i.Cause.Instance != l.instance {
+			continue
+		}
 		if ok && i.Resolved != nil && (i.Cause.Failover == run.ID || slices.ContainsFunc(i.Updates, func(u incident.Update) bool { return strings.HasSuffix(u.Key, "-"+run.ID) })) {
 			l.settled = run.ID
 			return true, nil
@@ -92,7 +95,7 @@ func (l *ledger) told(ctx context.Context, run *failover.Run) (bool, error) {
 // overtake has an incident of its own for a failover that was not planned, where that of a
 // switchover is open: who is told of faults alone has not heard of that one. The new one is
 // opened first, so that a kill in between leaves one too many.
-func (l *ledger) overtake(ctx context.Context, run *failover.Run) error {
+func (l *Ledger) overtake(ctx context.Context, run *failover.Run) error {
 	if l.failover != "" && l.mild && !run.Planned {
 		was := l.failover
 		if err := l.begun(ctx, run); err != nil {
@@ -112,7 +115,7 @@ func (l *ledger) overtake(ctx context.Context, run *failover.Run) error {
 
 // dropped says whether the incident of a run that has ended may have been dropped for
 // younger ones: then it was told long ago.
-func (l *ledger) dropped(ctx context.Context, past []string, run *failover.Run) (bool, error) {
+func (l *Ledger) dropped(ctx context.Context, past []string, run *failover.Run) (bool, error) {
 	if len(past) < incident.MaxPast || !run.Done && !run.Failed {
 		return false, nil
 	}
@@ -124,13 +127,13 @@ func (l *ledger) dropped(ctx context.Context, past []string, run *failover.Run) 
 	return true, nil
 }
 
-func (l *ledger) begun(ctx context.Context, run *failover.Run) error {
+func (l *Ledger) begun(ctx context.Context, run *failover.Run) error {
 	id := failoverPrefix + run.ID
 	if l.failover == id {
 		id += faultSuffix
 	}
 	o := incident.Opening{
-		ID: id, Severity: alarms.TenantDown, Cause: incident.Cause{Failover: run.ID, Node: run.From},
+		ID: id, Severity: alarms.TenantDown, Cause: incident.Cause{Failover: run.ID, Node: run.From, Instance: l.instance},
 		Title: fmt.Sprintf("%s takes the place of the writer %s", run.To, run.From),
 		Text:  incident.Clip(fmt.Sprintf("%s has been confirmed gone, and %s is made the writer. Nobody has to do anything while this goes on; docs/RUNBOOK.md#a-failover says what to do when it does not end.", run.From, run.To)),
 	}
@@ -146,7 +149,7 @@ func (l *ledger) begun(ctx context.Context, run *failover.Run) error {
 }
 
 // went adds how the run has ended to the incident that is open.
-func (l *ledger) went(ctx context.Context, run *failover.Run) error {
+func (l *Ledger) went(ctx context.Context, run *failover.Run) error {
 	switch {
 	case run.Done:
 		text, err := l.ended(ctx, run)
@@ -166,7 +169,7 @@ func (l *ledger) went(ctx context.Context, run *failover.Run) error {
 	return nil
 }
 
-func (l *ledger) over(ctx context.Context, run *failover.Run, key, text string) error {
+func (l *Ledger) over(ctx context.Context, run *failover.Run, key, text string) error {
 	if _, err := l.store.Resolve(ctx, l.failover, key, incident.Clip(text)); err != nil && !errors.Is(err, incident.ErrResolved) {
 		return fmt.Errorf("resolve incident %s: %w", l.failover, err)
 	}
@@ -176,7 +179,7 @@ func (l *ledger) over(ctx context.Context, run *failover.Run, key, text string) 
 }
 
 // ended is what is to be said of a run that made a writer.
-func (l *ledger) ended(ctx context.Context, run *failover.Run) (string, error) {
+func (l *Ledger) ended(ctx context.Context, run *failover.Run) (string, error) {
 	text := fmt.Sprintf("%s is the writer, of epoch %d.", run.To, run.Epoch)
 	r, ok, err := failover.LastFailover(ctx, l.registry)
 	if err != nil || !ok || r.Run != run.ID {

@@ -1,0 +1,62 @@
+// Package candidate says which node is to take the place of a writer: for oc-control, and
+// for the function that a silent instance's alarm calls. Whether it may, package failover
+// decides.
+package candidate
+
+import (
+	"errors"
+	"slices"
+
+	"originchain/shared/failover"
+	"originchain/shared/lease"
+	"originchain/shared/lsn"
+)
+
+// Standing is what was last heard of a node.
+type Standing struct {
+	// Answers: it did the last time it was asked.
+	Answers bool
+	// Durable is where its log ends.
+	Durable lsn.Pos
+}
+
+// Best is the node that goes furthest of those that answer and are not the holder; those
+// that the record entitles come first.
+func Best(rec lease.Record, nodes []failover.Node, of func(id string) Standing) (best failover.Node, ok bool) {
+	further := func(a, b failover.Node) bool {
+		x, y := of(a.ID).Durable, of(b.ID).Durable
+		switch {
+		case Member(rec, a.ID) != Member(rec, b.ID):
+			return Member(rec, a.ID)
+		case x.Epoch != y.Epoch:
+			return x.Epoch > y.Epoch
+		}
+		return x.LSN > y.LSN
+	}
+	for _, n := range nodes {
+		if n.ID != rec.Holder && of(n.ID).Answers && (!ok || further(n, best)) {
+			best, ok = n, true
+		}
+	}
+	return best, ok
+}
+
+// Member says whether the record entitles a node: it is in the set, or was when the epoch
+// was taken.
+func Member(rec lease.Record, node string) bool {
+	return slices.Contains(rec.InSync, node) || slices.Contains(rec.Eligible, node)
+}
+
+// OrBegun has a target become the writer, or another node that somebody has begun to
+// promote: whoever that was may have been killed, and nobody else would come to finish it.
+func OrBegun(target string, promote func(to string) error) error {
+	err := promote(target)
+	var begun *failover.OtherRunError
+	if errors.As(err, &begun) && begun.To != target {
+		if finished := promote(begun.To); finished != nil {
+			return errors.Join(finished, err)
+		}
+		return nil
+	}
+	return err
+}

@@ -1,0 +1,64 @@
+package candidate
+
+import (
+	"errors"
+	"fmt"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"originchain/shared/failover"
+	"originchain/shared/lease"
+	"originchain/shared/lsn"
+)
+
+// A failover that somebody has begun and not finished is finished, whoever would be chosen: a command that was killed must not keep the instance without a writer.
+func TestWhatWasBegunIsFinished(t *testing.T) {
+	begun := fmt.Errorf("promote: %w", &failover.OtherRunError{Run: "R", To: "c", Step: "fence"})
+	away := errors.New("away")
+	for _, c := range []struct {
+		name    string
+		answers map[string]error
+		asked   []string
+		want    error
+	}{
+		{"nothing was begun", map[string]error{}, []string{"b"}, nil},
+		{"it fails", map[string]error{"b": away}, []string{"b"}, away},
+		{"another one was begun", map[string]error{"b": begun}, []string{"b", "c"}, nil},
+		{"and fails", map[string]error{"b": begun, "c": away}, []string{"b", "c"}, away},
+		{"they refuse one another", map[string]error{"b": begun, "c": begun}, []string{"b", "c"}, begun},
+	} {
+		var asked []string
+		err := OrBegun("b", func(to string) error { asked = append(asked, to); return c.answers[to] })
+		if d := cmp.Diff(c.asked, asked); d != "" || !errors.Is(err, c.want) {
+			t.Errorf("%s: %v %s", c.name, err, d)
+		}
+	}
+}
+
+// The set comes first, then who has the newest epoch, then the most of it; who does not
+// answer and who writes are nobody's choice.
+func TestBest(t *testing.T) {
+	all := []failover.Node{{ID: "a"}, {ID: "b"}, {ID: "c"}, {ID: "d"}}
+	at := func(epoch lsn.Epoch, n lsn.LSN) Standing {
+		return Standing{Answers: true, Durable: lsn.Pos{Epoch: epoch, LSN: n}}
+	}
+	for _, c := range []struct {
+		name string
+		rec  lease.Record
+		of   map[string]Standing
+		want string
+	}{
+		{"nobody answers", lease.Record{Holder: "a"}, nil, ""},
+		{"the holder alone", lease.Record{Holder: "a"}, map[string]Standing{"a": at(1, 9)}, ""},
+		{"the longest log", lease.Record{Holder: "a"}, map[string]Standing{"a": at(1, 9), "b": at(1, 3), "c": at(1, 4), "d": {Durable: lsn.Pos{Epoch: 1, LSN: 9}}}, "c"},
+		{"the newest epoch", lease.Record{Holder: "a"}, map[string]Standing{"b": at(2, 3), "c": at(1, 4)}, "b"},
+		{"the set", lease.Record{Holder: "a", InSync: []string{"d"}}, map[string]Standing{"b": at(2, 3), "d": at(1, 1)}, "d"},
+		{"who was in it", lease.Record{Holder: "a", Eligible: []string{"a", "c"}}, map[string]Standing{"b": at(2, 3), "c": at(1, 1)}, "c"},
+	} {
+		best, ok := Best(c.rec, all, func(id string) Standing { return c.of[id] })
+		if best.ID != c.want || ok != (c.want != "") {
+			t.Errorf("%s: %q, want %q", c.name, best.ID, c.want)
+		}
+	}
+}

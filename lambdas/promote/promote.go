@@ -1,0 +1,97 @@
+// Package promote is the function that carries out a failover that was begun, one step a
+// call: package failover's Continue, for a state machine. A call can be repeated, come
+// twice or late; what it does not do then it says.
+package promote
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+
+	"originchain/lambdas/outcome"
+	"originchain/shared/failover"
+)
+
+// Ask is what it is called with.
+type Ask struct {
+	// Step is one of failover.StepNames but the first, Run what silence has answered.
+	Step string `json:"step"`
+	Run  string `json:"run"`
+}
+
+// Answer is what a step did. Its JSON is stable.
+type Answer struct {
+	Run     string           `json:"run"`
+	Step    string           `json:"step"`
+	Outcome failover.Outcome `json:"outcome"`
+	Detail  string           `json:"detail"`
+	Seconds float64          `json:"seconds"`
+	From    string           `json:"from"`
+	To      string           `json:"to"`
+	Epoch   uint64           `json:"epoch"`
+}
+
+// Handler carries out steps.
+type Handler struct {
+	deps failover.Deps
+	zone string
+	// steps are those that it may carry out.
+	steps []string
+}
+
+// New makes a Handler of all steps; zone is the writer's name, "" for none.
+func New(deps failover.Deps, zone string) *Handler {
+	return Of(deps, zone, failover.StepNames()[1:]...)
+}
+
+// Of makes a Handler of some steps.
+func Of(deps failover.Deps, zone string, steps ...string) *Handler {
+	return &Handler{deps: deps, zone: zone, steps: steps}
+}
+
+// Handle carries out a step. Its errors have names (package outcome): Unavailable is to be
+// retried; Left is the last step's, of a writer that writes.
+func (h *Handler) Handle(ctx context.Context, raw []byte) (Answer, error) {
+	ask, err := decode(raw)
+	if err != nil {
+		return Answer{}, err
+	}
+	if !slices.Contains(h.steps, ask.Step) {
+		return Answer{}, input("the step %.60q is none of %s", ask.Step, strings.Join(h.steps, ", "))
+	}
+	report, err := failover.Continue(ctx, h.deps, failover.Next{Run: ask.Run, Step: ask.Step, Zone: h.zone}, nil)
+	a := Answer{Run: ask.Run, Step: ask.Step, Outcome: failover.OK, From: report.From, To: report.To, Epoch: report.Epoch, Detail: "the failover has come to its end before"}
+	for _, s := range report.Steps {
+		if s.Name == ask.Step {
+			a.Outcome, a.Detail, a.Seconds = s.Outcome, s.Detail, s.Seconds
+		}
+	}
+	if err != nil {
+		return a, &outcome.Error{Name: outcome.Of(err), Err: fmt.Errorf("%s of failover %s: %w", ask.Step, ask.Run, err)}
+	}
+	return a, nil
+}
+
+const maxAskBytes = 64 << 10
+
+func decode(raw []byte) (ask Ask, err error) {
+	if len(raw) > maxAskBytes {
+		return ask, input("a call of %d bytes, at most %d", len(raw), maxAskBytes)
+	}
+	dec := json.NewDecoder(bytes.NewReader(raw))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(&ask); err != nil {
+		return ask, input(`it is called with {"step": …, "run": …}: %v`, err)
+	}
+	if ask.Run == "" {
+		return ask, input("no run is named")
+	}
+	return ask, nil
+}
+
+func input(format string, args ...any) error {
+	return &outcome.Error{Name: outcome.Input, Err: fmt.Errorf(format, args...)}
+}

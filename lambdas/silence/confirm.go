@@ -1,0 +1,391 @@
+package silence
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/sirupsen/logrus"
+
+	"originchain/lambdas/alarmevent"
+	"originchain/lambdas/candidate"
+	"originchain/lambdas/outcome"
+	"originchain/scripts/call"
+	"originchain/shared/alarms"
+	"originchain/shared/api"
+	"originchain/shared/failover"
+	"originchain/shared/lease"
+	"originchain/shared/lsn"
+)
+
+const (
+	// MaxEventAge is how old an event may be when it is looked at first, EventSlack how far
+	// ahead of this clock.
+	MaxEventAge = 15 * time.Minute
+	EventSlack  = 5 * time.Minute
+	// MaxRounds is how often a verdict is waited for.
+	MaxRounds = 20
+	// askTimeout bounds the question how far a follower is.
+	askTimeout = time.Second
+)
+
+// Verdict is the function's answer: one of package failover's, or Ignored.
+type Verdict string
+
+// Ignored: nothing is to be done about the event, and nobody called.
+const Ignored Verdict = "ignored"
+
+// The reasons for which an event is ignored, beside failover.AlreadyWriter and
+// failover.WriterAnswers.
+const (
+	Malformed       failover.Code = "malformed"
+	Forged          failover.Code = "forged"
+	UnknownInstance failover.Code = "unknown_instance"
+	OtherAlarm      failover.Code = "other_alarm"
+	NotAlarm        failover.Code = "not_alarm"
+	TooOld          failover.Code = "too_old"
+	FromTheFuture   failover.Code = "from_the_future"
+	Repeated        failover.Code = "repeated"
+	FailedOver      failover.Code = "already_failed_over"
+	NobodyApproved  failover.Code = "rejected"
+)
+
+// Config says whose alarm is listened to.
+type Config struct {
+	// Instance is its short name, Zone the name of its writer in DNS.
+	Instance, Zone string
+	// AlarmARN is that of the instance's alarm.
+	AlarmARN string
+}
+
+// AlarmName is that of an instance's alarm.
+func AlarmName(instance string) string { return instance + "-" + alarms.InstanceSilent }
+
+// EventDeps are what a Handler works with.
+type EventDeps struct {
+	// Failover has all but the Observer: each call watches for itself.
+	Failover failover.Deps
+	Log      logrus.FieldLogger
+	Now      func() time.Time
+}
+
+// Handler is the function behind the alarm on AWS: it makes of an event the verdict that
+// the state machine goes on with.
+//
+// Invariants:
+//
+//   - An event alone starts nothing: failover.Begin observes anew and decides. A forged one
+//     costs a look, at most.
+//   - Every event that is read leaves an entry in the register, and one in the log, with
+//     its reasons. A register that cannot be written is an error, and the call is repeated.
+//   - A change of the alarm is acted upon by one execution, and a repeated call of that one
+//     goes on with the failover that it has begun.
+type Handler struct {
+	cfg  Config
+	deps EventDeps
+	// patience is failover.Request's: 0, but in tests.
+	patience time.Duration
+}
+
+// NewHandler makes a Handler.
+func NewHandler(cfg Config, deps EventDeps) *Handler { return &Handler{cfg: cfg, deps: deps} }
+
+// Ask is what the state machine calls with. An event alone is an Ask of the first round.
+type Ask struct {
+	Event     json.RawMessage `json:"event"`
+	Execution string          `json:"execution"`
+	// Round is that of the answer before; absent in the first one.
+	Round    int       `json:"round"`
+	Approval *Approval `json:"approval"`
+}
+
+// Approval is what a person who was called has said.
+type Approval struct {
+	Approve bool   `json:"approve"`
+	By      string `json:"by"`
+	// To is the node that is to write; "" for the fittest.
+	To string `json:"to"`
+	// Allow are the guards that are given up.
+	Allow failover.Overrides `json:"allow"`
+}
+
+// Answer is what the function answers. Its JSON is stable.
+type Answer struct {
+	Verdict Verdict `json:"verdict"`
+	// Run names the failover that was begun; "" for none.
+	Run    string `json:"run"`
+	Writer string `json:"writer"`
+	Target string `json:"target"`
+	// AfterSeconds is when to ask again, Round what to ask with then.
+	AfterSeconds int               `json:"after_seconds"`
+	Round        int               `json:"round"`
+	Reasons      []failover.Reason `json:"reasons"`
+}
+
+// Handle answers one call. An error is to be retried, if outcome.Of says so.
+func (h *Handler) Handle(ctx context.Context, raw []byte) (Answer, error) {
+	ask, err := decode(raw)
+	if err != nil {
+		return Answer{}, err
+	}
+	e, err := alarmevent.Parse(ask.Event)
+	if err != nil {
+		return h.ignore(ctx, ask, e, Malformed, "%v", err)
+	}
+	if ask.Execution == "" {
+		ask.Execution = "event " + e.ID
+	}
+	if code, why := h.stranger(e); code != "" {
+		return h.ignore(ctx, ask, e, code, "%s", why)
+	}
+	known, err := Events(ctx, h.deps.Failover.Registry)
+	if err != nil {
+		return Answer{}, err
+	}
+	now := h.deps.Now()
+	entry, seen := known.find(keyOf(e))
+	switch age := now.Sub(e.At); {
+	case seen && entry.Execution != ask.Execution && (closed(entry.Verdict) || now.Sub(entry.Last) < abandonedAfter):
+		return h.ignore(ctx, ask, e, Repeated, "execution %s has it, and its verdict at %s was %s", entry.Execution, entry.Last.UTC().Format(time.RFC3339), entry.Verdict)
+	case !seen && age > MaxEventAge:
+		return h.ignore(ctx, ask, e, TooOld, "it is %s old, more than %s: whoever is silent by now has an alarm of its own", age.Round(time.Second), MaxEventAge)
+	case !seen && age < -EventSlack:
+		return h.ignore(ctx, ask, e, FromTheFuture, "it is %s ahead of this clock", (-age).Round(time.Second))
+	case ask.Approval != nil && !ask.Approval.Approve:
+		return h.ignore(ctx, ask, e, NobodyApproved, "%s has refused to have the writer replaced", ask.Approval.By)
+	}
+	return h.confirm(ctx, ask, e, &known, entry)
+}
+
+// decode reads an Ask, or an event alone.
+func decode(raw []byte) (ask Ask, err error) {
+	if len(raw) > alarmevent.MaxBytes {
+		return ask, &outcome.Error{Name: outcome.Input, Err: fmt.Errorf("a call of %d bytes, at most %d", len(raw), alarmevent.MaxBytes)}
+	}
+	if err := json.Unmarshal(raw, &ask); err != nil {
+		return Ask{Event: raw}, nil // which the event's reader says
+	}
+	if len(ask.Event) == 0 {
+		return Ask{Event: raw}, nil
+	}
+	return ask, nil
+}
+
+// closed says that a verdict is the last of its execution.
+func closed(v Verdict) bool { return v == Verdict(failover.Done) || v == Ignored }
+
+// stranger says why an event is not one of this instance's alarm going off.
+func (h *Handler) stranger(e alarmevent.Event) (failover.Code, string) {
+	want := strings.SplitN(h.cfg.AlarmARN, ":", 7)
+	switch name := AlarmName(h.cfg.Instance); {
+	case len(want) == 7 && (e.Account != want[4] || e.Region != want[3]):
+		return Forged, fmt.Sprintf("it is of account %s and region %s, and this is %s and %s", e.Account, e.Region, want[4], want[3])
+	case e.Alarm != name && strings.HasSuffix(e.Alarm, "-"+alarms.InstanceSilent):
+		return UnknownInstance, fmt.Sprintf("%q is the alarm of another instance than %s", e.Alarm, h.cfg.Instance)
+	case e.Alarm != name:
+		return OtherAlarm, fmt.Sprintf("%q says nothing of who writes", e.Alarm)
+	case e.ARN != h.cfg.AlarmARN:
+		return Forged, fmt.Sprintf("its alarm is %s, and the instance's %s", e.ARN, h.cfg.AlarmARN)
+	case e.State != alarmevent.Alarm:
+		return NotAlarm, fmt.Sprintf("the alarm is %s", e.State)
+	}
+	return "", ""
+}
+
+// confirm finds out who is to write, and has package failover decide.
+func (h *Handler) confirm(ctx context.Context, ask Ask, e alarmevent.Event, known *Register, entry Entry) (Answer, error) {
+	d := &h.deps.Failover
+	rec, _, err := d.Lease.Load(ctx)
+	if err != nil {
+		return Answer{}, fmt.Errorf("read who writes: %w", err)
+	}
+	if entry.Epoch == 0 {
+		entry.Epoch = uint64(rec.Epoch)
+	}
+	nodes, err := failover.Nodes(ctx, d.Registry)
+	if err != nil {
+		return Answer{}, err
+	}
+	heard := h.listen(ctx, nodes)
+	if why, err := h.over(ctx, e, rec, entry, heard); err != nil || why != "" {
+		if err != nil {
+			return Answer{}, err
+		}
+		return h.ignore(ctx, ask, e, FailedOver, "%s", why)
+	}
+	a := Answer{Writer: rec.Holder, Round: ask.Round + 1, Reasons: []failover.Reason{}}
+	a.Target = h.target(ask, rec, nodes, heard)
+	switch {
+	case a.Target == "":
+		a.wait(failover.TargetSilent, fmt.Sprintf("of %d nodes none but %s answers: nobody can take its place", len(nodes), rec.Holder), 0)
+	case known.recent(h.deps.Now()) >= MaxFailovers && ask.Approval == nil && !h.goesOn(ctx, entry):
+		a.Verdict = Verdict(failover.Page)
+		a.because(Flapping, "%d failovers were started within %s: find out why writers die before there is another", known.recent(h.deps.Now()), FlapWithin)
+	default:
+		if err := h.begin(ctx, ask, &a); err != nil {
+			return Answer{}, err
+		}
+	}
+	if a.Verdict == Verdict(failover.Wait) && a.Round >= MaxRounds {
+		a.patienceEnds()
+	}
+	return a, h.note(ctx, ask, e, entry.Epoch, a)
+}
+
+// goesOn says that the failover that an event has begun is under way still: it is counted.
+func (h *Handler) goesOn(ctx context.Context, entry Entry) bool {
+	run, ok, err := failover.Latest(ctx, h.deps.Failover.Registry)
+	return err == nil && ok && entry.Run != "" && run.ID == entry.Run && !run.Done && !run.Failed
+}
+
+// over says why nothing is to be done any more: another node, or the same in another epoch,
+// has become the writer since the event, and answers. A record alone is no reason: who has
+// it may have died as well, and has no alarm of its own while this one goes on.
+func (h *Handler) over(ctx context.Context, e alarmevent.Event, rec lease.Record, entry Entry, heard map[string]api.Replication) (string, error) {
+	run, ok, err := failover.Latest(ctx, h.deps.Failover.Registry)
+	if err != nil {
+		return "", err
+	}
+	since := ok && run.Done && run.StartedAt.After(e.At) || uint64(rec.Epoch) > entry.Epoch
+	w, answers := heard[rec.Holder]
+	if !since || !answers || w.Role != "writer" || w.Epoch < uint64(rec.Epoch) {
+		return "", nil
+	}
+	return fmt.Sprintf("%s is the writer of epoch %d, which began after the alarm", rec.Holder, rec.Epoch), nil
+}
+
+// listen asks every node how far it is.
+func (h *Handler) listen(ctx context.Context, nodes []failover.Node) map[string]api.Replication {
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	var mu sync.Mutex
+	var all sync.WaitGroup
+	heard := make(map[string]api.Replication)
+	for _, n := range nodes {
+		all.Go(func() {
+			client := call.Client{URL: n.URL, Token: h.deps.Failover.AdminToken, HTTP: h.client()}
+			var r api.Replication
+			if client.Get(ctx, "/v1/admin/replication", &r) != nil || r.Node != n.ID {
+				return // another node's word is not this one's
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			heard[n.ID] = r
+		})
+	}
+	all.Wait()
+	return heard
+}
+
+func (h *Handler) client() *http.Client {
+	if h.deps.Failover.HTTP != nil {
+		return h.deps.Failover.HTTP
+	}
+	return http.DefaultClient
+}
+
+// target is the node that a person names, or the fittest.
+func (h *Handler) target(ask Ask, rec lease.Record, nodes []failover.Node, heard map[string]api.Replication) string {
+	if ask.Approval != nil && ask.Approval.To != "" {
+		return ask.Approval.To
+	}
+	best, _ := candidate.Best(rec, nodes, func(id string) candidate.Standing {
+		r, ok := heard[id]
+		return candidate.Standing{Answers: ok, Durable: lsn.Pos{Epoch: lsn.Epoch(r.DurableEpoch), LSN: lsn.LSN(r.DurableLSN)}}
+	})
+	return best.ID
+}
+
+// begin has package failover decide, and begin if it is to be.
+func (h *Handler) begin(ctx context.Context, ask Ask, a *Answer) error {
+	allow := failover.Overrides{AllowLag: failover.DefaultAllowLag}
+	if ask.Approval != nil {
+		allow = ask.Approval.Allow
+		allow.AllowLag = max(allow.AllowLag, failover.DefaultAllowLag)
+	}
+	var report failover.Report
+	err := candidate.OrBegun(a.Target, func(to string) (err error) {
+		report, err = failover.Begin(ctx, h.deps.Failover, failover.Request{To: to, Allow: allow, Zone: h.cfg.Zone, Patience: h.patience}, nil)
+		return err
+	})
+	var refused *failover.RefusedError
+	switch {
+	case errors.As(err, &refused):
+		d := refused.Decision
+		a.Verdict, a.AfterSeconds = Verdict(d.Verdict), seconds(d.After)
+		a.Reasons = append(a.Reasons, d.Reasons...)
+	case err != nil:
+		return fmt.Errorf("whether %s is dead could not be confirmed: %w", a.Writer, err)
+	default:
+		a.Verdict, a.Run, a.Target = Verdict(report.Verdict), report.Run, report.To
+		if report.Verdict == failover.Done && report.Run != "" {
+			a.Verdict = Verdict(failover.Promote) // what was left is finished by the same steps
+		}
+		if report.From != "" {
+			a.Writer = report.From
+		}
+		a.Reasons = append(a.Reasons, report.Reasons...)
+	}
+	return nil
+}
+
+// seconds is a pause as a state machine has it: in whole ones.
+func seconds(d time.Duration) int { return max(1, int((d+time.Second-1)/time.Second)) }
+
+func (a *Answer) because(c failover.Code, format string, args ...any) {
+	a.Reasons = append(a.Reasons, failover.Reason{Code: c, Detail: fmt.Sprintf(format, args...)})
+}
+
+func (a *Answer) wait(c failover.Code, why string, after time.Duration) {
+	a.Verdict, a.AfterSeconds = Verdict(failover.Wait), seconds(after)
+	a.because(c, "%s", why)
+}
+
+// patienceEnds makes of a wait without end what a person is called for; a writer that
+// answers all the time is none of that.
+func (a *Answer) patienceEnds() {
+	a.AfterSeconds = 0
+	answers := func(r failover.Reason) bool { return r.Code == failover.WriterAnswers }
+	if slices.ContainsFunc(a.Reasons, answers) {
+		a.Verdict = Ignored
+		return
+	}
+	a.Verdict = Verdict(failover.Page)
+	a.because(failover.Code("no_verdict"), "after %d rounds there is no verdict", MaxRounds)
+}
+
+// ignore answers that nothing is to be done, and why.
+func (h *Handler) ignore(ctx context.Context, ask Ask, e alarmevent.Event, c failover.Code, format string, args ...any) (Answer, error) {
+	a := Answer{Verdict: Ignored, Round: ask.Round + 1, Reasons: []failover.Reason{}}
+	a.because(c, format, args...)
+	return a, h.note(ctx, ask, e, 0, a)
+}
+
+// maxReasonBytes bounds what is kept of a reason, which may quote an event.
+const maxReasonBytes = 400
+
+// note audits an answer.
+func (h *Handler) note(ctx context.Context, ask Ask, e alarmevent.Event, epoch uint64, a Answer) error {
+	now := h.deps.Now().UTC()
+	entry := Entry{Key: keyOf(e), Execution: ask.Execution, First: now, Last: now, Round: a.Round, Epoch: epoch, Verdict: a.Verdict, Run: a.Run, Reasons: []failover.Reason{}}
+	for _, r := range a.Reasons {
+		r.Detail = strings.ToValidUTF8(r.Detail[:min(len(r.Detail), maxReasonBytes)], "")
+		entry.Reasons = append(entry.Reasons, r)
+	}
+	fields := logrus.Fields{"verdict": a.Verdict, "event": e.ID, "alarm": e.Alarm, "run": a.Run, "writer": a.Writer, "target": a.Target, "round": a.Round, "reasons": entry.Reasons}
+	if ask.Approval != nil {
+		entry.ApprovedBy, entry.Allow = ask.Approval.By, &ask.Approval.Allow
+		fields["approved_by"] = ask.Approval.By
+	}
+	h.deps.Log.WithFields(fields).Warn("an event of an alarm was looked at")
+	if err := keep(ctx, h.deps.Failover.Registry, entry); err != nil {
+		return fmt.Errorf("note what came of an event: %w", err)
+	}
+	return nil
+}

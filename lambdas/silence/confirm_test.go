@@ -1,0 +1,271 @@
+package silence
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/sirupsen/logrus"
+
+	"originchain/lambdas/instancetest"
+	"originchain/lambdas/outcome"
+	"originchain/shared/failover"
+	"originchain/shared/lease"
+	"originchain/shared/registry"
+)
+
+const arn = "arn:aws:cloudwatch:eu-central-1:123456789012:alarm:acme-oc-controlplane-instance-silent"
+
+// fixture is an instance with its function.
+type fixture struct {
+	*instancetest.Instance
+	t   *testing.T
+	reg *away
+	now time.Time
+	h   *Handler
+}
+
+// away is a registry that cannot be written while it is away.
+type away struct {
+	registry.Store
+	away bool
+}
+
+func (a *away) Save(ctx context.Context, key string, expect uint64, b []byte) (registry.Document, error) {
+	if a.away {
+		return registry.Document{}, errors.New("away")
+	}
+	return a.Store.Save(ctx, key, expect, b)
+}
+
+func newFixture(t *testing.T) *fixture {
+	reg := &away{Store: registry.NewMemory()}
+	f := &fixture{t: t, reg: reg, Instance: instancetest.New(t, lease.NewMemory(lease.Hooks{}), reg, 2), now: time.Date(2026, 3, 1, 12, 0, 5, 0, time.UTC)}
+	log := logrus.New()
+	log.SetOutput(io.Discard)
+	f.h = NewHandler(Config{Instance: "acme", Zone: instancetest.Zone, AlarmARN: arn}, EventDeps{Failover: f.Deps(), Log: log, Now: func() time.Time { return f.now }})
+	return f
+}
+
+func recorded(t testing.TB, name string) []byte {
+	t.Helper()
+	b, err := os.ReadFile(filepath.Join("testdata", name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+// ask calls as the state machine does.
+func (f *fixture) ask(execution string, round int, approval *Approval) (Answer, error) {
+	f.t.Helper()
+	raw, err := json.Marshal(Ask{Event: recorded(f.t, "eventbridge-alarm.json"), Execution: execution, Round: round, Approval: approval})
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	return f.h.Handle(f.t.Context(), raw)
+}
+
+func (f *fixture) wants(a Answer, err error, v Verdict, c failover.Code) {
+	f.t.Helper()
+	codes := []failover.Code{}
+	for _, r := range a.Reasons {
+		codes = append(codes, r.Code)
+	}
+	if err != nil || a.Verdict != v || c != "" && !strings.Contains(fmt.Sprint(codes), string(c)) {
+		f.t.Errorf("the answer is %+v, %v; want %s for %s", a, err, v, c)
+	}
+}
+
+// finish carries the steps out that the state machine has carried out behind the function.
+func (f *fixture) finish(run string) {
+	f.t.Helper()
+	for _, step := range failover.StepNames()[1:] {
+		if _, err := failover.Continue(f.t.Context(), f.Deps(), failover.Next{Run: run, Step: step, Zone: instancetest.Zone}, nil); err != nil {
+			f.t.Fatal(err)
+		}
+	}
+}
+
+// Of a dead writer the event starts a failover to the fittest follower, by whatever way it
+// comes; the same execution goes on with it, another one has nothing to do.
+func TestAnAlarmStartsAFailover(t *testing.T) {
+	for _, event := range []string{"eventbridge-alarm.json", "sns-alarm.json", "confirm.json"} {
+		f := newFixture(t)
+		f.Behind("acme-b", 3)
+		f.Kill("acme-a")
+		a, err := f.h.Handle(t.Context(), recorded(t, event))
+		f.wants(a, err, Verdict(failover.Promote), failover.WriterStopped)
+		if a.Run == "" || a.Writer != "acme-a" || a.Target != "acme-c" || a.Round != 1 {
+			t.Errorf("%s: %+v", event, a)
+		}
+		again, err := f.h.Handle(t.Context(), recorded(t, event))
+		f.wants(again, err, Verdict(failover.Promote), "")
+		if again.Run != a.Run {
+			t.Errorf("%s: called again it began another one: %+v", event, again)
+		}
+		other, err := f.ask("another", 0, nil)
+		f.wants(other, err, Ignored, Repeated)
+		f.finish(a.Run)
+		f.IsWriter("acme-c", 2)
+		f.now = f.now.Add(abandonedAfter)
+		late, err := f.ask("another", 0, nil)
+		f.wants(late, err, Ignored, FailedOver)
+		r, err := Events(t.Context(), f.Registry)
+		if err != nil || len(r.Handled) != 1 || r.Handled[0].Run != a.Run || len(r.Started) != 1 || len(r.Ignored) != 2 || r.Format != registerFormat {
+			t.Errorf("%s: the register is %+v, %v", event, r, err)
+		}
+	}
+}
+
+// What is none of this instance's alarm going off is ignored, audited, and changes nothing.
+func TestAnEventThatIsIgnored(t *testing.T) {
+	for file, want := range map[string]failover.Code{
+		"malformed.json": Malformed, "schedule.json": Malformed, "forged-account.json": Forged, "forged-arn.json": Malformed, "unknown-instance.json": UnknownInstance,
+		"ok.json": NotAlarm, "other-alarm.json": OtherAlarm,
+	} {
+		f := newFixture(t)
+		f.Kill("acme-a")
+		a, err := f.h.Handle(t.Context(), recorded(t, file))
+		f.wants(a, err, Ignored, want)
+		r, err := Events(t.Context(), f.Registry)
+		if err != nil || len(r.Ignored) != 1 || r.Ignored[0].Reasons[0].Code != want || len(f.Calls()) != 0 {
+			t.Errorf("%s: %+v, %v; %v", file, r, err, f.Calls())
+		}
+		f.reg.away = true
+		if a, err := f.h.Handle(t.Context(), recorded(t, file)); err == nil || outcome.Of(err) != outcome.Unavailable {
+			t.Errorf("%s was not audited: %+v, %v", file, a, err)
+		}
+	}
+}
+
+func TestAnEventOfAnotherTime(t *testing.T) {
+	for _, c := range []struct {
+		ahead time.Duration
+		want  failover.Code
+	}{{MaxEventAge + 5*time.Second, TooOld}, {-EventSlack - 10*time.Second, FromTheFuture}} {
+		f := newFixture(t)
+		f.Kill("acme-a")
+		f.now = f.now.Add(c.ahead)
+		a, err := f.ask("one", 0, nil)
+		f.wants(a, err, Ignored, c.want)
+	}
+}
+
+// A writer that answers is waited for; one that answers all the time has nobody called.
+func TestAWriterThatAnswers(t *testing.T) {
+	f := newFixture(t)
+	f.h.deps.Failover.Observer = nil
+	a, err := f.quick("one", 0)
+	f.wants(a, err, Verdict(failover.Wait), failover.WriterAnswers)
+	if a.AfterSeconds < 1 || a.Round != 1 || a.Run != "" {
+		t.Errorf("%+v", a)
+	}
+	a, err = f.quick("one", MaxRounds-1)
+	f.wants(a, err, Ignored, failover.WriterAnswers)
+	again, err := f.quick("two", 0)
+	f.wants(again, err, Ignored, Repeated)
+}
+
+// quick asks with an observer that has just begun, whose verdict is the first.
+func (f *fixture) quick(execution string, round int) (Answer, error) {
+	f.t.Helper()
+	f.h.patience = time.Nanosecond
+	return f.ask(execution, round, nil)
+}
+
+// A guard calls a person, whose word gives it up by name, or ends it.
+func TestAPersonDecides(t *testing.T) {
+	f := newFixture(t)
+	f.Alone("acme-b")
+	f.Alone("acme-c")
+	f.Behind("acme-b", 10)
+	f.Behind("acme-c", 20)
+	f.Kill("acme-a")
+	a, err := f.ask("one", 0, nil)
+	f.wants(a, err, Verdict(failover.Page), failover.NotEntitled)
+	if a.Target != "acme-b" || a.Run != "" {
+		t.Errorf("%+v", a)
+	}
+	f.now = f.now.Add(time.Hour) // a person takes longer than an event is young
+	no, err := f.ask("one", 1, &Approval{By: "jo"})
+	f.wants(no, err, Ignored, NobodyApproved)
+	a, err = f.ask("one", 1, &Approval{Approve: true, By: "jo"})
+	f.wants(a, err, Verdict(failover.Page), failover.NotEntitled)
+	a, err = f.ask("one", 1, &Approval{Approve: true, By: "jo", To: "acme-c", Allow: failover.Overrides{AcceptDataLoss: true}})
+	f.wants(a, err, Verdict(failover.Promote), failover.OverriddenGuard)
+	f.finish(a.Run)
+	f.IsWriter("acme-c", 2)
+	r, err := Events(t.Context(), f.Registry)
+	if e, ok := r.find(arn + "@20260301T120000.314Z"); err != nil || !ok || e.ApprovedBy != "jo" || e.Allow == nil || !e.Allow.AcceptDataLoss {
+		t.Errorf("%+v, %v", r, err)
+	}
+	if a, err := f.ask("one", 2, &Approval{Approve: true, By: "jo", To: "nobody"}); err == nil && a.Verdict != Ignored {
+		t.Errorf("%+v, %v", a, err)
+	}
+}
+
+// Writers that die again and again are a person's business.
+func TestWritersThatDieAgainAndAgain(t *testing.T) {
+	f := newFixture(t)
+	f.Kill("acme-a")
+	for i := range MaxFailovers {
+		e := Entry{Key: fmt.Sprint("k", i), Verdict: Verdict(failover.Promote), Run: fmt.Sprint("r", i), Last: f.now}
+		if err := keep(t.Context(), f.Registry, e); err != nil {
+			t.Fatal(err)
+		}
+	}
+	a, err := f.ask("one", 0, nil)
+	f.wants(a, err, Verdict(failover.Page), Flapping)
+	f.now = f.now.Add(FlapWithin)
+	a, err = f.ask("one", 1, nil)
+	f.wants(a, err, Verdict(failover.Promote), "")
+}
+
+func TestNobodyIsLeft(t *testing.T) {
+	f := newFixture(t)
+	for _, id := range []string{"acme-a", "acme-b", "acme-c"} {
+		f.Kill(id)
+	}
+	a, err := f.ask("one", 0, nil)
+	f.wants(a, err, Verdict(failover.Wait), failover.TargetSilent)
+	a, err = f.ask("one", MaxRounds-1, nil)
+	f.wants(a, err, Verdict(failover.Page), failover.TargetSilent)
+}
+
+// A failover that somebody has begun to another node is finished.
+func TestAnotherOneIsUnderWay(t *testing.T) {
+	f := newFixture(t)
+	f.Kill("acme-a")
+	begun, err := failover.Begin(t.Context(), f.Deps(), failover.Request{To: "acme-c", Allow: failover.Overrides{AllowLag: failover.DefaultAllowLag}}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a, err := f.ask("one", 0, nil)
+	f.wants(a, err, Verdict(failover.Promote), "")
+	if a.Target != "acme-c" || a.Run != begun.Run {
+		t.Errorf("%+v", a)
+	}
+}
+
+// The register is bounded, and who sends what is ignored pushes out nothing that counts.
+func TestTheRegisterIsBounded(t *testing.T) {
+	var r Register
+	for i := range 3 * maxKept {
+		r.put(Entry{Key: fmt.Sprint(i), Verdict: Ignored})
+	}
+	r.put(Entry{Key: "real", Verdict: Verdict(failover.Promote), Run: "R"})
+	for i := range 3 * maxKept {
+		r.put(Entry{Key: fmt.Sprint(i), Execution: "other", Verdict: Ignored})
+	}
+	if _, ok := r.find("real"); !ok || len(r.Ignored) != maxKept || len(r.Handled) != 1 || len(r.Started) != 1 {
+		t.Errorf("%d ignored, %d handled, %d started", len(r.Ignored), len(r.Handled), len(r.Started))
+	}
+}

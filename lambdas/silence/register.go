@@ -1,0 +1,123 @@
+package silence
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"originchain/lambdas/alarmevent"
+	"originchain/lambdas/documents"
+	"originchain/shared/failover"
+	"originchain/shared/registry"
+)
+
+const (
+	registerKey    = "silence"
+	registerFormat = 1
+	// maxKept is how many events are kept of those that were acted upon, and of those that
+	// were not: who sends many of the latter pushes out none of the former.
+	maxKept = 40
+	// abandonedAfter is when an event is anybody's again whose execution has not come back.
+	abandonedAfter = 5 * time.Minute
+)
+
+// Register is the document of what came of events: the audit, and how a repeated one is
+// told from the next. Its JSON is stable.
+type Register struct {
+	Format int `json:"format"`
+	// Handled are the alarms that were acted upon, Ignored those that were not, oldest
+	// first.
+	Handled []Entry `json:"handled"`
+	Ignored []Entry `json:"ignored"`
+	// Started are the failovers that were started, within FlapWithin.
+	Started []Start `json:"started"`
+}
+
+// Start is a failover that was started.
+type Start struct {
+	Run string    `json:"run"`
+	At  time.Time `json:"at"`
+}
+
+// Entry is what came of one event.
+type Entry struct {
+	Key       string `json:"key"`
+	Execution string `json:"execution"`
+	// First and Last are when it was looked at.
+	First time.Time `json:"first"`
+	Last  time.Time `json:"last"`
+	Round int       `json:"round"`
+	// Epoch was the record's when it was looked at first.
+	Epoch   uint64            `json:"epoch,omitempty"`
+	Verdict Verdict           `json:"verdict"`
+	Run     string            `json:"run,omitempty"`
+	Reasons []failover.Reason `json:"reasons"`
+	// ApprovedBy is who gave guards up, and Allow which.
+	ApprovedBy string              `json:"approved_by,omitempty"`
+	Allow      *failover.Overrides `json:"allow,omitempty"`
+}
+
+// find is the entry of an event that was acted upon.
+func (r *Register) find(key string) (Entry, bool) {
+	i := slices.IndexFunc(r.Handled, func(e Entry) bool { return e.Key == key })
+	if i < 0 {
+		return Entry{}, false
+	}
+	return r.Handled[i], true
+}
+
+// recent are the failovers that count against MaxFailovers; one that goes on counts once.
+func (r *Register) recent(now time.Time) int {
+	n := 0
+	for _, s := range r.Started {
+		if now.Sub(s.At) < FlapWithin {
+			n++
+		}
+	}
+	return n
+}
+
+// put keeps an entry, in place of the one before of the same event. Of those that were
+// ignored each is kept.
+func (r *Register) put(e Entry) {
+	list := &r.Handled
+	same := func(have Entry) bool { return have.Key == e.Key }
+	if e.Verdict == Ignored {
+		list = &r.Ignored
+	} else if i := slices.IndexFunc(*list, same); i >= 0 {
+		e.First, e.Epoch = (*list)[i].First, (*list)[i].Epoch
+		*list = slices.Delete(*list, i, i+1)
+	}
+	*list = append(*list, e)
+	*list = slices.Clone((*list)[max(0, len(*list)-maxKept):])
+	started := func(s Start) bool { return s.Run == e.Run }
+	if e.Verdict == Verdict(failover.Promote) && !slices.ContainsFunc(r.Started, started) {
+		r.Started = append(r.Started, Start{Run: e.Run, At: e.Last})
+	}
+	r.Started = slices.Clone(r.Started[max(0, len(r.Started)-maxKept):])
+}
+
+// keep writes an entry down.
+func keep(ctx context.Context, reg registry.Store, e Entry) error {
+	_, err := documents.Change(ctx, reg, registerKey, func(r *Register) bool {
+		r.Format = registerFormat
+		r.put(e)
+		return true
+	})
+	return err
+}
+
+// Events is the register of an instance.
+func Events(ctx context.Context, reg registry.Store) (Register, error) {
+	return documents.Change(ctx, reg, registerKey, func(*Register) bool { return false })
+}
+
+// keyOf is the key of an event, or of one that could not be read.
+func keyOf(e alarmevent.Event) string {
+	const longest = 300
+	if e.ARN == "" {
+		return "unread"
+	}
+	k := e.Key()
+	return k[:min(len(k), longest)]
+}

@@ -1,0 +1,54 @@
+// Package sesmail sends e-mail through Amazon SES. A message is sent once: an answer that
+// was lost may be of one that was sent, and whoever tries again says so by its delivery id.
+package sesmail
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/sesv2"
+	"github.com/aws/aws-sdk-go-v2/service/sesv2/types"
+
+	"originchain/shared/notice"
+)
+
+// Mail sends from one address.
+type Mail struct {
+	client *sesv2.Client
+	from   string
+	now    func() time.Time
+}
+
+// New checks the sender. It sends nothing.
+func New(cfg aws.Config, from string, now func() time.Time) (*Mail, error) {
+	if err := notice.CheckAddress(from); err != nil {
+		return nil, fmt.Errorf("the sender's address: %w", err)
+	}
+	return &Mail{sesv2.NewFromConfig(cfg, func(o *sesv2.Options) { o.Retryer = aws.NopRetryer{} }), from, now}, nil
+}
+
+// Send makes one attempt. nil: the service has taken the message. An error is
+// notice.ErrRefused if another attempt would be refused too.
+func (m *Mail) Send(ctx context.Context, msg notice.Message) error {
+	text, err := notice.Compose(m.from, m.now(), msg)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, notice.AttemptTimeout)
+	defer cancel()
+	_, err = m.client.SendEmail(ctx, &sesv2.SendEmailInput{
+		FromEmailAddress: &m.from, Destination: &types.Destination{ToAddresses: []string{msg.To}},
+		Content: &types.EmailContent{Raw: &types.RawMessage{Data: text}},
+	})
+	var rejected *types.MessageRejected
+	switch {
+	case errors.As(err, &rejected):
+		return fmt.Errorf("%w: %w", notice.ErrRefused, err)
+	case err != nil:
+		return fmt.Errorf("SES has not taken the message: %w", err)
+	}
+	return nil
+}
