@@ -80,7 +80,6 @@ var ranks = map[string]int{
 	"shared/aws/secret":       5,
 	"shared/aws/sesmail":      5,
 	"shared/aws/ssmcontrol":   5,
-	"shared/aws/ddbregistry":  5,
 	"shared/lease/leasehttp":  5,
 	"shared/purge":            5,
 	"shared/replica":          5,
