@@ -53,9 +53,11 @@ type program struct {
 
 // options are the command line.
 type options struct {
-	writer, follower, provider, dir string
-	dryRun, asJSON                  bool
-	allow                           failover.Overrides
+	writer, follower, provider string
+	// dir is for local, instance and region for aws.
+	dir, instance, region string
+	dryRun, asJSON        bool
+	allow                 failover.Overrides
 }
 
 // errUsage marks a mistake on the command line.
@@ -81,6 +83,8 @@ func run(ctx context.Context, p program) int {
 	f.StringVar(&o.follower, "follower-instance", "", "the node that is to")
 	f.StringVar(&o.provider, "provider", "local", "where the instance runs: aws, or local under oc-control")
 	f.StringVar(&o.dir, "dir", "", "the directory of oc-control, with --provider local")
+	f.StringVar(&o.instance, "instance", "", "the instance's name, with --provider aws")
+	f.StringVar(&o.region, "region", "", "the instance's region, with --provider aws; that of the environment unless given")
 	f.BoolVar(&o.dryRun, "dry-run", false, "decide, say what each step would do, and change nothing")
 	f.BoolVar(&o.allow.AllowSlowWriter, "allow-slow-writer", false, "replace a writer that answers, and slowly")
 	f.Uint64Var(&o.allow.AllowLag, "allow-lag", failover.DefaultAllowLag, "LSNs that the follower may be behind")

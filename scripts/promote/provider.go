@@ -11,6 +11,8 @@ import (
 	"originchain/lambdas/local/control"
 	"originchain/lambdas/local/layout"
 	"originchain/lambdas/local/supervise"
+	"originchain/shared/aws/session"
+	"originchain/shared/aws/settings"
 	"originchain/shared/failover"
 	"originchain/shared/lease/leaseopen"
 	"originchain/shared/registry"
@@ -21,15 +23,33 @@ type providers map[string]func(ctx context.Context, o *options) (d failover.Deps
 
 func reach() providers { return providers{"local": local, "aws": onAWS} }
 
-// onAWS refuses: the adapters are not in this build.
-func onAWS(context.Context, *options) (failover.Deps, string, error) {
-	return failover.Deps{}, "", errors.New("--provider aws needs the adapters to SSM (instance control), Route 53 (DNS) and DynamoDB (registry), which this build does not have; nothing was done. Use --provider local under oc-control")
+// onAWS opens what the deployment of an instance has left of it.
+func onAWS(ctx context.Context, o *options) (d failover.Deps, zone string, err error) {
+	switch {
+	case o.dir != "":
+		return d, "", errUsage{errors.New("--dir is for --provider local")}
+	case o.instance == "":
+		return d, "", errUsage{errors.New("--instance: say which instance is meant")}
+	}
+	if err := settings.CheckName(o.instance); err != nil {
+		return d, "", errUsage{err}
+	}
+	c := session.Config{Region: o.region}
+	s, err := settings.Load(ctx, c, o.instance)
+	if err != nil {
+		return d, "", err
+	}
+	d, err = s.Open(ctx, c)
+	return d, s.Record, err
 }
 
 // local opens what oc-control keeps in its directory, and reaches its supervisor and its
 // DNS server, so that both have one owner.
 func local(ctx context.Context, o *options) (d failover.Deps, zone string, err error) {
-	if o.dir == "" {
+	switch {
+	case o.instance != "" || o.region != "":
+		return d, "", errUsage{errors.New("--instance and --region are for --provider aws")}
+	case o.dir == "":
 		return d, "", errUsage{errors.New("--dir: say which directory oc-control runs in")}
 	}
 	dir, err := layout.Open(o.dir)

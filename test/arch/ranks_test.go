@@ -92,6 +92,7 @@ var ranks = map[string]int{
 	"lambdas/status":      6,
 
 	"shared/registry/registryopen": 6,
+	"shared/aws/settings":          6,
 
 	"lambdas/pitrverify":     6,
 	"scripts/kill9/rounds":   6,

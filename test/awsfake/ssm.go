@@ -21,12 +21,14 @@ const (
 	truncated = "\n---Output truncated---"
 )
 
-// SSM is AWS Systems Manager: run-command.
+// SSM is AWS Systems Manager: run-command, and parameters.
 type SSM struct {
 	*service
 	machines  map[string]*machine
 	documents map[string]*document
 	commands  map[string]*invocation
+
+	parameters map[string]kept
 }
 
 type machine struct {
@@ -85,9 +87,10 @@ type invocation struct {
 }
 
 func newSSM(f *Fake) *SSM {
-	s := &SSM{machines: map[string]*machine{}, documents: map[string]*document{}, commands: map[string]*invocation{}}
+	s := &SSM{machines: map[string]*machine{}, documents: map[string]*document{}, commands: map[string]*invocation{}, parameters: map[string]kept{}}
 	s.service = f.serve("ssm", "ssm", map[string]operation{
 		"SendCommand": s.sendCommand, "GetCommandInvocation": s.getCommandInvocation, "CancelCommand": s.cancelCommand,
+		"GetParameter": s.getParameter,
 	})
 	return s
 }

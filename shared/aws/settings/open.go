@@ -1,0 +1,85 @@
+package settings
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"net/http"
+	"net/url"
+
+	"originchain/shared/aws/ddblease"
+	"originchain/shared/aws/ddbregistry"
+	"originchain/shared/aws/route53dns"
+	"originchain/shared/aws/secret"
+	"originchain/shared/aws/session"
+	"originchain/shared/aws/ssmcontrol"
+	"originchain/shared/failover"
+)
+
+// maxIdle is how many connections to a node are kept.
+const maxIdle = 4
+
+// Open makes the outside of a failover: the stores, the machines by SSM, the name by
+// Route 53, and the admin token, which is read. Flags and Observer are the caller's.
+func (s Settings) Open(ctx context.Context, c session.Config) (d failover.Deps, err error) {
+	if err := s.Check(); err != nil {
+		return d, fmt.Errorf("the settings of %s: %w", s.Instance, err)
+	}
+	c.Region = s.Region
+	leases, err := s.table(s.Leases, c)
+	if err != nil {
+		return d, err
+	}
+	if d.Lease, err = ddblease.New(ctx, leases); err != nil {
+		return d, err
+	}
+	documents, err := s.table(s.Registry, c)
+	if err != nil {
+		return d, err
+	}
+	if d.Registry, err = ddbregistry.New(ctx, documents); err != nil {
+		return d, err
+	}
+	if d.Control, err = ssmcontrol.New(ctx, ssmcontrol.Config{Prefix: s.Documents, Config: c}, d.Lease); err != nil {
+		return d, err
+	}
+	if s.ZoneID != "" {
+		if d.DNS, err = route53dns.New(ctx, route53dns.Config{Zone: s.ZoneID, Config: c}); err != nil {
+			return d, err
+		}
+	}
+	loaded, err := session.Load(ctx, c)
+	if err != nil {
+		return d, err
+	}
+	if d.AdminToken, err = secret.New(loaded, s.AdminSecret).Value(ctx); err != nil {
+		return d, err
+	}
+	d.HTTP = s.client()
+	return d, nil
+}
+
+// table is the store of a URL; what the session says goes before what the URL leaves out.
+func (s Settings) table(raw string, c session.Config) (ddblease.Config, error) {
+	u, err := url.Parse(raw)
+	if err != nil {
+		return ddblease.Config{}, ddblease.ErrURL
+	}
+	out, err := ddblease.Parse(u)
+	if out.Region == "" {
+		out.Region = c.Region
+	}
+	out.Credentials = c.Credentials
+	return out, err
+}
+
+// client asks nodes, which are known by the certificates of the instance.
+func (s Settings) client() *http.Client {
+	t := &http.Transport{MaxIdleConnsPerHost: maxIdle, ForceAttemptHTTP2: true, TLSClientConfig: &tls.Config{MinVersion: tls.VersionTLS12}}
+	if s.CA != "" {
+		t.TLSClientConfig.RootCAs = x509.NewCertPool()
+		t.TLSClientConfig.RootCAs.AppendCertsFromPEM([]byte(s.CA))
+	}
+	return &http.Client{Transport: t}
+}
