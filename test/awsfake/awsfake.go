@@ -17,6 +17,7 @@ import (
 	"regexp"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/credentials"
@@ -33,6 +34,9 @@ const (
 
 // maxBodyBytes bounds a request.
 const maxBodyBytes = 4 << 20
+
+// readTimeout bounds the head of a request.
+const readTimeout = time.Minute
 
 // Fake is the server.
 type Fake struct {
@@ -70,7 +74,7 @@ func StartOn(t testing.TB, l net.Listener) *Fake {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	f := &Fake{t: t, ctx: ctx, services: map[string]*service{}}
-	server := &httptest.Server{Listener: l, Config: &http.Server{Handler: f, ReadHeaderTimeout: 0}} //nolint:gosec // G112: its clients are the test's own
+	server := &httptest.Server{Listener: l, Config: &http.Server{Handler: f, ReadHeaderTimeout: readTimeout}}
 	f.URL = "http://" + l.Addr().String()
 	f.CloudWatch, f.Route53, f.SES, f.SNS, f.SQS = newCloudWatch(f), newRoute53(f), newSES(f), newSNS(f), newSQS(f)
 	f.SSM, f.STS, f.Secrets, f.States = newSSM(f), newSTS(f), newSecrets(f), newStates(f)
