@@ -216,6 +216,7 @@ func TestCBOR(t *testing.T) {
 		"enum":            {"Unit", cbor.String("Pieces"), "none of StandardUnit"},
 		"integer":         {"StorageResolution", cbor.Uint(0), "at least 1"},
 		"negative":        {"StorageResolution", cbor.NegInt(7), "-7"},
+		"no integer":      {"StorageResolution", cbor.Float64(1), "MetricData[0].StorageResolution"},
 		"no finite range": {"StorageResolution", cbor.Uint(1 << 63), "too large"},
 	} {
 		for _, zipped := range []bool{false, true} {
