@@ -98,11 +98,10 @@ func (f *Fake) Config() aws.Config {
 	return aws.Config{Region: Region, BaseEndpoint: &f.URL, Credentials: Credentials()}
 }
 
-// Environment is that of a process whose SDK is to use the fake for a service by the
-// name that the SDK has for it in AWS_ENDPOINT_URL_<name>.
-func (f *Fake) Environment(services ...string) []string {
+// Environment is that of a process whose SDK is to use the fake for all that it serves.
+func (f *Fake) Environment() []string {
 	env := []string{"AWS_REGION=" + Region, "AWS_ACCESS_KEY_ID=test", "AWS_SECRET_ACCESS_KEY=test"}
-	for _, s := range services {
+	for _, s := range []string{"CLOUDWATCH", "ROUTE_53", "SECRETS_MANAGER", "SESV2", "SFN", "SNS", "SQS", "SSM", "STS"} {
 		env = append(env, "AWS_ENDPOINT_URL_"+s+"="+f.URL)
 	}
 	return env
