@@ -17,6 +17,7 @@ import (
 	"regexp"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/credentials"
@@ -33,6 +34,9 @@ const (
 
 // maxBodyBytes bounds a request.
 const maxBodyBytes = 4 << 20
+
+// readTimeout bounds the head of a request.
+const readTimeout = time.Minute
 
 // Fake is the server.
 type Fake struct {
@@ -70,7 +74,7 @@ func StartOn(t testing.TB, l net.Listener) *Fake {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	f := &Fake{t: t, ctx: ctx, services: map[string]*service{}}
-	server := &httptest.Server{Listener: l, Config: &http.Server{Handler: f, ReadHeaderTimeout: 0}} //nolint:gosec // G112: its clients are the test's own
+	server := &httptest.Server{Listener: l, Config: &http.Server{Handler: f, ReadHeaderTimeout: readTimeout}}
 	f.URL = "http://" + l.Addr().String()
 	f.CloudWatch, f.Route53, f.SES, f.SNS, f.SQS = newCloudWatch(f), newRoute53(f), newSES(f), newSNS(f), newSQS(f)
 	f.SSM, f.STS, f.Secrets, f.States = newSSM(f), newSTS(f), newSecrets(f), newStates(f)
@@ -94,11 +98,10 @@ func (f *Fake) Config() aws.Config {
 	return aws.Config{Region: Region, BaseEndpoint: &f.URL, Credentials: Credentials()}
 }
 
-// Environment is that of a process whose SDK is to use the fake for a service by the
-// name that the SDK has for it in AWS_ENDPOINT_URL_<name>.
-func (f *Fake) Environment(services ...string) []string {
+// Environment is that of a process whose SDK is to use the fake for all that it serves.
+func (f *Fake) Environment() []string {
 	env := []string{"AWS_REGION=" + Region, "AWS_ACCESS_KEY_ID=test", "AWS_SECRET_ACCESS_KEY=test"}
-	for _, s := range services {
+	for _, s := range []string{"CLOUDWATCH", "ROUTE_53", "SECRETS_MANAGER", "SESV2", "SFN", "SNS", "SQS", "SSM", "STS"} {
 		env = append(env, "AWS_ENDPOINT_URL_"+s+"="+f.URL)
 	}
 	return env

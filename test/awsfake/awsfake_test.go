@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/route53"
@@ -42,16 +43,19 @@ type ssmWorld struct {
 
 	mu  sync.Mutex
 	ran []string
+	// began is told, if it listens or later, that something has run.
+	began chan struct{}
 }
 
 func newSSM(t *testing.T) *ssmWorld {
-	w := &ssmWorld{Fake: awsfake.Start(t)}
+	w := &ssmWorld{Fake: awsfake.Start(t), began: make(chan struct{}, 100)}
 	w.client = ssm.NewFromConfig(w.Config(), func(o *ssm.Options) { o.Retryer = aws.NopRetryer{} })
 	w.SSM.Document("Doc-stop", stopping)
 	w.SSM.Machine(machine, func(_ context.Context, script string) (string, string, int) {
 		w.mu.Lock()
 		defer w.mu.Unlock()
 		w.ran = append(w.ran, script)
+		w.began <- struct{}{}
 		return "out", "err", 3 * strings.Count(script, "13")
 	})
 	return w
@@ -173,7 +177,9 @@ func TestCancelling(t *testing.T) {
 			}
 			w.follow(t, second)
 			for late && w.runs() < 2 { // it runs, whatever the service says
-				if t.Context().Err() != nil {
+				select {
+				case <-w.began:
+				case <-time.After(20 * time.Second):
 					t.Fatal("it never ran")
 				}
 			}

@@ -10,8 +10,11 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
+	"github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/service/cloudwatch"
 	cwtypes "github.com/aws/aws-sdk-go-v2/service/cloudwatch/types"
+	"github.com/aws/aws-sdk-go-v2/service/route53"
 	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
 	"github.com/aws/aws-sdk-go-v2/service/sesv2"
 	sestypes "github.com/aws/aws-sdk-go-v2/service/sesv2/types"
@@ -19,6 +22,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sns"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 	sqstypes "github.com/aws/aws-sdk-go-v2/service/sqs/types"
+	"github.com/aws/aws-sdk-go-v2/service/ssm"
 	"github.com/aws/aws-sdk-go-v2/service/sts"
 	"github.com/google/go-cmp/cmp"
 
@@ -258,6 +262,37 @@ func TestStates(t *testing.T) {
 	}
 	want := []awsfake.Result{{Token: done, Output: `{"allow":true}`}, {Token: failed, Error: "Refused", Cause: "c"}}
 	if diff := cmp.Diff(want, f.States.Results()); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+// TestEnvironment: a process that knows no more than its environment asks the fake.
+func TestEnvironment(t *testing.T) {
+	f := awsfake.Start(t)
+	for _, kv := range f.Environment() {
+		name, value, _ := strings.Cut(kv, "=")
+		t.Setenv(name, value)
+	}
+	c, err := config.LoadDefaultConfig(t.Context(), config.WithHTTPClient(awshttp.NewBuildableClient()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Retryer = func() aws.Retryer { return aws.NopRetryer{} }
+	ctx, none := t.Context(), aws.String(strings.Repeat("x", 36))
+	_, ssmErr := ssm.NewFromConfig(c).CancelCommand(ctx, &ssm.CancelCommandInput{CommandId: none})
+	_, r53Err := route53.NewFromConfig(c).GetHostedZone(ctx, &route53.GetHostedZoneInput{Id: aws.String("Z1")})
+	_, cwErr := cloudwatch.NewFromConfig(c).DescribeAlarms(ctx, &cloudwatch.DescribeAlarmsInput{})
+	_, sesErr := sesv2.NewFromConfig(c).SendEmail(ctx, &sesv2.SendEmailInput{FromEmailAddress: none, Content: &sestypes.EmailContent{Raw: &sestypes.RawMessage{Data: []byte("x")}}})
+	_, snsErr := sns.NewFromConfig(c).Publish(ctx, &sns.PublishInput{TopicArn: none, Message: none})
+	_, sqsErr := sqs.NewFromConfig(c).ReceiveMessage(ctx, &sqs.ReceiveMessageInput{QueueUrl: none})
+	_, secErr := secretsmanager.NewFromConfig(c).GetSecretValue(ctx, &secretsmanager.GetSecretValueInput{SecretId: none})
+	_, sfnErr := sfn.NewFromConfig(c).StartExecution(ctx, &sfn.StartExecutionInput{StateMachineArn: none})
+	_, stsErr := sts.NewFromConfig(c).GetCallerIdentity(ctx, &sts.GetCallerIdentityInput{})
+	got := []string{codeOf(ssmErr), codeOf(r53Err), codeOf(cwErr), codeOf(sesErr), codeOf(snsErr), codeOf(sqsErr), codeOf(secErr), codeOf(sfnErr), codeOf(stsErr)}
+	want := []string{
+		"InvalidCommandId", "NoSuchHostedZone", "<nil>", "MessageRejected", "NotFound", "QueueDoesNotExist", "ResourceNotFoundException", "InvalidArn", "<nil>",
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
 }

@@ -115,7 +115,7 @@ func (s *SQS) notServed(in model.Struct, members ...string) {
 }
 
 func sum(body string) string {
-	hash := md5.Sum([]byte(body)) //nolint:gosec // as above
+	hash := md5.Sum([]byte(body))
 	return hex.EncodeToString(hash[:])
 }
 

@@ -240,7 +240,7 @@ func leaveTime(ctx context.Context, v verb) (context.Context, context.CancelFunc
 	if v.reads() {
 		return context.WithCancel(ctx)
 	}
-	return context.WithDeadline(ctx, deadline.Add(-min(cancelTime, time.Until(deadline)/4)))
+	return context.WithDeadline(ctx, deadline.Add(-max(0, min(cancelTime, time.Until(deadline)/4))))
 }
 
 // order is one command.

@@ -271,10 +271,8 @@ func TestACommandThatComesLate(t *testing.T) {
 			} else {
 				w.fake.SSM.Deliver(node().Machine, awsfake.Waiting(gate))
 			}
-			ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
-			defer cancel()
-			_, err := w.Stop(ctx, node())
-			if !same(err, &UnknownError{}) || !errors.Is(err, context.DeadlineExceeded) {
+			_, err := w.Stop(w.goneAfter("GetCommandInvocation", 2), node())
+			if !same(err, &UnknownError{}) || !errors.Is(err, errGone) || !strings.Contains(err.Error(), "Pending") {
 				t.Fatalf("got %v", err)
 			}
 			w.epoch(8)
@@ -294,29 +292,47 @@ func TestACommandThatComesLate(t *testing.T) {
 	}
 }
 
-// TestACallerThatGoes: the command that it has sent is called back.
-func TestACallerThatGoes(t *testing.T) {
-	w := start(t)
-	w.fake.SSM.Deliver(node().Machine, awsfake.Waiting(make(chan struct{})))
-	ctx, cancel := context.WithCancelCause(t.Context())
-	gone := errors.New("gone")
-	done := make(chan error, 1)
-	go func() { done <- w.Restart(ctx, node()) }()
-	tick := time.NewTicker(time.Millisecond)
-	defer tick.Stop()
-	for len(w.fake.SSM.Calls("GetCommandInvocation")) < 2 {
-		select {
-		case err := <-done:
-			t.Fatalf("it came back by itself: %v", err)
-		case <-tick.C:
+var errGone = errors.New("gone")
+
+// goneAfter is the context of a caller who goes when so many requests for an operation
+// have come.
+func (w *world) goneAfter(operation string, requests int) context.Context {
+	ctx, cancel := context.WithCancelCause(w.Context())
+	watching := make(chan struct{})
+	go func() {
+		defer close(watching)
+		tick := time.NewTicker(time.Millisecond)
+		defer tick.Stop()
+		for len(w.fake.SSM.Calls(operation)) < requests {
+			select {
+			case <-tick.C:
+			case <-ctx.Done():
+				return
+			}
 		}
-	}
-	cancel(gone)
-	if err := <-done; !errors.Is(err, gone) || !same(err, &UnknownError{}) || !strings.Contains(err.Error(), "Pending") {
-		t.Errorf("got %v", err)
-	}
-	if n := len(w.fake.SSM.Calls("CancelCommand")); n != 1 {
-		t.Errorf("called back %d times", n)
+		cancel(errGone)
+	}()
+	w.Cleanup(func() {
+		cancel(nil)
+		<-watching
+	})
+	return ctx
+}
+
+// TestTimeIsLeftToCallBack: a command that changes something is given up a little before
+// its caller's time is over, and one that reads is not.
+func TestTimeIsLeftToCallBack(t *testing.T) {
+	for _, c := range []struct{ has, left time.Duration }{{time.Hour, cancelTime}, {-time.Hour, 0}} {
+		parent, cancel := context.WithTimeout(t.Context(), c.has)
+		defer cancel()
+		over, _ := parent.Deadline()
+		for v, left := range map[verb]time.Duration{verbStop: c.left, verbRewrite: c.left, verbUnit: 0} {
+			ctx, end := leaveTime(parent, v)
+			if until, ok := ctx.Deadline(); !ok || over.Sub(until) != left {
+				t.Errorf("%s, %s: %s are left", v, c.has, over.Sub(until))
+			}
+			end()
+		}
 	}
 }
 
@@ -330,7 +346,11 @@ func TestTheRecordForbids(t *testing.T) {
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
 	for len(w.fake.SSM.Commands()) == 0 {
-		<-tick.C
+		select {
+		case err := <-done:
+			t.Fatalf("it came back by itself: %v", err)
+		case <-tick.C:
+		}
 	}
 	w.epoch(8)
 	close(gate)

@@ -72,7 +72,8 @@ func TestWhatIsWrongIsFound(t *testing.T) {
 			{"well", "", "", ""},
 			{"unknown member", `"TimeoutSeconds"`, `"Timeout"`, "input.Timeout: SendCommandRequest has no such member"},
 			{"wrong type", `30`, `"30"`, "input.TimeoutSeconds: TimeoutSeconds is a integer"},
-			{"no integer", `30`, `30.5`, "input.TimeoutSeconds"},
+			{"no integer", `30`, `30.5`, "TimeoutSeconds is a integer"},
+			{"of no 32 bits", `30`, `4294967326`, "TimeoutSeconds is a integer"},
 			{"below the least", `30`, `29`, "at least 30"},
 			{"above the most", `30`, `2592001`, "at most"},
 			{"required", `"DocumentName":"Doc-stop",`, ``, "input.DocumentName: SendCommandRequest requires it"},
@@ -216,6 +217,7 @@ func TestCBOR(t *testing.T) {
 		"enum":            {"Unit", cbor.String("Pieces"), "none of StandardUnit"},
 		"integer":         {"StorageResolution", cbor.Uint(0), "at least 1"},
 		"negative":        {"StorageResolution", cbor.NegInt(7), "-7"},
+		"no integer":      {"StorageResolution", cbor.Float64(1), "MetricData[0].StorageResolution"},
 		"no finite range": {"StorageResolution", cbor.Uint(1 << 63), "too large"},
 	} {
 		for _, zipped := range []bool{false, true} {
