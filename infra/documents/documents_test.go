@@ -101,15 +101,22 @@ func parse(t *testing.T, d Document) (out document) {
 
 // script is what Systems Manager would run, or that it refuses a parameter.
 func (d document) script(given map[string]string) (string, error) {
-	text := strings.Join(d.MainSteps[0].Inputs.RunCommand, "\n")
 	for name, p := range d.Parameters {
 		v := given[name]
 		if !regexp.MustCompile(p.AllowedPattern).MatchString(v) || p.MaxChars > 0 && len(v) > p.MaxChars {
 			return "", fmt.Errorf("the parameter %s is refused: %.60q", name, v)
 		}
-		text = strings.ReplaceAll(text, "{{ "+name+" }}", v)
 	}
-	return text, nil
+	return d.fill(given), nil
+}
+
+// fill puts values into the script, once.
+func (d document) fill(given map[string]string) string {
+	var pairs []string
+	for name, v := range given {
+		pairs = append(pairs, "{{ "+name+" }}", v)
+	}
+	return strings.NewReplacer(pairs...).Replace(strings.Join(d.MainSteps[0].Inputs.RunCommand, "\n"))
 }
 
 func all(t *testing.T) []Document {
@@ -190,7 +197,8 @@ func TestNoParameterIsReadByTheShell(t *testing.T) {
 			for _, v := range hostile {
 				given := well()
 				given[name] = v
-				if script, err := d.script(given); err == nil {
+				number := name == "Text" && regexp.MustCompile(`^[0-9x]+$`).MatchString(v) // which is base64, too
+				if script, err := d.script(given); err == nil && !number {
 					t.Errorf("%s takes %q as its %s: %s", doc.Verb, v, name, script)
 				}
 			}
@@ -198,14 +206,9 @@ func TestNoParameterIsReadByTheShell(t *testing.T) {
 				if strings.Contains(v, "'") || len(v) > 100 {
 					continue
 				}
-				text := strings.Join(d.MainSteps[0].Inputs.RunCommand, "\n")
-				for other, value := range well() {
-					if other == name {
-						value = v
-					}
-					text = strings.ReplaceAll(text, "{{ "+other+" }}", value)
-				}
-				text = strings.ReplaceAll(text, "exec /opt/originchain/bin/oc-node", `printf '%s\0'`)
+				given := well()
+				given[name] = v
+				text := strings.ReplaceAll(d.fill(given), "exec /opt/originchain/bin/oc-node", `printf '%s\0'`)
 				out, err := exec.Command("bash", "-c", text).Output()
 				if err != nil || !strings.Contains(string(out), "\x00"+v+"\x00") || strings.Count(string(out), "\x00") < 5 {
 					t.Errorf("%s: %q as %s is not one word: %q, %v", doc.Verb, v, name, out, err)

@@ -46,7 +46,9 @@ func (p program) verbs() (out []*cobra.Command) {
 	}
 	for _, v := range []verb{
 		{"process", "Tell what is known of the server's process; changes nothing", true, processes(
-			func(m *machine.Machine, ctx context.Context, _ uint64) (failover.Process, error) { return m.Process(ctx) })},
+			func(m *machine.Machine, ctx context.Context, _ uint64) (failover.Process, error) {
+				return m.Process(ctx)
+			})},
 		{"stop", "Hold the unit and end its process: SIGTERM, and SIGKILL after TimeoutStopSec", false, processes((*machine.Machine).Stop)},
 		{"start", "Lift the hold and start the unit; nothing happens if it runs", false, processes((*machine.Machine).Start)},
 		{"restart", "Lift the hold, end the process, and start the unit as it reads now", false, processes((*machine.Machine).Restart)},
