@@ -5,6 +5,8 @@ package arch
 // row a package. docs/ARCHITECTURE.md says what each is for.
 var ranks = map[string]int{
 	"scripts/protogen":         0,
+	"shared/aws/session":       0,
+	"test/awsfake/model":       0,
 	"shared/fault":             0,
 	"shared/lsn":               0,
 	"shared/notice":            0,
@@ -19,6 +21,7 @@ var ranks = map[string]int{
 	"shared/aws/ddbtable":                1,
 	"shared/aws/s3object/s3test/gateway": 1,
 	"shared/alarms":                      1,
+	"test/awsfake":                       1,
 	"shared/certfile":                    1,
 	"shared/clock":                       1,
 	"shared/durable":                     1,
@@ -28,6 +31,8 @@ var ranks = map[string]int{
 	"shared/schema":                      1,
 
 	"shared/api":                 2,
+	"shared/aws/cwmetrics":       2,
+	"shared/aws/ec2machine":      2,
 	"shared/aws/s3object/s3test": 2,
 	"shared/datadir":             2,
 	"shared/incident":            2,
@@ -64,6 +69,8 @@ var ranks = map[string]int{
 	"scripts/demo/data":       5,
 	"shared/aws/ddblease":     5,
 	"shared/aws/ddbregistry":  5,
+	"shared/aws/route53dns":   5,
+	"shared/aws/ssmcontrol":   5,
 	"shared/lease/leasehttp":  5,
 	"shared/purge":            5,
 	"shared/replica":          5,
@@ -95,17 +102,23 @@ var ranks = map[string]int{
 	"test/netns":            7,
 	"test/oracle":           7,
 	"test/settle":           7,
+	"test/systemctl":        7,
 	"writer/config":         7,
 
 	"lambdas/local/plane": 8,
 	"scripts/oc-pitr":     8,
 	"scripts/promote":     8,
 	"writer/process":      8,
+	"writer/machine":      8,
+	"test/systemctl/shim": 8,
 
-	"follower/node": 9,
+	"follower/node":   9,
+	"infra/documents": 9,
+	"writer/agent":    9,
 
 	"follower/cmd/oc-follower":     10,
 	"lambdas/local/cmd/oc-control": 10,
+	"writer/cmd/oc-node":           10,
 	"writer/cmd/oc-server":         10,
 
 	"test/arch":         10,
@@ -128,7 +141,7 @@ var reserved = []struct {
 	code, tests []string
 	why         string
 }{
-	{module: "github.com/aws/", code: []string{"shared/aws"}, why: "only shared/aws knows AWS"},
+	{module: "github.com/aws/", code: []string{"shared/aws", "test/awsfake"}, why: "only shared/aws knows AWS"},
 	{module: "github.com/versity/versitygw", code: []string{"shared/aws/s3object/s3test"}, why: "it is the S3 of tests"},
 	{module: "originchain/shared/aws/s3object/s3test", tests: []string{"shared", "writer", "follower", "lambdas", "scripts", "test"},
 		why: "it is the S3 of tests"},
@@ -146,11 +159,14 @@ var reserved = []struct {
 	{module: "google.golang.org/grpc", code: []string{"shared/replica"}, tests: []string{"shared/mtls"}, why: "only shared/replica knows how nodes talk"},
 	{module: "google.golang.org/protobuf", code: []string{"shared/replica", "scripts/protogen"}, why: "only shared/replica knows how nodes talk"},
 	{module: "github.com/bufbuild/protocompile", code: []string{"scripts/protogen"}, why: "code is generated when it changes, not when it runs"},
-	{module: "github.com/miekg/dns", code: []string{"lambdas/local/zone"}, why: "only lambdas/local/zone answers DNS"},
+	{module: "originchain/test/awsfake", code: []string{"test/awsfake"}, tests: []string{"shared", "writer", "lambdas", "scripts", "test"},
+		why: "it is the AWS of tests"},
+	{module: "github.com/miekg/dns", code: []string{"lambdas/local/zone", "test/awsfake"}, tests: []string{"shared/aws/route53dns"},
+		why: "only lambdas/local/zone answers DNS"},
 	{module: "modernc.org/sqlite", code: []string{"test"}, tests: []string{"shared"}, why: "it is the oracle of tests, not a store"},
 	{module: "github.com/anishathalye/porcupine", tests: []string{"test"}, why: "it checks histories that tests make"},
 	{module: "go.uber.org/goleak", tests: []string{"shared", "writer", "follower", "lambdas", "scripts", "test"}, why: "it is for tests"},
-	{module: "testing", code: []string{"shared/leasetest", "shared/registrytest", "shared/objecttest", "shared/aws/s3object/s3test", "shared/aws/ddblease/ddbtest"}, tests: []string{"shared", "writer", "follower", "lambdas", "scripts", "test"}, why: "it is for tests"},
+	{module: "testing", code: []string{"shared/leasetest", "shared/registrytest", "shared/objecttest", "shared/aws/s3object/s3test", "shared/aws/ddblease/ddbtest", "test/awsfake"}, tests: []string{"shared", "writer", "follower", "lambdas", "scripts", "test"}, why: "it is for tests"},
 	{module: "go.uber.org/goleak", tests: []string{"shared", "writer", "follower", "scripts", "test"}, why: "it is for tests"},
 	{module: "testing", code: []string{"shared/leasetest", "shared/registrytest", "shared/registrytest", "shared/objecttest", "shared/aws/s3object/s3test", "shared/aws/ddblease/ddbtest"}, tests: []string{"shared", "writer", "follower", "scripts", "test"}, why: "it is for tests"},
 	{module: "testing", code: []string{"shared/leasetest", "shared/objecttest", "shared/aws/s3object/s3test", "shared/aws/ddblease/ddbtest"}, tests: []string{"shared", "writer", "follower", "lambdas", "scripts", "test"}, why: "it is for tests"},

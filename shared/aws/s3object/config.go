@@ -17,10 +17,9 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/aws/retry"
-	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
-	"github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 
+	"originchain/shared/aws/session"
 	"originchain/shared/object"
 )
 
@@ -86,11 +85,8 @@ func (c Config) validate() error {
 	if c.Prefix != "" && object.CheckKey(c.Prefix) != nil {
 		faults = append(faults, fmt.Errorf("the prefix: %w", object.CheckKey(c.Prefix)))
 	}
-	if c.Endpoint != "" {
-		e, err := url.Parse(c.Endpoint)
-		if err != nil || (e.Scheme != "http" && e.Scheme != "https") || e.Host == "" || e.User != nil || e.RawQuery != "" || e.Fragment != "" {
-			faults = append(faults, errors.New("the endpoint is not of the form https://host:port"))
-		}
+	if err := session.CheckEndpoint(c.Endpoint); err != nil {
+		faults = append(faults, err)
 	}
 	if len(faults) > 0 {
 		return fmt.Errorf("%w: %w", object.ErrURL, errors.Join(faults...))
@@ -134,26 +130,17 @@ func New(ctx context.Context, c Config) (*Store, error) {
 	if err := c.validate(); err != nil {
 		return nil, err
 	}
-	options := []func(*config.LoadOptions) error{
-		// A client of another type would not take the certificates of AWS_CA_BUNDLE.
-		config.WithHTTPClient(awshttp.NewBuildableClient().WithTransportOptions(transport)),
-		config.WithRetryer(func() aws.Retryer { return newRetryer(cmp.Or(c.maxBackoff, maxBackoff)) }),
-	}
-	if c.Region != "" {
-		options = append(options, config.WithRegion(c.Region))
-	}
-	if c.Credentials != nil {
-		options = append(options, config.WithCredentialsProvider(c.Credentials))
-	}
-	loaded, err := config.LoadDefaultConfig(ctx, options...)
-	if err != nil {
-		return nil, fmt.Errorf("load the AWS configuration for %s: %w", c, err)
-	}
-	if loaded.Region == "" {
-		if c.Endpoint == "" {
-			return nil, fmt.Errorf("%w: %s says no region, and neither does the process; add ?region=… or set AWS_REGION", object.ErrURL, c)
-		}
+	loaded, err := session.Load(ctx, session.Config{
+		Region: c.Region, Endpoint: c.Endpoint, Credentials: c.Credentials, Transport: transport,
+		Retryer: func() aws.Retryer { return newRetryer(cmp.Or(c.maxBackoff, maxBackoff)) },
+	})
+	switch {
+	case errors.Is(err, session.ErrRegion) && c.Endpoint != "":
 		loaded.Region = "us-east-1" // what servers that know no regions are signed for
+	case errors.Is(err, session.ErrRegion):
+		return nil, fmt.Errorf("%w: %s says no region, and neither does the process; add ?region=… or set AWS_REGION", object.ErrURL, c)
+	case err != nil:
+		return nil, fmt.Errorf("open %s: %w", c, err)
 	}
 	s := &Store{config: c}
 	if c.Prefix != "" {
