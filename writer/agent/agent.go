@@ -72,7 +72,8 @@ type Agent struct {
 	began    time.Time
 
 	// The rest is of the observing goroutine.
-	answered time.Time // when the server last did
+	cfg      config.Config // as last read
+	answered time.Time     // when the server last did
 	client   *client
 	record   lease.Store
 	control  string
@@ -166,10 +167,12 @@ func (a *Agent) publish(ctx context.Context) {
 		}
 		var refused *cwmetrics.RefusedError
 		if errors.As(err, &refused) {
-			a.said.say("refused", err, "metrics were dropped: they can never be put", "")
-			if done == len(data) {
-				err = nil
-			}
+			a.said.say("refused", refused, "metrics were dropped: they can never be put", "")
+		} else {
+			a.said.say("refused", nil, "", "")
+		}
+		if done == len(data) {
+			err = nil
 		}
 		a.said.say("publish", err, "metrics cannot be put; they wait", "metrics are put")
 		if err == nil {
@@ -199,8 +202,11 @@ func (a *Agent) observe(ctx context.Context) {
 
 func (a *Agent) observeOnce(ctx context.Context) {
 	cfg, err := a.deps.Server()
-	a.said.say("unit", err, "the server's unit cannot be read; nothing is known of the server", "the server's unit is read")
-	if err == nil {
+	a.said.say("unit", err, "the server's unit cannot be read; what it last said holds", "the server's unit is read")
+	if err != nil {
+		cfg = a.cfg
+	} else {
+		a.cfg = cfg
 		a.client, err = a.client.of(cfg)
 		a.said.say("reach", err, "the server cannot be asked", "the server is asked")
 	}

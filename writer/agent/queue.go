@@ -76,27 +76,24 @@ func (q *queue) done(n int) {
 
 // said logs what changes, and nothing twice.
 type said struct {
-	log  logrus.FieldLogger
-	mu   sync.Mutex
-	last map[string]string
+	log logrus.FieldLogger
+	mu  sync.Mutex
+	ill map[string]bool
 }
 
-func newSaid(log logrus.FieldLogger) *said { return &said{log: log, last: map[string]string{}} }
+func newSaid(log logrus.FieldLogger) *said { return &said{log: log, ill: map[string]bool{}} }
 
-// say logs an error that is not the last one of its kind, and that it is over.
+// say logs that something of a kind has begun to fail, or does so no more. Why it fails may
+// change meanwhile, with every request's id: that is the same failure.
 func (s *said) say(kind string, err error, ill, well string) {
-	text := ""
-	if err != nil {
-		text = err.Error()
-	}
 	s.mu.Lock()
-	last, known := s.last[kind]
-	s.last[kind] = text
+	before, known := s.ill[kind]
+	s.ill[kind] = err != nil
 	s.mu.Unlock()
 	switch {
-	case err != nil && (!known || last == ""):
+	case err != nil && !before:
 		s.log.WithError(err).Error(ill)
-	case err == nil && (!known || last != "") && well != "":
+	case err == nil && well != "" && (before || !known):
 		s.log.Info(well)
 	}
 }

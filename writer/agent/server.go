@@ -107,7 +107,9 @@ func (c *client) of(cfg config.Config) (*client, error) {
 	}
 	transport := &http.Transport{
 		MaxIdleConnsPerHost: 1, IdleConnTimeout: 2 * Interval,
-		DialTLSContext: func(ctx context.Context, network, addr string) (net.Conn, error) { return dialTLS(ctx, network, addr, cfg.TLSCert, name) },
+		DialTLSContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
+			return dialTLS(ctx, network, addr, cfg.TLSCert, name)
+		},
 	}
 	return &client{key: key, base: scheme + "://" + net.JoinHostPort(host, port), http: &http.Client{
 		Transport: transport, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
