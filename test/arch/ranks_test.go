@@ -32,6 +32,8 @@ var ranks = map[string]int{
 	"shared/schema":                      1,
 
 	"shared/api":                 2,
+	"shared/aws/cwmetrics":       2,
+	"shared/aws/ec2machine":      2,
 	"shared/aws/s3object/s3test": 2,
 	"shared/datadir":             2,
 	"shared/incident":            2,
@@ -114,6 +116,7 @@ var ranks = map[string]int{
 	"test/netns":            7,
 	"test/oracle":           7,
 	"test/settle":           7,
+	"test/systemctl":        7,
 	"writer/config":         7,
 
 	"infra/config": 8,
@@ -124,11 +127,16 @@ var ranks = map[string]int{
 	"scripts/oc-pitr":     8,
 	"scripts/promote":     8,
 	"writer/process":      8,
+	"writer/machine":      8,
+	"test/systemctl/shim": 8,
 
-	"follower/node": 9,
+	"follower/node":   9,
+	"infra/documents": 9,
+	"writer/agent":    9,
 
 	"follower/cmd/oc-follower":     10,
 	"lambdas/local/cmd/oc-control": 10,
+	"writer/cmd/oc-node":           10,
 	"writer/cmd/oc-server":         10,
 
 	"test/arch":         10,

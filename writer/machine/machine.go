@@ -39,7 +39,7 @@ const (
 
 // MaxTextBytes bounds a unit file: what a command may print is cut at 24,000 characters,
 // and in them the text is base64.
-const MaxTextBytes = 16_000
+const MaxTextBytes = 16 << 10
 
 // Machine is one service of this machine.
 type Machine struct {

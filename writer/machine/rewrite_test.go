@@ -163,7 +163,7 @@ func TestATextThatDoesNotFitIsRefused(t *testing.T) {
 		"a bad value":      {swap("--node-id n1", "--node-id n1 --mode king"), "--mode"},
 		"a word":           {swap("--node-id n1", "--node-id n1 more"), "more"},
 		"a quote":          {swap("--node-id n1", "--node-id 'n1"), "not closed"},
-		"too long":         {func(s string) string { return s + strings.Repeat("# x\n", MaxTextBytes/4) }, "16000"},
+		"too long":         {func(s string) string { return s + strings.Repeat("# x\n", MaxTextBytes/4) }, "16384"},
 	} {
 		err := r.Rewrite(t.Context(), 5, []byte(c.change(string(old))))
 		if err == nil || !strings.Contains(err.Error(), c.want) || !strings.Contains(err.Error(), "nothing was changed") {

@@ -107,7 +107,7 @@ func (p program) root() *cobra.Command {
 		CompletionOptions: cobra.CompletionOptions{DisableDefaultCmd: true},
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usage(err) })
-	for _, sub := range append(p.verbs(), p.completion()) {
+	for _, sub := range append(p.verbs(), p.agent(), p.completion()) {
 		if sub.Args == nil {
 			sub.Args = func(cmd *cobra.Command, args []string) error { return usage(cobra.NoArgs(cmd, args)) }
 		}

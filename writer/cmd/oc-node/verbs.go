@@ -29,9 +29,11 @@ type unit struct {
 	Text  []byte `json:"text,omitempty"`
 }
 
-// verb is one command of instance control.
+// verb is one command of instance control. One that reads changes nothing, and may be of
+// no epoch.
 type verb struct {
 	name, short string
+	reads       bool
 	do          func(context.Context, *machine.Machine, uint64) (any, error)
 }
 
@@ -43,12 +45,14 @@ func (p program) verbs() (out []*cobra.Command) {
 		}
 	}
 	for _, v := range []verb{
-		{"process", "Tell what is known of the server's process; changes nothing", processes(
-			func(m *machine.Machine, ctx context.Context, _ uint64) (failover.Process, error) { return m.Process(ctx) })},
-		{"stop", "Hold the unit and end its process: SIGTERM, and SIGKILL after TimeoutStopSec", processes((*machine.Machine).Stop)},
-		{"start", "Lift the hold and start the unit; nothing happens if it runs", processes((*machine.Machine).Start)},
-		{"restart", "Lift the hold, end the process, and start the unit as it reads now", processes((*machine.Machine).Restart)},
-		{"unit", "Print the unit file; changes nothing", func(_ context.Context, m *machine.Machine, epoch uint64) (any, error) {
+		{"process", "Tell what is known of the server's process; changes nothing", true, processes(
+			func(m *machine.Machine, ctx context.Context, _ uint64) (failover.Process, error) {
+				return m.Process(ctx)
+			})},
+		{"stop", "Hold the unit and end its process: SIGTERM, and SIGKILL after TimeoutStopSec", false, processes((*machine.Machine).Stop)},
+		{"start", "Lift the hold and start the unit; nothing happens if it runs", false, processes((*machine.Machine).Start)},
+		{"restart", "Lift the hold, end the process, and start the unit as it reads now", false, processes((*machine.Machine).Restart)},
+		{"unit", "Print the unit file; changes nothing", true, func(_ context.Context, m *machine.Machine, epoch uint64) (any, error) {
 			path, text, err := m.Text()
 			return unit{epoch, path, text}, err
 		}},
@@ -64,7 +68,7 @@ func (p program) verb(v verb) *cobra.Command {
 	var epoch uint64
 	cmd := &cobra.Command{Use: v.name + " --unit NAME --epoch N", Short: v.short}
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		if epoch == 0 {
+		if epoch == 0 && !v.reads {
 			return usage(errors.New("--epoch: say of which epoch the command is; epochs begin at 1"))
 		}
 		m, err := machine.New(name, p.etc, p.run)
@@ -84,13 +88,13 @@ func (p program) verb(v verb) *cobra.Command {
 		return p.answer(answer)
 	}
 	cmd.Flags().StringVar(&name, "unit", "", "the server's unit, such as oc-http.service")
-	cmd.Flags().Uint64Var(&epoch, "epoch", 0, "the epoch of the record that the command was sent for")
+	cmd.Flags().Uint64Var(&epoch, "epoch", 0, "the epoch of the record that the command was sent for; the answer repeats it")
 	return cmd
 }
 
 func (p program) rewrite() *cobra.Command {
 	var text string
-	cmd := p.verb(verb{"rewrite", "Replace the unit file as one step, for the next start",
+	cmd := p.verb(verb{"rewrite", "Replace the unit file as one step, for the next start", false,
 		func(ctx context.Context, m *machine.Machine, epoch uint64) (any, error) {
 			if text == "" {
 				return nil, usage(errors.New("--text-base64: give the unit file's new text"))

@@ -1,0 +1,357 @@
+package agent
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/sirupsen/logrus"
+	"go.uber.org/goleak"
+
+	"originchain/shared/alarms"
+	"originchain/shared/aws/cwmetrics"
+	"originchain/shared/aws/ec2machine"
+	"originchain/shared/failover"
+	"originchain/shared/lease"
+	"originchain/shared/registry"
+	"originchain/writer/config"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// puts is a CloudWatch that keeps what it takes, and does as it is told.
+type puts struct {
+	mu   sync.Mutex
+	data []cwmetrics.Datum
+	do   func(data []cwmetrics.Datum) (int, error)
+}
+
+func (p *puts) Put(_ context.Context, data []cwmetrics.Datum) (int, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	n, err := len(data), error(nil)
+	if p.do != nil {
+		n, err = p.do(data)
+	}
+	p.data = append(p.data, data[:n]...)
+	return n, err
+}
+
+func (p *puts) names() (out []string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, d := range p.data {
+		out = append(out, d.Metric)
+	}
+	return out
+}
+
+// record is a lease record that may be away.
+type record struct {
+	lease.Store
+	holder string
+	away   error
+}
+
+func (r *record) Load(context.Context) (lease.Record, bool, error) {
+	return lease.Record{Holder: r.holder}, r.holder != "", r.away
+}
+
+func quiet(t *testing.T) (*logrus.Logger, *bytes.Buffer) {
+	t.Helper()
+	var said bytes.Buffer
+	log := logrus.New()
+	log.SetOutput(&said)
+	return log, &said
+}
+
+func newAgent(t *testing.T, cfg *config.Config, change func(*Deps)) (*Agent, *bytes.Buffer) {
+	t.Helper()
+	log, said := quiet(t)
+	d := Deps{Log: log, Registry: registry.NewMemory(), Publisher: &puts{}, Server: func() (config.Config, error) { return *cfg, nil },
+		Machine: func(context.Context) (ec2machine.Machine, error) {
+			return ec2machine.Machine{ID: "i-1", Address: "10.0.0.9"}, nil
+		}}
+	if change != nil {
+		change(&d)
+	}
+	a, err := New("orders", d)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a.began = time.Now()
+	return a, said
+}
+
+// taken is what the queue has, as text, and empties it.
+func taken(a *Agent) (out []string) {
+	for _, d := range a.queue.data {
+		value := fmt.Sprint(d.Values)
+		if d.Metric == alarms.HeartbeatAge {
+			value = fmt.Sprint(d.Values[0] > 1)
+		}
+		out = append(out, fmt.Sprintf("%s %s/%s %s", d.Metric, d.Dimensions[InstanceDimension], d.Dimensions[NodeDimension], value))
+	}
+	a.queue.data = nil
+	return out
+}
+
+func TestObservations(t *testing.T) {
+	page := "oc_node_info{mode=\"writer\"} 1\noc_lease_remaining_ms 3000\n# TYPE oc_panics_total counter\noc_panics_total 3\n"
+	dead := false
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch {
+		case dead:
+			panic(http.ErrAbortHandler)
+		case r.URL.Path == "/ready":
+			w.WriteHeader(http.StatusServiceUnavailable)
+		case r.URL.Path == "/metrics":
+			_, _ = io.WriteString(w, page)
+		}
+	}))
+	defer srv.Close()
+	cfg := config.Config{NodeID: "orders-a", Listen: strings.TrimPrefix(srv.URL, "http://"), Control: "x"}
+	rec := &record{holder: "orders-a"}
+	opened := 0
+	a, said := newAgent(t, &cfg, func(d *Deps) {
+		d.Lease = func(context.Context, string) (lease.Store, error) { opened++; return rec, nil }
+	})
+	defer func() { a.client.http.CloseIdleConnections() }()
+	both := func(line string) []string {
+		return []string{strings.Replace(line, " ", " orders/ ", 1), strings.Replace(line, " ", " orders/orders-a ", 1)}
+	}
+	check := func(what string, want ...[]string) {
+		t.Helper()
+		a.observeOnce(t.Context())
+		if diff := cmp.Diff(slices.Concat(want...), taken(a)); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", what, diff)
+		}
+	}
+	const beats = alarms.HeartbeatAge + " false"
+	check("a writer", both("/health [200]"), both("/ready [503]"), both(beats), both("oc_lease_remaining_ms [3000]"))
+	page = strings.Replace(page, "total 3", "total 5", 1)
+	rec.away = errors.New("away")
+	check("its record is away", both("/health [200]"), both("/ready [503]"), both(beats), both("oc_lease_remaining_ms [3000]"), both("oc_panics_total [2]"))
+	rec.away, dead = nil, true
+	a.answered = a.answered.Add(-5 * time.Second)
+	check("the server is dead", both("/health [0]"), both("/ready [0]"), both(alarms.HeartbeatAge+" true"))
+	rec.holder, dead = "orders-b", false
+	page = strings.Replace(page, "writer", "follower", 1)
+	check("another node writes", both("/health [200]"), both("/ready [503]"), both(beats)[1:], both("oc_panics_total [0]"))
+	page = "{"
+	check("a page that cannot be read", both("/health [200]"), both("/ready [503]"), both(beats)[1:])
+	if opened != 1 {
+		t.Errorf("the record was opened %d times", opened)
+	}
+	for words, want := range map[string]int{"the record of who writes cannot be read": 1, "the record of who writes is read": 2, "does not answer as it should": 2} {
+		if n := strings.Count(said.String(), words); n != want {
+			t.Errorf("%q was logged %d times, want %d:\n%s", words, n, want, said)
+		}
+	}
+}
+
+// TestAnObservationEnds, though the server answers nothing: before the next begins.
+func TestAnObservationEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		asked := 0
+		c := &client{base: "http://server", http: &http.Client{Transport: transport(func(r *http.Request) (*http.Response, error) {
+			asked++
+			<-r.Context().Done()
+			return nil, r.Context().Err()
+		})}}
+		began := time.Now()
+		page, probes, err := c.look(t.Context())
+		if took := time.Since(began); took == 0 || took >= Interval || asked != 3 || page != nil || err == nil {
+			t.Errorf("it took %s for %d requests: %v", took, asked, err)
+		}
+		if diff := cmp.Diff(map[string]alarms.Probe{"/health": {}, "/ready": {}}, probes); diff != "" {
+			t.Error(diff)
+		}
+	})
+}
+
+type transport func(*http.Request) (*http.Response, error)
+
+func (f transport) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
+func datum(name string) []cwmetrics.Datum { return []cwmetrics.Datum{{Metric: name}} }
+
+// TestACloudWatchThatIsAway: what was queued comes in its order once it is back, and both
+// are logged once.
+func TestACloudWatchThatIsAway(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		tries := 0
+		p := &puts{}
+		p.do = func(data []cwmetrics.Datum) (int, error) {
+			if tries++; tries <= 5 {
+				return 0, fmt.Errorf("away, request %d", tries)
+			}
+			return len(data), nil
+		}
+		a, said := newAgent(t, &config.Config{}, func(d *Deps) { d.Publisher = p })
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan struct{})
+		go func() { defer close(done); a.publish(ctx) }()
+		for _, name := range []string{"a", "b", "c"} {
+			a.queue.put(datum(name)) // which does not wait
+		}
+		if !wait(ctx, 5*maxPause) {
+			t.Fatal("it ended")
+		}
+		synctest.Wait()
+		if diff := cmp.Diff([]string{"a", "b", "c"}, p.names()); diff != "" || tries != 6 {
+			t.Errorf("%d tries (-want +got):\n%s", tries, diff)
+		}
+		cancel()
+		<-done
+		if n := strings.Count(said.String(), "cannot be put"); n != 1 || strings.Count(said.String(), "metrics are put") != 1 {
+			t.Errorf("it was logged %d times:\n%s", n, said)
+		}
+	})
+}
+
+// TestWhatCanNeverBePutHoldsNothingUp.
+func TestWhatCanNeverBePutHoldsNothingUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := &puts{}
+		p.do = func(data []cwmetrics.Datum) (int, error) {
+			if data[0].Metric == "bad" {
+				return len(data), &cwmetrics.RefusedError{Err: errors.New("bad")}
+			}
+			return len(data), nil
+		}
+		a, said := newAgent(t, &config.Config{}, func(d *Deps) { d.Publisher = p })
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan struct{})
+		go func() { defer close(done); a.publish(ctx) }()
+		began := time.Now()
+		for _, name := range []string{"bad", "good", "bad"} {
+			a.queue.put(datum(name))
+			synctest.Wait()
+		}
+		if diff := cmp.Diff([]string{"bad", "good", "bad"}, p.names()); diff != "" || time.Since(began) != 0 {
+			t.Errorf("(-want +got):\n%s", diff)
+		}
+		cancel()
+		<-done
+		if n := strings.Count(said.String(), "can never be put"); n != 2 {
+			t.Errorf("it was logged %d times:\n%s", n, said)
+		}
+	})
+}
+
+// TestTheQueueIsBounded: the oldest go, those that are being put too, and each is counted.
+func TestTheQueueIsBounded(t *testing.T) {
+	q := newQueue(3)
+	for _, name := range []string{"1", "2"} {
+		q.put(datum(name))
+	}
+	data, lost, ok := q.wait(t.Context())
+	if len(data) != 2 || lost != 0 || !ok {
+		t.Fatalf("%v, %d, %v", data, lost, ok)
+	}
+	for _, name := range []string{"3", "4", "5", "6"} { // 1, 2 and 3 go
+		q.put(datum(name))
+	}
+	q.done(2) // 1 and 2 are in: they are not there to be taken away
+	data, lost, _ = q.wait(t.Context())
+	var names []string
+	for _, d := range data {
+		names = append(names, d.Metric)
+	}
+	if diff := cmp.Diff([]string{"4", "5", "6"}, names); diff != "" || lost != 1 {
+		t.Errorf("%d were lost, want 1 (-want +got):\n%s", lost, diff)
+	}
+	q.done(1)
+	if data, _, _ := q.wait(t.Context()); len(data) != 2 || data[0].Metric != "5" {
+		t.Errorf("%v", data)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, _, ok := q.wait(ctx); ok {
+		t.Error("it goes on after its end")
+	}
+}
+
+func TestRegistration(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cfg := config.Config{NodeID: "orders-a", Listen: "0.0.0.0:7400", Advertise: "https://a.example:7400", ReplicationListen: "0.0.0.0:7401", ReplicationAdvertise: "10.0.0.4:7401"}
+		reg := registry.NewMemory()
+		tries := 0
+		a, said := newAgent(t, &cfg, func(d *Deps) {
+			d.Registry = reg
+			machine := d.Machine
+			d.Machine = func(ctx context.Context) (ec2machine.Machine, error) {
+				if tries++; tries <= 3 {
+					return ec2machine.Machine{}, errors.New("no answer")
+				}
+				return machine(ctx)
+			}
+		})
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan struct{})
+		go func() { defer close(done); a.register(ctx) }()
+		wait(ctx, 3*registerAgain)
+		synctest.Wait()
+		want := failover.Node{ID: "orders-a", Machine: "i-1", URL: "https://a.example:7400", OpsURL: "https://a.example:7400", ReplicationAddress: "10.0.0.4:7401", Address: "10.0.0.4"}
+		check := func() {
+			t.Helper()
+			nodes, err := failover.Nodes(t.Context(), reg)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff([]failover.Node{want}, nodes); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+		}
+		check()
+		cfg.Advertise, want.URL, want.OpsURL = "https://b.example:7400", "https://b.example:7400", "https://b.example:7400"
+		wait(ctx, registerEvery)
+		synctest.Wait()
+		check()
+		cancel()
+		<-done
+		if n := strings.Count(said.String(), "is not registered"); n != 1 || strings.Count(said.String(), "is registered") != 1 {
+			t.Errorf("it was logged %d times:\n%s", n, said)
+		}
+	})
+}
+
+func TestDescribe(t *testing.T) {
+	m := ec2machine.Machine{ID: "i-1", Address: "10.0.0.9"}
+	for name, c := range map[string]struct {
+		cfg  config.Config
+		want failover.Node
+	}{
+		"an ops address": {config.Config{NodeID: "a", Advertise: "https://a", OpsListen: ":7402", ReplicationListen: "10.0.0.5:7401"},
+			failover.Node{ID: "a", Machine: "i-1", URL: "https://a", OpsURL: "http://10.0.0.5:7402", ReplicationAddress: "10.0.0.5:7401", Address: "10.0.0.5"}},
+		"no address but the machine's": {config.Config{NodeID: "a", Advertise: "https://a", OpsListen: "10.0.0.7:7402", ReplicationListen: "0.0.0.0:7401"},
+			failover.Node{ID: "a", Machine: "i-1", URL: "https://a", OpsURL: "http://10.0.0.7:7402", Address: "10.0.0.9"}},
+		"a name for replication": {config.Config{NodeID: "a", Advertise: "https://a", ReplicationAdvertise: "a.example:7401"},
+			failover.Node{ID: "a", Machine: "i-1", URL: "https://a", OpsURL: "https://a", ReplicationAddress: "a.example:7401", Address: "10.0.0.9"}},
+	} {
+		got, err := describe(c.cfg, m)
+		if diff := cmp.Diff(c.want, got); diff != "" || err != nil {
+			t.Errorf("%s: %v (-want +got):\n%s", name, err, diff)
+		}
+	}
+	for _, cfg := range []config.Config{{}, {NodeID: "a"}, {Advertise: "https://a"}, {NodeID: "a", Advertise: "https://a", OpsListen: "x"}} {
+		if n, err := describe(cfg, m); err == nil {
+			t.Errorf("%+v is registered as %+v", cfg, n)
+		}
+	}
+	if _, err := New("", Deps{}); err == nil {
+		t.Error("an agent of no instance")
+	}
+}
