@@ -92,7 +92,7 @@ func (in *Instance) serverUnit(d *Deployment, t *config.Tenant, a *Archive, i in
 	u := serverunit.Unit{Node: n.ID, Instance: t.InstanceID, Directory: dataDir, Binary: programs + "/oc-server",
 		Flags:        append(flags, "--admin-token-file", secretsDir+"/admin.token"),
 		Dependencies: []string{"RequiresMountsFor=" + dataDir + " " + logDir, "Wants=network-online.target oc-secrets.service", "After=oc-secrets.service", "StartLimitIntervalSec=0"},
-		Settings: []string{"User=" + serverUser, "Group=" + serverUser, "UMask=0077", "LimitNOFILE=1048576", "LimitCORE=0", "NoNewPrivileges=yes", "ProtectSystem=strict", "ProtectHome=yes",
+		Settings: []string{"Environment=AWS_REGION=" + d.Config.Region, "User=" + serverUser, "Group=" + serverUser, "UMask=0077", "LimitNOFILE=1048576", "LimitCORE=0", "NoNewPrivileges=yes", "ProtectSystem=strict", "ProtectHome=yes",
 			"PrivateTmp=yes", "PrivateDevices=yes", "ProtectKernelTunables=yes", "ProtectKernelModules=yes", "ProtectControlGroups=yes", "RestrictSUIDSGID=yes", "CapabilityBoundingSet=",
 			"RestrictAddressFamilies=AF_INET AF_INET6 AF_NETLINK AF_UNIX", "ReadWritePaths=" + dataDir}}
 	text, err := u.Text()
