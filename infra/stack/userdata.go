@@ -15,12 +15,14 @@ import (
 )
 
 // boot is what a machine does when it starts for the first time, secrets how it gets the
-// secrets of its node.
+// secrets of its node, logs how its journal reaches the group of logs.
 var (
 	//go:embed machine/boot.sh
 	boot string
 	//go:embed machine/oc-secrets.sh
 	secrets string
+	//go:embed machine/oc-logs.sh
+	logs string
 )
 
 const (
@@ -46,19 +48,24 @@ func (in *Instance) userData(d *Deployment, t *config.Tenant, a *Archive, i int,
 		{"STATE_VOLUME", *n.State.VolumeId()}, {"LOG_VOLUME", *n.Log.VolumeId()}, {"INTERFACE", *n.Interface.AttrId()}, {"ADDRESS", n.Address},
 		{"SERVER_USER", serverUser}, {"SERVER_UID", strconv.Itoa(serverUID)}, {"PROGRAMS", programs}, {"DATA_DIR", dataDir}, {"LOG_DIR", logDir}, {"SECRETS_DIR", secretsDir}, {"SETTINGS", settingsDir},
 		{"ADMIN_SECRET", adminSecret(t)}, {"CERTIFICATES_SECRET", certificateSecret(t, n.ID)},
+		{"LOG_GROUP", logGroup(t)}, {"LOGS_STATE", logsDir},
 	}
 	var text strings.Builder
 	for _, v := range values {
 		fmt.Fprintf(&text, "%s='%s'\n", v[0], v[1])
 	}
-	// The certificates come anew twice a day, so that renewed ones need no restart.
 	for _, f := range [][2]string{
-		{serverUnit, in.serverUnit(d, t, a, i)}, {"oc-node.service", nodeUnit(d.Config, t, n)}, {"oc-secrets.service", secretsUnit},
-		{"oc-secrets.timer", "[Unit]\nDescription=OriginChain secrets, anew\n\n[Timer]\nOnUnitActiveSec=12h\nRandomizedDelaySec=30min\n\n[Install]\nWantedBy=timers.target\n"},
+		{serverUnit, in.serverUnit(d, t, a, i)}, {"oc-node.service", nodeUnit(d.Config, t, n)},
+		// The certificates come anew twice a day, so that renewed ones need no restart.
+		{"oc-secrets.service", oneshot("secrets", "Restart=on-failure\nRestartSec=10\n")}, {"oc-secrets.timer", timer("secrets", "12h", "30min")},
+		{"oc-logs.service", oneshot("logs", "TimeoutStartSec=10min\n")}, {"oc-logs.timer", timer("logs", "30s", "10s")},
 	} {
 		fmt.Fprintf(&text, "cat >'/etc/systemd/system/%s' <<'END_OF_UNIT'\n%sEND_OF_UNIT\n", f[0], f[1])
 	}
-	fmt.Fprintf(&text, "mkdir -p \"$PROGRAMS\"\ncat >\"$PROGRAMS/oc-secrets\" <<'END_OF_SCRIPT'\n%sEND_OF_SCRIPT\nchmod 0755 \"$PROGRAMS/oc-secrets\"\n", secrets)
+	text.WriteString("mkdir -p \"$PROGRAMS\"\n")
+	for _, f := range [][2]string{{"oc-secrets", secrets}, {"oc-logs", logs}} {
+		fmt.Fprintf(&text, "cat >\"$PROGRAMS/%[1]s\" <<'END_OF_SCRIPT'\n%[2]sEND_OF_SCRIPT\nchmod 0755 \"$PROGRAMS/%[1]s\"\n", f[0], f[1])
+	}
 	head, body, _ := strings.Cut(boot, "# BEGIN\n")
 	return awsec2.UserData_Custom(jsii.String(head + text.String() + body))
 }
@@ -125,17 +132,32 @@ WantedBy=multi-user.target
 `
 }
 
-// secretsUnit fetches the secrets, before the server starts and while it runs.
-const secretsUnit = `[Unit]
-Description=OriginChain secrets
+// oneshot is the unit of a script that a timer runs; boot writes what it is told.
+func oneshot(what, more string) string {
+	return `[Unit]
+Description=OriginChain ` + what + `
 After=network-online.target
 Wants=network-online.target
 StartLimitIntervalSec=0
 
 [Service]
 Type=oneshot
-EnvironmentFile=` + settingsDir + `/secrets.env
-ExecStart=` + programs + `/oc-secrets
-Restart=on-failure
-RestartSec=10
+EnvironmentFile=` + settingsDir + `/machine.env
+ExecStart=` + programs + `/oc-` + what + `
+` + more
+}
+
+// timer runs such a unit again and again, from when it ran last.
+func timer(what, every, spread string) string {
+	return `[Unit]
+Description=OriginChain ` + what + `, again
+
+[Timer]
+OnActiveSec=1min
+OnUnitActiveSec=` + every + `
+RandomizedDelaySec=` + spread + `
+
+[Install]
+WantedBy=timers.target
 `
+}
