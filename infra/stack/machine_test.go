@@ -297,7 +297,7 @@ func journal(n int) string {
 		if i == 1 {
 			message = "[255, 104, 105]" // no text
 		}
-		fmt.Fprintf(&b, `{"__CURSOR": "c%d", "__REALTIME_TIMESTAMP": "%d000123", "MESSAGE": %s}`+"\n", i, 1700000000000+i, message)
+		fmt.Fprintf(&b, `{"__CURSOR": "c%d", "__REALTIME_TIMESTAMP": "%d123", "MESSAGE": %s}`+"\n", i, 1700000000000+i, message)
 	}
 	return b.String()
 }

@@ -36,7 +36,9 @@ const (
 	// secretsDir is in memory: no secret is on a disk.
 	secretsDir  = "/run/originchain"
 	settingsDir = "/etc/originchain"
-	serverUnit  = "oc-http.service"
+	// logsDir is how far the journal was sent.
+	logsDir    = "/var/lib/oc-logs"
+	serverUnit = "oc-http.service"
 )
 
 // userData is the script of a machine: what is its node's, the files it needs, and boot.
