@@ -41,9 +41,9 @@ func bucketName(c *config.Config, t *config.Tenant) string {
 	return "oc-" + t.Name + "-" + c.Account + "-" + t.ArchiveRegion
 }
 
-// archiveURL is as programs are told of the archive.
+// archiveURL is as nodes are told of the archive, and of the role that they delete in.
 func archiveURL(c *config.Config, t *config.Tenant) string {
-	return "s3://" + bucketName(c, t) + "?region=" + t.ArchiveRegion
+	return "s3://" + bucketName(c, t) + "?region=" + t.ArchiveRegion + "&remover=" + roleARN(c, retentionRole(c, t))
 }
 
 func archiveAlias(t *config.Tenant) string { return "originchain-" + t.Name + "-archive" }
@@ -120,6 +120,8 @@ func (a *Archive) roles(c *config.Config, t *config.Tenant) {
 		allow(r, "List", []string{*a.Bucket.BucketArn()}, nil, "s3:ListBucket", "s3:ListBucketVersions", "s3:GetBucketLocation")
 		allow(r, "Get", []string{*a.Bucket.ArnForObjects(jsii.String("*"))}, nil, "s3:GetObject", "s3:GetObjectVersion")
 	}
+	// What an erasure breaks off, so that no part of what was erased comes to be.
+	allow(retention, "Uploads", []string{*a.Bucket.BucketArn()}, nil, "s3:ListBucketMultipartUploads")
 	allow(retention, "Delete", []string{*a.Bucket.ArnForObjects(jsii.String("*"))}, nil, "s3:DeleteObject", "s3:DeleteObjectVersion")
 	allow(retention, "Put", []string{*a.Bucket.ArnForObjects(jsii.String("*"))}, nil, "s3:PutObject", "s3:AbortMultipartUpload")
 	through := map[string]any{"StringEquals": map[string]any{"kms:ViaService": "s3." + t.ArchiveRegion + ".amazonaws.com"}}

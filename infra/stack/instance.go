@@ -62,7 +62,7 @@ func newInstance(app awscdk.App, d *Deployment, t *config.Tenant, a *Archive, o 
 	in := &Instance{Stack: s}
 	s.AddStackDependency(a.Stack, nil)
 	in.key(d.Config, t)
-	in.Logs = awslogs.NewLogGroup(s, jsii.String("Logs"), &awslogs.LogGroupProps{LogGroupName: jsii.String("/originchain/" + t.Name), EncryptionKey: d.Network.Logs,
+	in.Logs = awslogs.NewLogGroup(s, jsii.String("Logs"), &awslogs.LogGroupProps{LogGroupName: jsii.String(logGroup(t)), EncryptionKey: d.Network.Logs,
 		Retention: awslogs.RetentionDays_THREE_MONTHS, RemovalPolicy: awscdk.RemovalPolicy_RETAIN})
 	in.group(d)
 	binaries := awss3assets.NewAsset(s, jsii.String("Binaries"), &awss3assets.AssetProps{Path: jsii.String(o.Binaries + "/linux-" + string(t.Architecture))})
@@ -76,6 +76,9 @@ func newInstance(app awscdk.App, d *Deployment, t *config.Tenant, a *Archive, o 
 	}
 	return in
 }
+
+// logGroup is where the logs of a tenant's nodes go.
+func logGroup(t *config.Tenant) string { return "/originchain/" + t.Name }
 
 // key is the tenant's own, or one that EC2 may use for the machines that the group starts.
 func (in *Instance) key(c *config.Config, t *config.Tenant) {

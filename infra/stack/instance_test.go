@@ -253,7 +253,7 @@ func TestServersAreToldWhatWasAskedFor(t *testing.T) {
 				"mode": {c.Mode, mode}, "leader": {c.LeaderAddr, leader}, "instance": {c.InstanceID, n.InstanceID}, "node": {c.NodeID, id}, "region": {c.Region, w.config.Region},
 				"sync": {c.SyncReplicas, map[config.Sync]int{config.Async: 0, config.Wait: 1, config.Strict: 1}[n.Sync]}, "strict": {c.SyncStrict, n.Sync == config.Strict},
 				"retention": {int(c.Retention.Hours()), 24 * n.RetentionDays}, "tail": {c.TailShip, n.TailShip}, "abroad": {c.AllowCrossRegion, n.ArchiveRegion != w.config.Region},
-				"archive": {c.Archive, "s3://oc-" + n.Name + "-" + w.config.Account + "-" + n.ArchiveRegion + "?region=" + n.ArchiveRegion},
+				"archive": {c.Archive, "s3://oc-" + n.Name + "-" + w.config.Account + "-" + n.ArchiveRegion + "?region=" + n.ArchiveRegion + "&remover=arn:aws:iam::" + w.config.Account + ":role/oc-" + n.Name + "-retention-" + w.config.Region},
 				"lease":   {c.Control, "dynamodb://originchain-leases/" + n.Name + "?region=" + w.config.Region}, "data": {c.DataDir, "/var/lib/originchain"},
 				"certificate": {c.TLSCert != "" && c.TLSKey != "" && c.ReplicationTLSDir != "", true},
 				"advertised":  {c.Advertise, "https://" + strings.ToLower(letter) + "." + n.Record + ":7400"},
@@ -294,7 +294,7 @@ func TestScriptsAreSound(t *testing.T) {
 		}
 	})
 	// What a unit holds is a script of its own.
-	files = append(files, "machine/oc-secrets.sh")
+	files = append(files, "machine/oc-secrets.sh", "machine/oc-logs.sh")
 	out, err := exec.CommandContext(t.Context(), "shellcheck", append([]string{"--shell=bash", "--severity=style"}, files...)...).CombinedOutput()
 	if err != nil {
 		t.Errorf("shellcheck (on Debian: apt-get install shellcheck): %v\n%s", err, out)

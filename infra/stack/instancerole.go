@@ -21,7 +21,7 @@ func (in *Instance) role(d *Deployment, t *config.Tenant, a *Archive, binaries a
 	in.allowMachine(d, t)
 	allow(in.Role, "Binaries", []string{"arn:aws:s3:::" + *binaries.S3BucketName() + "/" + *binaries.S3ObjectKey()}, nil, "s3:GetObject")
 	allow(in.Role, "Metrics", []string{"*"}, map[string]any{"StringEquals": map[string]any{"cloudwatch:namespace": alarms.Namespace}}, "cloudwatch:PutMetricData")
-	allow(in.Role, "Logs", []string{*in.Logs.LogGroupArn()}, nil, "logs:CreateLogStream", "logs:DescribeLogStreams", "logs:PutLogEvents")
+	allow(in.Role, "Logs", []string{*in.Logs.LogGroupArn()}, nil, "logs:CreateLogStream", "logs:PutLogEvents")
 }
 
 // allowArchive lets nodes put and get. What deletes is a role of its own, which a node

@@ -2,6 +2,8 @@ package stack_test
 
 import (
 	"archive/zip"
+	"encoding/json"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -33,6 +35,19 @@ case "${0##*/} $all" in
 "aws secretsmanager "*)
   secret=${all#*--secret-id }
   cat "$WORLD/secret-$(basename "${secret%% *}")" ;;
+"journalctl "*)
+  after=${all#*--after-cursor=}
+  after=${after%% *}
+  # What is behind the cursor; all of it without one.
+  [[ $all == *--after-cursor=* ]] && cat "$WORLD/journal" | sed "1,/\"$after\"/d" || cat "$WORLD/journal"
+  [[ ! -e $WORLD/journal-fails ]] ;;
+"aws logs create-log-stream "*)
+  [[ -e $WORLD/stream ]] && { echo "ResourceAlreadyExistsException" >&2; exit 254; }
+  touch "$WORLD/stream" ;;
+"aws logs put-log-events "*)
+  [[ ! -e $WORLD/logs-away ]] || exit 254
+  cat "${all#*file://}" >>"$WORLD/sent"
+  echo >>"$WORLD/sent" ;;
 "ip "*) [[ -e $WORLD/attached ]] && echo "3: ens6 inet $ADDRESS/20 brd 10.0.15.255 scope global ens6" ;;
 "blkid "*)
   [[ ! -e $WORLD/unreadable ]] || exit 4
@@ -62,7 +77,7 @@ func newMachine(t *testing.T) *machine {
 			t.Fatal(err)
 		}
 	}
-	for _, name := range []string{"curl", "aws", "ip", "blkid", "mkfs.xfs", "mount", "mountpoint", "id", "useradd", "chown", "systemctl", "install"} {
+	for _, name := range []string{"curl", "aws", "ip", "blkid", "mkfs.xfs", "mount", "mountpoint", "id", "useradd", "chown", "systemctl", "install", "journalctl"} {
 		if err := os.WriteFile(filepath.Join(m.dir, "shims", name), []byte(shim), 0o755); err != nil { //nolint:gosec // it is run
 			t.Fatal(err)
 		}
@@ -70,7 +85,8 @@ func newMachine(t *testing.T) *machine {
 	m.env = []string{"PATH=" + m.dir + "/shims:/usr/bin:/bin", "WORLD=" + m.dir + "/world", "DEVICES=" + m.dir + "/devices", "FSTAB=" + m.dir + "/world/fstab", "POLL_SECONDS=0", "TAKE_OVER_SECONDS=20", "PROGRAMS_SECONDS=20",
 		"TMPDIR=" + m.dir, "REGION=eu-central-1", "BINARIES=s3://assets/x.zip", "STATE_VOLUME=vol-1", "LOG_VOLUME=vol-2", "INTERFACE=eni-1", "ADDRESS=10.0.0.9", "SERVER_USER=originchain", "SERVER_UID=7400",
 		"PROGRAMS=" + m.dir + "/programs", "DATA_DIR=" + m.dir + "/data", "LOG_DIR=" + m.dir + "/data/log", "SECRETS_DIR=" + m.dir + "/secrets", "SETTINGS=" + m.dir + "/settings",
-		"ADMIN_SECRET=originchain/acme/admin-token", "CERTIFICATES_SECRET=originchain/acme/certificates/acme-a"}
+		"ADMIN_SECRET=originchain/acme/admin-token", "CERTIFICATES_SECRET=originchain/acme/certificates/acme-a",
+		"LOG_GROUP=/originchain/acme", "LOGS_STATE=" + m.dir + "/logs", "STREAM=i-1"}
 	m.put(t, "fstab", "UUID=1 / xfs defaults 0 0\n")
 	m.put(t, "content-vol-1", strings.Repeat("\x00", 1<<20))
 	m.put(t, "content-vol-2", strings.Repeat("\x00", 1<<20))
@@ -156,7 +172,7 @@ func TestBootTakesOverWhatIsTheNodes(t *testing.T) {
 		"mkfs.xfs -q -L oc-log /devices/nvme-Amazon_Elastic_Block_Store_vol2",
 		"mount /data", "mount /data/log",
 		"chown originchain:originchain /data /data/log",
-		"systemctl daemon-reload", "systemctl enable --now --no-block oc-secrets.timer oc-http.service oc-node.service",
+		"systemctl daemon-reload", "systemctl enable --now --no-block oc-secrets.timer oc-logs.timer oc-http.service oc-node.service",
 	}
 	if diff := cmp.Diff(want, of(calls, "aws ec2", "mkfs", "mount /", "chown", "systemctl")); diff != "" {
 		t.Errorf("(-want +got)\n%s", diff)
@@ -171,8 +187,8 @@ func TestBootTakesOverWhatIsTheNodes(t *testing.T) {
 	if info, err := os.Stat(m.dir + "/programs/oc-server"); err != nil || info.Mode().Perm() != 0o755 {
 		t.Errorf("the server cannot be run: %v, %v", info, err)
 	}
-	if !strings.Contains(m.read("settings/secrets.env"), "CERTIFICATES_SECRET=originchain/acme/certificates/acme-a\n") {
-		t.Error(m.read("settings/secrets.env"))
+	if !strings.Contains(m.read("settings/machine.env"), "CERTIFICATES_SECRET=originchain/acme/certificates/acme-a\n") {
+		t.Error(m.read("settings/machine.env"))
 	}
 	// Again, as a machine whose start was cut short.
 	ok, calls, out = m.run(t, bootScript)
@@ -271,4 +287,74 @@ func TestSecretsAreTheServersAlone(t *testing.T) {
 	if ok, _, out := m.run(t, "machine/oc-secrets.sh"); ok || !strings.Contains(out, "put them into the secret originchain/acme/certificates/acme-a") {
 		t.Errorf("%v, %s", ok, out)
 	}
+}
+
+// journal are n entries, with cursors of their own.
+func journal(n int) string {
+	var b strings.Builder
+	for i := range n {
+		message := fmt.Sprintf(`"m%d"`, i)
+		if i == 1 {
+			message = "[255, 104, 105]" // no text
+		}
+		fmt.Fprintf(&b, `{"__CURSOR": "c%d", "__REALTIME_TIMESTAMP": "%d123", "MESSAGE": %s}`+"\n", i, 1700000000000+i, message)
+	}
+	return b.String()
+}
+
+// sent are the messages that were sent, each request in brackets.
+func (m *machine) sent(t *testing.T) (out string) {
+	t.Helper()
+	for line := range strings.Lines(m.read("world/sent")) {
+		var batch struct {
+			LogStreamName string
+			LogEvents     []struct {
+				Timestamp int64
+				Message   string
+			}
+		}
+		if err := json.Unmarshal([]byte(line), &batch); err != nil || batch.LogStreamName != "i-1" {
+			t.Fatalf("%v: %s", err, line)
+		}
+		var messages []string
+		for _, e := range batch.LogEvents {
+			messages = append(messages, e.Message)
+			if e.Timestamp < 1700000000000 || e.Timestamp > 1700000000100 {
+				t.Errorf("%+v", e)
+			}
+		}
+		out += fmt.Sprint(messages)
+	}
+	m.put(t, "sent", "")
+	return out
+}
+
+// TestJournalIsSentOnce: in order, from where the last run ended, and never past what was
+// taken.
+func TestJournalIsSentOnce(t *testing.T) {
+	m := newMachine(t)
+	const script = "machine/oc-logs.sh"
+	step := func(wantOK bool, want string, env ...string) {
+		t.Helper()
+		ok, _, out := m.run(t, script, env...)
+		if got := m.sent(t); ok != wantOK || got != want {
+			t.Errorf("ok %v, sent %q, want %q\n%s", ok, got, want, out)
+		}
+	}
+	m.put(t, "journal", "")
+	step(true, "")
+	m.put(t, "journal", journal(5))
+	m.put(t, "logs-away", "")
+	step(false, "")
+	if err := os.Remove(m.dir + "/world/logs-away"); err != nil {
+		t.Fatal(err)
+	}
+	// The stream is there already; two requests of two events are all that a run may.
+	step(true, "[m0 \ufffdhi][m2 m3]", "BATCH_EVENTS=2", "BATCHES=2")
+	step(true, "[m4]", "BATCH_EVENTS=2", "BATCHES=2")
+	step(true, "")
+	m.put(t, "journal", journal(8))
+	step(true, "[m5 m6 m7]")
+	m.put(t, "journal-fails", "")
+	step(false, "")
 }

@@ -28,14 +28,15 @@ const (
 func Main(stderr io.Writer) int {
 	defer jsii.Close()
 	app := awscdk.NewApp(AppProps())
-	if err := synthesize(app); err != nil {
+	if err := Synthesize(app); err != nil {
 		fmt.Fprintln(stderr, err)
 		return 1
 	}
 	return 0
 }
 
-func synthesize(app awscdk.App) error {
+// Synthesize builds and writes the stacks of the configuration that an app is given.
+func Synthesize(app awscdk.App) error {
 	c, err := read(app)
 	if err != nil {
 		return err

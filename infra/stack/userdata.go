@@ -15,12 +15,14 @@ import (
 )
 
 // boot is what a machine does when it starts for the first time, secrets how it gets the
-// secrets of its node.
+// secrets of its node, logs how its journal reaches the group of logs.
 var (
 	//go:embed machine/boot.sh
 	boot string
 	//go:embed machine/oc-secrets.sh
 	secrets string
+	//go:embed machine/oc-logs.sh
+	logs string
 )
 
 const (
@@ -34,7 +36,9 @@ const (
 	// secretsDir is in memory: no secret is on a disk.
 	secretsDir  = "/run/originchain"
 	settingsDir = "/etc/originchain"
-	serverUnit  = "oc-http.service"
+	// logsDir is how far the journal was sent.
+	logsDir    = "/var/lib/oc-logs"
+	serverUnit = "oc-http.service"
 )
 
 // userData is the script of a machine: what is its node's, the files it needs, and boot.
@@ -46,19 +50,24 @@ func (in *Instance) userData(d *Deployment, t *config.Tenant, a *Archive, i int,
 		{"STATE_VOLUME", *n.State.VolumeId()}, {"LOG_VOLUME", *n.Log.VolumeId()}, {"INTERFACE", *n.Interface.AttrId()}, {"ADDRESS", n.Address},
 		{"SERVER_USER", serverUser}, {"SERVER_UID", strconv.Itoa(serverUID)}, {"PROGRAMS", programs}, {"DATA_DIR", dataDir}, {"LOG_DIR", logDir}, {"SECRETS_DIR", secretsDir}, {"SETTINGS", settingsDir},
 		{"ADMIN_SECRET", adminSecret(t)}, {"CERTIFICATES_SECRET", certificateSecret(t, n.ID)},
+		{"LOG_GROUP", logGroup(t)}, {"LOGS_STATE", logsDir},
 	}
 	var text strings.Builder
 	for _, v := range values {
 		fmt.Fprintf(&text, "%s='%s'\n", v[0], v[1])
 	}
-	// The certificates come anew twice a day, so that renewed ones need no restart.
 	for _, f := range [][2]string{
-		{serverUnit, in.serverUnit(d, t, a, i)}, {"oc-node.service", nodeUnit(d.Config, t, n)}, {"oc-secrets.service", secretsUnit},
-		{"oc-secrets.timer", "[Unit]\nDescription=OriginChain secrets, anew\n\n[Timer]\nOnUnitActiveSec=12h\nRandomizedDelaySec=30min\n\n[Install]\nWantedBy=timers.target\n"},
+		{serverUnit, in.serverUnit(d, t, a, i)}, {"oc-node.service", nodeUnit(d.Config, t, n)},
+		// The certificates come anew twice a day, so that renewed ones need no restart.
+		{"oc-secrets.service", oneshot("secrets", "Restart=on-failure\nRestartSec=10\n")}, {"oc-secrets.timer", timer("secrets", "12h", "30min")},
+		{"oc-logs.service", oneshot("logs", "TimeoutStartSec=10min\n")}, {"oc-logs.timer", timer("logs", "30s", "10s")},
 	} {
 		fmt.Fprintf(&text, "cat >'/etc/systemd/system/%s' <<'END_OF_UNIT'\n%sEND_OF_UNIT\n", f[0], f[1])
 	}
-	fmt.Fprintf(&text, "mkdir -p \"$PROGRAMS\"\ncat >\"$PROGRAMS/oc-secrets\" <<'END_OF_SCRIPT'\n%sEND_OF_SCRIPT\nchmod 0755 \"$PROGRAMS/oc-secrets\"\n", secrets)
+	text.WriteString("mkdir -p \"$PROGRAMS\"\n")
+	for _, f := range [][2]string{{"oc-secrets", secrets}, {"oc-logs", logs}} {
+		fmt.Fprintf(&text, "cat >\"$PROGRAMS/%[1]s\" <<'END_OF_SCRIPT'\n%[2]sEND_OF_SCRIPT\nchmod 0755 \"$PROGRAMS/%[1]s\"\n", f[0], f[1])
+	}
 	head, body, _ := strings.Cut(boot, "# BEGIN\n")
 	return awsec2.UserData_Custom(jsii.String(head + text.String() + body))
 }
@@ -92,7 +101,7 @@ func (in *Instance) serverUnit(d *Deployment, t *config.Tenant, a *Archive, i in
 	u := serverunit.Unit{Node: n.ID, Instance: t.InstanceID, Directory: dataDir, Binary: programs + "/oc-server",
 		Flags:        append(flags, "--admin-token-file", secretsDir+"/admin.token"),
 		Dependencies: []string{"RequiresMountsFor=" + dataDir + " " + logDir, "Wants=network-online.target oc-secrets.service", "After=oc-secrets.service", "StartLimitIntervalSec=0"},
-		Settings: []string{"User=" + serverUser, "Group=" + serverUser, "UMask=0077", "LimitNOFILE=1048576", "LimitCORE=0", "NoNewPrivileges=yes", "ProtectSystem=strict", "ProtectHome=yes",
+		Settings: []string{"Environment=AWS_REGION=" + d.Config.Region, "User=" + serverUser, "Group=" + serverUser, "UMask=0077", "LimitNOFILE=1048576", "LimitCORE=0", "NoNewPrivileges=yes", "ProtectSystem=strict", "ProtectHome=yes",
 			"PrivateTmp=yes", "PrivateDevices=yes", "ProtectKernelTunables=yes", "ProtectKernelModules=yes", "ProtectControlGroups=yes", "RestrictSUIDSGID=yes", "CapabilityBoundingSet=",
 			"RestrictAddressFamilies=AF_INET AF_INET6 AF_NETLINK AF_UNIX", "ReadWritePaths=" + dataDir}}
 	text, err := u.Text()
@@ -125,17 +134,32 @@ WantedBy=multi-user.target
 `
 }
 
-// secretsUnit fetches the secrets, before the server starts and while it runs.
-const secretsUnit = `[Unit]
-Description=OriginChain secrets
+// oneshot is the unit of a script that a timer runs; boot writes what it is told.
+func oneshot(what, more string) string {
+	return `[Unit]
+Description=OriginChain ` + what + `
 After=network-online.target
 Wants=network-online.target
 StartLimitIntervalSec=0
 
 [Service]
 Type=oneshot
-EnvironmentFile=` + settingsDir + `/secrets.env
-ExecStart=` + programs + `/oc-secrets
-Restart=on-failure
-RestartSec=10
+EnvironmentFile=` + settingsDir + `/machine.env
+ExecStart=` + programs + `/oc-` + what + `
+` + more
+}
+
+// timer runs such a unit again and again, from when it ran last.
+func timer(what, every, spread string) string {
+	return `[Unit]
+Description=OriginChain ` + what + `, again
+
+[Timer]
+OnActiveSec=1min
+OnUnitActiveSec=` + every + `
+RandomizedDelaySec=` + spread + `
+
+[Install]
+WantedBy=timers.target
 `
+}

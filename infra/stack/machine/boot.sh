@@ -95,7 +95,8 @@ chown "$SERVER_USER:$SERVER_USER" "$DATA_DIR" "$LOG_DIR"
 chmod 0700 "$DATA_DIR" "$LOG_DIR"
 within "$PROGRAMS_SECONDS" "the programs of $BINARIES" install_programs
 mkdir -p "$SETTINGS"
-printf '%s\n' "REGION=$REGION" "ADMIN_SECRET=$ADMIN_SECRET" "CERTIFICATES_SECRET=$CERTIFICATES_SECRET" "SECRETS_DIR=$SECRETS_DIR" "SERVER_USER=$SERVER_USER" >"$SETTINGS/secrets.env"
+printf '%s\n' "REGION=$REGION" "ADMIN_SECRET=$ADMIN_SECRET" "CERTIFICATES_SECRET=$CERTIFICATES_SECRET" "SECRETS_DIR=$SECRETS_DIR" "SERVER_USER=$SERVER_USER" \
+  "LOG_GROUP=$LOG_GROUP" "LOGS_STATE=$LOGS_STATE" "STREAM=$MACHINE" >"$SETTINGS/machine.env"
 systemctl daemon-reload
-systemctl enable --now --no-block oc-secrets.timer oc-http.service oc-node.service
+systemctl enable --now --no-block oc-secrets.timer oc-logs.timer oc-http.service oc-node.service
 say "node started on $MACHINE with the address $ADDRESS"

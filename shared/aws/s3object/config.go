@@ -45,12 +45,14 @@ type Config struct {
 	// Credentials are what to sign with; nil for what the SDK finds: environment,
 	// shared files, roles of container and instance.
 	Credentials aws.CredentialsProvider
+	// Remover is the ARN of a role that is taken to delete; "" deletes with Credentials.
+	Remover string
 
 	// maxBackoff is set by tests, which have no time.
 	maxBackoff time.Duration
 }
 
-// Open is the object.Opener of s3://bucket/prefix?region=…&endpoint=…
+// Open is the object.Opener of s3://bucket/prefix?region=…&endpoint=…&remover=…
 func Open(ctx context.Context, u *url.URL) (object.Store, error) {
 	c, err := parse(u)
 	if err != nil {
@@ -70,11 +72,11 @@ func parse(u *url.URL) (Config, error) {
 		return Config{}, fmt.Errorf("%w: it is not of the form s3://bucket/prefix?region=…&endpoint=…", object.ErrURL)
 	}
 	for _, name := range slices.Sorted(maps.Keys(query)) {
-		if (name != "region" && name != "endpoint") || len(query[name]) != 1 {
-			return Config{}, fmt.Errorf("%w: s3://%s… has the parameter %q; region and endpoint are known, once each", object.ErrURL, u.Host, name)
+		if !slices.Contains([]string{"region", "endpoint", "remover"}, name) || len(query[name]) != 1 {
+			return Config{}, fmt.Errorf("%w: s3://%s… has the parameter %q; region, endpoint and remover are known, once each", object.ErrURL, u.Host, name)
 		}
 	}
-	return Config{Bucket: u.Host, Prefix: strings.Trim(u.Path, "/"), Region: query.Get("region"), Endpoint: query.Get("endpoint")}, nil
+	return Config{Bucket: u.Host, Prefix: strings.Trim(u.Path, "/"), Region: query.Get("region"), Endpoint: query.Get("endpoint"), Remover: query.Get("remover")}, nil
 }
 
 func (c Config) validate() error {
@@ -87,6 +89,9 @@ func (c Config) validate() error {
 	}
 	if err := session.CheckEndpoint(c.Endpoint); err != nil {
 		faults = append(faults, err)
+	}
+	if c.Remover != "" && !roleForm.MatchString(c.Remover) {
+		faults = append(faults, errors.New("the remover is not the ARN of a role (arn:aws:iam::<account>:role/<name>)"))
 	}
 	if len(faults) > 0 {
 		return fmt.Errorf("%w: %w", object.ErrURL, errors.Join(faults...))
@@ -101,7 +106,7 @@ func (c Config) String() string {
 		u.Path = "/" + c.Prefix
 	}
 	query := url.Values{}
-	for name, value := range map[string]string{"region": c.Region, "endpoint": c.Endpoint} {
+	for name, value := range map[string]string{"region": c.Region, "endpoint": c.Endpoint, "remover": c.Remover} {
 		if value != "" {
 			query.Set(name, value)
 		}
@@ -114,13 +119,16 @@ func (c Config) String() string {
 //
 // Erase needs s3:ListBucketVersions and s3:DeleteObjectVersion, the rest
 // s3:ListBucket, s3:GetObject, s3:PutObject, s3:AbortMultipartUpload and
-// s3:DeleteObject, each where it is used. What uploads that were killed have left is
+// s3:DeleteObject, each where it is used; the role of Remover needs what deletes and
+// lists, instead of the others. What uploads that were killed have left is
 // for a lifecycle rule of the bucket.
 type Store struct {
 	config Config
 	client *s3.Client
-	prefix string // of every key, "" or with a slash at its end
-	bucket bucket
+	// remover is the client for what deletes, and finds what to delete.
+	remover *s3.Client
+	prefix  string // of every key, "" or with a slash at its end
+	bucket  bucket
 }
 
 var _ object.Store = (*Store)(nil)
@@ -156,6 +164,7 @@ func New(ctx context.Context, c Config) (*Store, error) {
 			o.UsePathStyle = true
 		}
 	})
+	s.remover = remover(loaded, s.client, c.Remover)
 	return s, nil
 }
 

@@ -89,7 +89,7 @@ func (s *Store) versions(ctx context.Context, key string) (found []types.ObjectI
 	want := *s.key(key)
 	in := &s3.ListObjectVersionsInput{Bucket: &s.config.Bucket, Prefix: &want}
 	for {
-		out, err := s.client.ListObjectVersions(ctx, in)
+		out, err := s.remover.ListObjectVersions(ctx, in)
 		if err != nil {
 			return nil, s.kind(err)
 		}
@@ -112,7 +112,7 @@ func (s *Store) versions(ctx context.Context, key string) (found []types.ObjectI
 }
 
 func (s *Store) delete(ctx context.Context, ids []types.ObjectIdentifier) error {
-	out, err := s.client.DeleteObjects(ctx, &s3.DeleteObjectsInput{
+	out, err := s.remover.DeleteObjects(ctx, &s3.DeleteObjectsInput{
 		Bucket: &s.config.Bucket, Delete: &types.Delete{Objects: ids, Quiet: aws.Bool(true)},
 	})
 	if err != nil {

@@ -29,7 +29,7 @@ func (s *Store) EraseVersions(ctx context.Context, prefix string) (n int, err er
 func (s *Store) eraseOld(ctx context.Context, prefix string) (n int, err error) {
 	in := &s3.ListObjectVersionsInput{Bucket: &s.config.Bucket, Prefix: s.key(prefix)}
 	for {
-		out, err := s.client.ListObjectVersions(ctx, in)
+		out, err := s.remover.ListObjectVersions(ctx, in)
 		if err != nil {
 			return n, s.kind(err)
 		}
@@ -97,12 +97,12 @@ func lastBelow(out *s3.ListObjectVersionsOutput, cut string) (last string) {
 func (s *Store) abortUploads(ctx context.Context, prefix string) (n int, err error) {
 	in := &s3.ListMultipartUploadsInput{Bucket: &s.config.Bucket, Prefix: s.key(prefix)}
 	for {
-		out, err := s.client.ListMultipartUploads(ctx, in)
+		out, err := s.remover.ListMultipartUploads(ctx, in)
 		if err != nil {
 			return n, s.kind(err)
 		}
 		for _, u := range out.Uploads {
-			_, err := s.client.AbortMultipartUpload(ctx, &s3.AbortMultipartUploadInput{Bucket: &s.config.Bucket, Key: u.Key, UploadId: u.UploadId})
+			_, err := s.remover.AbortMultipartUpload(ctx, &s3.AbortMultipartUploadInput{Bucket: &s.config.Bucket, Key: u.Key, UploadId: u.UploadId})
 			if err != nil && code(err) != codeNoUpload {
 				return n, s.kind(err)
 			}
