@@ -114,16 +114,24 @@ var ranks = map[string]int{
 	"test/settle":           7,
 	"writer/config":         7,
 
-	"lambdas/local/plane": 8,
-	"scripts/oc-pitr":     8,
-	"scripts/promote":     8,
-	"writer/process":      8,
+	"lambdas/awsenv":       8,
+	"lambdas/awsenv/nodes": 9,
+	"lambdas/local/plane":  8,
+	"scripts/oc-pitr":      8,
+	"scripts/promote":      8,
+	"writer/process":       8,
 
 	"follower/node": 9,
 
-	"follower/cmd/oc-follower":     10,
-	"lambdas/local/cmd/oc-control": 10,
-	"writer/cmd/oc-server":         10,
+	"follower/cmd/oc-follower":          10,
+	"lambdas/local/cmd/oc-control":      10,
+	"lambdas/silence/cmd/silence":       10,
+	"lambdas/promote/cmd/promote":       10,
+	"lambdas/dns/cmd/dns":               10,
+	"lambdas/pitrverify/cmd/pitrverify": 10,
+	"lambdas/status/cmd/status":         10,
+	"lambdas/notify/cmd/notify":         10,
+	"writer/cmd/oc-server":              10,
 
 	"test/arch":         10,
 	"test/bench":        10,
@@ -146,6 +154,7 @@ var reserved = []struct {
 	why         string
 }{
 	{module: "github.com/aws/", code: []string{"shared/aws", "test/awsfake"}, why: "only shared/aws knows AWS"},
+	{module: "github.com/aws/aws-lambda-go", code: []string{"lambdas/awsenv"}, why: "only lambdas/awsenv knows the loop that is given calls"},
 	{module: "github.com/versity/versitygw", code: []string{"shared/aws/s3object/s3test"}, why: "it is the S3 of tests"},
 	{module: "originchain/shared/aws/s3object/s3test", tests: []string{"shared", "writer", "follower", "lambdas", "scripts", "test"},
 		why: "it is the S3 of tests"},
