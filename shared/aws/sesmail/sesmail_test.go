@@ -23,9 +23,9 @@ func TestSend(t *testing.T) {
 		t.Fatal(err)
 	}
 	// An answer that was lost is not followed by a second message.
-	f.SES.Next("SendEmail", awsfake.Lost())
+	f.SES.Next("SendEmail", awsfake.Unanswered())
 	if err := m.Send(t.Context(), msg); err == nil || errors.Is(err, notice.ErrRefused) {
-		t.Errorf("a lost answer: %v", err)
+		t.Errorf("an answer that was lost: %v", err)
 	}
 	if n := len(f.SES.Calls("SendEmail")); n != 2 {
 		t.Errorf("%d requests were made, want 2", n)

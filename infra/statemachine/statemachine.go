@@ -1,0 +1,210 @@
+// Package statemachine is the failover of an instance as a state machine of AWS Step
+// Functions: JSONPath, with placeholders for what only a stack knows.
+//
+//	Confirm → Verdict → Fence → DeriveUnit → RaiseEpoch → Promote → Smoke → Dns → Record → Tell
+//	             ├ wait → Wait → Confirm, so often at most as the function says
+//	             ├ page → Page: a person approves, naming the guards that are given up → Confirm
+//	             └ done, ignored → Ignored
+//
+// Every call is retried where its error says that it may pass (lambdas/outcome), and what
+// is caught is said in the incident, and to who is on call.
+package statemachine
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+)
+
+// Placeholders of the definition, as ${Name}.
+const (
+	Silence = "SilenceFunctionArn"
+	Promote = "PromoteFunctionArn"
+	Dns     = "DnsFunctionArn"
+	Notify  = "NotifyFunctionArn"
+	Topic   = "PageTopicArn"
+)
+
+// Placeholders are those that Render fills in.
+func Placeholders() []string { return []string{Silence, Promote, Dns, Notify, Topic} }
+
+const (
+	// approveSeconds is how long a person is waited for.
+	approveSeconds = 12 * 3600
+	// callSeconds bounds one call of a function: above what the function may take itself.
+	callSeconds = 120
+	// machineSeconds bounds an execution.
+	machineSeconds = 24 * 3600
+	// maxRounds is how often Confirm is asked: above what the function answers with wait.
+	maxRounds = 40
+)
+
+// steps are the states that carry out the steps of package failover behind the first, in
+// their order.
+func steps() [][2]string {
+	return [][2]string{
+		{"Fence", "fence"}, {"DeriveUnit", "derive unit"}, {"RaiseEpoch", "raise epoch"}, {"Promote", "promote"},
+		{"Smoke", "smoke"}, {"Dns", "dns"}, {"Record", "record"},
+	}
+}
+
+type object = map[string]any
+
+// Definition is the machine as a value.
+func Definition() map[string]any {
+	states := object{
+		"Confirm": confirm("Verdict"), "Verdict": verdict(), "Wait": object{"Type": "Wait", "SecondsPath": "$.confirm.after_seconds", "Next": "Confirm"},
+		"Page": page(), "Approval": object{"Type": "Pass", "Parameters": object{"event.$": "$.event", "confirm.$": "$.confirm", "approval.$": "$.page"}, "Next": "ConfirmApproved"},
+		"ConfirmApproved": confirm("Verdict"),
+		"Tell":            say("Done", "tell", ""), "Done": object{"Type": "Succeed"}, "Ignored": object{"Type": "Succeed"},
+		"TellLeft": say("CallLeft", "record", "States.Format('The new writer writes, and something of the failover is left: {}. Finish it with scripts/promote-follower.sh, by the same node.', $.error.Cause)"),
+		"CallLeft": call("Done", "States.Format('The writer was replaced, and something is left to do: {}', $.error.Cause)"),
+		"TellStuck": say("CallStuck", "stuck",
+			"States.Format('The failover does not go on by itself ({}): {}. A person is called: docs/RUNBOOK.md#a-failover', $.error.Error, $.error.Cause)"),
+		"CallStuck":   call("Stuck", "States.Format('The failover does not go on by itself ({}): {}. docs/RUNBOOK.md#a-failover', $.error.Error, $.error.Cause)"),
+		"Stuck":       object{"Type": "Fail", "Error": "OC.Stuck", "Cause": "The failover did not come to its end; the incident says why."},
+		"NoVerdict":   object{"Type": "Pass", "Result": object{"Error": "OC.NoVerdict", "Cause": "nobody could say whether the writer is dead"}, "ResultPath": "$.error", "Next": "TellStuck"},
+		"TellPage":    tellPage(),
+		"NotApproved": object{"Type": "Pass", "Result": object{"Error": "OC.NotApproved", "Cause": "nobody has approved in time"}, "ResultPath": "$.error", "Next": "TellStuck"},
+		"Begin":       object{"Type": "Pass", "Parameters": object{"event.$": "$", "confirm": object{"round": 0, "run": "", "reasons": []any{}}}, "Next": "Confirm"},
+	}
+	states["ConfirmApproved"].(object)["Parameters"].(object)["Payload"].(object)["approval.$"] = "$.approval"
+	all := steps()
+	for i, s := range all {
+		next := "Tell"
+		if i+1 < len(all) {
+			next = all[i+1][0]
+		}
+		states[s[0]] = step(s[1], next)
+	}
+	// The name is what clients wait for; the writer writes without it.
+	states["Dns"].(object)["Catch"] = []any{object{"ErrorEquals": []any{"States.ALL"}, "ResultPath": "$.error", "Next": "Record"}}
+	states["Dns"].(object)["Parameters"].(object)["FunctionName"] = "${" + Dns + "}"
+	states["Record"].(object)["Catch"] = []any{
+		object{"ErrorEquals": []any{"OC.Left"}, "ResultPath": "$.error", "Next": "TellLeft"}, stuck(),
+	}
+	return object{"Comment": "The failover of an instance, begun by its alarm.", "StartAt": "Begin", "TimeoutSeconds": machineSeconds, "States": states}
+}
+
+// retried are the errors that may pass: the functions' own, and Lambda's.
+func retried() []any {
+	return []any{"OC.Unavailable", "Lambda.ServiceException", "Lambda.AWSLambdaException", "Lambda.SdkClientException", "Lambda.TooManyRequestsException",
+		"Lambda.ClientExecutionTimeoutException", "Lambda.Unknown", "Runtime.ExitError", "Sandbox.Timedout", "States.Timeout"}
+}
+
+func retry(first, attempts int) []any {
+	return []any{object{"ErrorEquals": retried(), "IntervalSeconds": first, "BackoffRate": 2, "MaxAttempts": attempts, "MaxDelaySeconds": 20, "JitterStrategy": "FULL"}}
+}
+
+func stuck() object {
+	return object{"ErrorEquals": []any{"States.ALL"}, "ResultPath": "$.error", "Next": "TellStuck"}
+}
+
+// invoke calls a function; its answer is picked by select.
+func invoke(function string, payload, selector object, into, next string) object {
+	return object{
+		"Type": "Task", "Resource": "arn:aws:states:::lambda:invoke", "TimeoutSeconds": callSeconds,
+		"Parameters":     object{"FunctionName": "${" + function + "}", "Payload": payload},
+		"ResultSelector": selector, "ResultPath": into, "Retry": retry(1, 4), "Catch": []any{stuck()}, "Next": next,
+	}
+}
+
+func confirm(next string) object {
+	selector := object{}
+	for _, name := range []string{"verdict", "run", "writer", "target", "after_seconds", "round", "reasons"} {
+		selector[name+".$"] = "$.Payload." + name
+	}
+	payload := object{"event.$": "$.event", "execution.$": "$$.Execution.Id", "round.$": "$.confirm.round"}
+	return invoke(Silence, payload, selector, "$.confirm", next)
+}
+
+func verdict() object {
+	is := func(v, next string) object {
+		return object{"Variable": "$.confirm.verdict", "StringEquals": v, "Next": next}
+	}
+	return object{"Type": "Choice", "Default": "NoVerdict", "Choices": []any{
+		is("promote", steps()[0][0]), is("done", "Ignored"), is("ignored", "Ignored"),
+		object{"Next": "Wait", "And": []any{
+			object{"Variable": "$.confirm.verdict", "StringEquals": "wait"}, object{"Variable": "$.confirm.round", "NumericLessThan": maxRounds},
+		}},
+		is("page", "TellPage"), is("shed_load", "TellPage"),
+	}}
+}
+
+func step(name, next string) object {
+	payload := object{"step": name, "run.$": "$.confirm.run"}
+	selector := object{"step.$": "$.Payload.step", "outcome.$": "$.Payload.outcome", "detail.$": "$.Payload.detail", "seconds.$": "$.Payload.seconds", "epoch.$": "$.Payload.epoch"}
+	return invoke(Promote, payload, selector, "$.step", next)
+}
+
+// say adds to the incident, and has subscribers told. That it fails keeps nothing else
+// from going on: the schedule makes good what it can.
+func say(next, step, text string) object {
+	said := object{"execution.$": "$$.Execution.Id", "step": step, "run.$": "$.confirm.run"}
+	if text != "" {
+		said["text.$"] = text
+	}
+	s := invoke(Notify, object{"say": said}, object{}, "$.said", next)
+	s["Catch"] = []any{object{"ErrorEquals": []any{"States.ALL"}, "ResultPath": "$.unsaid", "Next": next}}
+	return s
+}
+
+func tellPage() object {
+	return say("Page", "page", "States.Format('Whether the writer is replaced is for a person to decide: {}', States.JsonToString($.confirm.reasons))")
+}
+
+// call publishes to who is on call.
+func call(next, message string) object {
+	return object{
+		"Type": "Task", "Resource": "arn:aws:states:::sns:publish", "TimeoutSeconds": callSeconds,
+		"Parameters": object{"TopicArn": "${" + Topic + "}", "Subject": "OriginChain: a failover needs a person", "Message.$": message},
+		"ResultPath": "$.called", "Retry": []any{object{"ErrorEquals": []any{"States.ALL"}, "IntervalSeconds": 1, "BackoffRate": 2, "MaxAttempts": 4}},
+		"Catch": []any{object{"ErrorEquals": []any{"States.ALL"}, "ResultPath": "$.uncalled", "Next": next}}, "Next": next,
+	}
+}
+
+// page asks who is on call, and waits for the word: {"approve", "by", "to", "allow"} by
+// `aws stepfunctions send-task-success`.
+func page() object {
+	return object{
+		"Type": "Task", "Resource": "arn:aws:states:::sns:publish.waitForTaskToken", "TimeoutSeconds": approveSeconds,
+		"Parameters": object{"TopicArn": "${" + Topic + "}", "Subject": "OriginChain: approve or reject a failover",
+			"Message.$": `States.Format('The writer {} is silent, and {} could take its place. Why this is not done by itself: {}
+
+To approve, naming the guards that are given up, or to reject with "approve": false:
+aws stepfunctions send-task-success --task-token {} --task-output file://approval.json
+approval.json: \{"approve": true, "by": "your name", "to": "", "allow": \{"allow_slow_writer": false, "allow_lag": 0, "allow_backfilling": false, "accept_data_loss": false\}\}', $.confirm.writer, $.confirm.target, States.JsonToString($.confirm.reasons), $$.Task.Token)`,
+		},
+		"ResultSelector": object{"approve.$": "$.approve", "by.$": "$.by", "to.$": "$.to", "allow.$": "$.allow"},
+		"ResultPath":     "$.page", "Next": "Approval",
+		"Catch": []any{object{"ErrorEquals": []any{"States.Timeout"}, "ResultPath": "$.error", "Next": "NotApproved"}, stuck()},
+	}
+}
+
+// JSON is the definition with its placeholders.
+func JSON() ([]byte, error) {
+	b, err := json.MarshalIndent(Definition(), "", "  ")
+	return append(b, '\n'), err
+}
+
+// Render is the definition with values for all placeholders.
+func Render(values map[string]string) ([]byte, error) {
+	b, err := JSON()
+	if err != nil {
+		return nil, err
+	}
+	text := string(b)
+	for _, name := range Placeholders() {
+		v, ok := values[name]
+		if !ok || v == "" || strings.ContainsAny(v, "\"\\\n") {
+			return nil, fmt.Errorf("the state machine needs a value for %s, and %q is none", name, v)
+		}
+		text = strings.ReplaceAll(text, "${"+name+"}", v)
+	}
+	if unknown := slices.DeleteFunc(slices.Sorted(maps.Keys(values)), func(n string) bool { return slices.Contains(Placeholders(), n) }); len(unknown) > 0 {
+		return nil, fmt.Errorf("the state machine has no placeholder %s", strings.Join(unknown, ", "))
+	}
+	return []byte(text), nil
+}

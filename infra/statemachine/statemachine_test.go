@@ -1,0 +1,147 @@
+package statemachine
+
+import (
+	"encoding/json"
+	"flag"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"originchain/lambdas/outcome"
+	"originchain/shared/failover"
+)
+
+var update = flag.Bool("update", false, "rewrite the golden files")
+
+// The machine has a state for each step of a failover, in its order, and each leads to the
+// next: Confirm is the first, Dns has a function of its own.
+func TestTheStepsAreThoseOfAFailover(t *testing.T) {
+	want := failover.StepNames()[1:]
+	var got []string
+	states := Definition()["States"].(object)
+	at := steps()[0][0]
+	for at != "Tell" {
+		s, ok := states[at].(object)
+		if !ok || len(got) > len(want) {
+			t.Fatalf("there is no state %s", at)
+		}
+		p := s["Parameters"].(object)
+		got = append(got, p["Payload"].(object)["step"].(string))
+		if function := map[bool]string{true: Dns, false: Promote}[at == "Dns"]; p["FunctionName"] != "${"+function+"}" {
+			t.Errorf("%s calls %s", at, p["FunctionName"])
+		}
+		at = s["Next"].(string)
+	}
+	if d := cmp.Diff(want, got); d != "" {
+		t.Error(d)
+	}
+}
+
+// Every state is reached, leads to one that there is, and is left by an error only to where
+// somebody hears of it; what is waited for is bounded.
+func TestTheShape(t *testing.T) {
+	states := Definition()["States"].(object)
+	reached := map[string]bool{Definition()["StartAt"].(string): true}
+	for name, v := range states {
+		s := v.(object)
+		for _, next := range leads(s) {
+			reached[next] = true
+			if _, ok := states[next]; !ok {
+				t.Errorf("%s leads to %s, which there is not", name, next)
+			}
+		}
+		if s["Type"] != "Task" {
+			continue
+		}
+		if s["TimeoutSeconds"] == nil || s["Catch"] == nil {
+			t.Errorf("%s is not bounded, or its errors are not caught", name)
+		}
+		last := s["Catch"].([]any)[len(s["Catch"].([]any))-1].(object)
+		if !slices.Equal(last["ErrorEquals"].([]any), []any{"States.ALL"}) || last["ResultPath"] == nil {
+			t.Errorf("%s does not catch all errors, or drops what it knows by one", name)
+		}
+		if s["Resource"] == "arn:aws:states:::lambda:invoke" && s["Retry"] == nil {
+			t.Errorf("%s is not retried", name)
+		}
+	}
+	for name := range states {
+		if !reached[name] {
+			t.Errorf("nothing leads to %s", name)
+		}
+	}
+}
+
+// leads are the states behind one.
+func leads(s object) (out []string) {
+	add := func(v any) {
+		if next, ok := v.(string); ok {
+			out = append(out, next)
+		}
+	}
+	add(s["Next"])
+	add(s["Default"])
+	for _, list := range []string{"Choices", "Catch"} {
+		all, _ := s[list].([]any)
+		for _, c := range all {
+			add(c.(object)["Next"])
+		}
+	}
+	return out
+}
+
+// What is retried is what may pass, of the names that the functions have.
+func TestRetriesAreByName(t *testing.T) {
+	for _, name := range outcome.Names() {
+		if got := slices.Contains(retried(), any(string(name))); got != name.Retryable() {
+			t.Errorf("%s: retried %t, may pass %t", name, got, name.Retryable())
+		}
+	}
+}
+
+func TestRender(t *testing.T) {
+	values := map[string]string{}
+	for _, name := range Placeholders() {
+		values[name] = "arn:aws:lambda:eu-central-1:123456789012:function:" + name
+	}
+	b, err := Render(values)
+	if err != nil || !json.Valid(b) || strings.Contains(string(b), "${") {
+		t.Fatalf("%s, %v", b, err)
+	}
+	values["Other"] = "x"
+	if _, err := Render(values); err == nil {
+		t.Error("a value without a placeholder was taken")
+	}
+	delete(values, "Other")
+	values[Topic] = "a\"b"
+	if _, err := Render(values); err == nil {
+		t.Error("a value that breaks the JSON was taken")
+	}
+	delete(values, Topic)
+	if _, err := Render(values); err == nil {
+		t.Error("a placeholder without a value was left")
+	}
+}
+
+func TestGolden(t *testing.T) {
+	got, err := JSON()
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join("testdata", "failover.asl.json")
+	if *update {
+		if err := os.WriteFile(path, got, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := cmp.Diff(string(want), string(got)); d != "" {
+		t.Errorf("make golden if this is meant:\n%s", d)
+	}
+}

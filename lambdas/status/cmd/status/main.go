@@ -1,0 +1,43 @@
+// Status is the function that publishes the status page.
+package main
+
+import (
+	"context"
+	"math/rand/v2"
+	"os"
+	"time"
+
+	"github.com/sirupsen/logrus"
+
+	"originchain/lambdas/awsenv"
+	"originchain/lambdas/documents"
+	"originchain/lambdas/status"
+	"originchain/shared/aws/s3site"
+	"originchain/shared/aws/session"
+	"originchain/shared/incident"
+)
+
+func main() {
+	awsenv.Main(awsenv.Function{Name: "status", Needs: []string{awsenv.ControlRegistry, awsenv.StatusBucket}, Open: open})
+}
+
+// site publishes into a bucket.
+type site struct{ *s3site.Site }
+
+// Publish implements status.Site.
+func (s site) Publish(ctx context.Context, f status.File) error { return s.Put(ctx, s3site.File(f)) }
+
+func open(ctx context.Context, e *awsenv.Env, _ *logrus.Logger) (awsenv.Handler, error) {
+	control, err := e.Documents(ctx, awsenv.ControlRegistry)
+	if err != nil {
+		return nil, err
+	}
+	cfg, err := session.Load(ctx, session.Config{})
+	if err != nil {
+		return nil, err
+	}
+	store := incident.NewStore(documents.Of(control), incident.Fixed{}, time.Now, rand.Float64)
+	bucket := site{s3site.New(cfg, e.Get(awsenv.StatusBucket), os.Getenv("AWS_ENDPOINT_URL_S3") != "")}
+	p := status.New(store, bucket, cfg.Region, time.Now)
+	return func(ctx context.Context, c awsenv.Call) (any, error) { return p.Handle(ctx, c.Payload) }, nil
+}
