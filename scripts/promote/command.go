@@ -147,6 +147,13 @@ func (p program) promote(ctx context.Context, o *options) (err error) {
 	report, err := failover.Execute(ctx, deps, failover.Request{
 		From: o.writer, To: o.follower, Planned: true, DryRun: o.dryRun, Allow: o.allow, Zone: zone,
 	}, failover.Print(steps))
+	if err == nil && o.provider == providerAWS && !o.dryRun && report.From != "" {
+		// oc-control does it by itself.
+		if late := failover.LetGo(ctx, deps, report); late != nil {
+			report.Notes = append(report.Notes, late.Error())
+			_, _ = fmt.Fprintf(p.stderr, "%s: %s; start it there when its machine is well\n", name, late)
+		}
+	}
 	if o.asJSON {
 		enc := json.NewEncoder(p.stdout)
 		enc.SetEscapeHTML(false)

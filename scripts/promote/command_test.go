@@ -100,7 +100,7 @@ func TestLocal(t *testing.T) {
 // What a deployment has left is found; nothing is up, so that nothing is done.
 func TestOnAWS(t *testing.T) {
 	fake := awsfake.Start(t)
-	for _, v := range fake.Environment("SSM", "SECRETS_MANAGER") {
+	for _, v := range fake.Environment() {
 		name, value, _ := strings.Cut(v, "=")
 		t.Setenv(name, value)
 	}

@@ -21,7 +21,10 @@ import (
 // providers open the outside of a failover, by --provider; zone is the name in DNS.
 type providers map[string]func(ctx context.Context, o *options) (d failover.Deps, zone string, err error)
 
-func reach() providers { return providers{"local": local, "aws": onAWS} }
+// providerAWS is the one whose machines nobody supervises but their own service manager.
+const providerAWS = "aws"
+
+func reach() providers { return providers{"local": local, providerAWS: onAWS} }
 
 // onAWS opens what the deployment of an instance has left of it.
 func onAWS(ctx context.Context, o *options) (d failover.Deps, zone string, err error) {

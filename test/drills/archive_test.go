@@ -3,7 +3,6 @@ package drills
 import (
 	"context"
 	"fmt"
-	"io"
 	"net"
 	"strconv"
 	"strings"
@@ -28,36 +27,9 @@ func (i *instance) bucket() s3test.Bucket {
 	i.t.Helper()
 	b := s3test.NewBucket(i.t, true)
 	at := net.JoinHostPort(i.net.Gateway(), strconv.Itoa(s3Port))
-	l, err := net.Listen("tcp", at)
-	i.must(err)
-	i.t.Cleanup(func() { _ = l.Close() })
-	to := strings.TrimPrefix(b.Endpoint, "http://")
-	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go relay(c, to)
-		}
-	}()
+	netns.Relay(i.t, at, strings.TrimPrefix(b.Endpoint, "http://"))
 	b.Endpoint = "http://" + at
 	return b
-}
-
-// relay passes on what comes on a connection, and what is answered.
-func relay(c net.Conn, to string) {
-	defer func() { _ = c.Close() }()
-	d, err := net.Dial("tcp", to)
-	if err != nil {
-		return
-	}
-	defer func() { _ = d.Close() }()
-	go func() {
-		_, _ = io.Copy(d, c)
-		_ = d.(*net.TCPConn).CloseWrite()
-	}()
-	_, _ = io.Copy(c, d)
 }
 
 // Without its archive an instance writes, and fails over: nobody is in its way who is not

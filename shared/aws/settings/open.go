@@ -53,6 +53,7 @@ func (s Settings) Open(ctx context.Context, c session.Config) (d failover.Deps, 
 	if err != nil {
 		return d, err
 	}
+	loaded.BaseEndpoint = c.Base(loaded.BaseEndpoint)
 	if d.AdminToken, err = secret.New(loaded, s.AdminSecret).Value(ctx); err != nil {
 		return d, err
 	}
