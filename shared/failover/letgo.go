@@ -33,7 +33,7 @@ func LetGo(ctx context.Context, d Deps, r Report) error {
 	short, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
 	if err := d.Control.Start(short, old); err != nil {
-		return fmt.Errorf("%s was stopped, and does not follow before its server is started: %w", old.ID, err)
+		return fmt.Errorf("the server of %s may be held, and was not let go: %w", old.ID, err)
 	}
 	return nil
 }

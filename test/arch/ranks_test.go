@@ -152,6 +152,7 @@ var ranks = map[string]int{
 	"test/cluster":      10,
 	"test/differential": 10,
 	"test/docs":         10,
+	"test/awsdrill":     10,
 	"test/drills":       10,
 	"test/e2e":          10,
 	"test/pitr":         10,

@@ -14,9 +14,9 @@ import (
 // pid is that of a node's server; 0 while none runs.
 func (n *node) pid() int {
 	n.r.t.Helper()
-	out, err := n.machine.Systemctl("show", "-p", "MainPID", "--value", unitName)
+	out, err := n.machine.Systemctl("show", "-p", "MainPID", unitName)
 	n.r.must(err)
-	pid, err := strconv.Atoi(out)
+	pid, err := strconv.Atoi(strings.TrimPrefix(out, "MainPID="))
 	n.r.must(err)
 	return pid
 }

@@ -51,7 +51,7 @@ func (r *region) load() *load {
 		l.work.Go(func() {
 			for n := 0; ctx.Err() == nil; n++ {
 				l.write(fmt.Sprintf("c%d-%06d", c, n))
-				settle.Pause(ctx, 5*time.Millisecond)
+				settle.Pause(ctx, settle.Every)
 			}
 		})
 	}

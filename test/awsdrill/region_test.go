@@ -96,13 +96,13 @@ func newRegion(t *testing.T) *region {
 		r.node(i)
 	}
 	r.deployed()
+	t.Cleanup(r.logs)
 	for _, n := range r.nodes {
 		n.systemctl("start", unitName)
 	}
 	r.http = &http.Client{Timeout: 20 * time.Second, Transport: &http.Transport{DialContext: r.dial, DisableKeepAlives: true}}
 	settle.Eventually(t, "the writer has its follower in sync", r.whole)
 	r.found()
-	t.Cleanup(r.logs)
 	return r
 }
 
@@ -182,7 +182,7 @@ func (r *region) deployed() {
 	r.deps, err = r.settings.Open(r.t.Context(), session.Config{Endpoint: r.fake.URL, Credentials: awsfake.Credentials()})
 	r.must(err)
 	for i, n := range r.nodes {
-		r.must(os.CopyFS(filepath.Join(n.machine.Root, etc, "tls"), os.DirFS(filepath.Join(certs, n.ID))))
+		r.must(netns.Run("", "cp", "-a", filepath.Join(certs, n.ID), filepath.Join(n.machine.Root, etc, "tls")))
 		mode := []string{"--mode", "writer"}
 		if i > 0 {
 			mode = []string{"--mode", "follower", "--leader-addr", r.nodes[0].ReplicationAddress}
@@ -202,9 +202,13 @@ func (r *region) deployed() {
 	r.must(r.deps.DNS.Point(r.t.Context(), record, r.nodes[0].Address, failover.RecordTTL*time.Second))
 }
 
-// environment is what an instance profile gives to processes.
+// environment is what an instance profile gives to processes: the archive checks who asks.
 func (r *region) environment() []string {
-	return []string{"AWS_REGION=" + awsfake.Region, "AWS_ACCESS_KEY_ID=test", "AWS_SECRET_ACCESS_KEY=test", "AWS_EC2_METADATA_DISABLED=true"}
+	env := []string{"AWS_REGION=" + awsfake.Region, "AWS_EC2_METADATA_DISABLED=true"}
+	for _, name := range []string{"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"} {
+		env = append(env, name+"="+os.Getenv(name))
+	}
+	return env
 }
 
 // agent is the machine's agent of Systems Manager.
@@ -301,7 +305,7 @@ func (r *region) logs() {
 		return
 	}
 	for _, n := range r.nodes {
-		out, _ := exec.Command("sh", "-c", "tail -c 4000 "+filepath.Join(n.machine.State, "*.log")).CombinedOutput()
+		out, _ := exec.Command("sh", "-c", "ls -la "+n.machine.State+"; tail -c 3000 "+filepath.Join(n.machine.State, "*.log")).CombinedOutput()
 		r.t.Logf("%s:\n%s", n.ID, out)
 	}
 }
