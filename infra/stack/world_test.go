@@ -27,10 +27,6 @@ var update = flag.Bool("update", false, "rewrite the golden files")
 // TestMain ends the one process of the CDK that all tests share.
 func TestMain(m *testing.M) {
 	flag.Parse()
-	// The library's process says at length that this Node.js is old; make synth uses another.
-	if err := os.Setenv("JSII_SILENCE_WARNING_END_OF_LIFE_NODE_VERSION", "20"); err != nil {
-		panic(err)
-	}
 	m.Run()
 	jsii.Close()
 }
