@@ -80,16 +80,6 @@ func statements(t *testing.T, document any) (out []statement) {
 	return out
 }
 
-// bySid finds a statement.
-func bySid(t *testing.T, list []statement, sid string) statement {
-	t.Helper()
-	i := slices.IndexFunc(list, func(s statement) bool { return s.Sid == sid })
-	if i < 0 {
-		t.Fatalf("no statement %s in %v", sid, list)
-	}
-	return list[i]
-}
-
 func TestNetworkHasNoWayOut(t *testing.T) {
 	for _, d := range []string{"tiers", "options"} {
 		w := deploy(t, d)
