@@ -122,7 +122,7 @@ func TestWhatFails(t *testing.T) {
 	if n, err := m.Put(t.Context(), bad); n != 1001 || !errors.As(err, &refused) {
 		t.Errorf("no number: %d, %v", n, err)
 	}
-	for _, d := range []Datum{{Metric: "x", At: time.Now()}, {Metric: "x", At: time.Now(), Values: []float64{1, 2}, Counts: []float64{1}}, many(1, MaxValues + 1)[0]} {
+	for _, d := range []Datum{{Metric: "x", At: time.Now()}, {Metric: "x", At: time.Now(), Values: []float64{1, 2}, Counts: []float64{1}}, many(1, MaxValues+1)[0]} {
 		if n, err := m.Put(t.Context(), []Datum{d}); n != 1 || !errors.As(err, &refused) {
 			t.Errorf("%d values: %d, %v", len(d.Values), n, err)
 		}

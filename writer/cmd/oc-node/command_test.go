@@ -38,7 +38,6 @@ func TestCommandLine(t *testing.T) {
 		{[]string{"completion", "bash"}, nil, exitOK, "oc-node"},
 		{nil, nil, exitUsage, "name a command"},
 		{[]string{"reboot"}, nil, exitUsage, "reboot"},
-		{append(unit, "stop"), nil, exitUsage, "--unit"},
 		{append([]string{"stop"}, unit...), nil, exitUsage, "--epoch"},
 		{[]string{"stop", "--epoch", "5"}, nil, exitUsage, "--unit"},
 		{[]string{"stop", "--epoch", "5", "--unit", "/etc/passwd"}, nil, exitUsage, "--unit"},
