@@ -36,10 +36,6 @@ func TestMain(m *testing.M) {
 		serve()
 		return
 	}
-	os.Exit(runTests(m))
-}
-
-func runTests(m *testing.M) int {
 	dir, err := os.MkdirTemp("", "oc-documents-")
 	if err == nil {
 		err = errors.Join(systemctl.Build(dir), os.Setenv(binVariable, dir))
@@ -50,15 +46,12 @@ func runTests(m *testing.M) int {
 			err = fmt.Errorf("build oc-node: %w\n%s", err, out)
 		}
 	}
-	code := 1
 	if err == nil {
-		code = m.Run()
+		m.Run() // which keeps its code for the end
 	}
 	if err = errors.Join(err, os.RemoveAll(dir)); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
+		panic(err)
 	}
-	return code
 }
 
 // serve is a server that has its data directory open.

@@ -187,11 +187,49 @@ func (m *Manager) converse(c net.Conn) {
 var names = regexp.MustCompile(`^[A-Za-z0-9:_.@-]+\.service$`)
 
 // command carries a command line out.
-func (m *Manager) command(args []string) (a answer) {
-	fail := func(code int, format string, args ...any) answer {
-		return answer{Stderr: fmt.Sprintf(format, args...) + "\n", Code: code}
+func (m *Manager) command(args []string) answer {
+	options, words, err := parse(args)
+	if err != nil {
+		return failed("systemctl: %v", err)
 	}
-	options, words := map[string]string{}, []string{}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if slices.Equal(words, []string{"daemon-reload"}) {
+		for _, u := range m.units {
+			u.load()
+		}
+		return answer{}
+	}
+	if len(words) != 2 || !names.MatchString(words[1]) {
+		return failed("systemctl: this is for tests, and takes daemon-reload, or one verb and one service: %q", args)
+	}
+	u := m.unit(words[1])
+	defer m.changed.Broadcast()
+	switch words[0] {
+	case "is-active":
+		code := 3
+		if u.active == "active" {
+			code = 0
+		}
+		return answer{Stdout: or(u.active, "inactive") + "\n", Code: code}
+	case "show":
+		var out bytes.Buffer
+		u.show(&out, strings.Split(options["--property"], ","))
+		return answer{Stdout: out.String()}
+	}
+	if err := u.act(words[0], options["--signal"]); err != nil {
+		return failed("%v", err)
+	}
+	return answer{}
+}
+
+func failed(format string, args ...any) answer {
+	return answer{Stderr: fmt.Sprintf(format, args...) + "\n", Code: 1}
+}
+
+// parse tells options from words.
+func parse(args []string) (options map[string]string, words []string, err error) {
+	options = map[string]string{}
 	for i := 0; i < len(args); i++ {
 		switch name, value, _ := strings.Cut(args[i], "="); {
 		case name == "-p" && i+1 < len(args):
@@ -201,62 +239,41 @@ func (m *Manager) command(args []string) (a answer) {
 			options[name] = value
 		case name == "--quiet" || name == "--no-pager" || name == "--no-ask-password":
 		case strings.HasPrefix(name, "-"):
-			return fail(1, "systemctl: unrecognized option '%s'", args[i])
+			return nil, nil, fmt.Errorf("unrecognized option '%s'", args[i])
 		default:
 			words = append(words, args[i])
 		}
 	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if slices.Equal(words, []string{"daemon-reload"}) {
-		for _, u := range m.units {
-			u.load()
-		}
-		return a
-	}
-	if len(words) != 2 || !names.MatchString(words[1]) {
-		return fail(1, "systemctl: this is for tests, and takes daemon-reload, or one verb and one service: %q", args)
-	}
-	u := m.unit(words[1])
-	var out bytes.Buffer
-	var err error
-	switch words[0] {
+	return options, words, nil
+}
+
+// act carries out a verb that changes something.
+func (u *unit) act(verb, signal string) error {
+	switch verb {
 	case "start":
-		err = u.start()
+		return u.start()
 	case "stop":
 		u.stop()
 	case "restart":
 		u.stop()
-		err = u.start()
+		return u.start()
 	case "reset-failed":
 		u.starts = nil
 		if u.active == "failed" {
 			u.active, u.sub, u.result = "inactive", "dead", "success"
 		}
 	case "kill":
-		if options["--signal"] != "SIGKILL" {
-			return fail(1, "systemctl: kill takes --signal=SIGKILL here")
+		if signal != "SIGKILL" {
+			return errors.New("kill takes --signal=SIGKILL here")
 		}
 		if u.main == 0 {
-			return fail(1, "Failed to kill unit %s: no main process", u.name)
+			return fmt.Errorf("failed to kill unit %s: no main process", u.name)
 		}
 		u.signal(syscall.SIGKILL, true)
-	case "is-active":
-		a.Stdout = or(u.active, "inactive") + "\n"
-		if u.active != "active" {
-			a.Code = 3
-		}
-		return a
-	case "show":
-		u.show(&out, strings.Split(options["--property"], ","))
 	default:
-		return fail(1, "Unknown command verb '%s'", words[0])
+		return fmt.Errorf("unknown command verb '%s'", verb)
 	}
-	m.changed.Broadcast()
-	if err != nil {
-		return fail(1, "%v", err)
-	}
-	return answer{Stdout: out.String()}
+	return nil
 }
 
 // unit is the unit of a name, which is read when it is named first.

@@ -64,26 +64,26 @@ func (u *unit) load() {
 func (u *unit) start() error {
 	switch {
 	case u.masked:
-		return fmt.Errorf("Unit %s is masked.", u.name) //nolint:staticcheck // systemctl's words
+		return fmt.Errorf("unit %s is masked", u.name)
 	case u.failure != nil:
-		return fmt.Errorf("Unit %s has a bad unit file setting: %w", u.name, u.failure) //nolint:staticcheck // systemctl's words
+		return fmt.Errorf("unit %s has a bad unit file setting: %w", u.name, u.failure)
 	case u.loaded == nil:
-		return fmt.Errorf("Unit %s not found.", u.name) //nolint:staticcheck // systemctl's words
+		return fmt.Errorf("unit %s not found", u.name)
 	case u.main != 0:
 		return nil
 	}
 	u.generation++ // a restart that is due is this one
 	if what := u.loaded.asserted(); what != "" {
 		u.active, u.sub = dead(u.active), "dead"
-		return fmt.Errorf("Assertion failed on job for %s: %s", u.name, what) //nolint:staticcheck // systemctl's words
+		return fmt.Errorf("Assertion failed on job for %s: %s", u.name, what)
 	}
 	if u.limited() {
 		u.active, u.sub, u.result = "failed", "failed", "start-limit-hit"
-		return fmt.Errorf("Job for %s failed: start request repeated too quickly", u.name) //nolint:staticcheck // systemctl's words
+		return fmt.Errorf("Job for %s failed: start request repeated too quickly", u.name)
 	}
 	if err := u.fork(); err != nil {
 		u.active, u.sub, u.result = "failed", "failed", "exec-condition"
-		return fmt.Errorf("Job for %s failed: %w", u.name, err) //nolint:staticcheck // systemctl's words
+		return fmt.Errorf("Job for %s failed: %w", u.name, err)
 	}
 	return nil
 }

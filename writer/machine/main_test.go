@@ -34,15 +34,11 @@ func TestMain(m *testing.M) {
 		serve(role)
 		return
 	}
-	os.Exit(runTests(m))
-}
-
-func runTests(m *testing.M) int {
 	dir, err := os.MkdirTemp("", "oc-machine-")
 	if err == nil {
 		err = errors.Join(systemctl.Build(dir), os.Setenv(shimVariable, dir))
 	}
-	code := 1
+	code := 0
 	if err == nil {
 		code = m.Run()
 	}
@@ -50,10 +46,8 @@ func runTests(m *testing.M) int {
 		err = goleak.Find()
 	}
 	if err = errors.Join(err, os.RemoveAll(dir)); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
+		panic(err)
 	}
-	return code
 }
 
 // serve has a data directory open, and says so in its file up, a line for each start.
