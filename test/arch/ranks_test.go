@@ -4,6 +4,7 @@ package arch
 // tests too, where it may also import itself. Every package has a row, and every
 // row a package. docs/ARCHITECTURE.md says what each is for.
 var ranks = map[string]int{
+	"infra/statemachine":       9,
 	"scripts/protogen":         0,
 	"shared/aws/session":       0,
 	"test/awsfake/model":       0,
