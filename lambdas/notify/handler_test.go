@@ -13,7 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/sirupsen/logrus"
 
-	"originchain/lambdas/documents"
+	registered "originchain/lambdas/documents"
 	"originchain/lambdas/outcome"
 	"originchain/shared/alarms"
 	"originchain/shared/aws/cwalarms"
@@ -47,7 +47,7 @@ func newDesk(t *testing.T) *desk {
 	d.since = d.now
 	log := logrus.New()
 	log.SetOutput(io.Discard)
-	docs := documents.Of(registry.NewMemory())
+	docs := registered.Of(registry.NewMemory())
 	d.store = incident.NewStore(docs, incident.Fixed{{ID: "ops", Email: "ops@acme.example", UpTo: alarms.Drift}}, func() time.Time { return d.now }, func() float64 { return 0 })
 	book := &Book{Incidents: d.store, Registry: registry.NewMemory(), Instance: "acme", Now: func() time.Time { return d.now },
 		Alarms: func(context.Context, string) ([]cwalarms.Alarm, error) {

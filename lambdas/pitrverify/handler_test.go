@@ -105,7 +105,7 @@ func TestTheFunction(t *testing.T) {
 
 func TestARecordOfNothing(t *testing.T) {
 	m := noLease{}
-	if r, err := OfRecord(m, object.NewMemory("x"), simdisk.New(1), "scratch", 1<<30)(t.Context()); err == nil || r.Full {
+	if r, err := OfRecord(m, object.NewMemory("x"), simdisk.New(), "/scratch", 1<<30)(t.Context()); err == nil || r.Full {
 		t.Errorf("%+v, %v", r, err)
 	}
 }

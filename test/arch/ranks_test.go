@@ -135,6 +135,7 @@ var ranks = map[string]int{
 	"writer/cmd/oc-server":              10,
 
 	"test/arch":         10,
+	"test/lambdahost":   10,
 	"test/bench":        10,
 	"test/cluster":      10,
 	"test/differential": 10,
@@ -182,8 +183,8 @@ var reserved = []struct {
 	{module: "go.uber.org/goleak", tests: []string{"shared", "writer", "follower", "lambdas", "scripts", "test"}, why: "it is for tests"},
 	{module: "testing", code: []string{"shared/leasetest", "shared/registrytest", "shared/objecttest", "shared/aws/s3object/s3test", "shared/aws/ddblease/ddbtest", "test/awsfake"}, tests: []string{"shared", "writer", "follower", "lambdas", "scripts", "test"}, why: "it is for tests"},
 	{module: "go.uber.org/goleak", tests: []string{"shared", "writer", "follower", "scripts", "test"}, why: "it is for tests"},
-	{module: "testing", code: []string{"shared/leasetest", "shared/registrytest", "shared/registrytest", "shared/objecttest", "shared/aws/s3object/s3test", "shared/aws/ddblease/ddbtest"}, tests: []string{"shared", "writer", "follower", "scripts", "test"}, why: "it is for tests"},
-	{module: "testing", code: []string{"shared/leasetest", "shared/objecttest", "shared/aws/s3object/s3test", "shared/aws/ddblease/ddbtest"}, tests: []string{"shared", "writer", "follower", "lambdas", "scripts", "test"}, why: "it is for tests"},
+	{module: "testing", code: []string{"shared/leasetest", "shared/registrytest", "shared/registrytest", "shared/objecttest", "shared/aws/s3object/s3test", "shared/aws/ddblease/ddbtest", "lambdas/instancetest", "test/lambdahost"}, tests: []string{"shared", "writer", "follower", "scripts", "test"}, why: "it is for tests"},
+	{module: "testing", code: []string{"shared/leasetest", "shared/objecttest", "shared/aws/s3object/s3test", "shared/aws/ddblease/ddbtest", "lambdas/instancetest", "test/lambdahost"}, tests: []string{"shared", "writer", "follower", "lambdas", "scripts", "test"}, why: "it is for tests"},
 }
 
 // replayed packages turn a log into a state, on every node and years later: they
