@@ -51,8 +51,8 @@ type cloud struct {
 	env  []string
 }
 
-func newCloud(t *testing.T) *cloud {
-	dir, stores := build(t, t.TempDir(), "silence", "promote", "dns", "notify", "status", "pitrverify"), t.TempDir()
+func newCloud(t *testing.T, dir string) *cloud {
+	stores := t.TempDir()
 	leases, err := lease.OpenFile(vfs.Default, filepath.Join(stores, "lease"))
 	if err != nil {
 		t.Fatal(err)
@@ -150,10 +150,16 @@ func event(t *testing.T) json.RawMessage {
 	return bytes.ReplaceAll(b, []byte("2026-03-01T12:00:00.314+0000"), []byte(time.Now().UTC().Format("2006-01-02T15:04:05.000+0000")))
 }
 
-// The real programs make another node the writer, from the alarm's event to the name in
-// Route 53, tell a subscriber, and publish the page.
-func TestAFailoverByTheRealPrograms(t *testing.T) {
-	c := newCloud(t)
+func TestPrograms(t *testing.T) {
+	dir := build(t, t.TempDir(), "silence", "promote", "dns", "notify", "status", "pitrverify")
+	t.Run("failover", func(t *testing.T) { failsOver(t, newCloud(t, dir)) })
+	t.Run("errors", func(t *testing.T) { goesWrong(t, newCloud(t, dir)) })
+	t.Run("builds", func(t *testing.T) { same(t, dir) })
+}
+
+// failsOver has the real programs make another node the writer, from the alarm's event to
+// the name in Route 53, keep the incidents, and publish the page.
+func failsOver(t *testing.T, c *cloud) {
 	c.Kill("acme-a")
 	silence, steps, name := c.start("silence"), c.start("promote"), c.start("dns")
 	begun := c.invoke(silence, map[string]any{"event": event(t), "execution": "one", "round": 0})
@@ -191,10 +197,9 @@ func TestAFailoverByTheRealPrograms(t *testing.T) {
 	}
 }
 
-// Errors have their names, a call that takes too long ends, and so does a program that
-// cannot begin, which lists what is wrong.
-func TestWhatGoesWrong(t *testing.T) {
-	c := newCloud(t)
+// goesWrong: errors have their names, a call that takes too long ends, and so does a
+// program that cannot begin, which lists what is wrong.
+func goesWrong(t *testing.T, c *cloud) {
 	var failed *lambdahost.Error
 	steps := c.start("promote")
 	if _, err := steps.Invoke(t.Context(), []byte(`{"step":"fence","run":"other"}`), time.Minute); !errors.As(err, &failed) || failed.Type != "OC.OutOfTurn" {
@@ -234,9 +239,10 @@ func TestWhatGoesWrong(t *testing.T) {
 	}
 }
 
-// Two builds are the same, byte for byte, and nothing of where they were made is in them.
-func TestBuildsAreTheSame(t *testing.T) {
-	one, two := build(t, t.TempDir(), "dns"), build(t, t.TempDir(), "dns")
+// same: two builds are the same, byte for byte, and nothing of where they were made is in
+// them.
+func same(t *testing.T, one string) {
+	two := build(t, t.TempDir(), "dns")
 	a, err := os.ReadFile(filepath.Join(one, "dns", "bootstrap"))
 	if err != nil {
 		t.Fatal(err)
