@@ -182,10 +182,9 @@ var reserved = []struct {
 	{module: "modernc.org/sqlite", code: []string{"test"}, tests: []string{"shared"}, why: "it is the oracle of tests, not a store"},
 	{module: "github.com/anishathalye/porcupine", tests: []string{"test"}, why: "it checks histories that tests make"},
 	{module: "go.uber.org/goleak", tests: []string{"shared", "writer", "follower", "lambdas", "scripts", "test"}, why: "it is for tests"},
-	{module: "testing", code: []string{"shared/leasetest", "shared/registrytest", "shared/objecttest", "shared/aws/s3object/s3test", "shared/aws/ddblease/ddbtest", "test/awsfake"}, tests: []string{"shared", "writer", "follower", "lambdas", "scripts", "test"}, why: "it is for tests"},
+	{module: "testing", code: []string{"shared/leasetest", "shared/registrytest", "shared/objecttest", "shared/aws/s3object/s3test", "shared/aws/ddblease/ddbtest", "lambdas/instancetest", "test/awsfake", "test/lambdahost"},
+		tests: []string{"shared", "writer", "follower", "lambdas", "infra", "scripts", "test"}, why: "it is for tests"},
 	{module: "go.uber.org/goleak", tests: []string{"shared", "writer", "follower", "scripts", "test"}, why: "it is for tests"},
-	{module: "testing", code: []string{"shared/leasetest", "shared/registrytest", "shared/registrytest", "shared/objecttest", "shared/aws/s3object/s3test", "shared/aws/ddblease/ddbtest", "lambdas/instancetest", "test/lambdahost"}, tests: []string{"shared", "writer", "follower", "scripts", "test"}, why: "it is for tests"},
-	{module: "testing", code: []string{"shared/leasetest", "shared/objecttest", "shared/aws/s3object/s3test", "shared/aws/ddblease/ddbtest", "lambdas/instancetest", "test/lambdahost"}, tests: []string{"shared", "writer", "follower", "lambdas", "scripts", "test"}, why: "it is for tests"},
 }
 
 // replayed packages turn a log into a state, on every node and years later: they

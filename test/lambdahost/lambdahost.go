@@ -81,7 +81,7 @@ func Start(t testing.TB, name, program string, env []string) *Function {
 	t.Helper()
 	f := &Function{name: name, calls: make(chan *call), ended: make(chan struct{}), open: map[string]*call{}}
 	server := httptest.NewServer(f)
-	f.command = exec.Command(program) //nolint:gosec,noctx // G204: the test's own; it is ended below
+	f.command = exec.Command(program) //nolint:noctx // it is ended below
 	f.command.Env = append([]string{
 		"AWS_LAMBDA_RUNTIME_API=" + strings.TrimPrefix(server.URL, "http://"), "AWS_LAMBDA_FUNCTION_NAME=" + name, "AWS_EC2_METADATA_DISABLED=true", "TMPDIR=" + t.TempDir(),
 	}, env...)

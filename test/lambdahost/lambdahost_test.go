@@ -33,7 +33,7 @@ func build(t *testing.T, dir string, names ...string) string {
 	t.Helper()
 	for _, name := range names {
 		c := exec.CommandContext(t.Context(), "go", "build", "-tags", "lambda.norpc", "-trimpath", "-buildvcs=false", "-ldflags", "-s -w -buildid=",
-			"-o", filepath.Join(dir, name, "bootstrap"), "originchain/lambdas/"+name+"/cmd/"+name) //nolint:gosec // G204: names are the test's
+			"-o", filepath.Join(dir, name, "bootstrap"), "originchain/lambdas/"+name+"/cmd/"+name)
 		if out, err := c.CombinedOutput(); err != nil {
 			t.Fatalf("build %s: %v\n%s", name, err, out)
 		}
