@@ -34,7 +34,7 @@ const { result, eventLogs } = new StateMachine(definition).run(input, {
 
 const states = [];
 const ended = result.then(() => ({ status: 'SUCCEEDED' }), (e) => {
-  const failure = e.getWrappedError ?? e;
+  const failure = e.cause ?? e;
   return { status: 'FAILED', error: failure.name, cause: failure.message };
 });
 for await (const event of eventLogs) {
