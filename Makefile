@@ -48,6 +48,22 @@ bin/promote: toolchain
 	@mkdir -p bin
 	go build -ldflags '$(LDFLAGS)' -o $@ ./scripts/promote
 
+# The functions that run on AWS. What is built depends on the sources and the toolchain
+# alone: no paths, no version of the working copy, no build id.
+LAMBDAS       := $(patsubst lambdas/%/cmd,%,$(wildcard lambdas/*/cmd))
+LAMBDAS       := $(filter-out local,$(LAMBDAS))
+LAMBDA_DIR    ?= bin/lambdas
+LAMBDA_GOARCH ?= arm64
+
+.PHONY: lambdas
+lambdas: toolchain ## build the functions that run on AWS into bin/lambdas/<name>/bootstrap, byte for byte the same each time
+	@for name in $(LAMBDAS); do \
+		GOOS=linux GOARCH=$(LAMBDA_GOARCH) go build -tags lambda.norpc -trimpath -buildvcs=false -ldflags '-s -w -buildid=' \
+			-o $(LAMBDA_DIR)/$$name/bootstrap ./lambdas/$$name/cmd/$$name; \
+		touch -d @0 $(LAMBDA_DIR)/$$name/bootstrap $(LAMBDA_DIR)/$$name; \
+		echo $(LAMBDA_DIR)/$$name/bootstrap; \
+	done
+
 .PHONY: check
 check: toolchain ## formatting, vet, dependencies as pinned, the shape of the tree
 	@scripts/check

@@ -56,9 +56,8 @@ type object = map[string]any
 func Definition() map[string]any {
 	states := object{
 		"Confirm": confirm("Verdict"), "Verdict": verdict(), "Wait": object{"Type": "Wait", "SecondsPath": "$.confirm.after_seconds", "Next": "Confirm"},
-		"Page": page(), "Approval": object{"Type": "Pass", "Parameters": object{"event.$": "$.event", "confirm.$": "$.confirm", "approval.$": "$.page"}, "Next": "ConfirmApproved"},
-		"ConfirmApproved": confirm("Verdict"),
-		"Tell":            say("Done", "tell", ""), "Done": object{"Type": "Succeed"}, "Ignored": object{"Type": "Succeed"},
+		"Page": page(), "Approval": object{"Type": "Pass", "Parameters": object{"event.$": "$.event", "confirm.$": "$.confirm", "approval.$": "$.page"}, "Next": "Confirm"},
+		"Tell": say("Done", "tell", ""), "Done": object{"Type": "Succeed"}, "Ignored": object{"Type": "Succeed"},
 		"TellLeft": say("CallLeft", "record", "States.Format('The new writer writes, and something of the failover is left: {}. Finish it with scripts/promote-follower.sh, by the same node.', $.error.Cause)"),
 		"CallLeft": call("Done", "States.Format('The writer was replaced, and something is left to do: {}', $.error.Cause)"),
 		"TellStuck": say("CallStuck", "stuck",
@@ -68,9 +67,8 @@ func Definition() map[string]any {
 		"NoVerdict":   object{"Type": "Pass", "Result": object{"Error": "OC.NoVerdict", "Cause": "nobody could say whether the writer is dead"}, "ResultPath": "$.error", "Next": "TellStuck"},
 		"TellPage":    tellPage(),
 		"NotApproved": object{"Type": "Pass", "Result": object{"Error": "OC.NotApproved", "Cause": "nobody has approved in time"}, "ResultPath": "$.error", "Next": "TellStuck"},
-		"Begin":       object{"Type": "Pass", "Parameters": object{"event.$": "$", "confirm": object{"round": 0, "run": "", "reasons": []any{}}}, "Next": "Confirm"},
+		"Begin":       object{"Type": "Pass", "Parameters": object{"event.$": "$", "confirm": object{"round": 0, "run": "", "reasons": []any{}}, "approval": nil}, "Next": "Confirm"},
 	}
-	states["ConfirmApproved"].(object)["Parameters"].(object)["Payload"].(object)["approval.$"] = "$.approval"
 	all := steps()
 	for i, s := range all {
 		next := "Tell"
@@ -116,7 +114,7 @@ func confirm(next string) object {
 	for _, name := range []string{"verdict", "run", "writer", "target", "after_seconds", "round", "reasons"} {
 		selector[name+".$"] = "$.Payload." + name
 	}
-	payload := object{"event.$": "$.event", "execution.$": "$$.Execution.Id", "round.$": "$.confirm.round"}
+	payload := object{"event.$": "$.event", "execution.$": "$$.Execution.Id", "round.$": "$.confirm.round", "approval.$": "$.approval"}
 	return invoke(Silence, payload, selector, "$.confirm", next)
 }
 
@@ -177,8 +175,7 @@ To approve, naming the guards that are given up, or to reject with "approve": fa
 aws stepfunctions send-task-success --task-token {} --task-output file://approval.json
 approval.json: \{"approve": true, "by": "your name", "to": "", "allow": \{"allow_slow_writer": false, "allow_lag": 0, "allow_backfilling": false, "accept_data_loss": false\}\}', $.confirm.writer, $.confirm.target, States.JsonToString($.confirm.reasons), $$.Task.Token)`,
 		},
-		"ResultSelector": object{"approve.$": "$.approve", "by.$": "$.by", "to.$": "$.to", "allow.$": "$.allow"},
-		"ResultPath":     "$.page", "Next": "Approval",
+		"ResultPath": "$.page", "Next": "Approval",
 		"Catch": []any{object{"ErrorEquals": []any{"States.Timeout"}, "ResultPath": "$.error", "Next": "NotApproved"}, stuck()},
 	}
 }

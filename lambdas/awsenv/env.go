@@ -37,7 +37,7 @@ const (
 	// DocumentPrefix is that of the SSM documents' names.
 	DocumentPrefix = "OC_DOCUMENT_PREFIX"
 	// AdminTokenSecret is the ARN of the nodes' admin token in Secrets Manager.
-	AdminTokenSecret = "OC_ADMIN_TOKEN_SECRET"
+	AdminTokenSecret = "OC_ADMIN_TOKEN_SECRET" //nolint:gosec // G101: the name of a variable
 	// MailFrom is the sender of e-mail, StatusBucket the bucket of the status page.
 	MailFrom     = "OC_MAIL_FROM"
 	StatusBucket = "OC_STATUS_BUCKET"

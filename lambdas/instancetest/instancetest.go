@@ -24,10 +24,12 @@ import (
 )
 
 const (
-	// ID is the instance's, Zone its writer's name, Token its admin token.
-	ID    = "01HZX3V9J8Q2W4E6R8T0Y2M4K6"
-	Zone  = "writer.acme.eu.db.example"
-	Token = "oc_admin_instancetest"
+	// ID is the instance's.
+	ID = "01HZX3V9J8Q2W4E6R8T0Y2M4K6"
+	// Zone is its writer's name.
+	Zone = "writer.acme.eu.db.example"
+	// Token is its admin token.
+	Token = "oc_admin_instancetest" //nolint:gosec // G101: of tests
 	// Last is where the log of each node ends.
 	Last = 5010
 )

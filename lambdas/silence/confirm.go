@@ -25,10 +25,10 @@ import (
 )
 
 const (
-	// MaxEventAge is how old an event may be when it is looked at first, EventSlack how far
-	// ahead of this clock.
+	// MaxEventAge is how old an event may be when it is looked at first.
 	MaxEventAge = 15 * time.Minute
-	EventSlack  = 5 * time.Minute
+	// EventSlack is how far ahead of this clock it may be.
+	EventSlack = 5 * time.Minute
 	// MaxRounds is how often a verdict is waited for.
 	MaxRounds = 20
 	// askTimeout bounds the question how far a follower is.
@@ -38,7 +38,7 @@ const (
 // Verdict is the function's answer: one of package failover's, or Ignored.
 type Verdict string
 
-// Ignored: nothing is to be done about the event, and nobody called.
+// Ignored says that nothing is to be done about the event, and nobody called.
 const Ignored Verdict = "ignored"
 
 // The reasons for which an event is ignored, beside failover.AlreadyWriter and

@@ -4,6 +4,7 @@ package arch
 // tests too, where it may also import itself. Every package has a row, and every
 // row a package. docs/ARCHITECTURE.md says what each is for.
 var ranks = map[string]int{
+	"infra/statemachine":       9,
 	"scripts/protogen":         0,
 	"shared/aws/session":       0,
 	"test/awsfake/model":       0,
@@ -147,17 +148,19 @@ var ranks = map[string]int{
 	"lambdas/notify/cmd/notify":         10,
 	"writer/cmd/oc-server":              10,
 
-	"test/arch":         10,
-	"test/bench":        10,
-	"test/cluster":      10,
-	"test/differential": 10,
-	"test/docs":         10,
-	"test/awsdrill":     10,
-	"test/drills":       10,
-	"test/e2e":          10,
-	"test/pitr":         10,
-	"test/replsim":      10,
-	"test/sim":          10,
+	"test/awsdrill":      10,
+	"test/arch":          10,
+	"test/lambdahost":    10,
+	"test/stepfunctions": 10,
+	"test/bench":         10,
+	"test/cluster":       10,
+	"test/differential":  10,
+	"test/docs":          10,
+	"test/drills":        10,
+	"test/e2e":           10,
+	"test/pitr":          10,
+	"test/replsim":       10,
+	"test/sim":           10,
 }
 
 // reserved names modules that only some packages may import; the longest row
@@ -200,10 +203,12 @@ var reserved = []struct {
 	{module: "go.uber.org/goleak", tests: []string{"shared", "writer", "follower", "lambdas", "scripts", "test"}, why: "it is for tests"},
 	{module: "testing", code: []string{"shared/leasetest", "shared/registrytest", "shared/objecttest", "shared/aws/s3object/s3test", "shared/aws/ddblease/ddbtest", "test/awsfake"}, tests: []string{"shared", "writer", "follower", "lambdas", "scripts", "test"}, why: "it is for tests"},
 	{module: "testing", code: []string{"shared/leasetest", "shared/registrytest", "shared/objecttest", "shared/aws/s3object/s3test", "shared/aws/ddblease/ddbtest"}, tests: []string{"infra", "shared", "writer", "follower", "lambdas", "scripts", "test"}, why: "it is for tests"},
-	{module: "go.uber.org/goleak", tests: []string{"shared", "writer", "follower", "scripts", "test"}, why: "it is for tests"},
 	{module: "testing", code: []string{"shared/leasetest", "shared/registrytest", "shared/registrytest", "shared/objecttest", "shared/aws/s3object/s3test", "shared/aws/ddblease/ddbtest"}, tests: []string{"infra", "shared", "writer", "follower", "scripts", "test"}, why: "it is for tests"},
 	{module: "testing", code: []string{"shared/leasetest", "shared/objecttest", "shared/aws/s3object/s3test", "shared/aws/ddblease/ddbtest"}, tests: []string{"infra", "shared", "writer", "follower", "lambdas", "scripts", "test"}, why: "it is for tests"},
 	{module: "testing", code: []string{"shared/leasetest", "shared/registrytest", "shared/objecttest", "shared/aws/s3object/s3test", "shared/aws/ddblease/ddbtest", "test/awsfake"}, tests: []string{"infra", "shared", "writer", "follower", "lambdas", "scripts", "test"}, why: "it is for tests"},
+	{module: "testing", code: []string{"shared/leasetest", "shared/registrytest", "shared/objecttest", "shared/aws/s3object/s3test", "shared/aws/ddblease/ddbtest", "lambdas/instancetest", "test/awsfake", "test/lambdahost"},
+		tests: []string{"shared", "writer", "follower", "lambdas", "infra", "scripts", "test"}, why: "it is for tests"},
+	{module: "go.uber.org/goleak", tests: []string{"shared", "writer", "follower", "scripts", "test"}, why: "it is for tests"},
 }
 
 // described are the packages that infra may import besides its own: what it deploys is

