@@ -172,7 +172,6 @@ var reserved = []struct {
 	why         string
 }{
 	{module: "github.com/aws/", code: []string{"shared/aws", "test/awsfake"}, why: "only shared/aws knows AWS"},
-	{module: "github.com/aws/", code: []string{"shared/aws"}, why: "only shared/aws knows AWS"},
 	{module: "github.com/aws/aws-cdk-go", code: []string{"infra/stack"}, why: "only infra/stack knows the CDK"},
 	{module: "github.com/aws/constructs-go", code: []string{"infra/stack"}, why: "only infra/stack knows the CDK"},
 	{module: "github.com/aws/jsii-runtime-go", code: []string{"infra/stack"}, why: "only infra/stack knows the CDK"},
@@ -201,14 +200,8 @@ var reserved = []struct {
 	{module: "modernc.org/sqlite", code: []string{"test"}, tests: []string{"shared"}, why: "it is the oracle of tests, not a store"},
 	{module: "github.com/anishathalye/porcupine", tests: []string{"test"}, why: "it checks histories that tests make"},
 	{module: "go.uber.org/goleak", tests: []string{"shared", "writer", "follower", "lambdas", "scripts", "test"}, why: "it is for tests"},
-	{module: "testing", code: []string{"shared/leasetest", "shared/registrytest", "shared/objecttest", "shared/aws/s3object/s3test", "shared/aws/ddblease/ddbtest", "test/awsfake"}, tests: []string{"shared", "writer", "follower", "lambdas", "scripts", "test"}, why: "it is for tests"},
-	{module: "testing", code: []string{"shared/leasetest", "shared/registrytest", "shared/objecttest", "shared/aws/s3object/s3test", "shared/aws/ddblease/ddbtest"}, tests: []string{"infra", "shared", "writer", "follower", "lambdas", "scripts", "test"}, why: "it is for tests"},
-	{module: "testing", code: []string{"shared/leasetest", "shared/registrytest", "shared/registrytest", "shared/objecttest", "shared/aws/s3object/s3test", "shared/aws/ddblease/ddbtest"}, tests: []string{"infra", "shared", "writer", "follower", "scripts", "test"}, why: "it is for tests"},
-	{module: "testing", code: []string{"shared/leasetest", "shared/objecttest", "shared/aws/s3object/s3test", "shared/aws/ddblease/ddbtest"}, tests: []string{"infra", "shared", "writer", "follower", "lambdas", "scripts", "test"}, why: "it is for tests"},
-	{module: "testing", code: []string{"shared/leasetest", "shared/registrytest", "shared/objecttest", "shared/aws/s3object/s3test", "shared/aws/ddblease/ddbtest", "test/awsfake"}, tests: []string{"infra", "shared", "writer", "follower", "lambdas", "scripts", "test"}, why: "it is for tests"},
 	{module: "testing", code: []string{"shared/leasetest", "shared/registrytest", "shared/objecttest", "shared/aws/s3object/s3test", "shared/aws/ddblease/ddbtest", "lambdas/instancetest", "test/awsfake", "test/lambdahost"},
-		tests: []string{"shared", "writer", "follower", "lambdas", "infra", "scripts", "test"}, why: "it is for tests"},
-	{module: "go.uber.org/goleak", tests: []string{"shared", "writer", "follower", "scripts", "test"}, why: "it is for tests"},
+		tests: []string{"infra", "shared", "writer", "follower", "lambdas", "scripts", "test"}, why: "it is for tests"},
 }
 
 // described are the packages that infra may import besides its own: what it deploys is
