@@ -122,8 +122,6 @@ StartLimitIntervalSec=0
 [Service]
 Environment=AWS_REGION=` + c.Region + `
 Environment=OC_INSTANCE=` + t.Name + `
-Environment=OC_NODE=` + n.ID + `
-Environment=OC_LEASES=` + leaseURL(c, t.Name) + `
 Environment=OC_REGISTRY=` + registryURL(c, t.Name) + `
 ExecStart=` + programs + `/oc-node agent
 Restart=always

@@ -76,7 +76,7 @@ func newCloud(t *testing.T, dir string) *cloud {
 	for _, id := range []string{"acme-a", "acme-b"} {
 		c.fake.SSM.Machine(c.Node(id).Machine, c.agent(id))
 	}
-	c.env = append(c.fake.Environment("SSM", "ROUTE_53", "SESV2", "SECRETS_MANAGER", "CLOUDWATCH"),
+	c.env = append(c.fake.Environment(),
 		"OC_INSTANCE=acme", "OC_LEASES=file://"+filepath.Join(stores, "lease"), "OC_REGISTRY=file://"+filepath.Join(stores, "acme"),
 		"OC_CONTROL_REGISTRY=file://"+filepath.Join(stores, "control"), "OC_ZONE_ID="+c.zone, "OC_RECORD="+instancetest.Zone, "OC_DOCUMENT_PREFIX=OriginChain-acme",
 		"OC_ADMIN_TOKEN_SECRET="+c.fake.Secrets.Put("acme/admin-token", instancetest.Token), "OC_MAIL_FROM=status@db.example", "OC_ARCHIVE=file://"+filepath.Join(stores, "archive"),
