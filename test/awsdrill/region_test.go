@@ -81,8 +81,6 @@ type node struct {
 	*netns.Host
 	machine *systemctl.Machine
 	r       *region
-	// gone: Systems Manager does not reach the machine.
-	gone atomic.Bool
 }
 
 func newRegion(t *testing.T) *region {

@@ -117,7 +117,7 @@ func (m *machine) run() (states, status string) {
 		m.t.Fatal(err)
 	}
 	var stderr strings.Builder
-	c := exec.CommandContext(m.t.Context(), node(m.t), "run.mjs", path, server.URL, filepath.Join("..", "..", "lambdas", "silence", "testdata", "eventbridge-alarm.json")) //nolint:gosec // G204: the test's own
+	c := exec.CommandContext(m.t.Context(), node(m.t), "run.mjs", path, server.URL, filepath.Join("..", "..", "lambdas", "silence", "testdata", "eventbridge-alarm.json"))
 	c.Stderr = &stderr
 	b, err := c.Output()
 	var out struct {
