@@ -15,6 +15,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -104,6 +105,9 @@ func Start(t testing.TB, name, program string, env []string) *Function {
 
 // Output is what the program has printed.
 func (f *Function) Output() string { return f.output.String() }
+
+// Freeze has the program do nothing any more, so that a call of it takes too long.
+func (f *Function) Freeze() error { return f.command.Process.Signal(syscall.SIGSTOP) }
 
 // Ended is closed when the program has ended.
 func (f *Function) Ended() <-chan struct{} { return f.ended }

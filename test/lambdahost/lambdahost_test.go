@@ -216,13 +216,13 @@ func goesWrong(t *testing.T, c *cloud) {
 	if err != nil || !strings.Contains(string(out), `"handed_over":true`) {
 		t.Errorf("%s, %v", out, err)
 	}
-	held := make(chan struct{})
-	c.fake.Secrets.Next("GetSecretValue", awsfake.Held(held))
 	slow := c.start("silence")
-	if _, err := slow.Invoke(t.Context(), event(t), 500*time.Millisecond); !errors.As(err, &failed) || failed.Type != "Sandbox.Timedout" {
-		t.Errorf("%v", err)
+	if err := slow.Freeze(); err != nil {
+		t.Fatal(err)
 	}
-	close(held)
+	if _, err := slow.Invoke(t.Context(), event(t), 500*time.Millisecond); !errors.As(err, &failed) || failed.Type != "Sandbox.Timedout" {
+		t.Fatalf("%v", err) // it has not been ended, and does not end
+	}
 	<-slow.Ended()
 	if _, err := slow.Invoke(t.Context(), event(t), time.Minute); !errors.As(err, &failed) || failed.Type != "Runtime.ExitError" {
 		t.Errorf("%v", err)
