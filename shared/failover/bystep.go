@@ -43,9 +43,12 @@ func Begin(ctx context.Context, d Deps, req Request, say Progress) (Report, erro
 //
 //   - A step acts only once those before it have ended: a call that comes late, in another
 //     order, or for another failover changes nothing.
-//   - What a process has seen on its own clock counts for another one only by the record's
-//     version: a holder whose lease had run out at a version writes no more for as long as
-//     the record has that version, since renewing makes another.
+//   - What a process has seen on its own clock counts for another one only by the record:
+//     a holder whose lease had run out writes no more for as long as the record is the one
+//     that it had then, since renewing makes another.
+//   - Nobody is fenced for what was true when the failover was begun: unless the record shows
+//     that the lease has run out, was released or is to be handed over, fence confirms anew,
+//     and refuses (RefusedError) a writer that is well by now.
 func Continue(ctx context.Context, d Deps, next Next, say Progress) (Report, error) {
 	n := slices.Index(stepNames(), next.Step) + 1
 	r := newRun(d, Request{Zone: next.Zone}, say)
@@ -99,6 +102,9 @@ func (r *run) resume(ctx context.Context, next Next, n int) (ended bool, err err
 	err = r.standing(ctx)
 	if err == nil && !r.given && n > slices.Index(stepNames(), stepRaise)+1 {
 		err = &StepError{Next: next, Why: fmt.Sprintf("the record names %s for epoch %d, and not %s", r.seen.Record.Holder, r.seen.Record.Epoch, r.to.ID)}
+	}
+	if err == nil && next.Step == stepFence && !r.given && !r.planned() && !r.seen.Record.Released && !r.ranOut(r.seen.Record, 0) {
+		err = r.decide(ctx)
 	}
 	if err != nil {
 		r.close()

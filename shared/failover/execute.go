@@ -120,9 +120,9 @@ type run struct {
 	inProcess bool
 	// gone: the old writer's machine did not answer in the time that there was for it.
 	gone bool
-	// fenced is the version of the record at which the old writer's lease has run out, or
-	// was released: the one that may be taken.
-	fenced  uint64
+	// fenced is the record at which the old writer's lease has run out, or was released: the
+	// one that may be taken.
+	fenced  recordMark
 	epoch   uint64
 	pause   time.Time // when the old writer was made to stop
 	journal journal
@@ -244,7 +244,10 @@ func (r *run) ended(ctx context.Context, s Step) error {
 	}
 	return r.note(ctx, func(j *journal) {
 		j.ended(s)
-		j.Fenced, j.Heard = max(j.Fenced, r.fenced), max(j.Heard, uint64(r.seen.Writer.Durable))
+		j.Heard = max(j.Heard, uint64(r.seen.Writer.Durable))
+		if r.fenced.Version > 0 {
+			j.Fenced = r.fenced
+		}
 		if s.Name == stepPromote || s.Name == stepSmoke {
 			j.InProcess = r.inProcess
 		}
@@ -290,9 +293,6 @@ func (r *run) confirm(ctx context.Context) (string, error) {
 	}
 	r.report.Verdict, r.report.Reasons, r.report.Planned = r.decision.Verdict, append(r.report.Reasons, r.decision.Reasons...), r.planned()
 	r.report.Epoch = r.epoch
-	if r.seen.RecordUnchanged >= lease.Expiry {
-		r.fenced = r.seen.Record.Version
-	}
 	if err := r.begin(ctx); err != nil {
 		return "", err
 	}
@@ -342,6 +342,9 @@ func (r *run) decide(ctx context.Context) error {
 		}
 		switch last := r.decision.Reasons[len(r.decision.Reasons)-1]; {
 		case r.decision.Verdict == Promote:
+			if r.seen.RecordUnchanged >= lease.Expiry {
+				r.fenced = markOf(r.seen.Record)
+			}
 			return nil
 		case r.decision.Verdict != Wait, time.Since(r.began) >= patience:
 			r.report.Verdict, r.report.Reasons = r.decision.Verdict, append(r.report.Reasons, r.decision.Reasons...)

@@ -41,7 +41,7 @@ func (r *run) fence(ctx context.Context) (string, error) {
 		return r.doneBefore(), err
 	}
 	if rec.Released {
-		r.fenced = rec.Version
+		r.fenced = markOf(rec)
 		return fmt.Sprintf("%s has released epoch %d", rec.Holder, rec.Epoch), nil
 	}
 	reaped, how := r.stop(ctx, r.ranOut(rec, unchanged))
@@ -57,9 +57,9 @@ func (r *run) fence(ctx context.Context) (string, error) {
 }
 
 // ranOut says whether the lease of a record has run out: as this process has seen, or one
-// before it that has noted at which version.
+// before it that has noted of which record.
 func (r *run) ranOut(rec lease.Record, unchanged time.Duration) bool {
-	return unchanged >= lease.Expiry || rec.Version == r.fenced
+	return unchanged >= lease.Expiry || markOf(rec) == r.fenced
 }
 
 // doneBefore says why a step has nothing to do.
@@ -129,7 +129,7 @@ func (r *run) release(ctx context.Context) (released bool, err error) {
 			return moved, err
 		}
 		if rec.Released {
-			r.fenced = rec.Version
+			r.fenced = markOf(rec)
 			return true, nil
 		}
 		if p, err := r.process(ctx); err != nil || !p.was(rec) {
@@ -141,7 +141,7 @@ func (r *run) release(ctx context.Context) (released bool, err error) {
 		}
 		stored, err := r.setRecord(ctx, rec.Version, next)
 		if err == nil {
-			r.fenced = stored.Version
+			r.fenced = markOf(stored)
 			return true, nil
 		}
 		if last = err; !again(err) {
@@ -189,10 +189,10 @@ func (r *run) waitOut(ctx context.Context) (string, error) {
 			}
 			switch {
 			case rec.Released:
-				r.fenced = rec.Version
+				r.fenced = markOf(rec)
 				return fmt.Sprintf("%s has released epoch %d", rec.Holder, rec.Epoch), nil
 			case r.ranOut(rec, unchanged):
-				r.fenced = rec.Version
+				r.fenced = markOf(rec)
 				return fmt.Sprintf("the lease of %s has run out: not renewed for %s", rec.Holder, max(unchanged, lease.Expiry).Round(10*time.Millisecond)), nil
 			}
 		}

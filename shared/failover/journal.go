@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"originchain/shared/lease"
 	"originchain/shared/registry"
 )
 
@@ -37,13 +38,26 @@ type journal struct {
 	Error      string `json:"error,omitempty"`
 	// What a step needs of those before it, where each is a process of its own: why it was
 	// begun, with which guards given up; up to where the old writer was heard to be durable;
-	// the version of the record at which its lease had run out; whether the target was told
-	// to open in its process.
-	Reasons   []Reason  `json:"reasons,omitempty"`
-	Allow     Overrides `json:"allow"`
-	Heard     uint64    `json:"heard,omitempty"`
-	Fenced    uint64    `json:"fenced,omitempty"`
-	InProcess bool      `json:"in_process,omitempty"`
+	// the record at which its lease had run out; whether the target was told to open in its
+	// process.
+	Reasons   []Reason   `json:"reasons,omitempty"`
+	Allow     Overrides  `json:"allow"`
+	Heard     uint64     `json:"heard,omitempty"`
+	Fenced    recordMark `json:"fenced,omitzero"`
+	InProcess bool       `json:"in_process,omitempty"`
+}
+
+// recordMark tells a record from those before and after it. A version alone would do, but
+// in a table that was put back to an earlier day versions come a second time.
+type recordMark struct {
+	Version   uint64 `json:"version"`
+	Epoch     uint64 `json:"epoch"`
+	Holder    string `json:"holder"`
+	CommitLSN uint64 `json:"commit_lsn"`
+}
+
+func markOf(r lease.Record) recordMark {
+	return recordMark{Version: r.Version, Epoch: uint64(r.Epoch), Holder: r.Holder, CommitLSN: uint64(r.CommitLSN)}
 }
 
 type journalState string

@@ -32,7 +32,7 @@ const (
 	dnsTimeout = 2 * time.Minute
 )
 
-// raise takes the next epoch for the target, in the version of the record that fence saw.
+// raise takes the next epoch for the target, in the record that fence saw.
 func (r *run) raise(ctx context.Context) (string, error) {
 	if r.finished || r.given {
 		return r.doneBefore(), nil
@@ -46,7 +46,7 @@ func (r *run) raise(ctx context.Context) (string, error) {
 		if moved, err := r.movedTo(rec); moved || err != nil {
 			return r.doneBefore(), err
 		}
-		if !rec.Released && rec.Version != r.fenced {
+		if !rec.Released && markOf(rec) != r.fenced {
 			return "", fmt.Errorf("%s has renewed epoch %d after its lease had run out here: it lives, and nobody was made a writer beside it; stop it on its machine, and run again", rec.Holder, rec.Epoch)
 		}
 		next, err := r.fitting(ctx, rec)

@@ -134,11 +134,16 @@ func summary(o drillOptions, all []drill.Report) string {
 		spread(all, func(r drill.Report) float64 { return r.Rejoined }), acked, lost, refused, phantoms, unknown)
 }
 
-// spread is the median and the worst of what each run took.
+// spread is the median and the worst of what each run took that another node wrote in.
 func spread(all []drill.Report, of func(drill.Report) float64) string {
 	var took []float64
 	for _, r := range all {
-		took = append(took, of(r))
+		if r.EpochAfter > 0 {
+			took = append(took, of(r))
+		}
+	}
+	if len(took) == 0 {
+		return "never"
 	}
 	slices.Sort(took)
 	return fmt.Sprintf("p50 %.2f s, max %.2f s", took[len(took)/2], took[len(took)-1])
@@ -168,21 +173,21 @@ func (c *command) drill(ctx context.Context, client *control.Client, dir layout.
 	return drill.Run(ctx, drill.Plan{
 		Load:  load,
 		Fault: kind, Epoch: before.Epoch, Before: lull,
-		Do: func(ctx context.Context) (time.Time, error) {
+		Do: func(ctx context.Context) (time.Time, uint64, error) {
 			if kind == planned {
 				at := time.Now()
 				_, err := client.Promote(ctx, control.Promotion{Planned: true}, func(line string) { c.sayf(c.Stderr, "%s", line) })
-				return at, err
+				return at, before.Epoch, err
 			}
 			// Whoever interrupts this wants the fault to end, and so its answer is waited for.
 			asking, cancel := context.WithTimeout(context.WithoutCancel(ctx), faultTimeout)
 			defer cancel()
 			out, err := client.Fault(asking, kind)
 			if err != nil {
-				return out.At, err // Undo ends it wherever it may have been made
+				return out.At, 0, err // Undo ends it wherever it may have been made
 			}
 			made, old = out, out.Node
-			return out.At, nil
+			return out.At, out.Epoch, nil
 		},
 		Undo:     func(ctx context.Context) error { return client.Undo(ctx, made) },
 		Rejoined: func(ctx context.Context) error { return inSync(ctx, client, old) },

@@ -30,9 +30,10 @@ type Plan struct {
 	Fault string
 	// Epoch is the one before the drill.
 	Epoch uint64
-	// Do makes the fault, and says when it was made. Undo, if any, ends it: also one of
-	// which Do does not know whether it was made.
-	Do   func(ctx context.Context) (time.Time, error)
+	// Do makes the fault, and says when it was made, and to the writer of which epoch; 0 is
+	// the one that has acknowledged last. Undo, if any, ends it: also one of which Do does
+	// not know whether it was made.
+	Do   func(ctx context.Context) (at time.Time, epoch uint64, err error)
 	Undo func(ctx context.Context) error
 	// Rejoined waits until the old writer follows and is in sync.
 	Rejoined func(ctx context.Context) error
@@ -143,10 +144,11 @@ func (p *Plan) during(ctx context.Context, r *Report, account *Account) (err err
 	// What acknowledges now may be of a later epoch than who asked for the drill knew.
 	r.EpochBefore = max(r.EpochBefore, account.epoch())
 	p.Say("%d writers write; %s …", p.Load.Writers, p.Fault)
-	at, err := p.Do(ctx)
+	at, epoch, err := p.Do(ctx)
 	if err != nil {
 		return errors.Join(fmt.Errorf("make the fault: %w", err), p.undo(ctx))
 	}
+	r.EpochBefore = max(r.EpochBefore, epoch)
 	bounded, cancel := context.WithTimeoutCause(ctx, overWithin, fmt.Errorf("no write was acknowledged in an epoch above %d within %s", r.EpochBefore, overWithin))
 	defer cancel()
 	first, err := account.first(bounded, at, r.EpochBefore)

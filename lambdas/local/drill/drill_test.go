@@ -105,12 +105,12 @@ func besides(t *testing.T, i *instance, then func(*instance), beside *call.Clien
 	r, err := Run(t.Context(), Plan{
 		Load:  Load{Client: &call.Client{URL: server.URL}, Tenant: "T", Name: "x", Writers: 3, Beside: beside},
 		Fault: "nothing", Epoch: 1, Before: 30 * time.Millisecond, After: 30 * time.Millisecond, Say: t.Logf,
-		Do: func(ctx context.Context) (time.Time, error) {
+		Do: func(ctx context.Context) (time.Time, uint64, error) {
 			at := time.Now()
 			refused, unknown := "fenced", ""
 			i.change(func(i *instance) { i.down = &refused })
 			if err := idle(ctx, 60*time.Millisecond); err != nil {
-				return at, err
+				return at, 0, err
 			}
 			i.change(func(i *instance) { i.down = &unknown })
 			go func() {
@@ -122,7 +122,7 @@ func besides(t *testing.T, i *instance, then func(*instance), beside *call.Clien
 					}
 				})
 			}()
-			return at, nil
+			return at, 0, nil
 		},
 		Undo: func(context.Context) error {
 			select { // whoever is back before the load ends is seen
@@ -199,10 +199,10 @@ func TestADrillThatGoesWrong(t *testing.T) {
 		return Plan{
 			Load:  Load{Client: &call.Client{URL: server.URL}, Tenant: "T", Name: "x", Writers: 2},
 			Fault: "stop", Epoch: 1, Before: 10 * time.Millisecond, After: 10 * time.Millisecond, Say: t.Logf,
-			Do: func(context.Context) (time.Time, error) {
+			Do: func(context.Context) (time.Time, uint64, error) {
 				at := time.Now()
 				i.change(func(i *instance) { i.epoch = 2 })
-				return at, nil
+				return at, 0, nil
 			},
 			Undo: func(ctx context.Context) error {
 				*undone++
@@ -214,7 +214,7 @@ func TestADrillThatGoesWrong(t *testing.T) {
 	t.Run("the fault's answer is lost", func(t *testing.T) {
 		i := newInstance()
 		p, undone := plan(t, i)
-		p.Do = func(context.Context) (time.Time, error) { return time.Time{}, broken }
+		p.Do = func(context.Context) (time.Time, uint64, error) { return time.Time{}, 0, broken }
 		r, err := Run(t.Context(), p)
 		if !errors.Is(err, broken) || *undone != 1 || r.Verdict != Failed || r.Acked == 0 || r.Acked != len(i.rows) {
 			t.Errorf("%v, undone %d times, %+v", err, *undone, r)
@@ -224,7 +224,7 @@ func TestADrillThatGoesWrong(t *testing.T) {
 		i := newInstance()
 		p, undone := plan(t, i)
 		ctx, cancel := context.WithCancel(t.Context())
-		p.Do = func(context.Context) (time.Time, error) { cancel(); return time.Now(), nil }
+		p.Do = func(context.Context) (time.Time, uint64, error) { cancel(); return time.Now(), 0, nil }
 		r, err := Run(ctx, p)
 		if !errors.Is(err, context.Canceled) || *undone != 1 || r.Verdict != Failed || r.Acked == 0 {
 			t.Errorf("%v, undone %d times, %+v", err, *undone, r)
@@ -242,7 +242,7 @@ func TestADrillThatGoesWrong(t *testing.T) {
 		p, undone := plan(t, i)
 		p.Rejoined = func(context.Context) error { return broken }
 		do := p.Do
-		p.Do = func(ctx context.Context) (time.Time, error) {
+		p.Do = func(ctx context.Context) (time.Time, uint64, error) {
 			i.change(func(i *instance) { i.forget = true })
 			return do(ctx)
 		}
@@ -256,7 +256,10 @@ func TestADrillThatGoesWrong(t *testing.T) {
 		no := "overloaded"
 		i.down = &no
 		p, undone := plan(t, i)
-		p.Do = func(context.Context) (time.Time, error) { t.Error("the fault is made"); return time.Now(), nil }
+		p.Do = func(context.Context) (time.Time, uint64, error) {
+			t.Error("the fault is made")
+			return time.Now(), 0, nil
+		}
 		ctx, cancel := context.WithTimeoutCause(t.Context(), 100*time.Millisecond, broken)
 		defer cancel()
 		r, err := Run(ctx, p)
@@ -264,14 +267,27 @@ func TestADrillThatGoesWrong(t *testing.T) {
 			t.Errorf("%v, undone %d times, %+v", err, *undone, r)
 		}
 	})
+	t.Run("the writer that fails is of a later epoch than the acks", func(t *testing.T) {
+		i := newInstance()
+		p, _ := plan(t, i)
+		p.Do = func(context.Context) (time.Time, uint64, error) {
+			at := time.Now()
+			i.change(func(i *instance) { i.epoch = 2 }) // an ack of the very writer that fails
+			time.AfterFunc(50*time.Millisecond, func() { i.change(func(i *instance) { i.epoch = 3 }) })
+			return at, 2, nil
+		}
+		if r, err := Run(t.Context(), p); err != nil || r.EpochBefore != 2 || r.EpochAfter != 3 || r.Verdict != Passed {
+			t.Errorf("%+v, %v", r, err)
+		}
+	})
 	t.Run("the epoch is a later one", func(t *testing.T) {
 		i := newInstance()
 		i.epoch = 4
 		p, _ := plan(t, i)
-		p.Do = func(context.Context) (time.Time, error) {
+		p.Do = func(context.Context) (time.Time, uint64, error) {
 			at := time.Now()
 			time.AfterFunc(50*time.Millisecond, func() { i.change(func(i *instance) { i.epoch = 5 }) })
-			return at, nil
+			return at, 0, nil
 		}
 		if r, err := Run(t.Context(), p); err != nil || r.EpochBefore != 4 || r.EpochAfter != 5 || r.Verdict != Passed {
 			t.Errorf("%+v, %v", r, err)
