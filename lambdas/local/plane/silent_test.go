@@ -109,14 +109,14 @@ func (u *unguarded) drill(fault string) drill.Report {
 	var made control.Fault
 	r, err := drill.Run(u.t.Context(), drill.Plan{
 		Load: load, Fault: fault, Epoch: uint64(u.now().Epoch),
-		Do: func(ctx context.Context) (at time.Time, err error) {
+		Do: func(ctx context.Context) (at time.Time, epoch uint64, err error) {
 			if fault == control.FaultKill {
 				err = os.WriteFile(u.off, nil, 0o600)
 			}
 			if err == nil {
 				made, err = u.Fault(ctx, fault)
 			}
-			return made.At, err
+			return made.At, made.Epoch, err
 		},
 		Undo: func(ctx context.Context) error { return u.Undo(ctx, made) },
 		Rejoined: func(ctx context.Context) error {
