@@ -287,3 +287,19 @@ func TestAStepLeaves(t *testing.T) {
 		w.isDone(t, "b", 2)
 	}, "b")
 }
+
+// In a table that was put back to an earlier day a version comes a second time: it is no
+// word of the lease that ran out at the first.
+func TestAVersionThatComesAgain(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		w.stopFails = true
+		w.kill("a", false)
+		run := w.begunSteps(t, stepUnit)
+		if err := rewrite(t.Context(), w.reg, journalKey, func(j *journal) bool { j.Fenced.CommitLSN++; return true }); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := Continue(t.Context(), w.deps(), Next{Run: run, Step: stepRaise, Zone: zone}, nil); err == nil || w.record().Epoch != 1 {
+			t.Errorf("%v, %+v", err, w.record())
+		}
+	}, "b")
+}
