@@ -99,7 +99,7 @@ func (r *run) stop(ctx context.Context, ranOut bool) (reaped bool, how string) {
 	}
 	short, cancel := context.WithTimeout(ctx, bound)
 	defer cancel()
-	p, err := r.deps.Control.Stop(short, r.from)
+	p, err := asOf(r.deps.Control, uint64(r.seen.Record.Epoch)).Stop(short, r.from)
 	switch {
 	case err != nil && ranOut:
 		r.gone = short.Err() != nil

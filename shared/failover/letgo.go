@@ -32,7 +32,7 @@ func LetGo(ctx context.Context, d Deps, r Report) error {
 	}
 	short, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
-	if err := d.Control.Start(short, old); err != nil {
+	if err := asOf(d.Control, uint64(rec.Epoch)).Start(short, old); err != nil {
 		return fmt.Errorf("the server of %s may be held, and was not let go: %w", old.ID, err)
 	}
 	return nil

@@ -175,7 +175,7 @@ func (r *run) promote(ctx context.Context) (string, error) {
 	r.tell("%s did not take epoch %d in its process (%v): it is restarted by its unit", r.to.ID, r.epoch, last)
 	short, cancel := context.WithTimeout(ctx, restartTimeout)
 	defer cancel()
-	if err := r.deps.Control.Restart(short, r.to); err != nil {
+	if err := asOf(r.deps.Control, r.epoch).Restart(short, r.to); err != nil {
 		return "", fmt.Errorf("epoch %d is given to %s, which neither took it in its process (%w) nor was restarted (%w): start it by hand as a writer, or run again", r.epoch, r.to.ID, last, err)
 	}
 	return fmt.Sprintf("%s was restarted to open epoch %d", r.to.ID, r.epoch), nil
@@ -261,7 +261,7 @@ func (r *run) restartOpening(ctx context.Context, hung bool) (bool, error) {
 	r.tell("%s was told to open epoch %d in its process, and hangs: it is restarted by its unit", r.to.ID, r.epoch)
 	short, cancel := context.WithTimeout(ctx, restartTimeout)
 	defer cancel()
-	if err := r.deps.Control.Restart(short, r.to); err != nil {
+	if err := asOf(r.deps.Control, r.epoch).Restart(short, r.to); err != nil {
 		return false, fmt.Errorf("restart %s: %w", r.to.ID, err)
 	}
 	return true, nil

@@ -71,7 +71,11 @@ func (r *run) unit(ctx context.Context) (detail string, err error) {
 	}
 	short, cancel := context.WithTimeout(ctx, unitTimeout)
 	defer cancel()
-	if err := r.deps.Control.Rewrite(short, r.to, text); err != nil {
+	epoch := uint64(r.seen.Record.Epoch)
+	if r.given {
+		epoch = r.epoch
+	}
+	if err := asOf(r.deps.Control, epoch).Rewrite(short, r.to, text); err != nil {
 		return "", leave("%s of %s was not rewritten, and says follower at its next start: %w", own.name, r.to.ID, err)
 	}
 	return own.name + " is a writer's", nil
