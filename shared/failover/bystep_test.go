@@ -303,3 +303,18 @@ func TestAVersionThatComesAgain(t *testing.T) {
 		}
 	}, "b")
 }
+
+// A step that was left has ended: that a later try of it fails does not make it one that
+// never did.
+func TestAStepThatWasLeftFails(t *testing.T) {
+	for _, c := range []struct{ before, later, want Outcome }{
+		{Left, Failed, Left}, {Left, Left, Left}, {Left, OK, OK}, {OK, Failed, OK}, {OK, Left, OK}, {Failed, Failed, Failed}, {Failed, Left, Left}, {Failed, OK, OK},
+	} {
+		var j journal
+		j.ended(Step{N: 7, Name: stepDNS, Outcome: c.before})
+		j.ended(Step{N: 7, Name: stepDNS, Outcome: c.later, Detail: "again"})
+		if len(j.Steps) != 1 || j.Steps[0].Outcome != c.want || c.before == c.want && c.before == OK && j.Steps[0].Detail != "" {
+			t.Errorf("%s, and then %s: %+v, want %s", c.before, c.later, j.Steps, c.want)
+		}
+	}
+}

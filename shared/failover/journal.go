@@ -71,11 +71,12 @@ const (
 	failed journalState = "failed"
 )
 
-// ended is a step that has ended; one that was done before stays as it was.
+// ended is a step that has ended. One that was done before stays as it was, and one that
+// was left is not undone by a try that fails: those behind it may have been carried out.
 func (j *journal) ended(s Step) {
 	for i := range j.Steps {
 		if j.Steps[i].N == s.N {
-			if j.Steps[i].Outcome != OK {
+			if was := j.Steps[i].Outcome; was != OK && (was != Left || s.Outcome != Failed) {
 				j.Steps[i] = s
 			}
 			return
