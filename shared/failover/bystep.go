@@ -99,6 +99,7 @@ func (r *run) resume(ctx context.Context, next Next, n int) (ended bool, err err
 	if err := r.open(ctx); err != nil {
 		return false, err
 	}
+	r.from, r.report.From = r.named(lease.Record{Holder: j.From}), j.From
 	err = r.standing(ctx)
 	if err == nil && !r.given && n > slices.Index(stepNames(), stepRaise)+1 {
 		err = &StepError{Next: next, Why: fmt.Sprintf("the record names %s for epoch %d, and not %s", r.seen.Record.Holder, r.seen.Record.Epoch, r.to.ID)}
@@ -119,7 +120,7 @@ func (r *run) resume(ctx context.Context, next Next, n int) (ended bool, err err
 // take takes over what the processes before have noted.
 func (r *run) take(j journal, n int) {
 	r.journal = j
-	r.req.From, r.req.To, r.req.Allow = j.From, j.To, j.Allow
+	r.req.To, r.req.Allow = j.To, j.Allow
 	r.fenced, r.inProcess, r.seen.Writer.Durable = j.Fenced, j.InProcess, lsn.LSN(j.Heard)
 	r.decision = Decision{Verdict: Promote, Reasons: j.Reasons, AcceptLoss: j.AcceptLoss, From: j.LostFrom, To: j.LostTo}
 	rep := &r.report
@@ -139,10 +140,11 @@ func (r *run) standing(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("read the record of who writes: %w; nothing was done, run again", err)
 	}
-	r.seen.Record = lease.Record{Holder: r.journal.From, Epoch: lsn.Epoch(r.journal.FromEpoch)}
+	r.seen.Record = lease.Record{Holder: r.journal.holder(), Epoch: lsn.Epoch(r.journal.FromEpoch)}
+	r.holder = r.named(r.seen.Record)
 	given, err := r.movedTo(rec)
 	if err == nil && !given {
-		r.seen.Record = rec
+		r.seen.Record, r.holder = rec, r.named(rec)
 	}
 	return err
 }

@@ -198,7 +198,7 @@ func (d *deciding) answers() Verdict {
 	w := &d.o.Writer
 	slow := w.Took >= SlowAnswer
 	switch {
-	case d.o.Planned && !slow:
+	case d.o.Planned && !slow && d.o.Record.Holder != d.o.Target.Node: // nobody hands over to itself
 		d.because(PlannedSwitch, "", "%s is well and hands epoch %d over", d.o.Record.Holder, d.o.Record.Epoch)
 		return ""
 	case w.Status >= 500:

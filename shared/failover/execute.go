@@ -111,6 +111,8 @@ type run struct {
 
 	nodes    []Node
 	from, to Node
+	// holder is who the record names, and whom fence is about: from, or the target itself.
+	holder   Node
 	sight    Sight
 	seen     Observation
 	decision Decision
@@ -372,13 +374,12 @@ func (r *run) meant(ctx context.Context) (err error) {
 		return err
 	}
 	holder := r.seen.Record.Holder
+	r.holder = r.named(r.seen.Record)
 	if holder != r.to.ID {
 		if r.from.ID != "" && holder != r.from.ID {
 			return fmt.Errorf("the record names %s as the writer, of epoch %d, and not %s; run again with --writer-instance %s if that is meant", holder, r.seen.Record.Epoch, r.from.ID, holder)
 		}
-		if r.from, err = find(r.nodes, holder); err != nil {
-			r.from = Node{ID: holder, URL: r.seen.Record.URL, OpsURL: r.seen.Record.URL}
-		}
+		r.from = r.holder
 	} else if r.from.ID == "" {
 		r.from, _ = find(r.nodes, r.journal.From) // none, where nothing was ever journalled
 	}
@@ -387,6 +388,16 @@ func (r *run) meant(ctx context.Context) (err error) {
 		r.oldUnit = r.readUnit(r.from)
 	}
 	return r.otherRun(ctx)
+}
+
+// named is the node that a record names. One that is not registered is asked where the
+// record says, and its machine is not known.
+func (r *run) named(rec lease.Record) Node {
+	n, err := find(r.nodes, rec.Holder)
+	if err != nil {
+		n = Node{ID: rec.Holder, URL: rec.URL, OpsURL: rec.URL}
+	}
+	return n
 }
 
 // otherRun refuses while a run for another node can come to its end: that node answers,
@@ -457,9 +468,9 @@ func (r *run) begin(ctx context.Context) error {
 			other = &OtherRunError{Run: on.Run, To: on.To, Step: on.Step}
 			return false
 		default:
-			*on = journal{Run: fresh, State: running, From: r.from.ID, To: r.to.ID, FromEpoch: now, StartedAt: r.report.StartedAt, Steps: []Step{}, Runners: 1}
+			*on = journal{Run: fresh, State: running, From: r.from.ID, To: r.to.ID, Holder: r.holder.ID, FromEpoch: now, StartedAt: r.report.StartedAt, Steps: []Step{}, Runners: 1}
 			if r.given {
-				on.FromEpoch, on.Epoch = now-1, now
+				on.FromEpoch, on.Epoch, on.Holder = now-1, now, r.from.ID
 			}
 		}
 		if !r.given && !r.finished {

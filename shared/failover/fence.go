@@ -87,11 +87,11 @@ func (r *run) movedTo(rec lease.Record) (bool, error) {
 
 // stop ends the old writer's process, and says whether it is known to have ended.
 func (r *run) stop(ctx context.Context, ranOut bool) (reaped bool, how string) {
-	if r.from.ID == r.to.ID {
+	if r.holder.ID == r.to.ID {
 		return false, r.to.ID + " is not stopped: it is to write"
 	}
-	if r.from.Machine == "" {
-		return false, fmt.Sprintf("%s was not stopped: the registry does not say on which machine it is", r.from.ID)
+	if r.holder.Machine == "" {
+		return false, fmt.Sprintf("%s was not stopped: the registry does not say on which machine it is", r.holder.ID)
 	}
 	bound := stopTimeout
 	if ranOut {
@@ -99,17 +99,17 @@ func (r *run) stop(ctx context.Context, ranOut bool) (reaped bool, how string) {
 	}
 	short, cancel := context.WithTimeout(ctx, bound)
 	defer cancel()
-	p, err := asOf(r.deps.Control, uint64(r.seen.Record.Epoch)).Stop(short, r.from)
+	p, err := asOf(r.deps.Control, uint64(r.seen.Record.Epoch)).Stop(short, r.holder)
 	switch {
 	case err != nil && ranOut:
 		r.gone = short.Err() != nil
-		return false, fmt.Sprintf("%s could not be stopped (%v); its lease has run out, and it acknowledges nothing", r.from.ID, err)
+		return false, fmt.Sprintf("%s could not be stopped (%v); its lease has run out, and it acknowledges nothing", r.holder.ID, err)
 	case err != nil:
-		return false, fmt.Sprintf("%s could not be stopped (%v): waiting until its lease has run out", r.from.ID, err)
+		return false, fmt.Sprintf("%s could not be stopped (%v): waiting until its lease has run out", r.holder.ID, err)
 	case !p.Reaped:
-		return false, fmt.Sprintf("%s was told to stop, and nobody has seen its process end: its lease must have run out", r.from.ID)
+		return false, fmt.Sprintf("%s was told to stop, and nobody has seen its process end: its lease must have run out", r.holder.ID)
 	}
-	return true, fmt.Sprintf("the process of %s has ended and is not started again; its epoch %d is released", r.from.ID, r.seen.Record.Epoch)
+	return true, fmt.Sprintf("the process of %s has ended and is not started again; its epoch %d is released", r.holder.ID, r.seen.Record.Epoch)
 }
 
 // release says in the record that the epoch's holder has ended, which its supervisor has
@@ -155,7 +155,7 @@ func (r *run) release(ctx context.Context) (released bool, err error) {
 func (r *run) process(ctx context.Context) (Process, error) {
 	short, cancel := context.WithTimeout(ctx, processTimeout)
 	defer cancel()
-	return r.deps.Control.Process(short, r.from)
+	return r.deps.Control.Process(short, r.holder)
 }
 
 // readRecord reads the record, steadily; unchanged is as in Observer.Record.
@@ -215,7 +215,7 @@ func (r *run) waitOut(ctx context.Context) (string, error) {
 func (r *run) handover(ctx context.Context) (string, error) {
 	short, cancel := context.WithTimeout(ctx, handoverTimeout)
 	defer cancel()
-	out, asked := r.client.handover(short, r.from, r.to)
+	out, asked := r.client.handover(short, r.holder, r.to)
 	tick := time.NewTicker(waitPoll)
 	defer tick.Stop()
 	for {
@@ -226,15 +226,15 @@ func (r *run) handover(ctx context.Context) (string, error) {
 			case err != nil:
 				return "", err
 			case moved && asked == nil:
-				return fmt.Sprintf("%s has answered all it had begun, up to LSN %d, and gives epoch %d to %s", r.from.ID, out.LSN, r.epoch, r.to.ID), nil
+				return fmt.Sprintf("%s has answered all it had begun, up to LSN %d, and gives epoch %d to %s", r.holder.ID, out.LSN, r.epoch, r.to.ID), nil
 			case moved:
 				return r.doneBefore(), nil
 			case stays(asked):
-				return "", r.fail(ctx, fmt.Errorf("%s hands over to %s not now, and writes on: %w", r.from.ID, r.to.ID, asked))
+				return "", r.fail(ctx, fmt.Errorf("%s hands over to %s not now, and writes on: %w", r.holder.ID, r.to.ID, asked))
 			}
 		}
 		if short.Err() != nil || asked != nil && time.Since(r.pause) > handoverTimeout {
-			return "", fmt.Errorf("nobody knows whether %s hands over to %s (%w), and the record does not say so; run again", r.from.ID, r.to.ID, errors.Join(asked, err, short.Err()))
+			return "", fmt.Errorf("nobody knows whether %s hands over to %s (%w), and the record does not say so; run again", r.holder.ID, r.to.ID, errors.Join(asked, err, short.Err()))
 		}
 		select {
 		case <-tick.C:
@@ -254,11 +254,11 @@ func (r *run) wouldFence() string {
 	case r.finished, r.given:
 		return r.doneBefore()
 	case r.planned():
-		return fmt.Sprintf("%s would hand over to %s", r.from.ID, r.to.ID)
+		return fmt.Sprintf("%s would hand over to %s", r.holder.ID, r.to.ID)
 	case r.seen.Record.Released:
-		return fmt.Sprintf("%s has released epoch %d", r.from.ID, r.seen.Record.Epoch)
+		return fmt.Sprintf("%s has released epoch %d", r.holder.ID, r.seen.Record.Epoch)
 	}
-	return fmt.Sprintf("%s would be stopped, and epoch %d released once its process was seen to end; else the run would wait until its lease has run out", r.from.ID, r.seen.Record.Epoch)
+	return fmt.Sprintf("%s would be stopped, and epoch %d released once its process was seen to end; else the run would wait until its lease has run out", r.holder.ID, r.seen.Record.Epoch)
 }
 
 // candidate is the target as the record is to name it.

@@ -21,6 +21,9 @@ type journal struct {
 	State journalState `json:"state"`
 	From  string       `json:"from"`
 	To    string       `json:"to"`
+	// Holder is who the record named when the run began, and whom fence is about: From,
+	// unless the record named To already, which did not write. It need not be registered.
+	Holder string `json:"holder,omitempty"`
 	// FromEpoch is the record's when the run began; Epoch the one that To is given, 0
 	// before that is known.
 	FromEpoch uint64    `json:"from_epoch"`
@@ -45,6 +48,14 @@ type journal struct {
 	Heard     uint64     `json:"heard,omitempty"`
 	Fenced    recordMark `json:"fenced,omitzero"`
 	InProcess bool       `json:"in_process,omitempty"`
+}
+
+// holder is Holder, of a journal that an earlier build wrote too.
+func (j *journal) holder() string {
+	if j.Holder == "" {
+		return j.From
+	}
+	return j.Holder
 }
 
 // recordMark tells a record from those before and after it. A version alone would do, but

@@ -41,7 +41,7 @@ func (r *run) raise(ctx context.Context) (string, error) {
 	for range maxRewrites {
 		rec, _, err := r.readRecord(ctx)
 		if err != nil {
-			return "", fmt.Errorf("read the record of who writes: %w; %s is fenced, run again", err, r.from.ID)
+			return "", fmt.Errorf("read the record of who writes: %w; %s is fenced, run again", err, r.holder.ID)
 		}
 		if moved, err := r.movedTo(rec); moved || err != nil {
 			return r.doneBefore(), err
@@ -62,7 +62,7 @@ func (r *run) raise(ctx context.Context) (string, error) {
 			break
 		}
 	}
-	return "", fmt.Errorf("take the next epoch for %s in the record: %w; %s is fenced, run again", r.to.ID, last, r.from.ID)
+	return "", fmt.Errorf("take the next epoch for %s in the record: %w; %s is fenced, run again", r.to.ID, last, r.holder.ID)
 }
 
 // fitting is the record with the target as its holder, if the target is fit by what it
@@ -91,7 +91,7 @@ func (r *run) fitting(ctx context.Context, rec lease.Record) (lease.Record, erro
 			continue
 		}
 		if d.Verdict != Promote {
-			err := fmt.Errorf("%s is fenced, and %s is not fit any more: %w. Choose another node, or start %s again", r.from.ID, r.to.ID, &RefusedError{d}, r.from.ID)
+			err := fmt.Errorf("%s is fenced, and %s is not fit any more: %w. Choose another node, or start %s again", r.holder.ID, r.to.ID, &RefusedError{d}, r.holder.ID)
 			if d.Verdict == Page && ctx.Err() == nil {
 				err = r.fail(ctx, err)
 			}
@@ -99,7 +99,7 @@ func (r *run) fitting(ctx context.Context, rec lease.Record) (lease.Record, erro
 		}
 		next, err := rec.Take(r.candidate(rec, o.Target.Last, d.AcceptLoss))
 		if err != nil {
-			return lease.Record{}, r.fail(ctx, fmt.Errorf("%s is fenced, and the record does not take %s: %w", r.from.ID, r.to.ID, err))
+			return lease.Record{}, r.fail(ctx, fmt.Errorf("%s is fenced, and the record does not take %s: %w", r.holder.ID, r.to.ID, err))
 		}
 		return next, r.note(ctx, func(j *journal) {
 			j.Epoch, j.AcceptLoss, j.LostFrom, j.LostTo = uint64(next.Epoch), d.AcceptLoss, d.From, max(d.To, j.LostTo)
