@@ -380,8 +380,8 @@ func (r *run) meant(ctx context.Context) (err error) {
 			return fmt.Errorf("the record names %s as the writer, of epoch %d, and not %s; run again with --writer-instance %s if that is meant", holder, r.seen.Record.Epoch, r.from.ID, holder)
 		}
 		r.from = r.holder
-	} else if r.from.ID == "" {
-		r.from, _ = find(r.nodes, r.journal.From) // none, where nothing was ever journalled
+	} else if r.from.ID == "" && r.journal.From != "" { // else nothing was ever journalled
+		r.from = r.named(lease.Record{Holder: r.journal.From})
 	}
 	r.report.From = r.from.ID
 	if r.oldUnit == nil && r.from.ID != "" {
