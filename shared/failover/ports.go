@@ -67,6 +67,20 @@ type Control interface {
 	Rewrite(ctx context.Context, n Node, text []byte) error
 }
 
+// Paced is a Control that says how long the way of a call takes, there and back, beside what
+// the machine does. The bounds of calls are that much longer; of a Control that does not say
+// so it is nothing.
+type Paced interface {
+	Pace() time.Duration
+}
+
+func pace(c Control) time.Duration {
+	if p, ok := c.(Paced); ok {
+		return p.Pace()
+	}
+	return 0
+}
+
 // Dated is a Control whose commands may be delivered after their caller has gone, and that
 // changes nothing unless it is told of which record its caller acts.
 type Dated interface {

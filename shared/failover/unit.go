@@ -31,7 +31,7 @@ type unitRead struct {
 func (r *run) readUnit(n Node) <-chan unitRead {
 	out := make(chan unitRead, 1)
 	r.reading.Go(func() {
-		ctx, cancel := context.WithTimeout(r.readCtx, unitTimeout)
+		ctx, cancel := context.WithTimeout(r.readCtx, unitTimeout+pace(r.deps.Control))
 		defer cancel()
 		var u unitRead
 		if n.Machine == "" {
@@ -50,7 +50,7 @@ func (r *run) readUnit(n Node) <-chan unitRead {
 func (r *run) unit(ctx context.Context) (detail string, err error) {
 	own := <-r.ownUnit
 	if own.err != nil { // once more: it was asked for while others were asked for much
-		short, cancel := context.WithTimeout(ctx, unitTimeout)
+		short, cancel := context.WithTimeout(ctx, unitTimeout+pace(r.deps.Control))
 		defer cancel()
 		if own.name, own.text, own.err = r.deps.Control.Unit(short, r.to); own.err != nil {
 			return "", leave("the unit of %s cannot be read, and says follower at its next start: %w", r.to.ID, own.err)
@@ -69,7 +69,7 @@ func (r *run) unit(ctx context.Context) (detail string, err error) {
 	case r.req.DryRun:
 		return own.name + " would be rewritten: " + command(own.name, text), nil
 	}
-	short, cancel := context.WithTimeout(ctx, unitTimeout)
+	short, cancel := context.WithTimeout(ctx, unitTimeout+pace(r.deps.Control))
 	defer cancel()
 	epoch := uint64(r.seen.Record.Epoch)
 	if r.given {
@@ -86,7 +86,7 @@ func (r *run) writerUnit(ctx context.Context) unitRead {
 	if r.oldUnit == nil {
 		return unitRead{err: errors.New("it was not asked for")}
 	}
-	patience := unitPatience
+	patience := unitPatience + pace(r.deps.Control)
 	if r.gone {
 		patience = 0 // it was asked before its machine was told to stop, and had that time
 	}

@@ -39,6 +39,9 @@ const (
 	// firstPoll and lastPoll are the pauses before a command is asked after, which grow.
 	firstPoll = 150 * time.Millisecond
 	lastPoll  = time.Second
+	// way is how long a command takes to a machine that is well, and its answer back: SSM
+	// sends it, the agent fetches it, and the state is asked for at pauses of up to lastPoll.
+	way = 3 * time.Second
 	// maxWait bounds a call where its context does not.
 	maxWait = 2 * time.Minute
 	// cancelTime is what is left of a call's time for the cancellation of a command that
@@ -99,6 +102,7 @@ type Control struct {
 var (
 	_ failover.Control = (*Control)(nil)
 	_ failover.Dated   = (*Control)(nil)
+	_ failover.Paced   = (*Control)(nil)
 )
 
 var prefixes = regexp.MustCompile(`^[a-zA-Z0-9_.-]{3,100}$`)
@@ -124,6 +128,9 @@ func (c *Control) AsOf(epoch uint64) failover.Control {
 	by.epoch = epoch
 	return &by
 }
+
+// Pace implements failover.Paced.
+func (c *Control) Pace() time.Duration { return c.config.pause(way) }
 
 // running is a process as oc-node prints it.
 type running struct {

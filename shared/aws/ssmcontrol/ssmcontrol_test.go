@@ -509,3 +509,15 @@ func TestDetails(t *testing.T) {
 		}
 	}
 }
+
+// A failover waits for its answers as long as they take: each pause before a command is
+// asked after again fits in, and that of who acts by a record is the same.
+func TestPace(t *testing.T) {
+	c := &Control{}
+	if c.Pace() <= firstPoll+lastPoll || c.Pace() >= answerTimeout {
+		t.Errorf("%s", c.Pace())
+	}
+	if p, ok := c.AsOf(7).(failover.Paced); !ok || p.Pace() != c.Pace() {
+		t.Errorf("by a record: %v", p)
+	}
+}
