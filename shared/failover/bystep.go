@@ -112,7 +112,10 @@ func (r *run) resume(ctx context.Context, next Next, n int) (ended bool, err err
 		return false, err
 	}
 	if next.Step == stepUnit {
-		r.ownUnit, r.oldUnit = r.readUnit(r.to), r.readUnit(r.from)
+		r.ownUnit = r.readUnit(r.to)
+		if !r.journal.Gone {
+			r.oldUnit = r.readUnit(r.from)
+		}
 	}
 	return false, nil
 }

@@ -76,7 +76,7 @@ func Execute(ctx context.Context, d Deps, req Request, say Progress) (Report, er
 		return r.end(err)
 	}
 	defer r.close()
-	r.ownUnit = r.readUnit(r.to)
+	r.ownUnit, r.ahead = r.readUnit(r.to), true
 	for i, s := range r.steps() {
 		if err := r.step(ctx, i+1, s); err != nil {
 			return r.end(err)
@@ -106,6 +106,7 @@ type run struct {
 	readCtx  context.Context // of what is read ahead
 	stopRead context.CancelFunc
 	reading  sync.WaitGroup
+	ahead    bool // units are read before they are needed
 	ownUnit  <-chan unitRead
 	oldUnit  <-chan unitRead
 
@@ -250,6 +251,9 @@ func (r *run) ended(ctx context.Context, s Step) error {
 		if r.fenced.Version > 0 {
 			j.Fenced = r.fenced
 		}
+		if s.Name == stepFence {
+			j.Gone = r.gone
+		}
 		if s.Name == stepPromote || s.Name == stepSmoke {
 			j.InProcess = r.inProcess
 		}
@@ -384,7 +388,7 @@ func (r *run) meant(ctx context.Context) (err error) {
 		r.from = r.named(lease.Record{Holder: r.journal.From})
 	}
 	r.report.From = r.from.ID
-	if r.oldUnit == nil && r.from.ID != "" {
+	if r.ahead && r.oldUnit == nil && r.from.ID != "" {
 		r.oldUnit = r.readUnit(r.from)
 	}
 	return r.otherRun(ctx)

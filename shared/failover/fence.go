@@ -100,9 +100,9 @@ func (r *run) stop(ctx context.Context, ranOut bool) (p Process, how string) {
 	short, cancel := context.WithTimeout(ctx, bound+pace(r.deps.Control))
 	defer cancel()
 	p, err := asOf(r.deps.Control, uint64(r.seen.Record.Epoch)).Stop(short, r.holder)
+	r.gone = err != nil && short.Err() != nil
 	switch {
 	case err != nil && ranOut:
-		r.gone = short.Err() != nil
 		return Process{}, fmt.Sprintf("%s could not be stopped (%v); its lease has run out, and it acknowledges nothing", r.holder.ID, err)
 	case err != nil:
 		return Process{}, fmt.Sprintf("%s could not be stopped (%v): waiting until its lease has run out", r.holder.ID, err)

@@ -48,6 +48,9 @@ type journal struct {
 	Heard     uint64     `json:"heard,omitempty"`
 	Fenced    recordMark `json:"fenced,omitzero"`
 	InProcess bool       `json:"in_process,omitempty"`
+	// Gone: the old writer's machine did not answer when it was to be stopped, and is asked
+	// nothing more.
+	Gone bool `json:"gone,omitempty"`
 }
 
 // holder is Holder, of a journal that an earlier build wrote too.

@@ -137,3 +137,52 @@ func TestOfWhichProcessAStopTells(t *testing.T) {
 		}
 	}
 }
+
+// unitReads notes whose unit is read, and hangs at one's machine that is gone.
+type unitReads struct {
+	*world
+	gone string
+	of   *[]string
+}
+
+func (u unitReads) Unit(ctx context.Context, n Node) (string, []byte, error) {
+	u.mu.Lock()
+	*u.of = append(*u.of, n.ID)
+	u.mu.Unlock()
+	if n.ID == u.gone {
+		<-ctx.Done()
+		return "", nil, ctx.Err()
+	}
+	return u.world.Unit(ctx, n)
+}
+
+// The old writer's unit is read by the step that needs it, and by no other; that of a
+// machine which did not answer when it was told to stop is not asked for at all.
+func TestTheOldUnitIsReadWhenItIsNeeded(t *testing.T) {
+	for _, gone := range []string{"", "a"} {
+		bubble(t, func(t *testing.T, w *world) {
+			w.kill("a", gone == "")
+			w.cut = gone
+			var of []string
+			d := w.deps()
+			d.Control = unitReads{w, gone, &of}
+			rep, err := Begin(t.Context(), d, w.request("b"), nil)
+			for _, name := range StepNames()[1:] {
+				if err != nil {
+					t.Fatal(err)
+				}
+				before := len(of)
+				began := time.Now()
+				rep, err = Continue(t.Context(), d, Next{Run: rep.Run, Step: name, Zone: zone}, nil)
+				read := of[before:]
+				if name != stepUnit && len(of) > 0 && len(read) > 0 || name == stepFence && before > 0 {
+					t.Errorf("%s reads units of %v, and those before of %v", name, read, of[:before])
+				}
+				if want := map[string]int{"": 2, "a": 1}[gone]; name == stepUnit && (len(read) != want || time.Since(began) > 0) {
+					t.Errorf("gone %q: units of %v are read, in %s", gone, read, time.Since(began))
+				}
+			}
+			w.isWriter(t, "b", 2)
+		}, "b")
+	}
+}

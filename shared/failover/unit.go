@@ -84,7 +84,7 @@ func (r *run) unit(ctx context.Context) (detail string, err error) {
 // writerUnit is the old writer's unit, as far as it comes in time.
 func (r *run) writerUnit(ctx context.Context) unitRead {
 	if r.oldUnit == nil {
-		return unitRead{err: errors.New("it was not asked for")}
+		return unitRead{err: errors.New("its machine was not asked, as it did not answer before")}
 	}
 	patience := unitPatience + pace(r.deps.Control)
 	if r.gone {
