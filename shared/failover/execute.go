@@ -426,7 +426,7 @@ func (r *run) otherRun(ctx context.Context) error {
 	if err != nil || s.Role == roleWriter && rec.Holder == j.To && rec.Confirmed() {
 		return nil
 	}
-	if rec.Holder != j.To && !j.AcceptLoss && !couldOpen(rec, s) {
+	if rec.Holder != j.To && !j.mayLose(time.Now()) && !couldOpen(rec, s) {
 		return nil // whoever began that run may have given up a guard, and was not heard of since
 	}
 	return &OtherRunError{Run: j.Run, To: j.To, Step: j.Step}

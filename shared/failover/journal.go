@@ -34,11 +34,13 @@ type journal struct {
 	Step  string `json:"step"`
 	Steps []Step `json:"steps"`
 	// Runners counts the processes that have gone at it.
-	Runners    int    `json:"runners"`
-	AcceptLoss bool   `json:"accept_loss"`
-	LostFrom   uint64 `json:"lost_from"`
-	LostTo     uint64 `json:"lost_to"`
-	Error      string `json:"error,omitempty"`
+	Runners    int  `json:"runners"`
+	AcceptLoss bool `json:"accept_loss"`
+	// AcceptedAt is when AcceptLoss was, by the clock of whoever noted it.
+	AcceptedAt time.Time `json:"accepted_at,omitzero"`
+	LostFrom   uint64    `json:"lost_from"`
+	LostTo     uint64    `json:"lost_to"`
+	Error      string    `json:"error,omitempty"`
 	// What a step needs of those before it, where each is a process of its own: why it was
 	// begun, with which guards given up; up to where the old writer was heard to be durable;
 	// the record at which its lease had run out; whether the target was told to open in its
@@ -59,6 +61,16 @@ func (j *journal) holder() string {
 		return j.From
 	}
 	return j.Holder
+}
+
+// lossStands is how long a loss that was accepted keeps others from being promoted, if
+// nobody takes the record by it: it is noted right before that.
+const lossStands = 5 * time.Minute
+
+// mayLose says whether somebody has accepted a loss for this run a short while ago.
+func (j *journal) mayLose(now time.Time) bool {
+	age := now.Sub(j.AcceptedAt)
+	return j.AcceptLoss && age > -lossStands && age < lossStands
 }
 
 // recordMark tells a record from those before and after it. A version alone would do, but

@@ -102,6 +102,9 @@ func (r *run) fitting(ctx context.Context, rec lease.Record) (lease.Record, erro
 			return lease.Record{}, r.fail(ctx, fmt.Errorf("%s is fenced, and the record does not take %s: %w", r.holder.ID, r.to.ID, err))
 		}
 		return next, r.note(ctx, func(j *journal) {
+			if j.AcceptedAt = (time.Time{}); d.AcceptLoss {
+				j.AcceptedAt = time.Now().UTC()
+			}
 			j.Epoch, j.AcceptLoss, j.LostFrom, j.LostTo = uint64(next.Epoch), d.AcceptLoss, d.From, max(d.To, j.LostTo)
 		})
 	}
