@@ -66,7 +66,7 @@ func TestCommandsAreOfTheRunsEpoch(t *testing.T) {
 				rep, err = Execute(t.Context(), d, w.request("b"), nil)
 			}
 			if err == nil {
-				err = LetGo(t.Context(), d, rep)
+				_, err = LetGo(t.Context(), d, rep.Run)
 			}
 			if got := strings.Join(given, ", "); err != nil || got != want {
 				t.Errorf("%v\n got %s\nwant %s", err, got, want)

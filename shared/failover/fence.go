@@ -44,7 +44,10 @@ func (r *run) fence(ctx context.Context) (string, error) {
 		r.fenced = markOf(rec)
 		return fmt.Sprintf("%s has released epoch %d", rec.Holder, rec.Epoch), nil
 	}
-	ended, how := r.stop(ctx, r.ranOut(rec, unchanged))
+	ended, how, err := r.stop(ctx, r.ranOut(rec, unchanged))
+	if err != nil {
+		return "", err
+	}
 	if ended.Reaped {
 		is, err := r.release(ctx, rec, ended)
 		if is || err != nil {
@@ -85,13 +88,17 @@ func (r *run) movedTo(rec lease.Record) (bool, error) {
 	return false, nil
 }
 
-// stop ends the old writer's process, and says what is known of it then.
-func (r *run) stop(ctx context.Context, ranOut bool) (p Process, how string) {
+// stop ends the old writer's process, and says what is known of it then. Whoever is held by
+// that is let go by the journal: it is noted first.
+func (r *run) stop(ctx context.Context, ranOut bool) (p Process, how string, err error) {
 	if r.holder.ID == r.to.ID {
-		return p, r.to.ID + " is not stopped: it is to write"
+		return p, r.to.ID + " is not stopped: it is to write", nil
 	}
 	if r.holder.Machine == "" {
-		return p, fmt.Sprintf("%s was not stopped: the registry does not say on which machine it is", r.holder.ID)
+		return p, fmt.Sprintf("%s was not stopped: the registry does not say on which machine it is", r.holder.ID), nil
+	}
+	if err := r.note(ctx, func(j *journal) { j.Stopped, j.LetGo = true, false }); err != nil {
+		return p, "", err
 	}
 	bound := stopTimeout
 	if ranOut {
@@ -99,17 +106,17 @@ func (r *run) stop(ctx context.Context, ranOut bool) (p Process, how string) {
 	}
 	short, cancel := context.WithTimeout(ctx, bound+pace(r.deps.Control))
 	defer cancel()
-	p, err := asOf(r.deps.Control, uint64(r.seen.Record.Epoch)).Stop(short, r.holder)
+	p, err = asOf(r.deps.Control, uint64(r.seen.Record.Epoch)).Stop(short, r.holder)
 	r.gone = err != nil && short.Err() != nil
 	switch {
 	case err != nil && ranOut:
-		return Process{}, fmt.Sprintf("%s could not be stopped (%v); its lease has run out, and it acknowledges nothing", r.holder.ID, err)
+		return Process{}, fmt.Sprintf("%s could not be stopped (%v); its lease has run out, and it acknowledges nothing", r.holder.ID, err), nil
 	case err != nil:
-		return Process{}, fmt.Sprintf("%s could not be stopped (%v): waiting until its lease has run out", r.holder.ID, err)
+		return Process{}, fmt.Sprintf("%s could not be stopped (%v): waiting until its lease has run out", r.holder.ID, err), nil
 	case !p.Reaped:
-		return p, fmt.Sprintf("%s was told to stop, and nobody has seen its process end: its lease must have run out", r.holder.ID)
+		return p, fmt.Sprintf("%s was told to stop, and nobody has seen its process end: its lease must have run out", r.holder.ID), nil
 	}
-	return p, fmt.Sprintf("the process of %s has ended and is not started again; its epoch %d is released", r.holder.ID, r.seen.Record.Epoch)
+	return p, fmt.Sprintf("the process of %s has ended and is not started again; its epoch %d is released", r.holder.ID, r.seen.Record.Epoch), nil
 }
 
 // release says in the record that the epoch's holder has ended, which its supervisor has

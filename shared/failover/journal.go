@@ -50,6 +50,10 @@ type journal struct {
 	Heard     uint64     `json:"heard,omitempty"`
 	Fenced    recordMark `json:"fenced,omitzero"`
 	InProcess bool       `json:"in_process,omitempty"`
+	// Stopped: the holder was told to stop, or may have been, and is held then; LetGo: it was
+	// started again since.
+	Stopped bool `json:"stopped,omitempty"`
+	LetGo   bool `json:"let_go,omitempty"`
 	// Gone: the old writer's machine did not answer when it was to be stopped, and is asked
 	// nothing more.
 	Gone bool `json:"gone,omitempty"`
