@@ -1,13 +1,14 @@
 // Package statemachine is the failover of an instance as a state machine of AWS Step
 // Functions: JSONPath, with placeholders for what only a stack knows.
 //
-//	Confirm → Verdict → Fence → DeriveUnit → RaiseEpoch → Promote → Smoke → Dns → Record → Tell
+//	Confirm → Verdict → Fence → DeriveUnit → RaiseEpoch → Promote → Smoke → Dns → Record → LetGo → Tell
 //	             ├ wait → Wait → Confirm, so often at most as the function says
 //	             ├ page → Page: a person approves, naming the guards that are given up → Confirm
 //	             └ done, ignored → Ignored
 //
 // Every call is retried where its error says that it may pass (lambdas/outcome), and what
-// is caught is said in the incident, and to who is on call.
+// is caught is said in the incident, and to who is on call. What Fence has stopped is let go
+// again, also where a step fails for good (LetGoStuck): nobody else would start it.
 package statemachine
 
 import (
@@ -56,22 +57,25 @@ type object = map[string]any
 func Definition() map[string]any {
 	states := object{
 		"Confirm": confirm("Verdict"), "Verdict": verdict(), "Wait": object{"Type": "Wait", "SecondsPath": "$.confirm.after_seconds", "Next": "Confirm"},
-		"Page": page(), "Approval": object{"Type": "Pass", "Parameters": object{"event.$": "$.event", "confirm.$": "$.confirm", "approval.$": "$.page"}, "Next": "Confirm"},
+		"Page": page(), "Approval": object{"Type": "Pass", "Parameters": object{"event.$": "$.event", "confirm.$": "$.confirm", "approval.$": "$.page", "let_go.$": "$.let_go"}, "Next": "Confirm"},
 		"Tell": say("Done", "tell", ""), "Done": object{"Type": "Succeed"}, "Ignored": object{"Type": "Succeed"},
 		"TellLeft": say("CallLeft", "record", "States.Format('The new writer writes, and something of the failover is left: {}. Finish it with scripts/promote-follower.sh, by the same node.', $.error.Cause)"),
-		"CallLeft": call("Done", "States.Format('The writer was replaced, and something is left to do: {}', $.error.Cause)"),
+		"CallLeft": call("LetGo", "States.Format('The writer was replaced, and something is left to do: {}', $.error.Cause)"),
+		"LetGo": letGo("Tell", "TellHeld"), "LetGoStuck": letGo("TellStuck", "TellStuck"),
+		"Stopped":  object{"Type": "Choice", "Default": "LetGoStuck", "Choices": []any{object{"Variable": "$.confirm.run", "StringEquals": "", "Next": "TellStuck"}}},
+		"TellHeld": say("Tell", "let go", "States.Format('The server of the old writer {} may be held, and was not let go: {}. Start it when its machine is well: docs/RUNBOOK.md#a-failover', $.confirm.writer, $.let_go.Cause)"),
 		"TellStuck": say("CallStuck", "stuck",
-			"States.Format('The failover does not go on by itself ({}): {}. A person is called: docs/RUNBOOK.md#a-failover', $.error.Error, $.error.Cause)"),
-		"CallStuck":   call("Stuck", "States.Format('The failover does not go on by itself ({}): {}. docs/RUNBOOK.md#a-failover', $.error.Error, $.error.Cause)"),
+			"States.Format('The failover does not go on by itself ({}): {}. The old writer: {}. A person is called: docs/RUNBOOK.md#a-failover', $.error.Error, $.error.Cause, $.let_go.Cause)"),
+		"CallStuck":   call("Stuck", "States.Format('The failover does not go on by itself ({}): {}. The old writer: {}. docs/RUNBOOK.md#a-failover', $.error.Error, $.error.Cause, $.let_go.Cause)"),
 		"Stuck":       object{"Type": "Fail", "Error": "OC.Stuck", "Cause": "The failover did not come to its end; the incident says why."},
 		"NoVerdict":   object{"Type": "Pass", "Result": object{"Error": "OC.NoVerdict", "Cause": "nobody could say whether the writer is dead"}, "ResultPath": "$.error", "Next": "TellStuck"},
 		"TellPage":    tellPage(),
 		"NotApproved": object{"Type": "Pass", "Result": object{"Error": "OC.NotApproved", "Cause": "nobody has approved in time"}, "ResultPath": "$.error", "Next": "TellStuck"},
-		"Begin":       object{"Type": "Pass", "Parameters": object{"event.$": "$", "confirm": object{"round": 0, "run": "", "reasons": []any{}}, "approval": nil}, "Next": "Confirm"},
+		"Begin":       object{"Type": "Pass", "Parameters": object{"event.$": "$", "confirm": object{"round": 0, "run": "", "reasons": []any{}}, "approval": nil, "let_go": object{"Cause": "it was not stopped"}}, "Next": "Confirm"},
 	}
 	all := steps()
 	for i, s := range all {
-		next := "Tell"
+		next := "LetGo"
 		if i+1 < len(all) {
 			next = all[i+1][0]
 		}
@@ -97,7 +101,16 @@ func retry(first, attempts int) []any {
 }
 
 func stuck() object {
-	return object{"ErrorEquals": []any{"States.ALL"}, "ResultPath": "$.error", "Next": "TellStuck"}
+	return object{"ErrorEquals": []any{"States.ALL"}, "ResultPath": "$.error", "Next": "Stopped"}
+}
+
+// letGo has the old writer's server started again. That it cannot be is said, and keeps
+// nothing from going on.
+func letGo(next, failed string) object {
+	s := invoke(Promote, object{"step": "let go", "run.$": "$.confirm.run"}, object{"Cause.$": "$.Payload.detail"}, "$.let_go", next)
+	s["Retry"] = retry(1, 2)
+	s["Catch"] = []any{object{"ErrorEquals": []any{"States.ALL"}, "ResultPath": "$.let_go", "Next": failed}}
+	return s
 }
 
 // invoke calls a function; its answer is picked by select.

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -147,7 +148,7 @@ func node(t *testing.T) string {
 	return program
 }
 
-const way = "Fence DeriveUnit RaiseEpoch Promote Smoke Dns Record Tell Done"
+const way = "Fence DeriveUnit RaiseEpoch Promote Smoke Dns Record LetGo Tell Done"
 
 func TestTheMachine(t *testing.T) {
 	for _, c := range []struct {
@@ -156,8 +157,10 @@ func TestTheMachine(t *testing.T) {
 		states, status string
 		// writer is who writes in the end, in epoch 2; "" where nobody else does.
 		writer string
+		// letGo: the old writer's server is started again.
+		letGo bool
 	}{
-		{"promote", func(m *machine) { m.Kill("acme-a") }, "Begin Confirm Verdict " + way, "SUCCEEDED", "acme-b"},
+		{"promote", func(m *machine) { m.Kill("acme-a") }, "Begin Confirm Verdict " + way, "SUCCEEDED", "acme-b", true},
 		{"wait, then promote", func(m *machine) {
 			m.Kill("acme-a")
 			m.Kill("acme-b")
@@ -168,12 +171,12 @@ func TestTheMachine(t *testing.T) {
 				}
 				return nil
 			}
-		}, "Begin Confirm Verdict Wait Confirm Verdict Wait Confirm Verdict " + way, "SUCCEEDED", "acme-c"},
+		}, "Begin Confirm Verdict Wait Confirm Verdict Wait Confirm Verdict " + way, "SUCCEEDED", "acme-c", true},
 		{"page, approved", func(m *machine) {
 			lacking(m)
 			m.word = `{"approve":true,"by":"jo","allow":{"accept_data_loss":true}}`
-		}, "Begin Confirm Verdict TellPage Page Approval Confirm Verdict " + way, "SUCCEEDED", "acme-b"},
-		{"page, rejected", lacking, "Begin Confirm Verdict TellPage Page Approval Confirm Verdict Ignored", "SUCCEEDED", ""},
+		}, "Begin Confirm Verdict TellPage Page Approval Confirm Verdict " + way, "SUCCEEDED", "acme-b", true},
+		{"page, rejected", lacking, "Begin Confirm Verdict TellPage Page Approval Confirm Verdict Ignored", "SUCCEEDED", "", false},
 		{"a step is retried", func(m *machine) {
 			m.Kill("acme-a")
 			m.before = func(state string, n int) error {
@@ -182,7 +185,7 @@ func TestTheMachine(t *testing.T) {
 				}
 				return nil
 			}
-		}, "Begin Confirm Verdict " + way, "SUCCEEDED", "acme-b"},
+		}, "Begin Confirm Verdict " + way, "SUCCEEDED", "acme-b", true},
 		{"what does not pass is caught", func(m *machine) {
 			m.Kill("acme-a")
 			m.before = func(state string, _ int) error {
@@ -191,11 +194,44 @@ func TestTheMachine(t *testing.T) {
 				}
 				return nil
 			}
-		}, "Begin Confirm Verdict Fence DeriveUnit RaiseEpoch Promote TellStuck CallStuck Stuck", "FAILED OC.Stuck", ""},
+		}, "Begin Confirm Verdict Fence DeriveUnit RaiseEpoch Promote Stopped LetGoStuck TellStuck CallStuck Stuck", "FAILED OC.Stuck", "", false},
+		{"nobody takes the turn", func(m *machine) {
+			m.Kill("acme-a")
+			m.before = func(state string, _ int) error {
+				if state == "RaiseEpoch" {
+					return instancetest.ErrAway
+				}
+				return nil
+			}
+		}, "Begin Confirm Verdict Fence DeriveUnit RaiseEpoch Stopped LetGoStuck TellStuck CallStuck Stuck", "FAILED OC.Stuck", "", true},
+		{"who was given it dies", func(m *machine) {
+			m.Kill("acme-a")
+			m.before = func(state string, n int) error {
+				if state == "Promote" && n == 1 {
+					m.Kill("acme-b")
+				}
+				if state == "Promote" {
+					return instancetest.ErrAway
+				}
+				return nil
+			}
+		}, "Begin Confirm Verdict Fence DeriveUnit RaiseEpoch Promote Stopped LetGoStuck TellStuck CallStuck Stuck", "FAILED OC.Stuck", "", true},
+		{"its machine is away", func(m *machine) {
+			m.Kill("acme-a")
+			m.Fail("start", 1000)
+		}, "Begin Confirm Verdict Fence DeriveUnit RaiseEpoch Promote Smoke Dns Record LetGo TellHeld Tell Done", "SUCCEEDED", "acme-b", true},
+		{"nothing was begun", func(m *machine) {
+			m.before = func(state string, _ int) error {
+				if state == "Confirm" {
+					return instancetest.ErrAway
+				}
+				return nil
+			}
+		}, "Begin Confirm Stopped TellStuck CallStuck Stuck", "FAILED OC.Stuck", "", false},
 		{"the name does not follow", func(m *machine) {
 			m.Kill("acme-a")
 			m.Fail("dns", 1000)
-		}, "Begin Confirm Verdict Fence DeriveUnit RaiseEpoch Promote Smoke Dns Record TellLeft CallLeft Done", "SUCCEEDED", ""},
+		}, "Begin Confirm Verdict Fence DeriveUnit RaiseEpoch Promote Smoke Dns Record TellLeft CallLeft LetGo Tell Done", "SUCCEEDED", "", true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			m := newMachine(t)
@@ -206,6 +242,9 @@ func TestTheMachine(t *testing.T) {
 			}
 			if c.writer != "" {
 				m.IsWriter(c.writer, 2)
+			}
+			if got := slices.Contains(m.Calls(), "start"); got != c.letGo {
+				t.Errorf("the old writer's server was started: %t, %v", got, m.Calls())
 			}
 			if all := strings.Join(m.texts, "\n"); strings.Contains(c.name, "page") && !strings.Contains(all, "--task-token token-of-the-task") {
 				t.Errorf("nobody was given the token: %s", all)
