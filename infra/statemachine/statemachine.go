@@ -57,11 +57,11 @@ type object = map[string]any
 func Definition() map[string]any {
 	states := object{
 		"Confirm": confirm("Verdict"), "Verdict": verdict(), "Wait": object{"Type": "Wait", "SecondsPath": "$.confirm.after_seconds", "Next": "Confirm"},
-		"Page": page(), "Approval": object{"Type": "Pass", "Parameters": object{"event.$": "$.event", "confirm.$": "$.confirm", "approval.$": "$.page", "let_go.$": "$.let_go"}, "Next": "Confirm"},
+		"Page": page(), "Approval": object{"Type": "Pass", "Parameters": object{"event.$": "$.event", "confirm": object{"round": 0, "run": "", "reasons": []any{}}, "approval.$": "$.page", "let_go.$": "$.let_go"}, "Next": "Confirm"},
 		"Tell": say("Done", "tell", ""), "Done": object{"Type": "Succeed"}, "Ignored": object{"Type": "Succeed"},
 		"TellLeft": say("CallLeft", "record", "States.Format('The new writer writes, and something of the failover is left: {}. Finish it with scripts/promote-follower.sh, by the same node.', $.error.Cause)"),
 		"CallLeft": call("LetGo", "States.Format('The writer was replaced, and something is left to do: {}', $.error.Cause)"),
-		"LetGo": letGo("Tell", "TellHeld"), "LetGoStuck": letGo("TellStuck", "TellStuck"),
+		"LetGo":    letGo("Tell", "TellHeld"), "LetGoStuck": letGo("TellStuck", "TellStuck"),
 		"Stopped":  object{"Type": "Choice", "Default": "LetGoStuck", "Choices": []any{object{"Variable": "$.confirm.run", "StringEquals": "", "Next": "TellStuck"}}},
 		"TellHeld": say("Tell", "let go", "States.Format('The server of the old writer {} may be held, and was not let go: {}. Start it when its machine is well: docs/RUNBOOK.md#a-failover', $.confirm.writer, $.let_go.Cause)"),
 		"TellStuck": say("CallStuck", "stuck",
@@ -124,7 +124,7 @@ func invoke(function string, payload, selector object, into, next string) object
 
 func confirm(next string) object {
 	selector := object{}
-	for _, name := range []string{"verdict", "run", "writer", "target", "after_seconds", "round", "reasons"} {
+	for _, name := range []string{"verdict", "run", "epoch", "writer", "target", "lost_from", "lost_to", "after_seconds", "round", "reasons"} {
 		selector[name+".$"] = "$.Payload." + name
 	}
 	payload := object{"event.$": "$.event", "execution.$": "$$.Execution.Id", "round.$": "$.confirm.round", "approval.$": "$.approval"}
@@ -176,17 +176,18 @@ func call(next, message string) object {
 	}
 }
 
-// page asks who is on call, and waits for the word: {"approve", "by", "to", "allow"} by
-// `aws stepfunctions send-task-success`.
+// page asks who is on call, and waits for the word by `aws stepfunctions send-task-success`:
+// silence.Approval, which is of the epoch, the writer, the node and the loss that are told here.
 func page() object {
 	return object{
 		"Type": "Task", "Resource": "arn:aws:states:::sns:publish.waitForTaskToken", "TimeoutSeconds": approveSeconds,
 		"Parameters": object{"TopicArn": "${" + Topic + "}", "Subject": "OriginChain: approve or reject a failover",
-			"Message.$": `States.Format('The writer {} is silent, and {} could take its place. Why this is not done by itself: {}
+			"Message.$": `States.Format('The writer {} of epoch {} is silent, and {} could take its place. LSN {} to {} would be lost by that (0: none is known). Why this is not done by itself: {}
 
 To approve, naming the guards that are given up, or to reject with "approve": false:
 aws stepfunctions send-task-success --task-token {} --task-output file://approval.json
-approval.json: \{"approve": true, "by": "your name", "to": "", "allow": \{"allow_slow_writer": false, "allow_lag": 0, "allow_backfilling": false, "accept_data_loss": false\}\}', $.confirm.writer, $.confirm.target, States.JsonToString($.confirm.reasons), $$.Task.Token)`,
+approval.json: \{"approve": true, "by": "your name", "epoch": {}, "writer": "{}", "to": "{}", "loss_from": {}, "loss_to": {}, "allow": \{"allow_slow_writer": false, "allow_lag": 0, "allow_backfilling": false, "accept_data_loss": false\}\}
+Where that is not so any more by then, you are asked again.', $.confirm.writer, $.confirm.epoch, $.confirm.target, $.confirm.lost_from, $.confirm.lost_to, States.JsonToString($.confirm.reasons), $$.Task.Token, $.confirm.epoch, $.confirm.writer, $.confirm.target, $.confirm.lost_from, $.confirm.lost_to)`,
 		},
 		"ResultPath": "$.page", "Next": "Approval",
 		"Catch": []any{object{"ErrorEquals": []any{"States.Timeout"}, "ResultPath": "$.error", "Next": "NotApproved"}, stuck()},

@@ -54,6 +54,9 @@ const (
 	Repeated        failover.Code = "repeated"
 	FailedOver      failover.Code = "already_failed_over"
 	NobodyApproved  failover.Code = "rejected"
+	// ApprovalVoid is no reason to ignore an event: what was approved is not what is so now,
+	// and a person is asked again.
+	ApprovalVoid failover.Code = "approval_void"
 )
 
 // Config says whose alarm is listened to.
@@ -105,23 +108,56 @@ type Ask struct {
 	Approval *Approval `json:"approval"`
 }
 
-// Approval is what a person who was called has said.
+// Approval is what a person who was called has said, of what that call has told.
 type Approval struct {
 	Approve bool   `json:"approve"`
 	By      string `json:"by"`
-	// To is the node that is to write; "" for the fittest.
-	To string `json:"to"`
+	// Epoch and Writer are those of the record, To is the node that is to write. With others
+	// than these an approval is void.
+	Epoch  uint64 `json:"epoch"`
+	Writer string `json:"writer"`
+	To     string `json:"to"`
+	// LossFrom and LossTo are the LSNs that accept_data_loss is about; both 0 where none is
+	// known to be lost.
+	LossFrom uint64 `json:"loss_from"`
+	LossTo   uint64 `json:"loss_to"`
 	// Allow are the guards that are given up.
 	Allow failover.Overrides `json:"allow"`
+}
+
+// void says why an approval is not of what is so now; "" if it is.
+func (p *Approval) void(rec lease.Record, nodes []failover.Node) string {
+	switch known := slices.ContainsFunc(nodes, func(n failover.Node) bool { return n.ID == p.To }); {
+	case p.Epoch != uint64(rec.Epoch) || p.Writer != rec.Holder:
+		return fmt.Sprintf("%s has approved that %q, the writer of epoch %d, is replaced, and the record names %s for epoch %d", p.By, p.Writer, p.Epoch, rec.Holder, rec.Epoch)
+	case !known || p.To == rec.Holder:
+		return fmt.Sprintf("%s has approved that %q becomes the writer, which is none of the nodes that could", p.By, p.To)
+	}
+	return ""
+}
+
+// allows are the guards that an approval gives up, for what it was told is lost.
+func (p *Approval) allows() failover.Overrides {
+	allow := p.Allow
+	allow.AllowLag, allow.Loss = max(allow.AllowLag, failover.DefaultAllowLag), nil
+	if allow.AcceptDataLoss {
+		allow.Loss = &failover.Loss{From: p.LossFrom, To: p.LossTo}
+	}
+	return allow
 }
 
 // Answer is what the function answers. Its JSON is stable.
 type Answer struct {
 	Verdict Verdict `json:"verdict"`
 	// Run names the failover that was begun; "" for none.
-	Run    string `json:"run"`
-	Writer string `json:"writer"`
-	Target string `json:"target"`
+	Run string `json:"run"`
+	// Epoch and Writer are the record's, LostFrom and LostTo what may be lost with Target, as
+	// failover.Decision has them.
+	Epoch    uint64 `json:"epoch"`
+	Writer   string `json:"writer"`
+	Target   string `json:"target"`
+	LostFrom uint64 `json:"lost_from"`
+	LostTo   uint64 `json:"lost_to"`
 	// AfterSeconds is when to ask again, Round what to ask with then.
 	AfterSeconds int               `json:"after_seconds"`
 	Round        int               `json:"round"`
@@ -219,16 +255,27 @@ func (h *Handler) confirm(ctx context.Context, ask Ask, e alarmevent.Event, know
 		}
 		return h.ignore(ctx, ask, e, FailedOver, "%s", why)
 	}
-	a := Answer{Writer: rec.Holder, Round: ask.Round + 1, Reasons: []failover.Reason{}}
+	a := Answer{Epoch: uint64(rec.Epoch), Writer: rec.Holder, Round: ask.Round + 1, Reasons: []failover.Reason{}}
 	a.Target = h.target(ask, rec, nodes, heard)
+	void := ""
+	if p := ask.Approval; p != nil && !carriedOut(p, rec) {
+		void = p.void(rec, nodes)
+	}
 	switch {
+	case void != "":
+		if err := h.askAgain(ctx, ask, void, &a); err != nil {
+			return Answer{}, err
+		}
 	case a.Target == "":
 		a.wait(failover.TargetSilent, fmt.Sprintf("of %d nodes none but %s answers: nobody can take its place", len(nodes), rec.Holder), 0)
 	case known.recent(h.deps.Now()) >= MaxFailovers && ask.Approval == nil && !h.goesOn(ctx, entry):
 		a.Verdict = Verdict(failover.Page)
 		a.because(Flapping, "%d failovers were started within %s: find out why writers die before there is another", known.recent(h.deps.Now()), FlapWithin)
 	default:
-		if err := h.begin(ctx, ask, &a); err != nil {
+		if carriedOut := ask.Approval != nil && carriedOut(ask.Approval, rec); carriedOut {
+			ask.Approval = &Approval{Approve: true, By: ask.Approval.By}
+		}
+		if err := h.decide(ctx, ask, &a, false); err != nil {
 			return Answer{}, err
 		}
 	}
@@ -236,6 +283,26 @@ func (h *Handler) confirm(ctx context.Context, ask Ask, e alarmevent.Event, know
 		a.patienceEnds()
 	}
 	return a, h.note(ctx, ask, e, entry.Epoch, a)
+}
+
+// carriedOut says that the node of an approval has been given the epoch behind the one that
+// it is of: no guard is to be given up any more.
+func carriedOut(p *Approval, rec lease.Record) bool {
+	return p.To != "" && rec.Holder == p.To && uint64(rec.Epoch) > p.Epoch
+}
+
+// askAgain has a person asked once more, whose approval is void, and says what is so now.
+func (h *Handler) askAgain(ctx context.Context, ask Ask, why string, a *Answer) error {
+	a.because(ApprovalVoid, "%s: it is void", why)
+	holder := a.Writer
+	if a.Target != "" {
+		ask.Approval = nil
+		if err := h.decide(ctx, ask, a, true); err != nil {
+			return err
+		}
+	}
+	a.Verdict, a.Run, a.Writer, a.AfterSeconds = Verdict(failover.Page), "", holder, 0
+	return nil
 }
 
 // goesOn says that the failover that an event has begun is under way still: it is counted.
@@ -292,8 +359,8 @@ func (h *Handler) client() *http.Client {
 
 // target is the node that a person names, or the fittest.
 func (h *Handler) target(ask Ask, rec lease.Record, nodes []failover.Node, heard map[string]api.Replication) string {
-	if ask.Approval != nil && ask.Approval.To != "" {
-		return ask.Approval.To
+	if p := ask.Approval; p != nil && slices.ContainsFunc(nodes, func(n failover.Node) bool { return n.ID == p.To }) && (p.To != rec.Holder || carriedOut(p, rec)) {
+		return p.To
 	}
 	best, _ := candidate.Best(rec, nodes, func(id string) candidate.Standing {
 		r, ok := heard[id]
@@ -302,23 +369,23 @@ func (h *Handler) target(ask Ask, rec lease.Record, nodes []failover.Node, heard
 	return best.ID
 }
 
-// begin has package failover decide, and begin if it is to be.
-func (h *Handler) begin(ctx context.Context, ask Ask, a *Answer) error {
-	allow := failover.Overrides{AllowLag: failover.DefaultAllowLag}
-	if ask.Approval != nil {
-		allow = ask.Approval.Allow
-		allow.AllowLag = max(allow.AllowLag, failover.DefaultAllowLag)
-	}
+// decide has package failover decide, and begin if it is to be and this is no dry run. What
+// was approved is given up for the node that it was approved for.
+func (h *Handler) decide(ctx context.Context, ask Ask, a *Answer, dry bool) error {
 	var report failover.Report
-	err := candidate.OrBegun(a.Target, func(to string) (err error) {
-		report, err = failover.Begin(ctx, h.deps.Failover, failover.Request{To: to, Allow: allow, Zone: h.cfg.Zone, Patience: h.patience}, nil)
+	err := candidate.OrBegun(a.Target, func(to string, begun bool) (err error) {
+		allow := failover.Overrides{AllowLag: failover.DefaultAllowLag}
+		if ask.Approval != nil && !begun {
+			allow = ask.Approval.allows()
+		}
+		report, err = failover.Begin(ctx, h.deps.Failover, failover.Request{To: to, Allow: allow, Zone: h.cfg.Zone, Patience: h.patience, DryRun: dry}, nil)
 		return err
 	})
 	var refused *failover.RefusedError
 	switch {
 	case errors.As(err, &refused):
 		d := refused.Decision
-		a.Verdict, a.AfterSeconds = Verdict(d.Verdict), seconds(d.After)
+		a.Verdict, a.AfterSeconds, a.LostFrom, a.LostTo = Verdict(d.Verdict), seconds(d.After), d.From, d.To
 		a.Reasons = append(a.Reasons, d.Reasons...)
 	case err != nil:
 		return fmt.Errorf("whether %s is dead could not be confirmed: %w", a.Writer, err)
@@ -380,7 +447,8 @@ func (h *Handler) note(ctx context.Context, ask Ask, e alarmevent.Event, epoch u
 	}
 	fields := logrus.Fields{"verdict": a.Verdict, "event": e.ID, "alarm": e.Alarm, "run": a.Run, "writer": a.Writer, "target": a.Target, "round": a.Round, "reasons": entry.Reasons}
 	if ask.Approval != nil {
-		entry.ApprovedBy, entry.Allow = ask.Approval.By, &ask.Approval.Allow
+		allow := ask.Approval.allows()
+		entry.ApprovedBy, entry.Allow = ask.Approval.By, &allow
 		fields["approved_by"] = ask.Approval.By
 	}
 	h.deps.Log.WithFields(fields).Warn("an event of an alarm was looked at")

@@ -174,8 +174,18 @@ func TestTheMachine(t *testing.T) {
 		}, "Begin Confirm Verdict Wait Confirm Verdict Wait Confirm Verdict " + way, "SUCCEEDED", "acme-c", true},
 		{"page, approved", func(m *machine) {
 			lacking(m)
-			m.word = `{"approve":true,"by":"jo","allow":{"accept_data_loss":true}}`
+			m.word = `{"approve":true,"by":"jo","epoch":1,"writer":"acme-a","to":"acme-b","loss_from":5001,"loss_to":5010,"allow":{"accept_data_loss":true}}`
 		}, "Begin Confirm Verdict TellPage Page Approval Confirm Verdict " + way, "SUCCEEDED", "acme-b", true},
+		{"page, approved for what is not so", func(m *machine) {
+			lacking(m)
+			m.word = `{"approve":true,"by":"jo","epoch":7,"writer":"acme-a","to":"acme-b","loss_from":5001,"loss_to":5010,"allow":{"accept_data_loss":true}}`
+			m.before = func(state string, n int) error {
+				if state == "Page" && n == 2 {
+					m.word = `{"approve":true,"by":"jo","epoch":1,"writer":"acme-a","to":"acme-b","loss_from":5001,"loss_to":5010,"allow":{"accept_data_loss":true}}`
+				}
+				return nil
+			}
+		}, "Begin Confirm Verdict TellPage Page Approval Confirm Verdict TellPage Page Approval Confirm Verdict " + way, "SUCCEEDED", "acme-b", true},
 		{"page, rejected", lacking, "Begin Confirm Verdict TellPage Page Approval Confirm Verdict Ignored", "SUCCEEDED", "", false},
 		{"a step is retried", func(m *machine) {
 			m.Kill("acme-a")
@@ -248,6 +258,8 @@ func TestTheMachine(t *testing.T) {
 			}
 			if all := strings.Join(m.texts, "\n"); strings.Contains(c.name, "page") && !strings.Contains(all, "--task-token token-of-the-task") {
 				t.Errorf("nobody was given the token: %s", all)
+			} else if strings.Contains(c.name, "page") && !strings.Contains(all, `"epoch": 1, "writer": "acme-a", "to": "acme-b", "loss_from": 5001, "loss_to": 5010,`) {
+				t.Errorf("nobody was told what is approved: %s", all)
 			}
 		})
 	}
