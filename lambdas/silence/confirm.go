@@ -29,6 +29,9 @@ const (
 	MaxEventAge = 15 * time.Minute
 	// EventSlack is how far ahead of this clock it may be.
 	EventSlack = 5 * time.Minute
+	// ExecutionLasts is for how long an event is its execution's that has looked at it in time:
+	// as long as one may run.
+	ExecutionLasts = 24 * time.Hour
 	// MaxRounds is how often a verdict is waited for.
 	MaxRounds = 20
 	// askTimeout bounds the question how far a follower is.
@@ -186,10 +189,11 @@ func (h *Handler) Handle(ctx context.Context, raw []byte) (Answer, error) {
 	}
 	now := h.deps.Now()
 	entry, seen := known.find(keyOf(e))
+	mine := seen && entry.Execution == ask.Execution && now.Sub(entry.First) < ExecutionLasts
 	switch age := now.Sub(e.At); {
 	case seen && entry.Execution != ask.Execution && (closed(entry.Verdict) || now.Sub(entry.Last) < abandonedAfter):
 		return h.ignore(ctx, ask, e, Repeated, "execution %s has it, and its verdict at %s was %s", entry.Execution, entry.Last.UTC().Format(time.RFC3339), entry.Verdict)
-	case !seen && age > MaxEventAge:
+	case !mine && age > MaxEventAge:
 		return h.ignore(ctx, ask, e, TooOld, "it is %s old, more than %s: whoever is silent by now has an alarm of its own", age.Round(time.Second), MaxEventAge)
 	case !seen && age < -EventSlack:
 		return h.ignore(ctx, ask, e, FromTheFuture, "it is %s ahead of this clock", (-age).Round(time.Second))

@@ -159,6 +159,28 @@ func TestAnEventOfAnotherTime(t *testing.T) {
 	}
 }
 
+// An event that was looked at in time is its execution's for as long as one may last, and
+// nobody else's when it is old.
+func TestAnEventThatWasSeenGrowsOld(t *testing.T) {
+	f := newFixture(t)
+	first, err := f.quick("one", 0)
+	f.wants(first, err, Verdict(failover.Wait), failover.WriterAnswers)
+	at := f.now
+	for _, c := range []struct {
+		execution string
+		after     time.Duration
+		v         Verdict
+		why       failover.Code
+	}{
+		{"two", abandonedAfter, Verdict(failover.Wait), failover.WriterAnswers}, {"one", 2 * abandonedAfter, Verdict(failover.Wait), failover.WriterAnswers},
+		{"two", MaxEventAge, Ignored, TooOld}, {"one", time.Hour, Verdict(failover.Wait), failover.WriterAnswers}, {"one", ExecutionLasts, Ignored, TooOld},
+	} {
+		f.now = at.Add(c.after)
+		a, err := f.quick(c.execution, 1)
+		f.wants(a, err, c.v, c.why)
+	}
+}
+
 // A writer that answers is waited for; one that answers all the time has nobody called.
 func TestAWriterThatAnswers(t *testing.T) {
 	f := newFixture(t)
