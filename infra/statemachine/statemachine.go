@@ -57,11 +57,12 @@ type object = map[string]any
 func Definition() map[string]any {
 	states := object{
 		"Confirm": confirm("Verdict"), "Verdict": verdict(), "Wait": object{"Type": "Wait", "SecondsPath": "$.confirm.after_seconds", "Next": "Confirm"},
-		"Page": page(), "Approval": object{"Type": "Pass", "Parameters": object{"event.$": "$.event", "confirm": object{"round": 0, "run": "", "reasons": []any{}}, "approval.$": "$.page", "let_go.$": "$.let_go"}, "Next": "Confirm"},
+		"Page": page(), "Approval": object{"Type": "Pass", "Parameters": object{"event.$": "$.event", "confirm": object{"round": 0, "run": "", "reasons": []any{}}, "approval.$": "$.page", "let_go.$": "$.let_go", "left": ""}, "Next": "Confirm"},
 		"Tell": say("Done", "tell", ""), "Done": object{"Type": "Succeed"}, "Ignored": object{"Type": "Succeed"},
 		"TellLeft": say("CallLeft", "record", "States.Format('The new writer writes, and something of the failover is left: {}. Finish it with scripts/promote-follower.sh, by the same node.', $.error.Cause)"),
 		"CallLeft": call("LetGo", "States.Format('The writer was replaced, and something is left to do: {}', $.error.Cause)"),
 		"LetGo":    letGo("Tell", "TellHeld"), "LetGoStuck": letGo("TellStuck", "TellStuck"),
+		"DnsLeft":  object{"Type": "Pass", "Result": "dns", "ResultPath": "$.left", "Next": "Record"},
 		"Stopped":  object{"Type": "Choice", "Default": "LetGoStuck", "Choices": []any{object{"Variable": "$.confirm.run", "StringEquals": "", "Next": "TellStuck"}}},
 		"TellHeld": say("Tell", "let go", "States.Format('The server of the old writer {} may be held, and was not let go: {}. Start it when its machine is well: docs/RUNBOOK.md#a-failover', $.confirm.writer, $.let_go.Cause)"),
 		"TellStuck": say("CallStuck", "stuck",
@@ -71,7 +72,7 @@ func Definition() map[string]any {
 		"NoVerdict":   object{"Type": "Pass", "Result": object{"Error": "OC.NoVerdict", "Cause": "nobody could say whether the writer is dead"}, "ResultPath": "$.error", "Next": "TellStuck"},
 		"TellPage":    tellPage(),
 		"NotApproved": object{"Type": "Pass", "Result": object{"Error": "OC.NotApproved", "Cause": "nobody has approved in time"}, "ResultPath": "$.error", "Next": "TellStuck"},
-		"Begin":       object{"Type": "Pass", "Parameters": object{"event.$": "$", "confirm": object{"round": 0, "run": "", "reasons": []any{}}, "approval": nil, "let_go": object{"Cause": "it was not stopped"}}, "Next": "Confirm"},
+		"Begin":       object{"Type": "Pass", "Parameters": object{"event.$": "$", "confirm": object{"round": 0, "run": "", "reasons": []any{}}, "approval": nil, "let_go": object{"Cause": "it was not stopped"}, "left": ""}, "Next": "Confirm"},
 	}
 	all := steps()
 	for i, s := range all {
@@ -82,8 +83,9 @@ func Definition() map[string]any {
 		states[s[0]] = step(s[1], next)
 	}
 	// The name is what clients wait for; the writer writes without it.
-	states["Dns"].(object)["Catch"] = []any{object{"ErrorEquals": []any{"States.ALL"}, "ResultPath": "$.error", "Next": "Record"}}
+	states["Dns"].(object)["Catch"] = []any{object{"ErrorEquals": []any{"States.ALL"}, "ResultPath": "$.error", "Next": "DnsLeft"}}
 	states["Dns"].(object)["Parameters"].(object)["FunctionName"] = "${" + Dns + "}"
+	states["Record"].(object)["Parameters"].(object)["Payload"].(object)["left.$"] = "$.left"
 	states["Record"].(object)["Catch"] = []any{
 		object{"ErrorEquals": []any{"OC.Left"}, "ResultPath": "$.error", "Next": "TellLeft"}, stuck(),
 	}

@@ -26,6 +26,8 @@ type Ask struct {
 	// Step is LetGo, or one of failover.StepNames but the first; Run what silence has answered.
 	Step string `json:"step"`
 	Run  string `json:"run"`
+	// Left is failover.Next's: the last step goes on without it.
+	Left string `json:"left"`
 }
 
 // Answer is what a step did. Its JSON is stable.
@@ -71,7 +73,7 @@ func (h *Handler) Handle(ctx context.Context, raw []byte) (Answer, error) {
 	if ask.Step == LetGo {
 		return h.letGo(ctx, ask)
 	}
-	report, err := failover.Continue(ctx, h.deps, failover.Next{Run: ask.Run, Step: ask.Step, Zone: h.zone}, nil)
+	report, err := failover.Continue(ctx, h.deps, failover.Next{Run: ask.Run, Step: ask.Step, Left: ask.Left, Zone: h.zone}, nil)
 	a := Answer{Run: ask.Run, Step: ask.Step, Outcome: failover.OK, From: report.From, To: report.To, Epoch: report.Epoch, Detail: "the failover has come to its end before"}
 	for _, s := range report.Steps {
 		if s.Name == ask.Step {

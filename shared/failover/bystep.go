@@ -15,6 +15,9 @@ type Next struct {
 	// Run is the failover's name, as Begin reported it. Step is one of StepNames but the
 	// first.
 	Run, Step string
+	// Left is "dns" where that step's process has ended without a word, and the last one is to
+	// go on without it; "" else.
+	Left string
 	// Zone is as in Request.
 	Zone string
 }
@@ -91,6 +94,10 @@ func (r *run) resume(ctx context.Context, next Next, n int) (ended bool, err err
 		r.epoch, r.report.Epoch = j.Epoch, j.Epoch
 		return true, nil
 	}
+	if err := r.leaveBehind(ctx, next); err != nil {
+		return false, err
+	}
+	j = r.journal
 	for before := 1; before < n; before++ {
 		if !slices.ContainsFunc(j.Steps, func(s Step) bool { return s.N == before && (s.Outcome == OK || s.Outcome == Left) }) {
 			return false, &StepError{Next: next, Why: fmt.Sprintf("%q has not ended", stepNames()[before-1])}
@@ -118,6 +125,23 @@ func (r *run) resume(ctx context.Context, next Next, n int) (ended bool, err err
 		}
 	}
 	return false, nil
+}
+
+// leaveBehind notes of the step that is given up that it was left, unless it has ended.
+func (r *run) leaveBehind(ctx context.Context, next Next) error {
+	n := slices.Index(stepNames(), stepDNS) + 1
+	ended := slices.ContainsFunc(r.journal.Steps, func(s Step) bool { return s.N == n && s.Outcome != Failed })
+	switch {
+	case next.Left == "":
+		return nil
+	case next.Left != stepDNS || next.Step != stepRecord:
+		return &StepError{Next: next, Why: fmt.Sprintf("%q cannot be left", next.Left)}
+	case ended || !slices.ContainsFunc(r.journal.Steps, func(s Step) bool { return s.N == n-1 && s.Outcome == OK }):
+		return nil
+	}
+	out := Step{N: n, Name: stepDNS, Outcome: Left, Detail: "whoever was to do it has ended without a word"}
+	r.report.Steps = append(slices.DeleteFunc(r.report.Steps, func(s Step) bool { return s.N == n }), out)
+	return r.note(ctx, func(j *journal) { j.ended(out) })
 }
 
 // take takes over what the processes before have noted.

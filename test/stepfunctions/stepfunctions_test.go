@@ -3,6 +3,7 @@ package stepfunctions_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -241,7 +242,25 @@ func TestTheMachine(t *testing.T) {
 		{"the name does not follow", func(m *machine) {
 			m.Kill("acme-a")
 			m.Fail("dns", 1000)
-		}, "Begin Confirm Verdict Fence DeriveUnit RaiseEpoch Promote Smoke Dns Record TellLeft CallLeft LetGo Tell Done", "SUCCEEDED", "", true},
+		}, "Begin Confirm Verdict Fence DeriveUnit RaiseEpoch Promote Smoke Dns DnsLeft Record TellLeft CallLeft LetGo Tell Done", "SUCCEEDED", "", true},
+		{"who points the name dies each time", func(m *machine) {
+			m.Kill("acme-a")
+			m.before = func(state string, _ int) error {
+				if state == "Dns" {
+					return &outcome.Error{Name: "Runtime.ExitError", Err: errors.New("signal: killed")}
+				}
+				return nil
+			}
+		}, "Begin Confirm Verdict Fence DeriveUnit RaiseEpoch Promote Smoke Dns DnsLeft Record TellLeft CallLeft LetGo Tell Done", "SUCCEEDED", "", true},
+		{"who points the name dies once", func(m *machine) {
+			m.Kill("acme-a")
+			m.before = func(state string, n int) error {
+				if state == "Dns" && n == 1 {
+					return &outcome.Error{Name: "Runtime.ExitError", Err: errors.New("signal: killed")}
+				}
+				return nil
+			}
+		}, "Begin Confirm Verdict " + way, "SUCCEEDED", "acme-b", true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			m := newMachine(t)
