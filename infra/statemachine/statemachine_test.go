@@ -40,7 +40,7 @@ func TestTheStepsAreThoseOfAFailover(t *testing.T) {
 	if d := cmp.Diff(want, got); d != "" {
 		t.Error(d)
 	}
-	for _, name := range []string{"LetGo", "LetGoStuck"} {
+	for _, name := range []string{"LetGo", "LetGoStuck", "LetGoHeld"} {
 		if s := states[name].(object); s["Parameters"].(object)["Payload"].(object)["step"] != promote.LetGo {
 			t.Errorf("%s is %v", name, s)
 		}

@@ -60,6 +60,8 @@ const (
 	// ApprovalVoid is no reason to ignore an event: what was approved is not what is so now,
 	// and a person is asked again.
 	ApprovalVoid failover.Code = "approval_void"
+	// UnderWay: a failover of somebody else is, or was until now.
+	UnderWay failover.Code = "under_way"
 )
 
 // Config says whose alarm is listened to.
@@ -77,8 +79,10 @@ func AlarmName(instance string) string { return instance + "-" + alarms.Instance
 type EventDeps struct {
 	// Failover has all but the Observer: each call watches for itself.
 	Failover failover.Deps
-	Log      logrus.FieldLogger
-	Now      func() time.Time
+	// Alarm tells how an alarm stands, and since when.
+	Alarm func(ctx context.Context, name string) (alarmevent.State, time.Time, error)
+	Log   logrus.FieldLogger
+	Now   func() time.Time
 }
 
 // Handler is the function behind the alarm on AWS: it makes of an event the verdict that
@@ -90,6 +94,7 @@ type EventDeps struct {
 //     costs a look, at most.
 //   - Every event that is read leaves an entry in the register, and one in the log, with
 //     its reasons. A register that cannot be written is an error, and the call is repeated.
+//     A watch that finds nothing to do leaves none: it comes every other minute.
 //   - A change of the alarm is acted upon by one execution, and a repeated call of that one
 //     goes on with the failover that it has begun.
 type Handler struct {
@@ -162,9 +167,14 @@ type Answer struct {
 	LostFrom uint64 `json:"lost_from"`
 	LostTo   uint64 `json:"lost_to"`
 	// AfterSeconds is when to ask again, Round what to ask with then.
-	AfterSeconds int               `json:"after_seconds"`
-	Round        int               `json:"round"`
-	Reasons      []failover.Reason `json:"reasons"`
+	AfterSeconds int `json:"after_seconds"`
+	Round        int `json:"round"`
+	// AgainSeconds is when to ask again where a step of the failover finds that it cannot go on.
+	AgainSeconds int `json:"again_seconds"`
+	// Held names a failover that does not go on, and has stopped a server: it is to be let go.
+	// "" for none.
+	Held    string            `json:"held"`
+	Reasons []failover.Reason `json:"reasons"`
 }
 
 // Handle answers one call. An error is to be retried, if outcome.Of says so.
@@ -172,6 +182,11 @@ func (h *Handler) Handle(ctx context.Context, raw []byte) (Answer, error) {
 	ask, err := decode(raw)
 	if err != nil {
 		return Answer{}, err
+	}
+	if watch, err := isWatch(ask.Event); err != nil {
+		return h.ignore(ctx, ask, alarmevent.Event{}, Malformed, "%v", err)
+	} else if watch {
+		return h.watch(ctx, ask)
 	}
 	e, err := alarmevent.Parse(ask.Event)
 	if err != nil {
@@ -189,6 +204,9 @@ func (h *Handler) Handle(ctx context.Context, raw []byte) (Answer, error) {
 	}
 	now := h.deps.Now()
 	entry, seen := known.find(keyOf(e))
+	if _, at, ok := entry.at(); ok {
+		e.At = at // of the change as it is known
+	}
 	mine := seen && entry.Execution == ask.Execution && now.Sub(entry.First) < ExecutionLasts
 	switch age := now.Sub(e.At); {
 	case seen && entry.Execution != ask.Execution && (closed(entry.Verdict) || now.Sub(entry.Last) < abandonedAfter):
@@ -200,7 +218,18 @@ func (h *Handler) Handle(ctx context.Context, raw []byte) (Answer, error) {
 	case ask.Approval != nil && !ask.Approval.Approve:
 		return h.ignore(ctx, ask, e, NobodyApproved, "%s has refused to have the writer replaced", ask.Approval.By)
 	}
-	return h.confirm(ctx, ask, e, &known, entry)
+	return h.confirm(ctx, change{ask: ask, event: e, known: &known, entry: entry})
+}
+
+// change is a change of the alarm that is looked at.
+type change struct {
+	ask   Ask
+	event alarmevent.Event
+	known *Register
+	entry Entry
+	// quiet: of a watch that has begun nothing yet; what is nothing to do leaves no trace then.
+	// only: of one while somebody else has the change: it does no more than promote.
+	quiet, only bool
 }
 
 // decode reads an Ask, or an event alone.
@@ -239,7 +268,8 @@ func (h *Handler) stranger(e alarmevent.Event) (failover.Code, string) {
 }
 
 // confirm finds out who is to write, and has package failover decide.
-func (h *Handler) confirm(ctx context.Context, ask Ask, e alarmevent.Event, known *Register, entry Entry) (Answer, error) {
+func (h *Handler) confirm(ctx context.Context, c change) (Answer, error) {
+	ask, e, known, entry := c.ask, c.event, c.known, c.entry
 	d := &h.deps.Failover
 	rec, _, err := d.Lease.Load(ctx)
 	if err != nil {
@@ -253,10 +283,12 @@ func (h *Handler) confirm(ctx context.Context, ask Ask, e alarmevent.Event, know
 		return Answer{}, err
 	}
 	heard := h.listen(ctx, nodes)
-	if why, err := h.over(ctx, e, rec, entry, heard); err != nil || why != "" {
-		if err != nil {
-			return Answer{}, err
-		}
+	switch why, err := h.over(ctx, e, rec, entry, heard); {
+	case err != nil:
+		return Answer{}, err
+	case why != "" && c.quiet:
+		return h.nothing(ask, FailedOver, "%s", why), nil
+	case why != "":
 		return h.ignore(ctx, ask, e, FailedOver, "%s", why)
 	}
 	a := Answer{Epoch: uint64(rec.Epoch), Writer: rec.Holder, Round: ask.Round + 1, Reasons: []failover.Reason{}}
@@ -283,10 +315,51 @@ func (h *Handler) confirm(ctx context.Context, ask Ask, e alarmevent.Event, know
 			return Answer{}, err
 		}
 	}
-	if a.Verdict == Verdict(failover.Wait) && a.Round >= MaxRounds {
+	a.AgainSeconds = seconds(pause(a.Round))
+	switch waits := a.Verdict == Verdict(failover.Wait); {
+	case waits && a.Round >= MaxRounds:
 		a.patienceEnds()
+	case waits:
+		a.AfterSeconds = max(a.AfterSeconds, a.AgainSeconds)
+	}
+	if a.Held, err = h.held(ctx, entry, a.Verdict); err != nil {
+		return Answer{}, err
+	}
+	if c.idle(&a) {
+		return h.leave(a), nil
 	}
 	return a, h.note(ctx, ask, e, entry.Epoch, a)
+}
+
+// maxPause bounds the pause before the next round.
+const maxPause = 30 * time.Second
+
+// pause grows from round to round, so that what is waited for has minutes to come back and
+// is found soon if it takes seconds.
+func pause(round int) time.Duration {
+	if round < 1 || round > 5 {
+		return maxPause
+	}
+	return min(maxPause, time.Second<<(round-1))
+}
+
+// heldFor is how long a failover of somebody else may stand before it is one that does not
+// go on.
+const heldFor = 5 * time.Minute
+
+// held is the failover that has stopped a server and does not go on, if this one is not to.
+func (h *Handler) held(ctx context.Context, entry Entry, v Verdict) (string, error) {
+	if v == Verdict(failover.Promote) {
+		return "", nil
+	}
+	run, ok, err := failover.Latest(ctx, h.deps.Failover.Registry)
+	if err != nil || !ok || !run.Held {
+		return "", err
+	}
+	if run.Done || run.Failed || run.ID == entry.Run || h.deps.Now().Sub(run.StartedAt) >= heldFor {
+		return run.ID, nil
+	}
+	return "", nil
 }
 
 // carriedOut says that the node of an approval has been given the epoch behind the one that
@@ -386,7 +459,11 @@ func (h *Handler) decide(ctx context.Context, ask Ask, a *Answer, dry bool) erro
 		return err
 	})
 	var refused *failover.RefusedError
+	var other *failover.OtherRunError
+	var moved *failover.MovedError
 	switch {
+	case errors.As(err, &other), errors.As(err, &moved):
+		a.wait(UnderWay, err.Error(), 0) // it ends, or is given up
 	case errors.As(err, &refused):
 		d := refused.Decision
 		a.Verdict, a.AfterSeconds, a.LostFrom, a.LostTo = Verdict(d.Verdict), seconds(d.After), d.From, d.To
@@ -444,7 +521,8 @@ const maxReasonBytes = 400
 // note audits an answer.
 func (h *Handler) note(ctx context.Context, ask Ask, e alarmevent.Event, epoch uint64, a Answer) error {
 	now := h.deps.Now().UTC()
-	entry := Entry{Key: keyOf(e), Execution: ask.Execution, First: now, Last: now, Round: a.Round, Epoch: epoch, Verdict: a.Verdict, Run: a.Run, Reasons: []failover.Reason{}}
+	rejected := ask.Approval != nil && !ask.Approval.Approve
+	entry := Entry{Rejected: rejected, Key: keyOf(e), Execution: ask.Execution, First: now, Last: now, Round: a.Round, Epoch: epoch, Verdict: a.Verdict, Run: a.Run, Reasons: []failover.Reason{}}
 	for _, r := range a.Reasons {
 		r.Detail = strings.ToValidUTF8(r.Detail[:min(len(r.Detail), maxReasonBytes)], "")
 		entry.Reasons = append(entry.Reasons, r)

@@ -47,7 +47,8 @@ func (r *run) raise(ctx context.Context) (string, error) {
 			return r.doneBefore(), err
 		}
 		if !rec.Released && markOf(rec) != r.fenced {
-			return "", fmt.Errorf("%s has renewed epoch %d after its lease had run out here: it lives, and nobody was made a writer beside it; stop it on its machine, and run again", rec.Holder, rec.Epoch)
+			lives := Decision{Verdict: Wait, Reasons: []Reason{{Code: LeaseRuns, Detail: fmt.Sprintf("%s has renewed epoch %d", rec.Holder, rec.Epoch)}}}
+			return "", fmt.Errorf("%s has renewed epoch %d after its lease had run out here: it lives, and nobody was made a writer beside it; stop it on its machine, and run again: %w", rec.Holder, rec.Epoch, &RefusedError{lives})
 		}
 		next, err := r.fitting(ctx, rec)
 		if err != nil {
