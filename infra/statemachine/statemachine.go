@@ -1,13 +1,19 @@
 // Package statemachine is the failover of an instance as a state machine of AWS Step
 // Functions: JSONPath, with placeholders for what only a stack knows.
 //
-//	Confirm → Verdict → Fence → DeriveUnit → RaiseEpoch → Promote → Smoke → Dns → Record → Tell
-//	             ├ wait → Wait → Confirm, so often at most as the function says
+//	Confirm → Verdict → Fence → DeriveUnit → RaiseEpoch → Promote → Smoke → Dns → Record → LetGo → Tell
+//	             ├ wait → Wait → Confirm, at pauses that grow, so often at most as the function says
 //	             ├ page → Page: a person approves, naming the guards that are given up → Confirm
 //	             └ done, ignored → Ignored
 //
+// A step that finds that it cannot go on (a guard stands, the record has moved, somebody else
+// is at it) goes back to Confirm, which looks anew. A schedule starts the machine with
+// {"watch": true}: where the alarm is on and nobody has it, that is as if it had just come
+// (Watch), and else nothing, of which nobody is told.
+//
 // Every call is retried where its error says that it may pass (lambdas/outcome), and what
-// is caught is said in the incident, and to who is on call.
+// is caught is said in the incident, and to who is on call. What Fence has stopped is let go
+// again, also where a step fails for good (LetGoStuck): nobody else would start it.
 package statemachine
 
 import (
@@ -55,33 +61,46 @@ type object = map[string]any
 // Definition is the machine as a value.
 func Definition() map[string]any {
 	states := object{
-		"Confirm": confirm("Verdict"), "Verdict": verdict(), "Wait": object{"Type": "Wait", "SecondsPath": "$.confirm.after_seconds", "Next": "Confirm"},
-		"Page": page(), "Approval": object{"Type": "Pass", "Parameters": object{"event.$": "$.event", "confirm.$": "$.confirm", "approval.$": "$.page"}, "Next": "Confirm"},
+		"Confirm": confirm("Holding"), "Verdict": verdict(), "Wait": object{"Type": "Wait", "SecondsPath": "$.confirm.after_seconds", "Next": "Confirm"},
+		"Page": page(), "Approval": object{"Type": "Pass", "Parameters": object{"event.$": "$.event", "confirm": object{"round": 0, "run": "", "reasons": []any{}}, "approval.$": "$.page", "let_go.$": "$.let_go", "left": ""}, "Next": "Confirm"},
 		"Tell": say("Done", "tell", ""), "Done": object{"Type": "Succeed"}, "Ignored": object{"Type": "Succeed"},
 		"TellLeft": say("CallLeft", "record", "States.Format('The new writer writes, and something of the failover is left: {}. Finish it with scripts/promote-follower.sh, by the same node.', $.error.Cause)"),
-		"CallLeft": call("Done", "States.Format('The writer was replaced, and something is left to do: {}', $.error.Cause)"),
+		"CallLeft": call("LetGo", "States.Format('The writer was replaced, and something is left to do: {}', $.error.Cause)"),
+		"LetGo":    letGo("run", "Tell", "TellHeld"), "LetGoStuck": letGo("run", "TellStuck", "TellStuck"), "LetGoHeld": letGo("held", "Released", "Verdict"),
+		"DnsLeft":  object{"Type": "Pass", "Result": "dns", "ResultPath": "$.left", "Next": "Record"},
+		"Stopped":  object{"Type": "Choice", "Default": "LetGoStuck", "Choices": []any{object{"Variable": "$.confirm.run", "StringEquals": "", "Next": "TellStuck"}}},
+		"TellHeld": say("Tell", "let go", "States.Format('The server of the old writer {} may be held, and was not let go: {}. Start it when its machine is well: docs/RUNBOOK.md#a-failover', $.confirm.writer, $.let_go.Cause)"),
 		"TellStuck": say("CallStuck", "stuck",
-			"States.Format('The failover does not go on by itself ({}): {}. A person is called: docs/RUNBOOK.md#a-failover', $.error.Error, $.error.Cause)"),
-		"CallStuck":   call("Stuck", "States.Format('The failover does not go on by itself ({}): {}. docs/RUNBOOK.md#a-failover', $.error.Error, $.error.Cause)"),
+			"States.Format('The failover does not go on by itself ({}): {}. The old writer: {}. A person is called: docs/RUNBOOK.md#a-failover', $.error.Error, $.error.Cause, $.let_go.Cause)"),
+		"CallStuck":   call("Stuck", "States.Format('The failover does not go on by itself ({}): {}. The old writer: {}. docs/RUNBOOK.md#a-failover', $.error.Error, $.error.Cause, $.let_go.Cause)"),
 		"Stuck":       object{"Type": "Fail", "Error": "OC.Stuck", "Cause": "The failover did not come to its end; the incident says why."},
 		"NoVerdict":   object{"Type": "Pass", "Result": object{"Error": "OC.NoVerdict", "Cause": "nobody could say whether the writer is dead"}, "ResultPath": "$.error", "Next": "TellStuck"},
 		"TellPage":    tellPage(),
 		"NotApproved": object{"Type": "Pass", "Result": object{"Error": "OC.NotApproved", "Cause": "nobody has approved in time"}, "ResultPath": "$.error", "Next": "TellStuck"},
-		"Begin":       object{"Type": "Pass", "Parameters": object{"event.$": "$", "confirm": object{"round": 0, "run": "", "reasons": []any{}}, "approval": nil}, "Next": "Confirm"},
+		"Begin":       object{"Type": "Pass", "Parameters": object{"event.$": "$", "confirm": object{"round": 0, "run": "", "reasons": []any{}}, "approval": nil, "let_go": object{"Cause": "it was not stopped"}, "left": ""}, "Next": "Whence"},
+		"Whence":      object{"Type": "Choice", "Default": "Confirm", "Choices": []any{object{"Variable": "$.event.watch", "IsPresent": true, "Next": "Watch"}}},
+		"Watch":       watch(),
+		"Unseen":      object{"Type": "Fail", "Error": "OC.Unseen", "Cause": "How the alarm stands could not be seen; the next watch tries again."},
+		"Holding":     object{"Type": "Choice", "Default": "LetGoHeld", "Choices": []any{object{"Variable": "$.confirm.held", "StringEquals": "", "Next": "Verdict"}}},
+		"Released":    object{"Type": "Choice", "Default": "Verdict", "Choices": []any{object{"Next": "Pause", "And": []any{object{"Variable": "$.let_go.outcome", "StringEquals": "ok"}, rounds()}}}},
+		"Again":       object{"Type": "Choice", "Default": "Stopped", "Choices": []any{object{"Next": "Pause", "And": []any{rounds()}}}},
+		"Pause":       object{"Type": "Wait", "SecondsPath": "$.confirm.again_seconds", "Next": "Confirm"},
 	}
 	all := steps()
 	for i, s := range all {
-		next := "Tell"
+		next := "LetGo"
 		if i+1 < len(all) {
 			next = all[i+1][0]
 		}
 		states[s[0]] = step(s[1], next)
+		states[s[0]].(object)["Catch"] = []any{again(), stuck()}
 	}
 	// The name is what clients wait for; the writer writes without it.
-	states["Dns"].(object)["Catch"] = []any{object{"ErrorEquals": []any{"States.ALL"}, "ResultPath": "$.error", "Next": "Record"}}
+	states["Dns"].(object)["Catch"] = []any{again(), object{"ErrorEquals": []any{"States.ALL"}, "ResultPath": "$.error", "Next": "DnsLeft"}}
 	states["Dns"].(object)["Parameters"].(object)["FunctionName"] = "${" + Dns + "}"
+	states["Record"].(object)["Parameters"].(object)["Payload"].(object)["left.$"] = "$.left"
 	states["Record"].(object)["Catch"] = []any{
-		object{"ErrorEquals": []any{"OC.Left"}, "ResultPath": "$.error", "Next": "TellLeft"}, stuck(),
+		object{"ErrorEquals": []any{"OC.Left"}, "ResultPath": "$.error", "Next": "TellLeft"}, again(), stuck(),
 	}
 	return object{"Comment": "The failover of an instance, begun by its alarm.", "StartAt": "Begin", "TimeoutSeconds": machineSeconds, "States": states}
 }
@@ -97,7 +116,24 @@ func retry(first, attempts int) []any {
 }
 
 func stuck() object {
-	return object{"ErrorEquals": []any{"States.ALL"}, "ResultPath": "$.error", "Next": "TellStuck"}
+	return object{"ErrorEquals": []any{"States.ALL"}, "ResultPath": "$.error", "Next": "Stopped"}
+}
+
+// again is for what a step finds that was not so when it was confirmed: it is confirmed anew.
+func again() object {
+	return object{"ErrorEquals": []any{"OC.Refused", "OC.Moved", "OC.OtherRun", "OC.OutOfTurn"}, "ResultPath": "$.error", "Next": "Again"}
+}
+
+// rounds is whether there may be another one.
+func rounds() object { return object{"Variable": "$.confirm.round", "NumericLessThan": maxRounds} }
+
+// letGo has the server started again that a failover has stopped: the one that runs, or one
+// that is held up. That it cannot be keeps nothing from going on.
+func letGo(of, next, failed string) object {
+	s := invoke(Promote, object{"step": "let go", "run.$": "$.confirm." + of}, object{"Cause.$": "$.Payload.detail", "outcome.$": "$.Payload.outcome"}, "$.let_go", next)
+	s["Retry"] = retry(1, 2)
+	s["Catch"] = []any{object{"ErrorEquals": []any{"States.ALL"}, "ResultPath": "$.let_go", "Next": failed}}
+	return s
 }
 
 // invoke calls a function; its answer is picked by select.
@@ -111,11 +147,20 @@ func invoke(function string, payload, selector object, into, next string) object
 
 func confirm(next string) object {
 	selector := object{}
-	for _, name := range []string{"verdict", "run", "writer", "target", "after_seconds", "round", "reasons"} {
+	for _, name := range []string{"verdict", "run", "epoch", "writer", "target", "lost_from", "lost_to", "after_seconds", "round", "again_seconds", "held", "reasons"} {
 		selector[name+".$"] = "$.Payload." + name
 	}
 	payload := object{"event.$": "$.event", "execution.$": "$$.Execution.Id", "round.$": "$.confirm.round", "approval.$": "$.approval"}
 	return invoke(Silence, payload, selector, "$.confirm", next)
+}
+
+// watch is the first Confirm of a watch. Nobody is called for one that fails: the next comes
+// two minutes later.
+func watch() object {
+	s := confirm("Holding")
+	s["Retry"] = retry(1, 2)
+	s["Catch"] = []any{object{"ErrorEquals": []any{"States.ALL"}, "ResultPath": "$.error", "Next": "Unseen"}}
+	return s
 }
 
 func verdict() object {
@@ -125,7 +170,7 @@ func verdict() object {
 	return object{"Type": "Choice", "Default": "NoVerdict", "Choices": []any{
 		is("promote", steps()[0][0]), is("done", "Ignored"), is("ignored", "Ignored"),
 		object{"Next": "Wait", "And": []any{
-			object{"Variable": "$.confirm.verdict", "StringEquals": "wait"}, object{"Variable": "$.confirm.round", "NumericLessThan": maxRounds},
+			object{"Variable": "$.confirm.verdict", "StringEquals": "wait"}, rounds(),
 		}},
 		is("page", "TellPage"), is("shed_load", "TellPage"),
 	}}
@@ -163,17 +208,18 @@ func call(next, message string) object {
 	}
 }
 
-// page asks who is on call, and waits for the word: {"approve", "by", "to", "allow"} by
-// `aws stepfunctions send-task-success`.
+// page asks who is on call, and waits for the word by `aws stepfunctions send-task-success`:
+// silence.Approval, which is of the epoch, the writer, the node and the loss that are told here.
 func page() object {
 	return object{
 		"Type": "Task", "Resource": "arn:aws:states:::sns:publish.waitForTaskToken", "TimeoutSeconds": approveSeconds,
 		"Parameters": object{"TopicArn": "${" + Topic + "}", "Subject": "OriginChain: approve or reject a failover",
-			"Message.$": `States.Format('The writer {} is silent, and {} could take its place. Why this is not done by itself: {}
+			"Message.$": `States.Format('The writer {} of epoch {} is silent, and {} could take its place. LSN {} to {} would be lost by that (0: none is known). Why this is not done by itself: {}
 
 To approve, naming the guards that are given up, or to reject with "approve": false:
 aws stepfunctions send-task-success --task-token {} --task-output file://approval.json
-approval.json: \{"approve": true, "by": "your name", "to": "", "allow": \{"allow_slow_writer": false, "allow_lag": 0, "allow_backfilling": false, "accept_data_loss": false\}\}', $.confirm.writer, $.confirm.target, States.JsonToString($.confirm.reasons), $$.Task.Token)`,
+approval.json: \{"approve": true, "by": "your name", "epoch": {}, "writer": "{}", "to": "{}", "loss_from": {}, "loss_to": {}, "allow": \{"allow_slow_writer": false, "allow_lag": 0, "allow_backfilling": false, "accept_data_loss": false\}\}
+Where that is not so any more by then, you are asked again.', $.confirm.writer, $.confirm.epoch, $.confirm.target, $.confirm.lost_from, $.confirm.lost_to, States.JsonToString($.confirm.reasons), $$.Task.Token, $.confirm.epoch, $.confirm.writer, $.confirm.target, $.confirm.lost_from, $.confirm.lost_to)`,
 		},
 		"ResultPath": "$.page", "Next": "Approval",
 		"Catch": []any{object{"ErrorEquals": []any{"States.Timeout"}, "ResultPath": "$.error", "Next": "NotApproved"}, stuck()},

@@ -12,6 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"originchain/lambdas/outcome"
+	"originchain/lambdas/promote"
 	"originchain/shared/failover"
 )
 
@@ -24,7 +25,7 @@ func TestTheStepsAreThoseOfAFailover(t *testing.T) {
 	var got []string
 	states := Definition()["States"].(object)
 	at := steps()[0][0]
-	for at != "Tell" {
+	for at != "LetGo" {
 		s, ok := states[at].(object)
 		if !ok || len(got) > len(want) {
 			t.Fatalf("there is no state %s", at)
@@ -38,6 +39,11 @@ func TestTheStepsAreThoseOfAFailover(t *testing.T) {
 	}
 	if d := cmp.Diff(want, got); d != "" {
 		t.Error(d)
+	}
+	for _, name := range []string{"LetGo", "LetGoStuck", "LetGoHeld"} {
+		if s := states[name].(object); s["Parameters"].(object)["Payload"].(object)["step"] != promote.LetGo {
+			t.Errorf("%s is %v", name, s)
+		}
 	}
 }
 

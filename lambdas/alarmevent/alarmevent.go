@@ -43,7 +43,10 @@ type Event struct {
 
 // Key tells one change of one alarm from all others, however often and by whatever way it
 // is told.
-func (e Event) Key() string { return e.ARN + "@" + e.At.UTC().Format("20060102T150405.000Z") }
+func (e Event) Key() string { return e.ARN + "@" + e.At.UTC().Format(KeyTime) }
+
+// KeyTime is how a Key ends.
+const KeyTime = "20060102T150405.000Z"
 
 // bridged is an event of EventBridge.
 type bridged struct {

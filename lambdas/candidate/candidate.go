@@ -49,11 +49,12 @@ func Member(rec lease.Record, node string) bool {
 
 // OrBegun has a target become the writer, or another node that somebody has begun to
 // promote: whoever that was may have been killed, and nobody else would come to finish it.
-func OrBegun(target string, promote func(to string) error) error {
-	err := promote(target)
+// Of that one begun is true: what was approved for the target is nothing to it.
+func OrBegun(target string, promote func(to string, begun bool) error) error {
+	err := promote(target, false)
 	var begun *failover.OtherRunError
 	if errors.As(err, &begun) && begun.To != target {
-		if finished := promote(begun.To); finished != nil {
+		if finished := promote(begun.To, true); finished != nil {
 			return errors.Join(finished, err)
 		}
 		return nil

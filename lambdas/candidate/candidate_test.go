@@ -29,7 +29,13 @@ func TestWhatWasBegunIsFinished(t *testing.T) {
 		{"they refuse one another", map[string]error{"b": begun, "c": begun}, []string{"b", "c"}, begun},
 	} {
 		var asked []string
-		err := OrBegun("b", func(to string) error { asked = append(asked, to); return c.answers[to] })
+		err := OrBegun("b", func(to string, begun bool) error {
+			if begun != (len(asked) > 0) {
+				t.Errorf("%s: %s was begun before: %t", c.name, to, begun)
+			}
+			asked = append(asked, to)
+			return c.answers[to]
+		})
 		if d := cmp.Diff(c.asked, asked); d != "" || !errors.Is(err, c.want) {
 			t.Errorf("%s: %v %s", c.name, err, d)
 		}

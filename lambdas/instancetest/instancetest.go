@@ -173,7 +173,8 @@ func (i *Instance) Alone(id string) {
 	})
 }
 
-// Fail has the next n calls of a kind fail: "stop", "rewrite", "dns", "promote" and so on.
+// Fail has the next n calls of a kind fail: "stop", "rewrite", "take" (of
+// the record), "dns", "promote" and so on.
 func (i *Instance) Fail(what string, n int) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
@@ -238,7 +239,7 @@ func (i *Instance) IsWriter(id string, epoch lsn.Epoch) {
 
 // Deps are what a failover of the instance works with.
 func (i *Instance) Deps() failover.Deps {
-	return failover.Deps{Lease: i.Lease, Registry: i.Registry, Control: control{i}, DNS: names{i}, HTTP: http.DefaultClient, AdminToken: Token, Flags: Flags}
+	return failover.Deps{Lease: taking{i.Lease, i}, Registry: i.Registry, Control: control{i}, DNS: names{i}, HTTP: http.DefaultClient, AdminToken: Token, Flags: Flags}
 }
 
 // Flags knows the flags of the units.
@@ -400,6 +401,26 @@ func (c control) Rewrite(_ context.Context, n failover.Node, text []byte) error 
 	}
 	c.of(n.ID).unit = string(text)
 	return nil
+}
+
+// taking is the lease record of a failover, which cannot take it while "take" is to fail.
+type taking struct {
+	lease.Store
+	*Instance
+}
+
+// CompareAndSet implements lease.Store.
+func (s taking) CompareAndSet(ctx context.Context, expect uint64, next lease.Record) (lease.Record, error) {
+	if !next.Given(next.Holder) {
+		return s.Store.CompareAndSet(ctx, expect, next)
+	}
+	s.mu.Lock()
+	fails := s.fails("take")
+	s.mu.Unlock()
+	if fails {
+		return lease.Record{}, ErrAway
+	}
+	return s.Store.CompareAndSet(ctx, expect, next)
 }
 
 // names implements failover.DNS.

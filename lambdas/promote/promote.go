@@ -1,25 +1,33 @@
 // Package promote is the function that carries out a failover that was begun, one step a
-// call: package failover's Continue, for a state machine. A call can be repeated, come
-// twice or late; what it does not do then it says.
+// call: package failover's Continue, for a state machine, and its LetGo behind the last one.
+// A call can be repeated, come twice or late; what it does not do then it says.
 package promote
 
 import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"originchain/lambdas/outcome"
 	"originchain/shared/failover"
 )
 
+// LetGo is the step behind the others: the old writer's server, which the failover has
+// stopped, is started again. It is called also where the failover does not go on.
+const LetGo = "let go"
+
 // Ask is what it is called with.
 type Ask struct {
-	// Step is one of failover.StepNames but the first, Run what silence has answered.
+	// Step is LetGo, or one of failover.StepNames but the first; Run what silence has answered.
 	Step string `json:"step"`
 	Run  string `json:"run"`
+	// Left is failover.Next's: the last step goes on without it.
+	Left string `json:"left"`
 }
 
 // Answer is what a step did. Its JSON is stable.
@@ -44,7 +52,7 @@ type Handler struct {
 
 // New makes a Handler of all steps; zone is the writer's name, "" for none.
 func New(deps failover.Deps, zone string) *Handler {
-	return Of(deps, zone, failover.StepNames()[1:]...)
+	return Of(deps, zone, append(failover.StepNames()[1:], LetGo)...)
 }
 
 // Of makes a Handler of some steps.
@@ -62,7 +70,10 @@ func (h *Handler) Handle(ctx context.Context, raw []byte) (Answer, error) {
 	if !slices.Contains(h.steps, ask.Step) {
 		return Answer{}, input("the step %.60q is none of %s", ask.Step, strings.Join(h.steps, ", "))
 	}
-	report, err := failover.Continue(ctx, h.deps, failover.Next{Run: ask.Run, Step: ask.Step, Zone: h.zone}, nil)
+	if ask.Step == LetGo {
+		return h.letGo(ctx, ask)
+	}
+	report, err := failover.Continue(ctx, h.deps, failover.Next{Run: ask.Run, Step: ask.Step, Left: ask.Left, Zone: h.zone}, nil)
 	a := Answer{Run: ask.Run, Step: ask.Step, Outcome: failover.OK, From: report.From, To: report.To, Epoch: report.Epoch, Detail: "the failover has come to its end before"}
 	for _, s := range report.Steps {
 		if s.Name == ask.Step {
@@ -70,6 +81,24 @@ func (h *Handler) Handle(ctx context.Context, raw []byte) (Answer, error) {
 		}
 	}
 	if err != nil {
+		return a, &outcome.Error{Name: outcome.Of(err), Err: fmt.Errorf("%s of failover %s: %w", ask.Step, ask.Run, err)}
+	}
+	return a, nil
+}
+
+// letGo is left, and no error, where the server is not to be started: somebody else's turn it
+// is then.
+func (h *Handler) letGo(ctx context.Context, ask Ask) (a Answer, err error) {
+	a = Answer{Run: ask.Run, Step: ask.Step, Outcome: failover.OK}
+	began := time.Now()
+	a.Detail, err = failover.LetGo(ctx, h.deps, ask.Run)
+	a.Seconds = time.Since(began).Seconds()
+	var held *failover.HeldError
+	switch {
+	case errors.As(err, &held):
+		a.Outcome, a.Detail = failover.Left, held.Error()
+	case err != nil:
+		a.Outcome = failover.Failed
 		return a, &outcome.Error{Name: outcome.Of(err), Err: fmt.Errorf("%s of failover %s: %w", ask.Step, ask.Run, err)}
 	}
 	return a, nil

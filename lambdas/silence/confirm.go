@@ -29,6 +29,9 @@ const (
 	MaxEventAge = 15 * time.Minute
 	// EventSlack is how far ahead of this clock it may be.
 	EventSlack = 5 * time.Minute
+	// ExecutionLasts is for how long an event is its execution's that has looked at it in time:
+	// as long as one may run.
+	ExecutionLasts = 24 * time.Hour
 	// MaxRounds is how often a verdict is waited for.
 	MaxRounds = 20
 	// askTimeout bounds the question how far a follower is.
@@ -54,6 +57,11 @@ const (
 	Repeated        failover.Code = "repeated"
 	FailedOver      failover.Code = "already_failed_over"
 	NobodyApproved  failover.Code = "rejected"
+	// ApprovalVoid is no reason to ignore an event: what was approved is not what is so now,
+	// and a person is asked again.
+	ApprovalVoid failover.Code = "approval_void"
+	// UnderWay: a failover of somebody else is, or was until now.
+	UnderWay failover.Code = "under_way"
 )
 
 // Config says whose alarm is listened to.
@@ -71,8 +79,10 @@ func AlarmName(instance string) string { return instance + "-" + alarms.Instance
 type EventDeps struct {
 	// Failover has all but the Observer: each call watches for itself.
 	Failover failover.Deps
-	Log      logrus.FieldLogger
-	Now      func() time.Time
+	// Alarm tells how an alarm stands, and since when.
+	Alarm func(ctx context.Context, name string) (alarmevent.State, time.Time, error)
+	Log   logrus.FieldLogger
+	Now   func() time.Time
 }
 
 // Handler is the function behind the alarm on AWS: it makes of an event the verdict that
@@ -84,6 +94,7 @@ type EventDeps struct {
 //     costs a look, at most.
 //   - Every event that is read leaves an entry in the register, and one in the log, with
 //     its reasons. A register that cannot be written is an error, and the call is repeated.
+//     A watch that finds nothing to do leaves none: it comes every other minute.
 //   - A change of the alarm is acted upon by one execution, and a repeated call of that one
 //     goes on with the failover that it has begun.
 type Handler struct {
@@ -105,27 +116,27 @@ type Ask struct {
 	Approval *Approval `json:"approval"`
 }
 
-// Approval is what a person who was called has said.
-type Approval struct {
-	Approve bool   `json:"approve"`
-	By      string `json:"by"`
-	// To is the node that is to write; "" for the fittest.
-	To string `json:"to"`
-	// Allow are the guards that are given up.
-	Allow failover.Overrides `json:"allow"`
-}
-
 // Answer is what the function answers. Its JSON is stable.
 type Answer struct {
 	Verdict Verdict `json:"verdict"`
 	// Run names the failover that was begun; "" for none.
-	Run    string `json:"run"`
-	Writer string `json:"writer"`
-	Target string `json:"target"`
+	Run string `json:"run"`
+	// Epoch and Writer are the record's, LostFrom and LostTo what may be lost with Target, as
+	// failover.Decision has them.
+	Epoch    uint64 `json:"epoch"`
+	Writer   string `json:"writer"`
+	Target   string `json:"target"`
+	LostFrom uint64 `json:"lost_from"`
+	LostTo   uint64 `json:"lost_to"`
 	// AfterSeconds is when to ask again, Round what to ask with then.
-	AfterSeconds int               `json:"after_seconds"`
-	Round        int               `json:"round"`
-	Reasons      []failover.Reason `json:"reasons"`
+	AfterSeconds int `json:"after_seconds"`
+	Round        int `json:"round"`
+	// AgainSeconds is when to ask again where a step of the failover finds that it cannot go on.
+	AgainSeconds int `json:"again_seconds"`
+	// Held names a failover that does not go on, and has stopped a server: it is to be let go.
+	// "" for none.
+	Held    string            `json:"held"`
+	Reasons []failover.Reason `json:"reasons"`
 }
 
 // Handle answers one call. An error is to be retried, if outcome.Of says so.
@@ -133,6 +144,11 @@ func (h *Handler) Handle(ctx context.Context, raw []byte) (Answer, error) {
 	ask, err := decode(raw)
 	if err != nil {
 		return Answer{}, err
+	}
+	if watch, err := isWatch(ask.Event); err != nil {
+		return h.ignore(ctx, ask, alarmevent.Event{}, Malformed, "%v", err)
+	} else if watch {
+		return h.watch(ctx, ask)
 	}
 	e, err := alarmevent.Parse(ask.Event)
 	if err != nil {
@@ -150,17 +166,32 @@ func (h *Handler) Handle(ctx context.Context, raw []byte) (Answer, error) {
 	}
 	now := h.deps.Now()
 	entry, seen := known.find(keyOf(e))
+	if _, at, ok := entry.at(); ok {
+		e.At = at // of the change as it is known
+	}
+	mine := seen && entry.Execution == ask.Execution && now.Sub(entry.First) < ExecutionLasts
 	switch age := now.Sub(e.At); {
 	case seen && entry.Execution != ask.Execution && (closed(entry.Verdict) || now.Sub(entry.Last) < abandonedAfter):
 		return h.ignore(ctx, ask, e, Repeated, "execution %s has it, and its verdict at %s was %s", entry.Execution, entry.Last.UTC().Format(time.RFC3339), entry.Verdict)
-	case !seen && age > MaxEventAge:
+	case !mine && age > MaxEventAge:
 		return h.ignore(ctx, ask, e, TooOld, "it is %s old, more than %s: whoever is silent by now has an alarm of its own", age.Round(time.Second), MaxEventAge)
 	case !seen && age < -EventSlack:
 		return h.ignore(ctx, ask, e, FromTheFuture, "it is %s ahead of this clock", (-age).Round(time.Second))
 	case ask.Approval != nil && !ask.Approval.Approve:
 		return h.ignore(ctx, ask, e, NobodyApproved, "%s has refused to have the writer replaced", ask.Approval.By)
 	}
-	return h.confirm(ctx, ask, e, &known, entry)
+	return h.confirm(ctx, change{ask: ask, event: e, known: &known, entry: entry})
+}
+
+// change is a change of the alarm that is looked at.
+type change struct {
+	ask   Ask
+	event alarmevent.Event
+	known *Register
+	entry Entry
+	// quiet: of a watch that has begun nothing yet; what is nothing to do leaves no trace then.
+	// only: of one while somebody else has the change: it does no more than promote.
+	quiet, only bool
 }
 
 // decode reads an Ask, or an event alone.
@@ -199,7 +230,8 @@ func (h *Handler) stranger(e alarmevent.Event) (failover.Code, string) {
 }
 
 // confirm finds out who is to write, and has package failover decide.
-func (h *Handler) confirm(ctx context.Context, ask Ask, e alarmevent.Event, known *Register, entry Entry) (Answer, error) {
+func (h *Handler) confirm(ctx context.Context, c change) (Answer, error) {
+	ask, e, known, entry := c.ask, c.event, c.known, c.entry
 	d := &h.deps.Failover
 	rec, _, err := d.Lease.Load(ctx)
 	if err != nil {
@@ -213,29 +245,83 @@ func (h *Handler) confirm(ctx context.Context, ask Ask, e alarmevent.Event, know
 		return Answer{}, err
 	}
 	heard := h.listen(ctx, nodes)
-	if why, err := h.over(ctx, e, rec, entry, heard); err != nil || why != "" {
-		if err != nil {
-			return Answer{}, err
-		}
+	switch why, err := h.over(ctx, e, rec, entry, heard); {
+	case err != nil:
+		return Answer{}, err
+	case why != "" && c.quiet:
+		return h.nothing(ask, FailedOver, "%s", why), nil
+	case why != "":
 		return h.ignore(ctx, ask, e, FailedOver, "%s", why)
 	}
-	a := Answer{Writer: rec.Holder, Round: ask.Round + 1, Reasons: []failover.Reason{}}
+	a := Answer{Epoch: uint64(rec.Epoch), Writer: rec.Holder, Round: ask.Round + 1, Reasons: []failover.Reason{}}
 	a.Target = h.target(ask, rec, nodes, heard)
+	void := ""
+	if p := ask.Approval; p != nil && !carriedOut(p, rec) {
+		void = p.void(rec, nodes)
+	}
 	switch {
+	case void != "":
+		if err := h.askAgain(ctx, ask, void, &a); err != nil {
+			return Answer{}, err
+		}
 	case a.Target == "":
 		a.wait(failover.TargetSilent, fmt.Sprintf("of %d nodes none but %s answers: nobody can take its place", len(nodes), rec.Holder), 0)
 	case known.recent(h.deps.Now()) >= MaxFailovers && ask.Approval == nil && !h.goesOn(ctx, entry):
 		a.Verdict = Verdict(failover.Page)
 		a.because(Flapping, "%d failovers were started within %s: find out why writers die before there is another", known.recent(h.deps.Now()), FlapWithin)
 	default:
-		if err := h.begin(ctx, ask, &a); err != nil {
+		if carriedOut := ask.Approval != nil && carriedOut(ask.Approval, rec); carriedOut {
+			ask.Approval = &Approval{Approve: true, By: ask.Approval.By}
+		}
+		if err := h.decide(ctx, ask, &a, false); err != nil {
 			return Answer{}, err
 		}
 	}
-	if a.Verdict == Verdict(failover.Wait) && a.Round >= MaxRounds {
+	a.AgainSeconds = seconds(pause(a.Round))
+	switch waits := a.Verdict == Verdict(failover.Wait); {
+	case waits && a.Round >= MaxRounds:
 		a.patienceEnds()
+	case waits:
+		a.AfterSeconds = max(a.AfterSeconds, a.AgainSeconds)
+	}
+	if a.Held, err = h.held(ctx, entry, a.Verdict); err != nil {
+		return Answer{}, err
+	}
+	if c.idle(&a) {
+		return h.leave(a), nil
 	}
 	return a, h.note(ctx, ask, e, entry.Epoch, a)
+}
+
+// maxPause bounds the pause before the next round.
+const maxPause = 30 * time.Second
+
+// pause grows from round to round, so that what is waited for has minutes to come back and
+// is found soon if it takes seconds.
+func pause(round int) time.Duration {
+	if round < 1 || round > 5 {
+		return maxPause
+	}
+	return min(maxPause, time.Second<<(round-1))
+}
+
+// heldFor is how long a failover of somebody else may stand before it is one that does not
+// go on.
+const heldFor = 5 * time.Minute
+
+// held is the failover that has stopped a server and does not go on, if this one is not to.
+func (h *Handler) held(ctx context.Context, entry Entry, v Verdict) (string, error) {
+	if v == Verdict(failover.Promote) {
+		return "", nil
+	}
+	run, ok, err := failover.Latest(ctx, h.deps.Failover.Registry)
+	if err != nil || !ok || !run.Held {
+		return "", err
+	}
+	if run.Done || run.Failed || run.ID == entry.Run || h.deps.Now().Sub(run.StartedAt) >= heldFor {
+		return run.ID, nil
+	}
+	return "", nil
 }
 
 // goesOn says that the failover that an event has begun is under way still: it is counted.
@@ -292,8 +378,8 @@ func (h *Handler) client() *http.Client {
 
 // target is the node that a person names, or the fittest.
 func (h *Handler) target(ask Ask, rec lease.Record, nodes []failover.Node, heard map[string]api.Replication) string {
-	if ask.Approval != nil && ask.Approval.To != "" {
-		return ask.Approval.To
+	if p := ask.Approval; p != nil && slices.ContainsFunc(nodes, func(n failover.Node) bool { return n.ID == p.To }) && (p.To != rec.Holder || carriedOut(p, rec)) {
+		return p.To
 	}
 	best, _ := candidate.Best(rec, nodes, func(id string) candidate.Standing {
 		r, ok := heard[id]
@@ -302,23 +388,27 @@ func (h *Handler) target(ask Ask, rec lease.Record, nodes []failover.Node, heard
 	return best.ID
 }
 
-// begin has package failover decide, and begin if it is to be.
-func (h *Handler) begin(ctx context.Context, ask Ask, a *Answer) error {
-	allow := failover.Overrides{AllowLag: failover.DefaultAllowLag}
-	if ask.Approval != nil {
-		allow = ask.Approval.Allow
-		allow.AllowLag = max(allow.AllowLag, failover.DefaultAllowLag)
-	}
+// decide has package failover decide, and begin if it is to be and this is no dry run. What
+// was approved is given up for the node that it was approved for.
+func (h *Handler) decide(ctx context.Context, ask Ask, a *Answer, dry bool) error {
 	var report failover.Report
-	err := candidate.OrBegun(a.Target, func(to string) (err error) {
-		report, err = failover.Begin(ctx, h.deps.Failover, failover.Request{To: to, Allow: allow, Zone: h.cfg.Zone, Patience: h.patience}, nil)
+	err := candidate.OrBegun(a.Target, func(to string, begun bool) (err error) {
+		allow := failover.Overrides{AllowLag: failover.DefaultAllowLag}
+		if ask.Approval != nil && !begun {
+			allow = ask.Approval.allows()
+		}
+		report, err = failover.Begin(ctx, h.deps.Failover, failover.Request{To: to, Allow: allow, Zone: h.cfg.Zone, Patience: h.patience, DryRun: dry}, nil)
 		return err
 	})
 	var refused *failover.RefusedError
+	var other *failover.OtherRunError
+	var moved *failover.MovedError
 	switch {
+	case errors.As(err, &other), errors.As(err, &moved):
+		a.wait(UnderWay, err.Error(), 0) // it ends, or is given up
 	case errors.As(err, &refused):
 		d := refused.Decision
-		a.Verdict, a.AfterSeconds = Verdict(d.Verdict), seconds(d.After)
+		a.Verdict, a.AfterSeconds, a.LostFrom, a.LostTo = Verdict(d.Verdict), seconds(d.After), d.From, d.To
 		a.Reasons = append(a.Reasons, d.Reasons...)
 	case err != nil:
 		return fmt.Errorf("whether %s is dead could not be confirmed: %w", a.Writer, err)
@@ -373,14 +463,16 @@ const maxReasonBytes = 400
 // note audits an answer.
 func (h *Handler) note(ctx context.Context, ask Ask, e alarmevent.Event, epoch uint64, a Answer) error {
 	now := h.deps.Now().UTC()
-	entry := Entry{Key: keyOf(e), Execution: ask.Execution, First: now, Last: now, Round: a.Round, Epoch: epoch, Verdict: a.Verdict, Run: a.Run, Reasons: []failover.Reason{}}
+	rejected := ask.Approval != nil && !ask.Approval.Approve
+	entry := Entry{Rejected: rejected, Key: keyOf(e), Execution: ask.Execution, First: now, Last: now, Round: a.Round, Epoch: epoch, Verdict: a.Verdict, Run: a.Run, Reasons: []failover.Reason{}}
 	for _, r := range a.Reasons {
 		r.Detail = strings.ToValidUTF8(r.Detail[:min(len(r.Detail), maxReasonBytes)], "")
 		entry.Reasons = append(entry.Reasons, r)
 	}
 	fields := logrus.Fields{"verdict": a.Verdict, "event": e.ID, "alarm": e.Alarm, "run": a.Run, "writer": a.Writer, "target": a.Target, "round": a.Round, "reasons": entry.Reasons}
 	if ask.Approval != nil {
-		entry.ApprovedBy, entry.Allow = ask.Approval.By, &ask.Approval.Allow
+		allow := ask.Approval.allows()
+		entry.ApprovedBy, entry.Allow = ask.Approval.By, &allow
 		fields["approved_by"] = ask.Approval.By
 	}
 	h.deps.Log.WithFields(fields).Warn("an event of an alarm was looked at")

@@ -159,6 +159,28 @@ func TestAnEventOfAnotherTime(t *testing.T) {
 	}
 }
 
+// An event that was looked at in time is its execution's for as long as one may last, and
+// nobody else's when it is old.
+func TestAnEventThatWasSeenGrowsOld(t *testing.T) {
+	f := newFixture(t)
+	first, err := f.quick("one", 0)
+	f.wants(first, err, Verdict(failover.Wait), failover.WriterAnswers)
+	at := f.now
+	for _, c := range []struct {
+		execution string
+		after     time.Duration
+		v         Verdict
+		why       failover.Code
+	}{
+		{"two", abandonedAfter, Verdict(failover.Wait), failover.WriterAnswers}, {"one", 2 * abandonedAfter, Verdict(failover.Wait), failover.WriterAnswers},
+		{"two", MaxEventAge, Ignored, TooOld}, {"one", time.Hour, Verdict(failover.Wait), failover.WriterAnswers}, {"one", ExecutionLasts, Ignored, TooOld},
+	} {
+		f.now = at.Add(c.after)
+		a, err := f.quick(c.execution, 1)
+		f.wants(a, err, c.v, c.why)
+	}
+}
+
 // A writer that answers is waited for; one that answers all the time has nobody called.
 func TestAWriterThatAnswers(t *testing.T) {
 	f := newFixture(t)
@@ -197,9 +219,11 @@ func TestAPersonDecides(t *testing.T) {
 	f.now = f.now.Add(time.Hour) // a person takes longer than an event is young
 	no, err := f.ask("one", 1, &Approval{By: "jo"})
 	f.wants(no, err, Ignored, NobodyApproved)
-	a, err = f.ask("one", 1, &Approval{Approve: true, By: "jo"})
+	word := Approval{Approve: true, By: "jo", Epoch: 1, Writer: "acme-a", To: "acme-c"}
+	a, err = f.ask("one", 1, &word)
 	f.wants(a, err, Verdict(failover.Page), failover.NotEntitled)
-	a, err = f.ask("one", 1, &Approval{Approve: true, By: "jo", To: "acme-c", Allow: failover.Overrides{AcceptDataLoss: true}})
+	word.LossFrom, word.LossTo, word.Allow.AcceptDataLoss = a.LostFrom, a.LostTo, true
+	a, err = f.ask("one", 1, &word)
 	f.wants(a, err, Verdict(failover.Promote), failover.OverriddenGuard)
 	f.finish(a.Run)
 	f.IsWriter("acme-c", 2)
@@ -207,8 +231,83 @@ func TestAPersonDecides(t *testing.T) {
 	if e, ok := r.find(arn + "@20260301T120000.314Z"); err != nil || !ok || e.ApprovedBy != "jo" || e.Allow == nil || !e.Allow.AcceptDataLoss {
 		t.Errorf("%+v, %v", r, err)
 	}
-	if a, err := f.ask("one", 2, &Approval{Approve: true, By: "jo", To: "nobody"}); err == nil && a.Verdict != Ignored {
-		t.Errorf("%+v, %v", a, err)
+	again, err := f.ask("one", 2, &Approval{Approve: true, By: "jo", To: "nobody"})
+	f.wants(again, err, Ignored, FailedOver)
+}
+
+// What a person approves is of the epoch, the writer, the node and the loss that the call
+// has told: with any other the person is asked again, and told what is so now.
+func TestAnApprovalIsOfWhatIsSo(t *testing.T) {
+	f := newFixture(t)
+	f.Alone("acme-b")
+	f.Alone("acme-c")
+	f.Behind("acme-b", 10)
+	f.Behind("acme-c", 20)
+	f.Kill("acme-a")
+	page, err := f.ask("one", 0, nil)
+	f.wants(page, err, Verdict(failover.Page), failover.NotEntitled)
+	if page.Epoch != 1 || page.Writer != "acme-a" || page.Target != "acme-b" || page.LostFrom != instancetest.Last-9 || page.LostTo != instancetest.Last {
+		t.Fatalf("%+v", page)
+	}
+	good := Approval{Approve: true, By: "jo", Epoch: page.Epoch, Writer: page.Writer, To: page.Target, LossFrom: page.LostFrom, LossTo: page.LostTo, Allow: failover.Overrides{AcceptDataLoss: true}}
+	for name, c := range map[string]struct {
+		change func(*Approval)
+		want   failover.Code
+		// from is where the loss begins that is told.
+		from uint64
+	}{
+		"of no epoch":            {func(p *Approval) { p.Epoch = 0 }, ApprovalVoid, page.LostFrom},
+		"of another epoch":       {func(p *Approval) { p.Epoch = 2 }, ApprovalVoid, page.LostFrom},
+		"of another writer":      {func(p *Approval) { p.Writer = "acme-c" }, ApprovalVoid, page.LostFrom},
+		"of no node":             {func(p *Approval) { p.To = "" }, ApprovalVoid, page.LostFrom},
+		"of an unknown node":     {func(p *Approval) { p.To = "acme-z" }, ApprovalVoid, page.LostFrom},
+		"of the writer itself":   {func(p *Approval) { p.To = "acme-a" }, ApprovalVoid, page.LostFrom},
+		"of no loss":             {func(p *Approval) { p.LossFrom, p.LossTo = 0, 0 }, failover.NotEntitled, page.LostFrom},
+		"of a loss that grew":    {func(p *Approval) { p.LossTo-- }, failover.NotEntitled, page.LostFrom},
+		"of another node":        {func(p *Approval) { p.To = "acme-c" }, failover.NotEntitled, page.LostFrom - 10},
+		"of no guard":            {func(p *Approval) { p.Allow.AcceptDataLoss = false }, failover.NotEntitled, page.LostFrom},
+		"with a loss of its own": {func(p *Approval) { p.LossTo, p.Allow.Loss = 1, &failover.Loss{From: 1, To: 1 << 60} }, failover.NotEntitled, page.LostFrom},
+	} {
+		word := good
+		c.change(&word)
+		a, err := f.ask("one", 1, &word)
+		f.wants(a, err, Verdict(failover.Page), c.want)
+		if a.Run != "" || a.LostFrom != c.from || a.LostTo != page.LostTo || a.Epoch != 1 || a.Writer != "acme-a" {
+			t.Errorf("%s: %+v", name, a)
+		}
+	}
+	if got := f.Calls(); strings.Contains(strings.Join(got, " "), "stop") {
+		t.Errorf("something was done: %v", got)
+	}
+	a, err := f.ask("one", 1, &good)
+	f.wants(a, err, Verdict(failover.Promote), failover.OverriddenGuard)
+	for _, step := range []string{"fence", "derive unit", "raise epoch"} {
+		if _, err := failover.Continue(t.Context(), f.Deps(), failover.Next{Run: a.Run, Step: step}, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// What is left to do needs no approval, and the one that there was is void for no more.
+	a, err = f.ask("one", 2, &good)
+	f.wants(a, err, Verdict(failover.Promote), failover.EpochGiven)
+}
+
+// A loss is accepted for the node that was named, and not for one that somebody else has
+// begun to promote.
+func TestAnApprovalIsForItsNode(t *testing.T) {
+	f := newFixture(t)
+	f.Alone("acme-b")
+	f.Behind("acme-b", 10)
+	f.Kill("acme-a")
+	begun, err := failover.Begin(t.Context(), f.Deps(), failover.Request{To: "acme-c", Allow: failover.Overrides{AllowLag: failover.DefaultAllowLag}}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a, err := f.ask("one", 0, &Approval{Approve: true, By: "jo", Epoch: 1, Writer: "acme-a", To: "acme-b", LossFrom: 1, LossTo: instancetest.Last,
+		Allow: failover.Overrides{AcceptDataLoss: true, AllowLag: 1 << 40}})
+	f.wants(a, err, Verdict(failover.Promote), "")
+	journal, err := f.Registry.Load(t.Context(), "failover")
+	if err != nil || a.Run != begun.Run || a.Target != "acme-c" || strings.Contains(string(journal.Body), "accept_data_loss") || !strings.Contains(string(journal.Body), `"allow_lag":1000}`) {
+		t.Errorf("%+v, %v: %s", a, err, journal.Body)
 	}
 }
 

@@ -3,6 +3,7 @@ package silence
 import (
 	"context"
 	"slices"
+	"strings"
 	"time"
 
 	"originchain/lambdas/alarmevent"
@@ -55,15 +56,47 @@ type Entry struct {
 	// ApprovedBy is who gave guards up, and Allow which.
 	ApprovedBy string              `json:"approved_by,omitempty"`
 	Allow      *failover.Overrides `json:"allow,omitempty"`
+	// Rejected: a person has said that the writer is not to be replaced.
+	Rejected bool `json:"rejected,omitempty"`
+	// Executions counts those that have had it.
+	Executions int `json:"executions"`
 }
 
-// find is the entry of an event that was acted upon.
+// at is when the alarm of an entry came into its state; ok is false for what names none.
+func (e *Entry) at() (alarm string, at time.Time, ok bool) {
+	i := strings.LastIndexByte(e.Key, '@')
+	if i < 0 {
+		return "", at, false
+	}
+	at, err := time.Parse(alarmevent.KeyTime, e.Key[i+1:])
+	return e.Key[:i], at, err == nil
+}
+
+// sameChange is how far apart an alarm's event and its description may have one change.
+const sameChange = 5 * time.Second
+
+// find is the entry of a change of an alarm that was acted upon, by whatever way it was
+// heard of.
 func (r *Register) find(key string) (Entry, bool) {
-	i := slices.IndexFunc(r.Handled, func(e Entry) bool { return e.Key == key })
+	alarm, at, named := (&Entry{Key: key}).at()
+	i := slices.IndexFunc(r.Handled, func(e Entry) bool {
+		other, then, ok := e.at()
+		return e.Key == key || named && ok && other == alarm && at.Sub(then).Abs() <= sameChange
+	})
 	if i < 0 {
 		return Entry{}, false
 	}
 	return r.Handled[i], true
+}
+
+// of is the entry that an execution has; the last, if it has several.
+func (r *Register) of(execution string) (Entry, bool) {
+	for _, e := range slices.Backward(r.Handled) {
+		if e.Execution == execution {
+			return e, true
+		}
+	}
+	return Entry{}, false
 }
 
 // recent are the failovers that count against MaxFailovers; one that goes on counts once.
@@ -82,10 +115,18 @@ func (r *Register) recent(now time.Time) int {
 func (r *Register) put(e Entry) {
 	list := &r.Handled
 	same := func(have Entry) bool { return have.Key == e.Key }
-	if e.Verdict == Ignored {
+	e.Executions = 1
+	if e.Verdict == Ignored && !e.Rejected {
 		list = &r.Ignored
 	} else if i := slices.IndexFunc(*list, same); i >= 0 {
-		e.First, e.Epoch = (*list)[i].First, (*list)[i].Epoch
+		was := &(*list)[i]
+		e.First, e.Epoch, e.Executions = was.First, was.Epoch, max(1, was.Executions)
+		if was.Execution != e.Execution {
+			e.Executions++
+		}
+		if e.Run == "" {
+			e.Run = was.Run // which may be under way still
+		}
 		*list = slices.Delete(*list, i, i+1)
 	}
 	*list = append(*list, e)

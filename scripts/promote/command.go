@@ -147,12 +147,8 @@ func (p program) promote(ctx context.Context, o *options) (err error) {
 	report, err := failover.Execute(ctx, deps, failover.Request{
 		From: o.writer, To: o.follower, Planned: true, DryRun: o.dryRun, Allow: o.allow, Zone: zone,
 	}, failover.Print(steps))
-	if err == nil && o.provider == providerAWS && !o.dryRun && report.From != "" {
-		// oc-control does it by itself.
-		if late := failover.LetGo(ctx, deps, report); late != nil {
-			report.Notes = append(report.Notes, late.Error())
-			_, _ = fmt.Fprintf(p.stderr, "%s: %s; start it there when its machine is well\n", name, late)
-		}
+	if o.provider == providerAWS && !o.dryRun && ctx.Err() == nil { // oc-control does it by itself
+		p.letGo(ctx, deps, &report)
 	}
 	if o.asJSON {
 		enc := json.NewEncoder(p.stdout)
@@ -164,6 +160,25 @@ func (p program) promote(ctx context.Context, o *options) (err error) {
 		_, _ = fmt.Fprintf(p.stdout, "%s is the writer of epoch %d; %.2f s\n", report.To, report.Epoch, report.Seconds)
 	}
 	return err
+}
+
+// letGo starts the old writer's server again, where the failover has begun to stop it, however
+// it has ended: nobody else would.
+func (p program) letGo(ctx context.Context, deps failover.Deps, report *failover.Report) {
+	const confirmed = 1 // steps
+	if report.Run == "" || len(report.Steps) <= confirmed {
+		return
+	}
+	said, err := failover.LetGo(ctx, deps, report.Run)
+	var held *failover.HeldError
+	switch {
+	case errors.As(err, &held):
+		said = err.Error()
+	case err != nil:
+		said = err.Error() + "; start it there when its machine is well"
+	}
+	report.Notes = append(report.Notes, said)
+	_, _ = fmt.Fprintf(p.stderr, "%s: %s\n", name, said)
 }
 
 // serverFlags knows the flags of oc-server.

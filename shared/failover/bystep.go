@@ -15,6 +15,9 @@ type Next struct {
 	// Run is the failover's name, as Begin reported it. Step is one of StepNames but the
 	// first.
 	Run, Step string
+	// Left is "dns" where that step's process has ended without a word, and the last one is to
+	// go on without it; "" else.
+	Left string
 	// Zone is as in Request.
 	Zone string
 }
@@ -91,6 +94,10 @@ func (r *run) resume(ctx context.Context, next Next, n int) (ended bool, err err
 		r.epoch, r.report.Epoch = j.Epoch, j.Epoch
 		return true, nil
 	}
+	if err := r.leaveBehind(ctx, next); err != nil {
+		return false, err
+	}
+	j = r.journal
 	for before := 1; before < n; before++ {
 		if !slices.ContainsFunc(j.Steps, func(s Step) bool { return s.N == before && (s.Outcome == OK || s.Outcome == Left) }) {
 			return false, &StepError{Next: next, Why: fmt.Sprintf("%q has not ended", stepNames()[before-1])}
@@ -99,6 +106,7 @@ func (r *run) resume(ctx context.Context, next Next, n int) (ended bool, err err
 	if err := r.open(ctx); err != nil {
 		return false, err
 	}
+	r.from, r.report.From = r.named(lease.Record{Holder: j.From}), j.From
 	err = r.standing(ctx)
 	if err == nil && !r.given && n > slices.Index(stepNames(), stepRaise)+1 {
 		err = &StepError{Next: next, Why: fmt.Sprintf("the record names %s for epoch %d, and not %s", r.seen.Record.Holder, r.seen.Record.Epoch, r.to.ID)}
@@ -111,15 +119,35 @@ func (r *run) resume(ctx context.Context, next Next, n int) (ended bool, err err
 		return false, err
 	}
 	if next.Step == stepUnit {
-		r.ownUnit, r.oldUnit = r.readUnit(r.to), r.readUnit(r.from)
+		r.ownUnit = r.readUnit(r.to)
+		if !r.journal.Gone {
+			r.oldUnit = r.readUnit(r.from)
+		}
 	}
 	return false, nil
+}
+
+// leaveBehind notes of the step that is given up that it was left, unless it has ended.
+func (r *run) leaveBehind(ctx context.Context, next Next) error {
+	n := slices.Index(stepNames(), stepDNS) + 1
+	ended := slices.ContainsFunc(r.journal.Steps, func(s Step) bool { return s.N == n && s.Outcome != Failed })
+	switch {
+	case next.Left == "":
+		return nil
+	case next.Left != stepDNS || next.Step != stepRecord:
+		return &StepError{Next: next, Why: fmt.Sprintf("%q cannot be left", next.Left)}
+	case ended || !slices.ContainsFunc(r.journal.Steps, func(s Step) bool { return s.N == n-1 && s.Outcome == OK }):
+		return nil
+	}
+	out := Step{N: n, Name: stepDNS, Outcome: Left, Detail: "whoever was to do it has ended without a word"}
+	r.report.Steps = append(slices.DeleteFunc(r.report.Steps, func(s Step) bool { return s.N == n }), out)
+	return r.note(ctx, func(j *journal) { j.ended(out) })
 }
 
 // take takes over what the processes before have noted.
 func (r *run) take(j journal, n int) {
 	r.journal = j
-	r.req.From, r.req.To, r.req.Allow = j.From, j.To, j.Allow
+	r.req.To, r.req.Allow = j.To, j.Allow
 	r.fenced, r.inProcess, r.seen.Writer.Durable = j.Fenced, j.InProcess, lsn.LSN(j.Heard)
 	r.decision = Decision{Verdict: Promote, Reasons: j.Reasons, AcceptLoss: j.AcceptLoss, From: j.LostFrom, To: j.LostTo}
 	rep := &r.report
@@ -139,10 +167,11 @@ func (r *run) standing(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("read the record of who writes: %w; nothing was done, run again", err)
 	}
-	r.seen.Record = lease.Record{Holder: r.journal.From, Epoch: lsn.Epoch(r.journal.FromEpoch)}
+	r.seen.Record = lease.Record{Holder: r.journal.holder(), Epoch: lsn.Epoch(r.journal.FromEpoch)}
+	r.holder = r.named(r.seen.Record)
 	given, err := r.movedTo(rec)
 	if err == nil && !given {
-		r.seen.Record = rec
+		r.seen.Record, r.holder = rec, r.named(rec)
 	}
 	return err
 }

@@ -154,19 +154,19 @@ func TestAStepOutOfTurn(t *testing.T) {
 		meanwhile  func(t *testing.T, w *world)
 		want       string
 	}{
-		{"too early", stepConfirm, func(run string) Next { return Next{run, stepRaise, zone} }, nil, `"fence" has not ended`},
-		{"before its epoch is taken", stepUnit, func(run string) Next { return Next{run, stepPromote, zone} }, nil, `"raise epoch" has not ended`},
-		{"of no failover", stepFence, func(string) Next { return Next{"", stepUnit, zone} }, nil, "the failover begun last is"},
-		{"of another failover", stepFence, func(string) Next { return Next{"01JADE", stepUnit, zone} }, nil, "the failover begun last is"},
-		{"unknown", stepFence, func(run string) Next { return Next{run, "format", zone} }, nil, "no such step"},
-		{"confirm again", stepFence, func(run string) Next { return Next{run, stepConfirm, zone} }, nil, "no such step"},
-		{"of one that failed", stepFence, func(run string) Next { return Next{run, stepUnit, zone} }, func(t *testing.T, w *world) {
+		{"too early", stepConfirm, func(run string) Next { return Next{Run: run, Step: stepRaise, Zone: zone} }, nil, `"fence" has not ended`},
+		{"before its epoch is taken", stepUnit, func(run string) Next { return Next{Run: run, Step: stepPromote, Zone: zone} }, nil, `"raise epoch" has not ended`},
+		{"of no failover", stepFence, func(string) Next { return Next{Step: stepUnit, Zone: zone} }, nil, "the failover begun last is"},
+		{"of another failover", stepFence, func(string) Next { return Next{Run: "01JADE", Step: stepUnit, Zone: zone} }, nil, "the failover begun last is"},
+		{"unknown", stepFence, func(run string) Next { return Next{Run: run, Step: "format", Zone: zone} }, nil, "no such step"},
+		{"confirm again", stepFence, func(run string) Next { return Next{Run: run, Step: stepConfirm, Zone: zone} }, nil, "no such step"},
+		{"of one that failed", stepFence, func(run string) Next { return Next{Run: run, Step: stepUnit, Zone: zone} }, func(t *testing.T, w *world) {
 			if err := rewrite(t.Context(), w.reg, journalKey, func(j *journal) bool { j.State, j.Error = failed, "it was not fit"; return true }); err != nil {
 				t.Fatal(err)
 			}
 		}, "it was not fit"},
-		{"when another node has the record", stepRaise, func(run string) Next { return Next{run, stepPromote, zone} }, func(_ *testing.T, w *world) { w.give("c") }, "c holds epoch 3"},
-		{"of a registry that says more than the record", stepUnit, func(run string) Next { return Next{run, stepPromote, zone} }, func(t *testing.T, w *world) {
+		{"when another node has the record", stepRaise, func(run string) Next { return Next{Run: run, Step: stepPromote, Zone: zone} }, func(_ *testing.T, w *world) { w.give("c") }, "c holds epoch 3"},
+		{"of a registry that says more than the record", stepUnit, func(run string) Next { return Next{Run: run, Step: stepPromote, Zone: zone} }, func(t *testing.T, w *world) {
 			if err := rewrite(t.Context(), w.reg, journalKey, func(j *journal) bool { j.ended(Step{N: 4, Name: stepRaise, Outcome: OK}); return true }); err != nil {
 				t.Fatal(err)
 			}
@@ -302,4 +302,51 @@ func TestAVersionThatComesAgain(t *testing.T) {
 			t.Errorf("%v, %+v", err, w.record())
 		}
 	}, "b")
+}
+
+// Where whoever was to point the name has died without a word, the last step can go on
+// without it, and says so; the name can follow later.
+func TestANameThatNobodyPointed(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		w.kill("a", true)
+		run := w.begunSteps(t, stepSmoke)
+		for _, next := range []Next{{Run: run, Step: stepRecord, Zone: zone}, {Run: run, Step: stepRecord, Left: stepSmoke, Zone: zone}, {Run: run, Step: stepSmoke, Left: stepDNS, Zone: zone}, {Run: "other", Step: stepRecord, Left: stepDNS}} {
+			var turn *StepError
+			if _, err := Continue(t.Context(), w.deps(), next, nil); !errors.As(err, &turn) {
+				t.Errorf("%+v: %v", next, err)
+			}
+		}
+		last := Next{Run: run, Step: stepRecord, Left: stepDNS, Zone: zone}
+		for range 2 {
+			var left *LeftError
+			if _, err := Continue(t.Context(), w.deps(), last, nil); !errors.As(err, &left) || len(left.Steps) != 1 || left.Steps[0].Name != stepDNS {
+				t.Errorf("%v", err)
+			}
+		}
+		if rep, ok, err := LastFailover(t.Context(), w.reg); !ok || err != nil || rep.Error == "" {
+			t.Errorf("%+v, %v", rep, err)
+		}
+		if _, err := Continue(t.Context(), w.deps(), Next{Run: run, Step: stepDNS, Zone: zone}, nil); err != nil {
+			t.Error(err)
+		}
+		if _, err := Continue(t.Context(), w.deps(), last, nil); err != nil {
+			t.Error(err)
+		}
+		w.isDone(t, "b", 2)
+	}, "b")
+}
+
+// A step that was left has ended: that a later try of it fails does not make it one that
+// never did.
+func TestAStepThatWasLeftFails(t *testing.T) {
+	for _, c := range []struct{ before, later, want Outcome }{
+		{Left, Failed, Left}, {Left, Left, Left}, {Left, OK, OK}, {OK, Failed, OK}, {OK, Left, OK}, {Failed, Failed, Failed}, {Failed, Left, Left}, {Failed, OK, OK},
+	} {
+		var j journal
+		j.ended(Step{N: 7, Name: stepDNS, Outcome: c.before})
+		j.ended(Step{N: 7, Name: stepDNS, Outcome: c.later, Detail: "again"})
+		if len(j.Steps) != 1 || j.Steps[0].Outcome != c.want || c.before == c.want && c.before == OK && j.Steps[0].Detail != "" {
+			t.Errorf("%s, and then %s: %+v, want %s", c.before, c.later, j.Steps, c.want)
+		}
+	}
 }

@@ -81,6 +81,20 @@ type Overrides struct {
 	AllowLag         uint64 `json:"allow_lag,omitempty"` // LSNs; DefaultAllowLag unless a person says otherwise
 	AllowBackfilling bool   `json:"allow_backfilling,omitempty"`
 	AcceptDataLoss   bool   `json:"accept_data_loss,omitempty"`
+	// Loss bounds AcceptDataLoss to what a person was told; nil: whatever it is, as a flag has it.
+	Loss *Loss `json:"loss,omitempty"`
+}
+
+// Loss are LSNs that may be lost, both included; none if To < From.
+type Loss struct {
+	From uint64 `json:"from"`
+	To   uint64 `json:"to"`
+}
+
+// mayLose says whether a loss was accepted.
+func (o *Overrides) mayLose(from, to uint64) bool {
+	none := to == 0 || to < from
+	return o.AcceptDataLoss && (o.Loss == nil || none || o.Loss.From <= from && to <= o.Loss.To)
 }
 
 const (
@@ -198,7 +212,7 @@ func (d *deciding) answers() Verdict {
 	w := &d.o.Writer
 	slow := w.Took >= SlowAnswer
 	switch {
-	case d.o.Planned && !slow:
+	case d.o.Planned && !slow && d.o.Record.Holder != d.o.Target.Node: // nobody hands over to itself
 		d.because(PlannedSwitch, "", "%s is well and hands epoch %d over", d.o.Record.Holder, d.o.Record.Epoch)
 		return ""
 	case w.Status >= 500:
@@ -297,7 +311,11 @@ func (d *deciding) entitled() (stands bool) {
 	if behind > 0 {
 		what = fmt.Sprintf("LSN %d to %d may be lost, which were acknowledged", from, to)
 	}
-	return d.guard(d.allow.AcceptDataLoss, NotEntitled, "--accept-data-loss", "%s: %s", v.Detail, what)
+	accepted := d.allow.mayLose(d.out.From, d.out.To)
+	if d.allow.AcceptDataLoss && !accepted {
+		what += fmt.Sprintf("; a loss of LSN %d to %d was accepted, and not this", d.allow.Loss.From, d.allow.Loss.To)
+	}
+	return d.guard(accepted, NotEntitled, "--accept-data-loss", "%s: %s", v.Detail, what)
 }
 
 // applied says whether the target would take too long to show what it has.

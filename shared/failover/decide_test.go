@@ -49,6 +49,26 @@ func dead(t testing.TB) Observation {
 	}
 }
 
+// A loss that was accepted for what a person was told is accepted for no more than that.
+func TestALossIsAcceptedAsItWasTold(t *testing.T) {
+	for _, c := range []struct {
+		allow Overrides
+		want  Verdict
+	}{
+		{Overrides{}, Page}, {Overrides{AcceptDataLoss: true}, Promote}, {Overrides{Loss: &Loss{From: 1, To: 9999}}, Page},
+		{Overrides{AcceptDataLoss: true, Loss: &Loss{From: 4001, To: 5000}}, Promote}, {Overrides{AcceptDataLoss: true, Loss: &Loss{From: 4000, To: 6000}}, Promote},
+		{Overrides{AcceptDataLoss: true, Loss: &Loss{From: 4002, To: 5000}}, Page}, {Overrides{AcceptDataLoss: true, Loss: &Loss{From: 4001, To: 4999}}, Page},
+		{Overrides{AcceptDataLoss: true, Loss: &Loss{}}, Page},
+	} {
+		o := dead(t)
+		o.Target.Last.LSN, o.Target.Applied = 4000, 4000
+		d := Decide(o, c.allow)
+		if d.Verdict != c.want || d.From != 4001 || d.To != 5000 {
+			t.Errorf("%+v with %+v: %+v, want %s", c.allow, c.allow.Loss, d, c.want)
+		}
+	}
+}
+
 func TestDecide(t *testing.T) {
 	usual := Overrides{AllowLag: DefaultAllowLag}
 	cases := []struct {

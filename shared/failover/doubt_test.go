@@ -296,3 +296,44 @@ func TestALateRunDoesNotPointTheName(t *testing.T) {
 		}
 	}, "b", "c")
 }
+
+// A loss that somebody has accepted for a node which could not open without that word keeps
+// others from being promoted for as long as that run may be at work, and no longer.
+func TestAnAcceptedLossThatNobodyCameBackFor(t *testing.T) {
+	for _, ago := range []time.Duration{time.Second, lossStands, -2 * lossStands} {
+		bubble(t, func(t *testing.T, w *world) {
+			w.kill("a", true)
+			w.begun("R", "c")
+			if err := rewrite(t.Context(), w.reg, journalKey, func(j *journal) bool {
+				j.AcceptLoss, j.LostFrom, j.LostTo, j.AcceptedAt = true, 5001, 5010, time.Now().Add(-ago)
+				return true
+			}); err != nil {
+				t.Fatal(err)
+			}
+			_, err := Execute(t.Context(), w.deps(), w.request("b"), nil)
+			var other *OtherRunError
+			if refused := errors.As(err, &other); refused != (ago == time.Second) || !refused && err != nil {
+				t.Fatalf("%s after a loss was accepted: %v", ago, err)
+			}
+			if other == nil {
+				w.isDone(t, "b", 2)
+			}
+		}, "b")
+	}
+}
+
+// Whoever accepts a loss notes when.
+func TestWhenALossWasAccepted(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		w.kill("a", true)
+		w.with("c", func(n *fakeNode) { n.last.LSN, n.applied = 5000, 5000 })
+		req := w.request("c")
+		req.Allow.AcceptDataLoss = true
+		if _, err := Execute(t.Context(), w.deps(), req, nil); err != nil {
+			t.Fatal(err)
+		}
+		if j, err := loadJournal(t.Context(), w.reg); err != nil || !j.AcceptLoss || time.Since(j.AcceptedAt) > time.Minute {
+			t.Errorf("%+v, %v", j, err)
+		}
+	}, "b")
+}

@@ -76,7 +76,7 @@ func Execute(ctx context.Context, d Deps, req Request, say Progress) (Report, er
 		return r.end(err)
 	}
 	defer r.close()
-	r.ownUnit = r.readUnit(r.to)
+	r.ownUnit, r.ahead = r.readUnit(r.to), true
 	for i, s := range r.steps() {
 		if err := r.step(ctx, i+1, s); err != nil {
 			return r.end(err)
@@ -106,11 +106,14 @@ type run struct {
 	readCtx  context.Context // of what is read ahead
 	stopRead context.CancelFunc
 	reading  sync.WaitGroup
+	ahead    bool // units are read before they are needed
 	ownUnit  <-chan unitRead
 	oldUnit  <-chan unitRead
 
 	nodes    []Node
 	from, to Node
+	// holder is who the record names, and whom fence is about: from, or the target itself.
+	holder   Node
 	sight    Sight
 	seen     Observation
 	decision Decision
@@ -248,6 +251,9 @@ func (r *run) ended(ctx context.Context, s Step) error {
 		if r.fenced.Version > 0 {
 			j.Fenced = r.fenced
 		}
+		if s.Name == stepFence {
+			j.Gone = r.gone
+		}
 		if s.Name == stepPromote || s.Name == stepSmoke {
 			j.InProcess = r.inProcess
 		}
@@ -372,21 +378,30 @@ func (r *run) meant(ctx context.Context) (err error) {
 		return err
 	}
 	holder := r.seen.Record.Holder
+	r.holder = r.named(r.seen.Record)
 	if holder != r.to.ID {
 		if r.from.ID != "" && holder != r.from.ID {
 			return fmt.Errorf("the record names %s as the writer, of epoch %d, and not %s; run again with --writer-instance %s if that is meant", holder, r.seen.Record.Epoch, r.from.ID, holder)
 		}
-		if r.from, err = find(r.nodes, holder); err != nil {
-			r.from = Node{ID: holder, URL: r.seen.Record.URL, OpsURL: r.seen.Record.URL}
-		}
-	} else if r.from.ID == "" {
-		r.from, _ = find(r.nodes, r.journal.From) // none, where nothing was ever journalled
+		r.from = r.holder
+	} else if r.from.ID == "" && r.journal.From != "" { // else nothing was ever journalled
+		r.from = r.named(lease.Record{Holder: r.journal.From})
 	}
 	r.report.From = r.from.ID
-	if r.oldUnit == nil && r.from.ID != "" {
+	if r.ahead && r.oldUnit == nil && r.from.ID != "" {
 		r.oldUnit = r.readUnit(r.from)
 	}
 	return r.otherRun(ctx)
+}
+
+// named is the node that a record names. One that is not registered is asked where the
+// record says, and its machine is not known.
+func (r *run) named(rec lease.Record) Node {
+	n, err := find(r.nodes, rec.Holder)
+	if err != nil {
+		n = Node{ID: rec.Holder, URL: rec.URL, OpsURL: rec.URL}
+	}
+	return n
 }
 
 // otherRun refuses while a run for another node can come to its end: that node answers,
@@ -411,7 +426,7 @@ func (r *run) otherRun(ctx context.Context) error {
 	if err != nil || s.Role == roleWriter && rec.Holder == j.To && rec.Confirmed() {
 		return nil
 	}
-	if rec.Holder != j.To && !j.AcceptLoss && !couldOpen(rec, s) {
+	if rec.Holder != j.To && !j.mayLose(time.Now()) && !couldOpen(rec, s) {
 		return nil // whoever began that run may have given up a guard, and was not heard of since
 	}
 	return &OtherRunError{Run: j.Run, To: j.To, Step: j.Step}
@@ -457,9 +472,10 @@ func (r *run) begin(ctx context.Context) error {
 			other = &OtherRunError{Run: on.Run, To: on.To, Step: on.Step}
 			return false
 		default:
-			*on = journal{Run: fresh, State: running, From: r.from.ID, To: r.to.ID, FromEpoch: now, StartedAt: r.report.StartedAt, Steps: []Step{}, Runners: 1}
+			held := on.Stopped && !on.LetGo && on.holder() == r.holder.ID // by a run that has not let go
+			*on = journal{Run: fresh, Stopped: held, State: running, From: r.from.ID, To: r.to.ID, Holder: r.holder.ID, FromEpoch: now, StartedAt: r.report.StartedAt, Steps: []Step{}, Runners: 1}
 			if r.given {
-				on.FromEpoch, on.Epoch = now-1, now
+				on.FromEpoch, on.Epoch, on.Holder = now-1, now, r.from.ID
 			}
 		}
 		if !r.given && !r.finished {

@@ -44,9 +44,12 @@ func (r *run) fence(ctx context.Context) (string, error) {
 		r.fenced = markOf(rec)
 		return fmt.Sprintf("%s has released epoch %d", rec.Holder, rec.Epoch), nil
 	}
-	reaped, how := r.stop(ctx, r.ranOut(rec, unchanged))
-	if reaped {
-		is, err := r.release(ctx)
+	ended, how, err := r.stop(ctx, r.ranOut(rec, unchanged))
+	if err != nil {
+		return "", err
+	}
+	if ended.Reaped {
+		is, err := r.release(ctx, rec, ended)
 		if is || err != nil {
 			return how, err
 		}
@@ -85,39 +88,44 @@ func (r *run) movedTo(rec lease.Record) (bool, error) {
 	return false, nil
 }
 
-// stop ends the old writer's process, and says whether it is known to have ended.
-func (r *run) stop(ctx context.Context, ranOut bool) (reaped bool, how string) {
-	if r.from.ID == r.to.ID {
-		return false, r.to.ID + " is not stopped: it is to write"
+// stop ends the old writer's process, and says what is known of it then. Whoever is held by
+// that is let go by the journal: it is noted first.
+func (r *run) stop(ctx context.Context, ranOut bool) (p Process, how string, err error) {
+	if r.holder.ID == r.to.ID {
+		return p, r.to.ID + " is not stopped: it is to write", nil
 	}
-	if r.from.Machine == "" {
-		return false, fmt.Sprintf("%s was not stopped: the registry does not say on which machine it is", r.from.ID)
+	if r.holder.Machine == "" {
+		return p, fmt.Sprintf("%s was not stopped: the registry does not say on which machine it is", r.holder.ID), nil
+	}
+	if err := r.note(ctx, func(j *journal) { j.Stopped, j.LetGo = true, false }); err != nil {
+		return p, "", err
 	}
 	bound := stopTimeout
 	if ranOut {
 		bound = stopCourtesy
 	}
-	short, cancel := context.WithTimeout(ctx, bound)
+	short, cancel := context.WithTimeout(ctx, bound+pace(r.deps.Control))
 	defer cancel()
-	p, err := r.deps.Control.Stop(short, r.from)
+	p, err = asOf(r.deps.Control, uint64(r.seen.Record.Epoch)).Stop(short, r.holder)
+	r.gone = err != nil && short.Err() != nil
 	switch {
 	case err != nil && ranOut:
-		r.gone = short.Err() != nil
-		return false, fmt.Sprintf("%s could not be stopped (%v); its lease has run out, and it acknowledges nothing", r.from.ID, err)
+		return Process{}, fmt.Sprintf("%s could not be stopped (%v); its lease has run out, and it acknowledges nothing", r.holder.ID, err), nil
 	case err != nil:
-		return false, fmt.Sprintf("%s could not be stopped (%v): waiting until its lease has run out", r.from.ID, err)
+		return Process{}, fmt.Sprintf("%s could not be stopped (%v): waiting until its lease has run out", r.holder.ID, err), nil
 	case !p.Reaped:
-		return false, fmt.Sprintf("%s was told to stop, and nobody has seen its process end: its lease must have run out", r.from.ID)
+		return p, fmt.Sprintf("%s was told to stop, and nobody has seen its process end: its lease must have run out", r.holder.ID), nil
 	}
-	return true, fmt.Sprintf("the process of %s has ended and is not started again; its epoch %d is released", r.from.ID, r.seen.Record.Epoch)
+	return p, fmt.Sprintf("the process of %s has ended and is not started again; its epoch %d is released", r.holder.ID, r.seen.Record.Epoch), nil
 }
 
 // release says in the record that the epoch's holder has ended, which its supervisor has
-// seen. Only that very epoch is released, and only of the process that was reaped: the
-// supervisor is asked after each reading, and the compare-and-set is of what was read, so
-// that no process that has begun since, or of another directory, is taken for it. It is
-// false where the record may be such a one's.
-func (r *run) release(ctx context.Context) (released bool, err error) {
+// seen. Only that very epoch is released, and only of the process that was reaped: what a
+// stop has answered counts for the record as it was before that, and else the supervisor is
+// asked after each reading, and the compare-and-set is of what was read, so that no process
+// that has begun since, or of another directory, is taken for it. It is false where the
+// record may be such a one's.
+func (r *run) release(ctx context.Context, before lease.Record, ended Process) (released bool, err error) {
 	by := lease.Claim{Node: r.seen.Record.Holder, Epoch: r.seen.Record.Epoch}
 	var last error
 	for range maxRewrites {
@@ -132,8 +140,10 @@ func (r *run) release(ctx context.Context) (released bool, err error) {
 			r.fenced = markOf(rec)
 			return true, nil
 		}
-		if p, err := r.process(ctx); err != nil || !p.was(rec) {
-			return false, ctx.Err()
+		if !tellsOf(before, rec, ended) {
+			if p, err := r.process(ctx); err != nil || !p.was(rec) {
+				return false, ctx.Err()
+			}
 		}
 		next, err := rec.Release(by, 0)
 		if err != nil {
@@ -151,11 +161,19 @@ func (r *run) release(ctx context.Context) (released bool, err error) {
 	return false, fmt.Errorf("release epoch %d of %s in the record: %w; it is stopped, run again", by.Epoch, by.Node, last)
 }
 
+// tellsOf says whether a process that was stopped, and seen to end, is the one that a record
+// names which was read after that: the record is as it was before, renewed or not. A process
+// that has begun since in the same directory opens another epoch, or says in the record where
+// it is.
+func tellsOf(before, now lease.Record, ended Process) bool {
+	return ended.was(now) && now.Epoch == before.Epoch && now.Holder == before.Holder && now.Place == before.Place && now.ConfirmedEpoch == before.ConfirmedEpoch
+}
+
 // process is what instance control knows of the old writer's process now.
 func (r *run) process(ctx context.Context) (Process, error) {
-	short, cancel := context.WithTimeout(ctx, processTimeout)
+	short, cancel := context.WithTimeout(ctx, processTimeout+pace(r.deps.Control))
 	defer cancel()
-	return r.deps.Control.Process(short, r.from)
+	return r.deps.Control.Process(short, r.holder)
 }
 
 // readRecord reads the record, steadily; unchanged is as in Observer.Record.
@@ -215,7 +233,7 @@ func (r *run) waitOut(ctx context.Context) (string, error) {
 func (r *run) handover(ctx context.Context) (string, error) {
 	short, cancel := context.WithTimeout(ctx, handoverTimeout)
 	defer cancel()
-	out, asked := r.client.handover(short, r.from, r.to)
+	out, asked := r.client.handover(short, r.holder, r.to)
 	tick := time.NewTicker(waitPoll)
 	defer tick.Stop()
 	for {
@@ -226,15 +244,15 @@ func (r *run) handover(ctx context.Context) (string, error) {
 			case err != nil:
 				return "", err
 			case moved && asked == nil:
-				return fmt.Sprintf("%s has answered all it had begun, up to LSN %d, and gives epoch %d to %s", r.from.ID, out.LSN, r.epoch, r.to.ID), nil
+				return fmt.Sprintf("%s has answered all it had begun, up to LSN %d, and gives epoch %d to %s", r.holder.ID, out.LSN, r.epoch, r.to.ID), nil
 			case moved:
 				return r.doneBefore(), nil
 			case stays(asked):
-				return "", r.fail(ctx, fmt.Errorf("%s hands over to %s not now, and writes on: %w", r.from.ID, r.to.ID, asked))
+				return "", r.fail(ctx, fmt.Errorf("%s hands over to %s not now, and writes on: %w", r.holder.ID, r.to.ID, asked))
 			}
 		}
 		if short.Err() != nil || asked != nil && time.Since(r.pause) > handoverTimeout {
-			return "", fmt.Errorf("nobody knows whether %s hands over to %s (%w), and the record does not say so; run again", r.from.ID, r.to.ID, errors.Join(asked, err, short.Err()))
+			return "", fmt.Errorf("nobody knows whether %s hands over to %s (%w), and the record does not say so; run again", r.holder.ID, r.to.ID, errors.Join(asked, err, short.Err()))
 		}
 		select {
 		case <-tick.C:
@@ -254,11 +272,11 @@ func (r *run) wouldFence() string {
 	case r.finished, r.given:
 		return r.doneBefore()
 	case r.planned():
-		return fmt.Sprintf("%s would hand over to %s", r.from.ID, r.to.ID)
+		return fmt.Sprintf("%s would hand over to %s", r.holder.ID, r.to.ID)
 	case r.seen.Record.Released:
-		return fmt.Sprintf("%s has released epoch %d", r.from.ID, r.seen.Record.Epoch)
+		return fmt.Sprintf("%s has released epoch %d", r.holder.ID, r.seen.Record.Epoch)
 	}
-	return fmt.Sprintf("%s would be stopped, and epoch %d released once its process was seen to end; else the run would wait until its lease has run out", r.from.ID, r.seen.Record.Epoch)
+	return fmt.Sprintf("%s would be stopped, and epoch %d released once its process was seen to end; else the run would wait until its lease has run out", r.holder.ID, r.seen.Record.Epoch)
 }
 
 // candidate is the target as the record is to name it.

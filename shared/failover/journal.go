@@ -21,6 +21,9 @@ type journal struct {
 	State journalState `json:"state"`
 	From  string       `json:"from"`
 	To    string       `json:"to"`
+	// Holder is who the record named when the run began, and whom fence is about: From,
+	// unless the record named To already, which did not write. It need not be registered.
+	Holder string `json:"holder,omitempty"`
 	// FromEpoch is the record's when the run began; Epoch the one that To is given, 0
 	// before that is known.
 	FromEpoch uint64    `json:"from_epoch"`
@@ -31,11 +34,13 @@ type journal struct {
 	Step  string `json:"step"`
 	Steps []Step `json:"steps"`
 	// Runners counts the processes that have gone at it.
-	Runners    int    `json:"runners"`
-	AcceptLoss bool   `json:"accept_loss"`
-	LostFrom   uint64 `json:"lost_from"`
-	LostTo     uint64 `json:"lost_to"`
-	Error      string `json:"error,omitempty"`
+	Runners    int  `json:"runners"`
+	AcceptLoss bool `json:"accept_loss"`
+	// AcceptedAt is when AcceptLoss was, by the clock of whoever noted it.
+	AcceptedAt time.Time `json:"accepted_at,omitzero"`
+	LostFrom   uint64    `json:"lost_from"`
+	LostTo     uint64    `json:"lost_to"`
+	Error      string    `json:"error,omitempty"`
 	// What a step needs of those before it, where each is a process of its own: why it was
 	// begun, with which guards given up; up to where the old writer was heard to be durable;
 	// the record at which its lease had run out; whether the target was told to open in its
@@ -45,6 +50,31 @@ type journal struct {
 	Heard     uint64     `json:"heard,omitempty"`
 	Fenced    recordMark `json:"fenced,omitzero"`
 	InProcess bool       `json:"in_process,omitempty"`
+	// Stopped: the holder was told to stop, or may have been, and is held then; LetGo: it was
+	// started again since.
+	Stopped bool `json:"stopped,omitempty"`
+	LetGo   bool `json:"let_go,omitempty"`
+	// Gone: the old writer's machine did not answer when it was to be stopped, and is asked
+	// nothing more.
+	Gone bool `json:"gone,omitempty"`
+}
+
+// holder is Holder, of a journal that an earlier build wrote too.
+func (j *journal) holder() string {
+	if j.Holder == "" {
+		return j.From
+	}
+	return j.Holder
+}
+
+// lossStands is how long a loss that was accepted keeps others from being promoted, if
+// nobody takes the record by it: it is noted right before that.
+const lossStands = 5 * time.Minute
+
+// mayLose says whether somebody has accepted a loss for this run a short while ago.
+func (j *journal) mayLose(now time.Time) bool {
+	age := now.Sub(j.AcceptedAt)
+	return j.AcceptLoss && age > -lossStands && age < lossStands
 }
 
 // recordMark tells a record from those before and after it. A version alone would do, but
@@ -71,11 +101,12 @@ const (
 	failed journalState = "failed"
 )
 
-// ended is a step that has ended; one that was done before stays as it was.
+// ended is a step that has ended. One that was done before stays as it was, and one that
+// was left is not undone by a try that fails: those behind it may have been carried out.
 func (j *journal) ended(s Step) {
 	for i := range j.Steps {
 		if j.Steps[i].N == s.N {
-			if j.Steps[i].Outcome != OK {
+			if was := j.Steps[i].Outcome; was != OK && (was != Left || s.Outcome != Failed) {
 				j.Steps[i] = s
 			}
 			return

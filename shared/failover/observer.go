@@ -272,7 +272,7 @@ func (w *Observer) askWriter(n Node) (beat, ended <-chan struct{}) {
 	if w.deps.Control == nil || n.Machine == "" {
 		return beat, closed
 	}
-	return beat, ask(w, &w.process, of, processTimeout, func(ctx context.Context) Process {
+	return beat, ask(w, &w.process, of, processTimeout+pace(w.deps.Control), func(ctx context.Context) Process {
 		p, err := w.deps.Control.Process(ctx, n)
 		if err != nil {
 			return Process{} // nothing is known

@@ -67,6 +67,37 @@ type Control interface {
 	Rewrite(ctx context.Context, n Node, text []byte) error
 }
 
+// Paced is a Control that says how long the way of a call takes, there and back, beside what
+// the machine does. The bounds of calls are that much longer; of a Control that does not say
+// so it is nothing.
+type Paced interface {
+	Pace() time.Duration
+}
+
+func pace(c Control) time.Duration {
+	if p, ok := c.(Paced); ok {
+		return p.Pace()
+	}
+	return 0
+}
+
+// Dated is a Control whose commands may be delivered after their caller has gone, and that
+// changes nothing unless it is told of which record its caller acts.
+type Dated interface {
+	// AsOf is the Control of whoever acts by the record of an epoch. What it sends is refused
+	// where the record has another one by then, also if that was so before it was sent.
+	AsOf(epoch uint64) Control
+}
+
+// asOf is the Control by the record of an epoch: never by the one that is there when a
+// command is sent, which may be a newer writer's.
+func asOf(c Control, epoch uint64) Control {
+	if d, ok := c.(Dated); ok {
+		return d.AsOf(epoch)
+	}
+	return c
+}
+
 // DNS names the writer's address to clients.
 type DNS interface {
 	// Point makes name an A record of address with a TTL of ttl, and returns once every

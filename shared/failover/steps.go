@@ -41,13 +41,14 @@ func (r *run) raise(ctx context.Context) (string, error) {
 	for range maxRewrites {
 		rec, _, err := r.readRecord(ctx)
 		if err != nil {
-			return "", fmt.Errorf("read the record of who writes: %w; %s is fenced, run again", err, r.from.ID)
+			return "", fmt.Errorf("read the record of who writes: %w; %s is fenced, run again", err, r.holder.ID)
 		}
 		if moved, err := r.movedTo(rec); moved || err != nil {
 			return r.doneBefore(), err
 		}
 		if !rec.Released && markOf(rec) != r.fenced {
-			return "", fmt.Errorf("%s has renewed epoch %d after its lease had run out here: it lives, and nobody was made a writer beside it; stop it on its machine, and run again", rec.Holder, rec.Epoch)
+			lives := Decision{Verdict: Wait, Reasons: []Reason{{Code: LeaseRuns, Detail: fmt.Sprintf("%s has renewed epoch %d", rec.Holder, rec.Epoch)}}}
+			return "", fmt.Errorf("%s has renewed epoch %d after its lease had run out here: it lives, and nobody was made a writer beside it; stop it on its machine, and run again: %w", rec.Holder, rec.Epoch, &RefusedError{lives})
 		}
 		next, err := r.fitting(ctx, rec)
 		if err != nil {
@@ -62,7 +63,7 @@ func (r *run) raise(ctx context.Context) (string, error) {
 			break
 		}
 	}
-	return "", fmt.Errorf("take the next epoch for %s in the record: %w; %s is fenced, run again", r.to.ID, last, r.from.ID)
+	return "", fmt.Errorf("take the next epoch for %s in the record: %w; %s is fenced, run again", r.to.ID, last, r.holder.ID)
 }
 
 // fitting is the record with the target as its holder, if the target is fit by what it
@@ -91,7 +92,7 @@ func (r *run) fitting(ctx context.Context, rec lease.Record) (lease.Record, erro
 			continue
 		}
 		if d.Verdict != Promote {
-			err := fmt.Errorf("%s is fenced, and %s is not fit any more: %w. Choose another node, or start %s again", r.from.ID, r.to.ID, &RefusedError{d}, r.from.ID)
+			err := fmt.Errorf("%s is fenced, and %s is not fit any more: %w. Choose another node, or start %s again", r.holder.ID, r.to.ID, &RefusedError{d}, r.holder.ID)
 			if d.Verdict == Page && ctx.Err() == nil {
 				err = r.fail(ctx, err)
 			}
@@ -99,9 +100,12 @@ func (r *run) fitting(ctx context.Context, rec lease.Record) (lease.Record, erro
 		}
 		next, err := rec.Take(r.candidate(rec, o.Target.Last, d.AcceptLoss))
 		if err != nil {
-			return lease.Record{}, r.fail(ctx, fmt.Errorf("%s is fenced, and the record does not take %s: %w", r.from.ID, r.to.ID, err))
+			return lease.Record{}, r.fail(ctx, fmt.Errorf("%s is fenced, and the record does not take %s: %w", r.holder.ID, r.to.ID, err))
 		}
 		return next, r.note(ctx, func(j *journal) {
+			if j.AcceptedAt = (time.Time{}); d.AcceptLoss {
+				j.AcceptedAt = time.Now().UTC()
+			}
 			j.Epoch, j.AcceptLoss, j.LostFrom, j.LostTo = uint64(next.Epoch), d.AcceptLoss, d.From, max(d.To, j.LostTo)
 		})
 	}
@@ -175,7 +179,7 @@ func (r *run) promote(ctx context.Context) (string, error) {
 	r.tell("%s did not take epoch %d in its process (%v): it is restarted by its unit", r.to.ID, r.epoch, last)
 	short, cancel := context.WithTimeout(ctx, restartTimeout)
 	defer cancel()
-	if err := r.deps.Control.Restart(short, r.to); err != nil {
+	if err := asOf(r.deps.Control, r.epoch).Restart(short, r.to); err != nil {
 		return "", fmt.Errorf("epoch %d is given to %s, which neither took it in its process (%w) nor was restarted (%w): start it by hand as a writer, or run again", r.epoch, r.to.ID, last, err)
 	}
 	return fmt.Sprintf("%s was restarted to open epoch %d", r.to.ID, r.epoch), nil
@@ -261,7 +265,7 @@ func (r *run) restartOpening(ctx context.Context, hung bool) (bool, error) {
 	r.tell("%s was told to open epoch %d in its process, and hangs: it is restarted by its unit", r.to.ID, r.epoch)
 	short, cancel := context.WithTimeout(ctx, restartTimeout)
 	defer cancel()
-	if err := r.deps.Control.Restart(short, r.to); err != nil {
+	if err := asOf(r.deps.Control, r.epoch).Restart(short, r.to); err != nil {
 		return false, fmt.Errorf("restart %s: %w", r.to.ID, err)
 	}
 	return true, nil

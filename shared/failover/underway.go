@@ -22,6 +22,8 @@ type Run struct {
 	// way, or waits for somebody to go on with it.
 	Done, Failed bool
 	Error        string
+	// Held: it has stopped the server of who wrote, which was not let go since (LetGo).
+	Held bool
 }
 
 // Latest is the run that was begun last; false if there was never one.
@@ -29,6 +31,6 @@ func Latest(ctx context.Context, reg registry.Store) (Run, bool, error) {
 	j, err := loadJournal(ctx, reg)
 	return Run{
 		ID: j.Run, From: j.From, To: j.To, Epoch: j.Epoch, Planned: j.Planned, StartedAt: j.StartedAt,
-		Done: j.State == done, Failed: j.State == failed, Error: j.Error,
+		Done: j.State == done, Failed: j.State == failed, Error: j.Error, Held: j.Stopped && !j.LetGo,
 	}, j.Run != "", err
 }

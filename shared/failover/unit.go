@@ -31,7 +31,7 @@ type unitRead struct {
 func (r *run) readUnit(n Node) <-chan unitRead {
 	out := make(chan unitRead, 1)
 	r.reading.Go(func() {
-		ctx, cancel := context.WithTimeout(r.readCtx, unitTimeout)
+		ctx, cancel := context.WithTimeout(r.readCtx, unitTimeout+pace(r.deps.Control))
 		defer cancel()
 		var u unitRead
 		if n.Machine == "" {
@@ -50,7 +50,7 @@ func (r *run) readUnit(n Node) <-chan unitRead {
 func (r *run) unit(ctx context.Context) (detail string, err error) {
 	own := <-r.ownUnit
 	if own.err != nil { // once more: it was asked for while others were asked for much
-		short, cancel := context.WithTimeout(ctx, unitTimeout)
+		short, cancel := context.WithTimeout(ctx, unitTimeout+pace(r.deps.Control))
 		defer cancel()
 		if own.name, own.text, own.err = r.deps.Control.Unit(short, r.to); own.err != nil {
 			return "", leave("the unit of %s cannot be read, and says follower at its next start: %w", r.to.ID, own.err)
@@ -69,9 +69,13 @@ func (r *run) unit(ctx context.Context) (detail string, err error) {
 	case r.req.DryRun:
 		return own.name + " would be rewritten: " + command(own.name, text), nil
 	}
-	short, cancel := context.WithTimeout(ctx, unitTimeout)
+	short, cancel := context.WithTimeout(ctx, unitTimeout+pace(r.deps.Control))
 	defer cancel()
-	if err := r.deps.Control.Rewrite(short, r.to, text); err != nil {
+	epoch := uint64(r.seen.Record.Epoch)
+	if r.given {
+		epoch = r.epoch
+	}
+	if err := asOf(r.deps.Control, epoch).Rewrite(short, r.to, text); err != nil {
 		return "", leave("%s of %s was not rewritten, and says follower at its next start: %w", own.name, r.to.ID, err)
 	}
 	return own.name + " is a writer's", nil
@@ -80,9 +84,9 @@ func (r *run) unit(ctx context.Context) (detail string, err error) {
 // writerUnit is the old writer's unit, as far as it comes in time.
 func (r *run) writerUnit(ctx context.Context) unitRead {
 	if r.oldUnit == nil {
-		return unitRead{err: errors.New("it was not asked for")}
+		return unitRead{err: errors.New("its machine was not asked, as it did not answer before")}
 	}
-	patience := unitPatience
+	patience := unitPatience + pace(r.deps.Control)
 	if r.gone {
 		patience = 0 // it was asked before its machine was told to stop, and had that time
 	}

@@ -55,6 +55,8 @@ type world struct {
 	onHandover func() (status int, answer any)
 	onPromote  func(*fakeNode)
 	violations []string
+	// flags are those that the unit of a new writer is to have of the old one's.
+	flags string
 }
 
 type fakeNode struct {
@@ -83,7 +85,7 @@ type fakeNode struct {
 
 // newWorld: a writes epoch 1, b and c follow, b is in sync.
 func newWorld(t *testing.T, set ...string) *world {
-	w := &world{t: t, lease: lease.NewMemory(lease.Hooks{}), reg: registry.NewMemory(), nodes: map[string]*fakeNode{}, names: map[string]string{zone: "10.0.0.1"}}
+	w := &world{t: t, lease: lease.NewMemory(lease.Hooks{}), reg: registry.NewMemory(), nodes: map[string]*fakeNode{}, names: map[string]string{zone: "10.0.0.1"}, flags: "--sync-replicas=1"}
 	for i, id := range []string{"a", "b", "c"} {
 		n := Node{ID: id, Machine: "i-" + id, URL: "http://" + id, OpsURL: "http://" + id, ReplicationAddress: id + ":7001", Address: fmt.Sprintf("10.0.0.%d", i+1)}
 		if err := SaveNode(t.Context(), w.reg, n); err != nil {
@@ -247,6 +249,10 @@ func (n *fakeNode) start() {
 func (w *world) RoundTrip(req *http.Request) (*http.Response, error) {
 	w.mu.Lock()
 	n := w.nodes[req.URL.Host]
+	if n == nil {
+		w.mu.Unlock()
+		return nil, errors.New("no such host")
+	}
 	up, hung, slow := n.up, n.hung, n.slow
 	w.mu.Unlock()
 	if !up {
@@ -457,7 +463,7 @@ func (w *world) isDone(t *testing.T, id string, epoch lsn.Epoch) {
 	if got, want := w.names[zone], w.nodes[id].node.Address; got != want {
 		t.Errorf("%s is %s, want %s", zone, got, want)
 	}
-	if want := unitOf(id, "--sync-replicas=1"); w.nodes[id].unit != want {
+	if want := strings.ReplaceAll(unitOf(id, w.flags), " \n", "\n"); w.nodes[id].unit != want {
 		t.Errorf("the unit of %s:\n%swant\n%s", id, w.nodes[id].unit, want)
 	}
 }

@@ -184,6 +184,13 @@ func failsOver(t *testing.T, c *cloud) {
 	c.invoke(c.start("notify"), map[string]any{"say": map[string]any{"execution": "one", "step": "tell", "run": begun["run"]}})
 	bucket := s3test.NewBucket(t, false)
 	page := c.start("status", "AWS_ENDPOINT_URL_S3="+bucket.Endpoint, "AWS_ACCESS_KEY_ID="+s3test.AccessKey, "AWS_SECRET_ACCESS_KEY="+s3test.SecretKey, "OC_STATUS_BUCKET="+bucket.Name)
+	watch := map[string]any{"event": map[string]any{"watch": true}, "execution": "watch", "round": 0}
+	for state, why := range map[string]string{"OK": "not_alarm", "ALARM": "repeated"} {
+		c.fake.CloudWatch.Set("acme-oc-controlplane-instance-silent", state, "x")
+		if a := c.invoke(silence, watch); a["verdict"] != "ignored" || !strings.Contains(fmt.Sprint(a["reasons"]), why) {
+			t.Errorf("%s: %v", state, a)
+		}
+	}
 	if a := c.invoke(page, map[string]any{"source": "aws.scheduler"}); a["health"] != "outage" || a["incidents"] != 2.0 { // the alarm is on, the failover over
 		t.Errorf("%v", a)
 	}

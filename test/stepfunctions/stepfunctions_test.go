@@ -3,12 +3,14 @@ package stepfunctions_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"io"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -18,11 +20,13 @@ import (
 	"github.com/sirupsen/logrus"
 
 	"originchain/infra/statemachine"
+	"originchain/lambdas/alarmevent"
 	"originchain/lambdas/dns"
 	"originchain/lambdas/instancetest"
 	"originchain/lambdas/outcome"
 	"originchain/lambdas/promote"
 	"originchain/lambdas/silence"
+	"originchain/shared/failover"
 	"originchain/shared/lease"
 	"originchain/shared/registry"
 )
@@ -37,6 +41,8 @@ type machine struct {
 	before func(state string, n int) error
 	// word is what the person says who is called.
 	word string
+	// input is what it begins with; alarm how the alarm stands, since an hour ago.
+	input, alarm string
 
 	mu    sync.Mutex
 	calls map[string]int
@@ -44,7 +50,8 @@ type machine struct {
 }
 
 func newMachine(t *testing.T) *machine {
-	return &machine{t: t, Instance: instancetest.New(t, lease.NewMemory(lease.Hooks{}), registry.NewMemory(), 2), calls: map[string]int{}, word: `{"approve":false,"by":"jo"}`}
+	return &machine{t: t, Instance: instancetest.New(t, lease.NewMemory(lease.Hooks{}), registry.NewMemory(), 2), calls: map[string]int{}, word: `{"approve":false,"by":"jo"}`, alarm: "ALARM",
+		input: filepath.Join("..", "..", "lambdas", "silence", "testdata", "eventbridge-alarm.json")}
 }
 
 type task struct {
@@ -84,11 +91,13 @@ func (m *machine) carryOut(ctx context.Context, state string, in task) (any, err
 		return json.RawMessage(m.word), nil
 	case strings.HasPrefix(state, "Call"), strings.HasPrefix(state, "Tell"):
 		out = struct{}{}
-	case state == "Confirm":
+	case state == "Confirm", state == "Watch":
 		log := logrus.New()
 		log.SetOutput(io.Discard)
 		h := silence.NewHandler(silence.Config{Instance: "acme", Zone: instancetest.Zone, AlarmARN: alarm}, silence.EventDeps{Failover: m.Deps(), Log: log, Now: func() time.Time {
 			return time.Date(2026, 3, 1, 12, 0, 5, 0, time.UTC)
+		}, Alarm: func(context.Context, string) (alarmevent.State, time.Time, error) {
+			return alarmevent.State(m.alarm), time.Date(2026, 3, 1, 11, 0, 5, 0, time.UTC), nil
 		}})
 		out, err = h.Handle(ctx, in.Payload)
 	case state == "Dns":
@@ -117,7 +126,7 @@ func (m *machine) run() (states, status string) {
 		m.t.Fatal(err)
 	}
 	var stderr strings.Builder
-	c := exec.CommandContext(m.t.Context(), node(m.t), "run.mjs", path, server.URL, filepath.Join("..", "..", "lambdas", "silence", "testdata", "eventbridge-alarm.json"))
+	c := exec.CommandContext(m.t.Context(), node(m.t), "run.mjs", path, server.URL, m.input)
 	c.Stderr = &stderr
 	b, err := c.Output()
 	var out struct {
@@ -147,7 +156,7 @@ func node(t *testing.T) string {
 	return program
 }
 
-const way = "Fence DeriveUnit RaiseEpoch Promote Smoke Dns Record Tell Done"
+const way = "Fence DeriveUnit RaiseEpoch Promote Smoke Dns Record LetGo Tell Done"
 
 func TestTheMachine(t *testing.T) {
 	for _, c := range []struct {
@@ -156,8 +165,10 @@ func TestTheMachine(t *testing.T) {
 		states, status string
 		// writer is who writes in the end, in epoch 2; "" where nobody else does.
 		writer string
+		// letGo: the old writer's server is started again.
+		letGo bool
 	}{
-		{"promote", func(m *machine) { m.Kill("acme-a") }, "Begin Confirm Verdict " + way, "SUCCEEDED", "acme-b"},
+		{"promote", func(m *machine) { m.Kill("acme-a") }, "Begin Whence Confirm Holding Verdict " + way, "SUCCEEDED", "acme-b", true},
 		{"wait, then promote", func(m *machine) {
 			m.Kill("acme-a")
 			m.Kill("acme-b")
@@ -168,12 +179,76 @@ func TestTheMachine(t *testing.T) {
 				}
 				return nil
 			}
-		}, "Begin Confirm Verdict Wait Confirm Verdict Wait Confirm Verdict " + way, "SUCCEEDED", "acme-c"},
+		}, "Begin Whence Confirm Holding Verdict Wait Confirm Holding Verdict Wait Confirm Holding Verdict " + way, "SUCCEEDED", "acme-c", true},
 		{"page, approved", func(m *machine) {
 			lacking(m)
-			m.word = `{"approve":true,"by":"jo","allow":{"accept_data_loss":true}}`
-		}, "Begin Confirm Verdict TellPage Page Approval Confirm Verdict " + way, "SUCCEEDED", "acme-b"},
-		{"page, rejected", lacking, "Begin Confirm Verdict TellPage Page Approval Confirm Verdict Ignored", "SUCCEEDED", ""},
+			m.word = `{"approve":true,"by":"jo","epoch":1,"writer":"acme-a","to":"acme-b","loss_from":5001,"loss_to":5010,"allow":{"accept_data_loss":true}}`
+		}, "Begin Whence Confirm Holding Verdict TellPage Page Approval Confirm Holding Verdict " + way, "SUCCEEDED", "acme-b", true},
+		{"page, approved for what is not so", func(m *machine) {
+			lacking(m)
+			m.word = `{"approve":true,"by":"jo","epoch":7,"writer":"acme-a","to":"acme-b","loss_from":5001,"loss_to":5010,"allow":{"accept_data_loss":true}}`
+			m.before = func(state string, n int) error {
+				if state == "Page" && n == 2 {
+					m.word = `{"approve":true,"by":"jo","epoch":1,"writer":"acme-a","to":"acme-b","loss_from":5001,"loss_to":5010,"allow":{"accept_data_loss":true}}`
+				}
+				return nil
+			}
+		}, "Begin Whence Confirm Holding Verdict TellPage Page Approval Confirm Holding Verdict TellPage Page Approval Confirm Holding Verdict " + way, "SUCCEEDED", "acme-b", true},
+		{"page, rejected", lacking, "Begin Whence Confirm Holding Verdict TellPage Page Approval Confirm Holding Verdict Ignored", "SUCCEEDED", "", false},
+		{"what is fenced is not well by then", func(m *machine) {
+			m.Kill("acme-a")
+			m.before = func(state string, n int) error {
+				if state == "Fence" && n == 1 {
+					return &failover.RefusedError{Decision: failover.Decision{Verdict: failover.Wait, Reasons: []failover.Reason{{Code: failover.LeaseRuns, Detail: "acme-a has renewed epoch 1"}}}}
+				}
+				return nil
+			}
+		}, "Begin Whence Confirm Holding Verdict Fence Again Pause Confirm Holding Verdict " + way, "SUCCEEDED", "acme-b", true},
+		{"its target is not fit any more, and another is", func(m *machine) {
+			m.Kill("acme-a")
+			m.before = func(state string, n int) error {
+				if state == "RaiseEpoch" && n == 1 {
+					m.Behind("acme-b", 3000)
+				}
+				return nil
+			}
+		}, "Begin Whence Confirm Holding Verdict Fence DeriveUnit RaiseEpoch Again Pause Confirm Holding Verdict " + way, "SUCCEEDED", "acme-c", true},
+		{"its target is not fit any more, and none is", func(m *machine) {
+			m.Kill("acme-a")
+			m.before = func(state string, n int) error {
+				if state == "RaiseEpoch" && n == 1 {
+					m.Behind("acme-b", 3000)
+					m.Behind("acme-c", 3000)
+				}
+				return nil
+			}
+		}, "Begin Whence Confirm Holding Verdict Fence DeriveUnit RaiseEpoch Again Pause Confirm Holding LetGoHeld Released Pause Confirm Holding Verdict TellPage Page Approval Confirm Holding Verdict Ignored", "SUCCEEDED", "", true},
+		{"it never goes on", func(m *machine) {
+			m.Kill("acme-a")
+			m.before = func(state string, n int) error {
+				if state == "Fence" {
+					return &failover.MovedError{Holder: "acme-c", Epoch: 2}
+				}
+				return nil
+			}
+		}, "Begin Whence" + strings.Repeat(" Confirm Holding Verdict Fence Again Pause", 39) + " Confirm Holding Verdict Fence Again Stopped LetGoStuck TellStuck CallStuck Stuck", "FAILED OC.Stuck", "", false},
+		{"a watch, and the alarm is off", func(m *machine) { m.watch("OK") }, "Begin Whence Watch Holding Verdict Ignored", "SUCCEEDED", "", false},
+		{"a watch, and nobody has the alarm", func(m *machine) { m.Kill("acme-a"); m.watch("ALARM") }, "Begin Whence Watch Holding Verdict " + way, "SUCCEEDED", "acme-b", true},
+		{"a watch that sees nothing", func(m *machine) {
+			m.Kill("acme-a")
+			m.watch("ALARM")
+			m.before = func(state string, _ int) error {
+				if state == "Watch" {
+					return instancetest.ErrAway
+				}
+				return nil
+			}
+		}, "Begin Whence Watch Unseen", "FAILED OC.Unseen", "", false},
+		{"what looks like a watch", func(m *machine) {
+			m.Kill("acme-a")
+			m.watch("ALARM")
+			m.begins(`{"watch": "yes", "detail-type": "CloudWatch Alarm State Change"}`)
+		}, "Begin Whence Watch Holding Verdict Ignored", "SUCCEEDED", "", false},
 		{"a step is retried", func(m *machine) {
 			m.Kill("acme-a")
 			m.before = func(state string, n int) error {
@@ -182,7 +257,7 @@ func TestTheMachine(t *testing.T) {
 				}
 				return nil
 			}
-		}, "Begin Confirm Verdict " + way, "SUCCEEDED", "acme-b"},
+		}, "Begin Whence Confirm Holding Verdict " + way, "SUCCEEDED", "acme-b", true},
 		{"what does not pass is caught", func(m *machine) {
 			m.Kill("acme-a")
 			m.before = func(state string, _ int) error {
@@ -191,11 +266,62 @@ func TestTheMachine(t *testing.T) {
 				}
 				return nil
 			}
-		}, "Begin Confirm Verdict Fence DeriveUnit RaiseEpoch Promote TellStuck CallStuck Stuck", "FAILED OC.Stuck", ""},
+		}, "Begin Whence Confirm Holding Verdict Fence DeriveUnit RaiseEpoch Promote Stopped LetGoStuck TellStuck CallStuck Stuck", "FAILED OC.Stuck", "", false},
+		{"nobody takes the turn", func(m *machine) {
+			m.Kill("acme-a")
+			m.before = func(state string, _ int) error {
+				if state == "RaiseEpoch" {
+					return instancetest.ErrAway
+				}
+				return nil
+			}
+		}, "Begin Whence Confirm Holding Verdict Fence DeriveUnit RaiseEpoch Stopped LetGoStuck TellStuck CallStuck Stuck", "FAILED OC.Stuck", "", true},
+		{"who was given it dies", func(m *machine) {
+			m.Kill("acme-a")
+			m.before = func(state string, n int) error {
+				if state == "Promote" && n == 1 {
+					m.Kill("acme-b")
+				}
+				if state == "Promote" {
+					return instancetest.ErrAway
+				}
+				return nil
+			}
+		}, "Begin Whence Confirm Holding Verdict Fence DeriveUnit RaiseEpoch Promote Stopped LetGoStuck TellStuck CallStuck Stuck", "FAILED OC.Stuck", "", true},
+		{"its machine is away", func(m *machine) {
+			m.Kill("acme-a")
+			m.Fail("start", 1000)
+		}, "Begin Whence Confirm Holding Verdict Fence DeriveUnit RaiseEpoch Promote Smoke Dns Record LetGo TellHeld Tell Done", "SUCCEEDED", "acme-b", true},
+		{"nothing was begun", func(m *machine) {
+			m.before = func(state string, _ int) error {
+				if state == "Confirm" {
+					return instancetest.ErrAway
+				}
+				return nil
+			}
+		}, "Begin Whence Confirm Stopped TellStuck CallStuck Stuck", "FAILED OC.Stuck", "", false},
 		{"the name does not follow", func(m *machine) {
 			m.Kill("acme-a")
 			m.Fail("dns", 1000)
-		}, "Begin Confirm Verdict Fence DeriveUnit RaiseEpoch Promote Smoke Dns Record TellLeft CallLeft Done", "SUCCEEDED", ""},
+		}, "Begin Whence Confirm Holding Verdict Fence DeriveUnit RaiseEpoch Promote Smoke Dns DnsLeft Record TellLeft CallLeft LetGo Tell Done", "SUCCEEDED", "", true},
+		{"who points the name dies each time", func(m *machine) {
+			m.Kill("acme-a")
+			m.before = func(state string, _ int) error {
+				if state == "Dns" {
+					return &outcome.Error{Name: "Runtime.ExitError", Err: errors.New("signal: killed")}
+				}
+				return nil
+			}
+		}, "Begin Whence Confirm Holding Verdict Fence DeriveUnit RaiseEpoch Promote Smoke Dns DnsLeft Record TellLeft CallLeft LetGo Tell Done", "SUCCEEDED", "", true},
+		{"who points the name dies once", func(m *machine) {
+			m.Kill("acme-a")
+			m.before = func(state string, n int) error {
+				if state == "Dns" && n == 1 {
+					return &outcome.Error{Name: "Runtime.ExitError", Err: errors.New("signal: killed")}
+				}
+				return nil
+			}
+		}, "Begin Whence Confirm Holding Verdict " + way, "SUCCEEDED", "acme-b", true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			m := newMachine(t)
@@ -207,10 +333,28 @@ func TestTheMachine(t *testing.T) {
 			if c.writer != "" {
 				m.IsWriter(c.writer, 2)
 			}
+			if got := slices.Contains(m.Calls(), "start"); got != c.letGo {
+				t.Errorf("the old writer's server was started: %t, %v", got, m.Calls())
+			}
 			if all := strings.Join(m.texts, "\n"); strings.Contains(c.name, "page") && !strings.Contains(all, "--task-token token-of-the-task") {
 				t.Errorf("nobody was given the token: %s", all)
+			} else if strings.Contains(c.name, "page") && !strings.Contains(all, `"epoch": 1, "writer": "acme-a", "to": "acme-b", "loss_from": 5001, "loss_to": 5010,`) {
+				t.Errorf("nobody was told what is approved: %s", all)
 			}
 		})
+	}
+}
+
+// watch begins with what the schedule has.
+func (m *machine) watch(alarm string) {
+	m.alarm = alarm
+	m.begins(`{"watch": true}`)
+}
+
+func (m *machine) begins(input string) {
+	m.input = filepath.Join(m.t.TempDir(), "input.json")
+	if err := os.WriteFile(m.input, []byte(input), 0o600); err != nil {
+		m.t.Fatal(err)
 	}
 }
 

@@ -145,7 +145,7 @@ func (p *Plane) guard(ctx context.Context) {
 		}
 		said = d.Verdict
 		if d.Verdict == failover.Promote {
-			err := candidate.OrBegun(target, func(to string) error {
+			err := candidate.OrBegun(target, func(to string, _ bool) error {
 				_, err := p.promote(ctx, control.Promotion{Target: to}, func(line string) { p.log.Info(line) })
 				return err
 			})

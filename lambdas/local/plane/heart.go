@@ -157,7 +157,7 @@ func (h *heart) confirm(ctx context.Context, writer string) (failover.Decision, 
 // failover implements silence.Deps.Failover. What somebody else has begun is finished.
 func (h *heart) failover(ctx context.Context, _ string, _ failover.Decision) error {
 	var report json.RawMessage
-	err := candidate.OrBegun(h.target, func(to string) (err error) {
+	err := candidate.OrBegun(h.target, func(to string, _ bool) (err error) {
 		report, err = h.promote(ctx, control.Promotion{Target: to}, func(line string) { h.log.Info(line) })
 		return err
 	})

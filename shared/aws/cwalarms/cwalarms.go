@@ -48,6 +48,28 @@ func (r *Reader) Named(ctx context.Context, prefix string) (out []Alarm, err err
 	return nil, fmt.Errorf("there are more than %d alarms named %s…", maxPages*100, prefix)
 }
 
+// NoAlarmError says that there is no such alarm.
+type NoAlarmError struct{ Name string }
+
+// Error implements error.
+func (e *NoAlarmError) Error() string {
+	return fmt.Sprintf("there is no alarm %s: deploy it again", e.Name)
+}
+
+// One is how the metric alarm of a name stands.
+func (r *Reader) One(ctx context.Context, name string) (Alarm, error) {
+	out, err := r.client.DescribeAlarms(ctx, &cloudwatch.DescribeAlarmsInput{AlarmNames: []string{name}, AlarmTypes: []types.AlarmType{types.AlarmTypeMetricAlarm}})
+	if err != nil {
+		return Alarm{}, fmt.Errorf("read how the alarm %s stands: %w", name, err)
+	}
+	for i := range out.MetricAlarms {
+		if a := &out.MetricAlarms[i]; aws.ToString(a.AlarmName) == name {
+			return Alarm{Name: name, State: string(a.StateValue), Since: since(a)}, nil
+		}
+	}
+	return Alarm{}, &NoAlarmError{name}
+}
+
 // since is when the state began; the service tells it apart from when it looked last.
 func since(a *types.MetricAlarm) time.Time {
 	if a.StateTransitionedTimestamp != nil {

@@ -1,12 +1,31 @@
 package cwalarms_test
 
 import (
+	"errors"
 	"fmt"
 	"testing"
 
 	"originchain/shared/aws/cwalarms"
 	"originchain/test/awsfake"
 )
+
+func TestOne(t *testing.T) {
+	f := awsfake.Start(t)
+	f.CloudWatch.Set("acme-alarm", "ALARM", "not fine")
+	f.CloudWatch.Set("acme-alarm-2", "OK", "fine")
+	r := cwalarms.New(f.Config())
+	if a, err := r.One(t.Context(), "acme-alarm"); err != nil || a.Name != "acme-alarm" || a.State != "ALARM" || a.Since.IsZero() {
+		t.Errorf("%+v, %v", a, err)
+	}
+	var none *cwalarms.NoAlarmError
+	if a, err := r.One(t.Context(), "acme"); !errors.As(err, &none) || none.Name != "acme" {
+		t.Errorf("%+v, %v", a, err)
+	}
+	f.CloudWatch.Next("DescribeAlarms", awsfake.Times(20, awsfake.Throttle())...)
+	if a, err := r.One(t.Context(), "acme-alarm"); err == nil || errors.As(err, &none) {
+		t.Errorf("what could not be read: %+v, %v", a, err)
+	}
+}
 
 func TestNamed(t *testing.T) {
 	f := awsfake.Start(t)

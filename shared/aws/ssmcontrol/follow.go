@@ -62,16 +62,21 @@ func (e *UnknownError) Error() string {
 // Unwrap gives the cause.
 func (e *UnknownError) Unwrap() error { return e.Err }
 
-// EpochError says that the machine has refused a command: the record of who writes had
-// another epoch when it came, or could not be read there. Nothing was done.
+// EpochError says that a command is of another epoch than the record of who writes: the
+// machine has refused it, or could not read the record, or it was not sent. Nothing was done.
 type EpochError struct {
 	Order, Machine, Epoch string
+	// Found is the record's epoch, where the command was not sent.
+	Found uint64
 	// Said is what the machine printed.
 	Said string
 }
 
 // Error implements error.
 func (e *EpochError) Error() string {
+	if e.Found != 0 {
+		return fmt.Sprintf("%s: the record of who writes is of epoch %d by now, and this is of epoch %s; nothing was sent to %s", e.Order, e.Found, e.Epoch, e.Machine)
+	}
 	return fmt.Sprintf("%s: %s has refused it, as the record of who writes is not known there to be of epoch %s, and nothing was done: %s", e.Order, e.Machine, e.Epoch, e.Said)
 }
 

@@ -2,8 +2,10 @@
 // a document on one machine, which runs oc-node there, and what that prints.
 //
 // SSM may deliver a command late: after the caller has gone, or after a newer one. So each
-// command that changes something carries the epoch of the lease record, and the machine
-// refuses it if the record has another one by then.
+// command that changes something carries the epoch of the lease record by which its caller
+// acts (AsOf), and the machine refuses it if the record has another one by then. What the
+// record is when a command is sent is no such word: a caller that has stood still would stop
+// a newer writer by it.
 package ssmcontrol
 
 import (
@@ -37,6 +39,9 @@ const (
 	// firstPoll and lastPoll are the pauses before a command is asked after, which grow.
 	firstPoll = 150 * time.Millisecond
 	lastPoll  = time.Second
+	// way is how long a command takes to a machine that is well, and its answer back: SSM
+	// sends it, the agent fetches it, and the state is asked for at pauses of up to lastPoll.
+	way = 3 * time.Second
 	// maxWait bounds a call where its context does not.
 	maxWait = 2 * time.Minute
 	// cancelTime is what is left of a call's time for the cancellation of a command that
@@ -90,9 +95,15 @@ type Control struct {
 	config Config
 	client *ssm.Client
 	leases lease.Store
+	// epoch is that of the record by which its caller acts; 0: of none, and then it only reads.
+	epoch uint64
 }
 
-var _ failover.Control = (*Control)(nil)
+var (
+	_ failover.Control = (*Control)(nil)
+	_ failover.Dated   = (*Control)(nil)
+	_ failover.Paced   = (*Control)(nil)
+)
 
 var prefixes = regexp.MustCompile(`^[a-zA-Z0-9_.-]{3,100}$`)
 
@@ -110,6 +121,16 @@ func New(ctx context.Context, c Config, leases lease.Store) (*Control, error) {
 	client := ssm.NewFromConfig(loaded, func(o *ssm.Options) { o.BaseEndpoint = c.Base(o.BaseEndpoint) })
 	return &Control{config: c, client: client, leases: leases}, nil
 }
+
+// AsOf implements failover.Dated.
+func (c *Control) AsOf(epoch uint64) failover.Control {
+	by := *c
+	by.epoch = epoch
+	return &by
+}
+
+// Pace implements failover.Paced.
+func (c *Control) Pace() time.Duration { return c.config.pause(way) }
 
 // running is a process as oc-node prints it.
 type running struct {
@@ -200,14 +221,9 @@ func (c *Control) command(ctx context.Context, n failover.Node, v verb, paramete
 		return fmt.Errorf("%s: %q is no machine that SSM knows; nothing was sent", o, n.Machine)
 	}
 	if !v.reads() {
-		r, ok, err := c.leases.Load(ctx)
-		switch {
-		case err != nil:
-			return fmt.Errorf("%s: read the record of who writes, whose epoch the command carries: %w; nothing was sent", o, err)
-		case !ok:
-			return fmt.Errorf("%s: there is no record of who writes, whose epoch the command carries; nothing was sent", o)
+		if err := c.stands(ctx, &o); err != nil {
+			return err
 		}
-		o.epoch = strconv.FormatUint(uint64(r.Epoch), 10)
 	}
 	ctx, cancel := context.WithTimeout(ctx, maxWait)
 	defer cancel()
@@ -229,6 +245,25 @@ func (c *Control) command(ctx context.Context, n failover.Node, v verb, paramete
 	}
 	if err := json.Unmarshal([]byte(printed), out); err != nil {
 		return fmt.Errorf("%s: %s has carried it out, and what it printed, %d bytes, is not understood: %w", o, n.Machine, len(printed), err)
+	}
+	return nil
+}
+
+// stands gives a command its epoch, if the record is still of that one: the machine would
+// refuse it else, and its caller would hear so later.
+func (c *Control) stands(ctx context.Context, o *order) error {
+	if c.epoch == 0 {
+		return fmt.Errorf("%s: nobody has said by which epoch's record; nothing was sent", o)
+	}
+	o.epoch = strconv.FormatUint(c.epoch, 10)
+	r, ok, err := c.leases.Load(ctx)
+	switch {
+	case err != nil:
+		return fmt.Errorf("%s: read the record of who writes, whose epoch the command carries: %w; nothing was sent", o, err)
+	case !ok:
+		return fmt.Errorf("%s: there is no record of who writes, whose epoch the command carries; nothing was sent", o)
+	case uint64(r.Epoch) != c.epoch:
+		return &EpochError{Order: o.String(), Machine: o.node.Machine, Epoch: o.epoch, Found: uint64(r.Epoch)}
 	}
 	return nil
 }

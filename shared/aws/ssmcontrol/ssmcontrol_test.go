@@ -100,6 +100,8 @@ type world struct {
 	fake *awsfake.Fake
 	box  *box
 	*Control
+	// as is the control by the record of epoch 7.
+	as failover.Control
 }
 
 func start(t *testing.T) *world {
@@ -123,6 +125,7 @@ func start(t *testing.T) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
+	w.as = w.AsOf(7)
 	return w
 }
 
@@ -147,15 +150,15 @@ func TestEveryCall(t *testing.T) {
 	if diff := cmp.Diff(failover.Process{Running: true, PID: 42, Place: "boot:1:2"}, p); diff != "" || err != nil {
 		t.Errorf("process: %v (-want +got):\n%s", err, diff)
 	}
-	p, err = w.Stop(t.Context(), node())
+	p, err = w.as.Stop(t.Context(), node())
 	if diff := cmp.Diff(failover.Process{Reaped: true, Place: "boot:1:2"}, p); diff != "" || err != nil {
 		t.Errorf("stop: %v (-want +got):\n%s", err, diff)
 	}
-	if err := errors.Join(w.Start(t.Context(), node()), w.Restart(t.Context(), node())); err != nil {
+	if err := errors.Join(w.as.Start(t.Context(), node()), w.as.Restart(t.Context(), node())); err != nil {
 		t.Error(err)
 	}
 	long := strings.Repeat("x", maxUnitBytes)
-	if err := w.Rewrite(t.Context(), node(), []byte(long)); err != nil {
+	if err := w.as.Rewrite(t.Context(), node(), []byte(long)); err != nil {
 		t.Error(err)
 	}
 	name, text, err := w.Unit(t.Context(), node())
@@ -203,7 +206,7 @@ func TestAwkwardWays(t *testing.T) {
 			w.fake.SSM.Deliver(node().Machine, c.delivery)
 			w.fake.SSM.Next("SendCommand", c.send...)
 			w.fake.SSM.Next("GetCommandInvocation", c.ask...)
-			p, err := w.Stop(t.Context(), node())
+			p, err := w.as.Stop(t.Context(), node())
 			if c.want == nil && (err != nil || !p.Reaped || p.Running) {
 				t.Errorf("%+v, %v", p, err)
 			}
@@ -271,7 +274,7 @@ func TestACommandThatComesLate(t *testing.T) {
 			} else {
 				w.fake.SSM.Deliver(node().Machine, awsfake.Waiting(gate))
 			}
-			_, err := w.Stop(w.goneAfter("GetCommandInvocation", 2), node())
+			_, err := w.as.Stop(w.goneAfter("GetCommandInvocation", 2), node())
 			if !same(err, &UnknownError{}) || !errors.Is(err, errGone) || !strings.Contains(err.Error(), "Pending") {
 				t.Fatalf("got %v", err)
 			}
@@ -342,7 +345,7 @@ func TestTheRecordForbids(t *testing.T) {
 	gate := make(chan struct{})
 	w.fake.SSM.Deliver(node().Machine, awsfake.Waiting(gate))
 	done := make(chan error, 1)
-	go func() { _, err := w.Stop(t.Context(), node()); done <- err }()
+	go func() { _, err := w.as.Stop(t.Context(), node()); done <- err }()
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
 	for len(w.fake.SSM.Commands()) == 0 {
@@ -358,8 +361,37 @@ func TestTheRecordForbids(t *testing.T) {
 	if err := <-done; !errors.As(err, &forbidden) || forbidden.Epoch != "7" || !strings.Contains(err.Error(), "the record is of epoch 8") {
 		t.Errorf("got %v", err)
 	}
-	if err := w.Restart(t.Context(), node()); err != nil {
+	if err := w.AsOf(8).Restart(t.Context(), node()); err != nil {
 		t.Errorf("by the record of now: %v", err)
+	}
+}
+
+// TestACallerThatHasStoodStill: it began by a record that another one has followed. Its
+// commands are never of the record of now, whose writer they would hit.
+func TestACallerThatHasStoodStill(t *testing.T) {
+	w := start(t)
+	w.epoch(8)
+	_, err := w.as.Stop(t.Context(), node())
+	all := []error{err, w.as.Start(t.Context(), node()), w.as.Restart(t.Context(), node()), w.as.Rewrite(t.Context(), node(), []byte("x"))}
+	for _, err := range all {
+		var late *EpochError
+		if !errors.As(err, &late) || late.Epoch != "7" || late.Found != 8 || !strings.Contains(err.Error(), "nothing was sent") {
+			t.Errorf("got %v", err)
+		}
+	}
+	// Of no epoch nothing is changed either.
+	_, err = w.Stop(t.Context(), node())
+	all = []error{err, w.Start(t.Context(), node()), w.Restart(t.Context(), node()), w.Rewrite(t.Context(), node(), []byte("x"))}
+	for _, err := range all {
+		if err == nil || !strings.Contains(err.Error(), "nothing was sent") {
+			t.Errorf("got %v", err)
+		}
+	}
+	if n := len(w.fake.SSM.Calls("SendCommand")); n > 0 {
+		t.Errorf("%d were sent", n)
+	}
+	if got := w.box.actions(); got != "" {
+		t.Errorf("the machine did %s", got)
 	}
 }
 
@@ -374,8 +406,9 @@ func TestWithoutTheRecordNothingIsChanged(t *testing.T) {
 	for what, leases := range map[string]lease.Store{"away": away{}, "no record": lease.NewMemory(lease.Hooks{})} {
 		w := start(t)
 		w.leases = leases
-		_, err := w.Stop(t.Context(), node())
-		all := []error{err, w.Start(t.Context(), node()), w.Restart(t.Context(), node()), w.Rewrite(t.Context(), node(), []byte("x"))}
+		w.as = w.AsOf(7)
+		_, err := w.as.Stop(t.Context(), node())
+		all := []error{err, w.as.Start(t.Context(), node()), w.as.Restart(t.Context(), node()), w.as.Rewrite(t.Context(), node(), []byte("x"))}
 		for _, err := range all {
 			if err == nil || !strings.Contains(err.Error(), "nothing was sent") {
 				t.Errorf("%s: %v", what, err)
@@ -407,7 +440,7 @@ func TestWhatMachinesSay(t *testing.T) {
 	w := start(t)
 	w.box.exit = 5
 	var failed *FailedError
-	if err := w.Restart(t.Context(), node()); !errors.As(err, &failed) || failed.Code != 5 || !strings.Contains(err.Error(), "it went wrong") {
+	if err := w.as.Restart(t.Context(), node()); !errors.As(err, &failed) || failed.Code != 5 || !strings.Contains(err.Error(), "it went wrong") {
 		t.Errorf("got %v", err)
 	}
 	w.box.exit = 0
@@ -421,7 +454,7 @@ func TestWhatMachinesSay(t *testing.T) {
 		}
 	}
 	w.box.prints = `{"running":true,"pid":9,"reaped":false}`
-	if p, err := w.Stop(t.Context(), node()); err == nil || p.PID != 9 || !strings.Contains(err.Error(), "process 9 runs") {
+	if p, err := w.as.Stop(t.Context(), node()); err == nil || p.PID != 9 || !strings.Contains(err.Error(), "process 9 runs") {
 		t.Errorf("a server that runs on: %+v, %v", p, err)
 	}
 	w.fake.SSM.Gone(node().Machine)
@@ -433,12 +466,12 @@ func TestWhatMachinesSay(t *testing.T) {
 func TestBadInputSendsNothing(t *testing.T) {
 	w := start(t)
 	for _, machine := range []string{"", "orders-a", "i-", "i-0123456789abcdefg", "i-0123456789ABCDEF0"} {
-		if err := w.Start(t.Context(), failover.Node{ID: "orders-a", Machine: machine}); err == nil || !strings.Contains(err.Error(), "nothing was sent") {
+		if err := w.as.Start(t.Context(), failover.Node{ID: "orders-a", Machine: machine}); err == nil || !strings.Contains(err.Error(), "nothing was sent") {
 			t.Errorf("%q: %v", machine, err)
 		}
 	}
 	for _, size := range []int{0, maxUnitBytes + 1} {
-		if err := w.Rewrite(t.Context(), node(), make([]byte, size)); err == nil || !strings.Contains(err.Error(), "nothing was sent") {
+		if err := w.as.Rewrite(t.Context(), node(), make([]byte, size)); err == nil || !strings.Contains(err.Error(), "nothing was sent") {
 			t.Errorf("%d bytes: %v", size, err)
 		}
 	}
@@ -474,5 +507,17 @@ func TestDetails(t *testing.T) {
 		if got := fmt.Sprintf("%T", err); got != c.want || ended == (err == nil) {
 			t.Errorf("%s, %s: %s", c.status, c.details, got)
 		}
+	}
+}
+
+// A failover waits for its answers as long as they take: each pause before a command is
+// asked after again fits in, and that of who acts by a record is the same.
+func TestPace(t *testing.T) {
+	c := &Control{}
+	if c.Pace() <= firstPoll+lastPoll || c.Pace() >= answerTimeout {
+		t.Errorf("%s", c.Pace())
+	}
+	if p, ok := c.AsOf(7).(failover.Paced); !ok || p.Pace() != c.Pace() {
+		t.Errorf("by a record: %v", p)
 	}
 }

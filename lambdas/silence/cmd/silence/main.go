@@ -8,9 +8,12 @@ import (
 
 	"github.com/sirupsen/logrus"
 
+	"originchain/lambdas/alarmevent"
 	"originchain/lambdas/awsenv"
 	"originchain/lambdas/awsenv/nodes"
 	"originchain/lambdas/silence"
+	"originchain/shared/aws/cwalarms"
+	"originchain/shared/aws/session"
 )
 
 func main() {
@@ -22,6 +25,15 @@ func open(ctx context.Context, e *awsenv.Env, _ *logrus.Logger) (awsenv.Handler,
 	if err != nil {
 		return nil, err
 	}
+	cfg, err := session.Load(ctx, session.Config{})
+	if err != nil {
+		return nil, err
+	}
+	alarms := cwalarms.New(cfg)
+	alarm := func(ctx context.Context, name string) (alarmevent.State, time.Time, error) {
+		a, err := alarms.One(ctx, name)
+		return alarmevent.State(a.State), a.Since, err
+	}
 	return func(ctx context.Context, c awsenv.Call) (any, error) {
 		deps, err := instance.Deps(ctx)
 		if err != nil {
@@ -29,7 +41,7 @@ func open(ctx context.Context, e *awsenv.Env, _ *logrus.Logger) (awsenv.Handler,
 		}
 		name := e.Get(awsenv.Instance)
 		arn := fmt.Sprintf("arn:%s:cloudwatch:%s:%s:alarm:%s", c.Partition, c.Region, c.Account, silence.AlarmName(name))
-		h := silence.NewHandler(silence.Config{Instance: name, Zone: e.Get(awsenv.Record), AlarmARN: arn}, silence.EventDeps{Failover: deps, Log: c.Log, Now: time.Now})
+		h := silence.NewHandler(silence.Config{Instance: name, Zone: e.Get(awsenv.Record), AlarmARN: arn}, silence.EventDeps{Failover: deps, Alarm: alarm, Log: c.Log, Now: time.Now})
 		return h.Handle(ctx, c.Payload)
 	}, nil
 }

@@ -1,0 +1,120 @@
+package silence
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/sirupsen/logrus"
+
+	"originchain/lambdas/alarmevent"
+	"originchain/lambdas/outcome"
+	"originchain/shared/failover"
+)
+
+const (
+	// approvalLasts is how long a person is waited for who was called.
+	approvalLasts = 12 * time.Hour
+	// maxRedrives bounds how often the time doubles after which a watch takes up a change again
+	// that an execution has come to no end with.
+	maxRedrives = 4
+)
+
+// isWatch says whether an event is the schedule's {"watch": true}: the alarm itself is to be
+// looked at. An alarm tells of its changes once, and whoever heard of one may have died.
+func isWatch(event json.RawMessage) (bool, error) {
+	var fields map[string]json.RawMessage
+	if json.Unmarshal(event, &fields) != nil {
+		return false, nil // which the event's reader says
+	}
+	raw, ok := fields["watch"]
+	if !ok {
+		return false, nil
+	}
+	if string(raw) != "true" {
+		return false, fmt.Errorf(`it is called with {"watch": true}, and not %.60q`, raw)
+	}
+	for _, name := range []string{"detail-type", "detail", "source", "resources", "Records", "Type", "Message"} {
+		if _, ok := fields[name]; ok {
+			return false, fmt.Errorf("it says that it is a watch, and has %q as an event of an alarm", name)
+		}
+	}
+	return true, nil
+}
+
+// watch looks at the alarm itself. Where it is on, and nobody has this change of it, that is
+// as if the event had come.
+func (h *Handler) watch(ctx context.Context, ask Ask) (Answer, error) {
+	if ask.Execution == "" {
+		ask.Execution = "watch"
+	}
+	known, err := Events(ctx, h.deps.Failover.Registry)
+	if err != nil {
+		return Answer{}, err
+	}
+	now := h.deps.Now()
+	entry, seen := known.of(ask.Execution)
+	if _, at, ok := entry.at(); seen && ok && (ask.Round > 0 || ask.Approval != nil) { // it goes on with what it has begun
+		c := change{ask: ask, event: h.event(at), known: &known, entry: entry}
+		if ask.Approval != nil && !ask.Approval.Approve {
+			return h.ignore(ctx, ask, c.event, NobodyApproved, "%s has refused to have the writer replaced", ask.Approval.By)
+		}
+		return h.confirm(ctx, c)
+	}
+	if h.deps.Alarm == nil {
+		return Answer{}, &outcome.Error{Name: outcome.Input, Err: fmt.Errorf("nobody can be asked how the alarm stands")}
+	}
+	state, since, err := h.deps.Alarm(ctx, AlarmName(h.cfg.Instance))
+	if err != nil {
+		return Answer{}, err
+	}
+	if state != alarmevent.Alarm {
+		return h.nothing(ask, NotAlarm, "the alarm is %s", state), nil
+	}
+	c := change{ask: ask, event: h.event(since), known: &known, quiet: true}
+	if c.entry, seen = known.find(keyOf(c.event)); seen {
+		if _, at, ok := c.entry.at(); ok {
+			c.event.At = at
+		}
+		live := now.Sub(c.entry.Last)
+		switch {
+		case c.entry.Rejected:
+			return h.nothing(ask, NobodyApproved, "%s has refused to have the writer replaced", c.entry.ApprovedBy), nil
+		case live < abandonedAfter && c.entry.Execution != ask.Execution:
+			return h.nothing(ask, Repeated, "execution %s has it, and its verdict at %s was %s", c.entry.Execution, c.entry.Last.UTC().Format(time.RFC3339), c.entry.Verdict), nil
+		}
+		c.only = c.entry.Verdict == Verdict(failover.Page) && live < approvalLasts || live < abandonedAfter<<min(max(0, c.entry.Executions-1), maxRedrives)
+	}
+	return h.confirm(ctx, c)
+}
+
+// event is that of the instance's alarm.
+func (h *Handler) event(at time.Time) alarmevent.Event {
+	return alarmevent.Event{ID: "watch", ARN: h.cfg.AlarmARN, Alarm: AlarmName(h.cfg.Instance), State: alarmevent.Alarm, At: at}
+}
+
+// idle says that an answer is nothing to do, of a watch: the writer answers, or whoever has
+// the change has called a person, and nothing else is to be done than that.
+func (c *change) idle(a *Answer) bool {
+	if !c.quiet || a.Verdict == Verdict(failover.Promote) {
+		return false
+	}
+	answers := slices.ContainsFunc(a.Reasons, func(r failover.Reason) bool { return r.Code == failover.WriterAnswers })
+	return c.only || a.Verdict == Verdict(failover.Done) || a.Verdict == Ignored || a.Verdict == Verdict(failover.Wait) && answers
+}
+
+// nothing answers a watch that there is nothing to do, and leaves no trace in the register.
+func (h *Handler) nothing(ask Ask, c failover.Code, format string, args ...any) Answer {
+	a := Answer{Round: ask.Round + 1, Reasons: []failover.Reason{}}
+	a.because(c, format, args...)
+	return h.leave(a)
+}
+
+// leave makes an answer one that nothing is done about.
+func (h *Handler) leave(a Answer) Answer {
+	a.Verdict, a.AfterSeconds, a.Run = Ignored, 0, ""
+	h.deps.Log.WithFields(logrus.Fields{"verdict": a.Verdict, "writer": a.Writer, "reasons": a.Reasons}).Debug("the alarm was looked at")
+	return a
+}
