@@ -31,7 +31,11 @@ const long = `Instance control on a node's machine, and the agent that tells the
 Every command but agent prints one JSON document on standard output, below 24,000
 characters, and ends within three minutes. One that changes something first reads the
 record of who writes, which the unit's --control names, and changes nothing unless that
-is of the epoch that the command is of: so a command that comes late does no harm.
+is of the epoch that the command is of: so a command that comes late does no harm. A stop
+holds the unit until a start, in "held" of every document. What was held by hand is started
+by hand alone: a command that is sent to the machine carries --unattended.
+
+oc-node and oc-server of a node are to be of one release: install both together.
 
 Exit codes:
   0  done
@@ -131,12 +135,14 @@ type failure struct {
 	// Refused: nothing was changed, for RecordEpoch's sake; 0 if that is not known.
 	Refused     bool   `json:"refused"`
 	RecordEpoch uint64 `json:"record_epoch,omitempty"`
+	// Held: a hold of oc-node stands, this command's or one before.
+	Held bool `json:"held"`
 }
 
 // failed prints why a command failed, and returns it.
-func (p program) failed(epoch uint64, err error) error {
+func (p program) failed(m *machine.Machine, epoch uint64, err error) error {
 	text := telemetry.Redact(err.Error())
-	out := failure{Epoch: epoch, Error: text[:min(len(text), maxErrorBytes)]}
+	out := failure{Epoch: epoch, Error: text[:min(len(text), maxErrorBytes)], Held: held(m)}
 	var refused *machine.RefusedError
 	if errors.As(err, &refused) {
 		out.Refused, out.RecordEpoch = true, refused.Found
