@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"originchain/shared/cli"
 	"originchain/shared/failover"
 	"originchain/writer/machine"
 )
@@ -90,11 +91,11 @@ func (p program) verb(v verb) *cobra.Command {
 	cmd := &cobra.Command{Use: v.name + " --unit NAME --epoch N", Short: v.short}
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if epoch == 0 && !v.reads {
-			return usage(errors.New("--epoch: say of which epoch the command is; epochs begin at 1"))
+			return cli.Usage(errors.New("--epoch: say of which epoch the command is; epochs begin at 1"))
 		}
 		m, err := machine.New(name, p.etc, p.run)
 		if err != nil {
-			return usage(fmt.Errorf("--unit: %w", err))
+			return cli.Usage(fmt.Errorf("--unit: %w", err))
 		}
 		if unattended {
 			m = m.Unattended()
@@ -102,7 +103,7 @@ func (p program) verb(v verb) *cobra.Command {
 		ctx, cancel := context.WithTimeout(cmd.Context(), machine.VerbTimeout)
 		defer cancel()
 		answer, err := v.do(ctx, m, epoch)
-		var wrong errUsage
+		var wrong *cli.UsageError
 		switch {
 		case errors.As(err, &wrong):
 			return err
@@ -124,11 +125,11 @@ func (p program) rewrite() *cobra.Command {
 	cmd := p.verb(verb{"rewrite", "Replace the unit file as one step, for the next start", false,
 		func(ctx context.Context, m *machine.Machine, epoch uint64) (any, error) {
 			if text == "" {
-				return nil, usage(errors.New("--text-base64: give the unit file's new text"))
+				return nil, cli.Usage(errors.New("--text-base64: give the unit file's new text"))
 			}
 			b, err := base64.StdEncoding.Strict().DecodeString(text)
 			if err != nil {
-				return nil, usage(fmt.Errorf("--text-base64: %w", err))
+				return nil, cli.Usage(fmt.Errorf("--text-base64: %w", err))
 			}
 			path, _, err := m.Text()
 			if err != nil {
