@@ -217,7 +217,7 @@ func (a *Agent) observeOnce(ctx context.Context) {
 		cfg = a.cfg
 	} else {
 		a.cfg = cfg
-		a.server, err = a.server.Of(cfg)
+		a.server, err = a.server.Of(cfg.Reach())
 		a.said.say("reach", err, "the server cannot be asked", "the server is asked")
 	}
 	o := alarms.Observation{Node: cfg.NodeID, At: time.Since(a.began)}

@@ -272,7 +272,7 @@ func (s *standing) serves(ctx context.Context) bool {
 	if s.record.Holder != s.cfg.NodeID || !s.record.Confirmed() {
 		return false
 	}
-	server, err := (*reach.Server)(nil).Of(s.cfg)
+	server, err := (*reach.Server)(nil).Of(s.cfg.Reach())
 	if err != nil {
 		return false // nobody can ask it
 	}

@@ -19,7 +19,6 @@ import (
 	"time"
 
 	"originchain/shared/api"
-	"originchain/writer/config"
 )
 
 const (
@@ -32,9 +31,12 @@ const (
 	idleTimeout = 20 * time.Second
 )
 
+// At is what a server's configuration says of how it is reached.
+type At struct{ Listen, OpsListen, TLSCert, TLSCA, Advertise string }
+
 // Server is a server that can be asked.
 type Server struct {
-	key  [5]string // what it was made of
+	at   At // what it was made of
 	base string
 	http *http.Client
 }
@@ -43,19 +45,18 @@ type Server struct {
 func New(base string, client *http.Client) *Server { return &Server{base: base, http: client} }
 
 // Of is the server of a configuration: s, if it is that.
-func (s *Server) Of(cfg config.Config) (*Server, error) {
-	key := [5]string{cfg.Listen, cfg.OpsListen, cfg.TLSCert, cfg.TLSCA, cfg.Advertise}
-	if s != nil && s.key == key {
+func (s *Server) Of(at At) (*Server, error) {
+	if s != nil && s.at == at {
 		return s, nil
 	}
 	s.Close()
-	address, scheme := cfg.OpsListen, "http"
+	address, scheme := at.OpsListen, "http"
 	if address == "" {
-		if address = cfg.Listen; cfg.TLSCert != "" {
+		if address = at.Listen; at.TLSCert != "" {
 			scheme = "https"
 		}
 	}
-	if scheme == "https" && cfg.TLSCA != "" {
+	if scheme == "https" && at.TLSCA != "" {
 		return nil, errors.New("the server takes requests with a client's certificate alone: give it --ops-listen, so that it can be asked how it is")
 	}
 	host, port, err := net.SplitHostPort(address)
@@ -66,16 +67,16 @@ func (s *Server) Of(cfg config.Config) (*Server, error) {
 		host = "127.0.0.1"
 	}
 	name := host
-	if u, err := url.Parse(cfg.Advertise); err == nil && u.Hostname() != "" {
+	if u, err := url.Parse(at.Advertise); err == nil && u.Hostname() != "" {
 		name = u.Hostname()
 	}
 	transport := &http.Transport{
 		MaxIdleConnsPerHost: 1, IdleConnTimeout: idleTimeout,
 		DialTLSContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
-			return dialTLS(ctx, network, addr, cfg.TLSCert, name)
+			return dialTLS(ctx, network, addr, at.TLSCert, name)
 		},
 	}
-	return &Server{key: key, base: scheme + "://" + net.JoinHostPort(host, port), http: &http.Client{
+	return &Server{at: at, base: scheme + "://" + net.JoinHostPort(host, port), http: &http.Client{
 		Transport: transport, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}}, nil
 }
@@ -112,6 +113,9 @@ func dialTLS(ctx context.Context, network, address, certFile, name string) (net.
 	return d.DialContext(ctx, network, address)
 }
 
+// modeWriter is api.Health.Mode of a writer.
+const modeWriter = "writer"
+
 // Standing is what a server has answered to both probes: each status, 0 without an answer,
 // and the role that it says it has.
 type Standing struct {
@@ -121,7 +125,7 @@ type Standing struct {
 
 // Writes says that it is a writer, and ready: so it has its lease, and is not fenced.
 func (s Standing) Writes() bool {
-	return s.Health == http.StatusOK && s.Ready == http.StatusOK && s.Mode == config.ModeWriter
+	return s.Health == http.StatusOK && s.Ready == http.StatusOK && s.Mode == modeWriter
 }
 
 // Standing asks for both, one after the other. The error says why there was no answer.

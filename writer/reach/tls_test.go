@@ -11,8 +11,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-
-	"originchain/writer/config"
 )
 
 // TestTheServerIsTheOneOfItsCertificate: over TLS a server is asked that shows what its unit
@@ -29,8 +27,8 @@ func TestTheServerIsTheOneOfItsCertificate(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	cfg := config.Config{Listen: strings.TrimPrefix(srv.URL, "https://"), TLSCert: file, Advertise: "https://example.com:7400"}
-	status := func(cfg config.Config) int {
+	cfg := At{Listen: strings.TrimPrefix(srv.URL, "https://"), TLSCert: file, Advertise: "https://example.com:7400"}
+	status := func(cfg At) int {
 		t.Helper()
 		c, err := (*Server)(nil).Of(cfg)
 		if err != nil {
