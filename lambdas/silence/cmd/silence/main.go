@@ -6,30 +6,17 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/sirupsen/logrus"
-
 	"originchain/lambdas/awsenv"
 	"originchain/lambdas/awsenv/nodes"
 	"originchain/lambdas/silence"
+	"originchain/shared/failover"
 )
 
-func main() {
-	awsenv.Main(awsenv.Function{Name: "silence", Needs: nodes.Needs(), May: nodes.May(), Open: open})
-}
+func main() { awsenv.Main(nodes.Function("silence", answer)) }
 
-func open(ctx context.Context, e *awsenv.Env, _ *logrus.Logger) (awsenv.Handler, error) {
-	instance, err := nodes.Open(ctx, e)
-	if err != nil {
-		return nil, err
-	}
-	return func(ctx context.Context, c awsenv.Call) (any, error) {
-		deps, err := instance.Deps(ctx)
-		if err != nil {
-			return nil, err
-		}
-		name := e.Get(awsenv.Instance)
-		arn := fmt.Sprintf("arn:%s:cloudwatch:%s:%s:alarm:%s", c.Partition, c.Region, c.Account, silence.AlarmName(name))
-		h := silence.NewHandler(silence.Config{Instance: name, Zone: e.Get(awsenv.Record), AlarmARN: arn}, silence.EventDeps{Failover: deps, Log: c.Log, Now: time.Now})
-		return h.Handle(ctx, c.Payload)
-	}, nil
+func answer(ctx context.Context, e *awsenv.Env, deps failover.Deps, c awsenv.Call) (any, error) {
+	name := e.Get(awsenv.Instance)
+	arn := fmt.Sprintf("arn:%s:cloudwatch:%s:%s:alarm:%s", c.Partition, c.Region, c.Account, silence.AlarmName(name))
+	h := silence.NewHandler(silence.Config{Instance: name, Zone: e.Get(awsenv.Record), AlarmARN: arn}, silence.EventDeps{Failover: deps, Log: c.Log, Now: time.Now})
+	return h.Handle(ctx, c.Payload)
 }
