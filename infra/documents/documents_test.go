@@ -62,7 +62,9 @@ func serve() {
 	if slices.Contains(os.Args, "--help") {
 		set := pflag.NewFlagSet("", pflag.ContinueOnError)
 		config.Register(set)
-		fmt.Println(set.FlagUsages())
+		if _, err := fmt.Fprintln(os.Stdout, set.FlagUsages()); err != nil {
+			panic(err)
+		}
 		return
 	}
 	term := make(chan os.Signal, 1)

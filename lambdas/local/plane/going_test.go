@@ -95,12 +95,12 @@ func TestAFaultEnds(t *testing.T) {
 		if err := g.undo(t.Context(), control.Fault{Fault: control.FaultDisk, Node: "b", PID: 7}); err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(goesOnAtMost - 1)
+		time.Sleep(goesOnAtMost - time.Nanosecond)
 		synctest.Wait()
 		if left.ended != 0 || undone.ended != 1 {
 			t.Errorf("ended %d and %d times", left.ended, undone.ended)
 		}
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		synctest.Wait()
 		if left.ended != 1 || undone.ended != 1 || !strings.Contains(said.String(), "nobody has ended the fault") {
 			t.Errorf("ended %d and %d times: %s", left.ended, undone.ended, said)
