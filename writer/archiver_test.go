@@ -15,6 +15,7 @@ import (
 	"originchain/shared/object"
 	"originchain/shared/objecttest"
 	"originchain/shared/simdisk"
+	"originchain/test/output"
 )
 
 // archived ships to a store, all the time.
@@ -212,7 +213,7 @@ func TestAStopShipsTheLastWindow(t *testing.T) {
 	store := object.NewMemory("memory")
 	disk := simdisk.New()
 	faulty := objecttest.NewFaulty(store, 1)
-	var logs lockedBuffer
+	var logs output.Output
 	n := open(t, disk, archived(faulty), seldom, func(_ *Config, d *Deps) { d.Log.SetOutput(&logs) })
 	n.tenant, n.token = n.newTenant(`{}`)
 	n.register(archivedManifest)
@@ -231,8 +232,8 @@ func TestAStopShipsTheLastWindow(t *testing.T) {
 		line, _ := survey.Line(survey.Newest())
 		return line.Recoverable()
 	}
-	if got := recoverable(); got != last || strings.Contains(logs.take(), "on this node alone") {
-		t.Errorf("the archive is recoverable to %d, the log ended at %d: %s", got, last, logs.take())
+	if got := recoverable(); got != last || strings.Contains(logs.Take(), "on this node alone") {
+		t.Errorf("the archive is recoverable to %d, the log ended at %d: %s", got, last, logs.Take())
 	}
 
 	n = open(t, disk, archived(faulty), seldom, func(_ *Config, d *Deps) { d.Log.SetOutput(&logs) })
@@ -244,7 +245,7 @@ func TestAStopShipsTheLastWindow(t *testing.T) {
 	if err := n.stop(); err != nil {
 		t.Fatal(err)
 	}
-	if text := logs.take(); !strings.Contains(text, "on this node alone") || !strings.Contains(text, fmt.Sprintf("to_lsn=%d", ended)) || time.Since(began) > shipGrace {
+	if text := logs.Take(); !strings.Contains(text, "on this node alone") || !strings.Contains(text, fmt.Sprintf("to_lsn=%d", ended)) || time.Since(began) > shipGrace {
 		t.Errorf("after %s: %s", time.Since(began), text)
 	}
 }

@@ -17,6 +17,7 @@ import (
 	"originchain/shared/objecttest"
 	"originchain/shared/restore"
 	"originchain/shared/simdisk"
+	"originchain/test/output"
 )
 
 // folder is an archive in a folder.
@@ -283,13 +284,13 @@ func TestAStartSaysThatItWaitsForTheArchive(t *testing.T) {
 	restarts(t, 1, twin, memory)
 	store := objecttest.NewFaulty(memory, 1)
 	store.SetAway(true)
-	var logs lockedBuffer
+	var logs output.Output
 	m := launch(t, disk, Replication{}, archived(store), func(_ *Config, d *Deps) { d.Log.SetOutput(&logs) })
 	becomes(t, "/ready says what the start waits for", func() bool {
 		body := m.do(t.Context(), "", "GET", "/ready", nil).want(503).body
 		return strings.Contains(body, `"archive":{"ok":false,"detail":"the start waits for the archive`) && strings.Contains(body, "no route")
 	})
-	if text := logs.take(); !strings.Contains(text, "waits for the archive") || !strings.Contains(text, "no route") {
+	if text := logs.Take(); !strings.Contains(text, "waits for the archive") || !strings.Contains(text, "no route") {
 		t.Errorf("the log: %s", text)
 	}
 	m.do(t.Context(), "", "GET", "/v1/topology", nil).refused(503, "not_ready")

@@ -1,7 +1,6 @@
 package writer
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -10,7 +9,6 @@ import (
 	"net/http/httptest"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -23,6 +21,7 @@ import (
 	"originchain/shared/simdisk"
 	"originchain/shared/telemetry"
 	"originchain/shared/tenant"
+	"originchain/test/output"
 )
 
 const adminText = "oc_admin_0123456789ABCDEFGHJKMNPQRSTV"
@@ -312,26 +311,8 @@ func (n *node) ops(path string) *answer {
 // captureLogs begins to keep the node's log lines; the func returns those since
 // it was called last.
 func (n *node) captureLogs() func() string {
-	var lines lockedBuffer
+	var lines output.Output
 	n.w.deps.Log.SetOutput(&lines)
 	n.w.deps.Log.SetFormatter(&logrus.JSONFormatter{})
-	return lines.take
-}
-
-type lockedBuffer struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (b *lockedBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.Write(p)
-}
-
-func (b *lockedBuffer) take() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	defer b.buf.Reset()
-	return b.buf.String()
+	return lines.Take
 }

@@ -11,6 +11,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -19,9 +20,11 @@ import (
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/google/go-cmp/cmp"
+	"github.com/spf13/pflag"
 
 	"originchain/shared/lease"
 	"originchain/test/systemctl"
+	"originchain/writer/config"
 	"originchain/writer/machine"
 )
 
@@ -56,6 +59,14 @@ func TestMain(m *testing.M) {
 
 // serve is a server that has its data directory open.
 func serve() {
+	if slices.Contains(os.Args, "--help") {
+		set := pflag.NewFlagSet("", pflag.ContinueOnError)
+		config.Register(set)
+		if _, err := fmt.Fprintln(os.Stdout, set.FlagUsages()); err != nil {
+			panic(err)
+		}
+		return
+	}
 	term := make(chan os.Signal, 1)
 	signal.Notify(term, syscall.SIGTERM)
 	if _, err := vfs.Default.Lock(filepath.Join(os.Args[2], "LOCK")); err != nil {
@@ -289,7 +300,7 @@ func TestTheScriptsRun(t *testing.T) {
 	at := func(epoch string) map[string]string { return map[string]string{"Epoch": epoch} }
 	expect("process", at("0"), 0, map[string]any{"epoch": 0.0, "running": false, "reaped": false, "pid": 0.0})
 	expect("start", at("5"), 0, map[string]any{"epoch": 5.0, "running": true, "reaped": false})
-	expect("stop", at("4"), 3, map[string]any{"epoch": 4.0, "refused": true, "record_epoch": 5.0})
+	expect("stop", at("4"), 3, map[string]any{"epoch": 4.0, "refused": true, "record_epoch": 5.0, "held": false})
 	expect("process", at("5"), 0, map[string]any{"epoch": 5.0, "running": true})
 	read := expect("unit", at("0"), 0, map[string]any{"name": "/etc/systemd/system/oc-http.service"})
 	text, err := base64.StdEncoding.DecodeString(fmt.Sprint(read["text"]))
@@ -302,7 +313,7 @@ func TestTheScriptsRun(t *testing.T) {
 	}
 	place, err := lease.PlaceOf(b.data)
 	b.must(err)
-	expect("stop", at("5"), 0, map[string]any{"running": false, "reaped": true, "place": place})
+	expect("stop", at("5"), 0, map[string]any{"running": false, "reaped": true, "place": place, "held": true})
 	// As large as a unit may be.
 	next := string(have) + strings.Repeat("#", machine.MaxTextBytes-len(have)-1) + "\n"
 	given := map[string]string{"Epoch": "5", "Text": base64.StdEncoding.EncodeToString([]byte(next))}
@@ -314,7 +325,23 @@ func TestTheScriptsRun(t *testing.T) {
 	expect("unit", at("5"), 0, map[string]any{"text": given["Text"]})
 	given["Text"] = "aGVsbG8="
 	expect("rewrite", given, 1, map[string]any{"refused": false})
-	expect("restart", at("5"), 0, map[string]any{"running": true, "reaped": false})
+	expect("restart", at("5"), 0, map[string]any{"running": true, "reaped": false, "held": false})
+	// What somebody holds on the machine, the documents do not let go.
+	byHand := func(verb string) {
+		t.Helper()
+		out, err := b.sys.Command(t.Context(), "/opt/originchain/bin/oc-node", verb, "--unit", "oc-http.service", "--epoch", "5").CombinedOutput()
+		if err != nil {
+			t.Fatalf("%s by hand: %v\n%s", verb, err, out)
+		}
+	}
+	byHand("stop")
+	expect("stop", at("5"), 0, map[string]any{"reaped": true, "held": true})
+	for _, verb := range []string{"start", "restart"} {
+		if out := expect(verb, at("5"), 1, map[string]any{"refused": false, "held": true}); !strings.Contains(fmt.Sprint(out["error"]), "held by hand") {
+			t.Errorf("%s: %v", verb, out)
+		}
+	}
+	byHand("start")
 	b.must(os.RemoveAll(filepath.Join(b.sys.Root, "var/lib/control")))
 	expect("restart", at("5"), 3, map[string]any{"refused": true})
 }

@@ -37,6 +37,11 @@ type Call struct {
 	Log                        logrus.FieldLogger
 }
 
+// Payload is a Handler that needs no more of a call than what it carries.
+func Payload[A any](handle func(context.Context, []byte) (A, error)) Handler {
+	return func(ctx context.Context, c Call) (any, error) { return handle(ctx, c.Payload) }
+}
+
 // Main runs a function until its environment ends. It does not return.
 func Main(f Function) {
 	log, err := telemetry.NewLogger(os.Stderr, "info")

@@ -7,24 +7,20 @@ import (
 	"fmt"
 	"io"
 	"runtime"
-	"strings"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"originchain/shared/cli"
 	"originchain/shared/failover"
-	"originchain/shared/telemetry"
 	"originchain/writer/config"
 )
 
 // name is what the command is called by, in its messages too.
 const name = "promote-follower.sh"
 
-// The exit codes.
+// The exit codes beside those of every command.
 const (
-	exitOK      = 0
-	exitFailure = 1
-	exitUsage   = 2
 	exitRefused = 3
 	exitOther   = 4
 	exitLeft    = 5
@@ -60,23 +56,14 @@ type options struct {
 	allow                 failover.Overrides
 }
 
-// errUsage marks a mistake on the command line.
-type errUsage struct{ error }
-
 func run(ctx context.Context, p program) int {
 	var o options
 	cmd := &cobra.Command{
 		Use: name + " --writer-instance ID --follower-instance ID", Short: "Make a follower the writer", Long: long,
-		Version: fmt.Sprintf("%s, %s", p.version, runtime.Version()), SilenceUsage: true, SilenceErrors: true,
-		Args: func(cmd *cobra.Command, args []string) error {
-			if err := cobra.NoArgs(cmd, args); err != nil {
-				return errUsage{err}
-			}
-			return nil
-		},
-		RunE: func(cmd *cobra.Command, _ []string) error { return p.promote(cmd.Context(), &o) },
+		Version: fmt.Sprintf("%s, %s", p.version, runtime.Version()),
+		Args:    cli.NoArgs,
+		RunE:    func(cmd *cobra.Command, _ []string) error { return p.promote(cmd.Context(), &o) },
 	}
-	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return errUsage{err} })
 	f := cmd.Flags()
 	f.SortFlags = false
 	f.StringVar(&o.writer, "writer-instance", "", "the node that writes, by its id or its machine's")
@@ -91,32 +78,15 @@ func run(ctx context.Context, p program) int {
 	f.BoolVar(&o.allow.AllowBackfilling, "allow-backfilling", false, "do it while a migration is backfilling")
 	f.BoolVar(&o.allow.AcceptDataLoss, "accept-data-loss", false, "promote a node that lacks what may have been acknowledged")
 	f.BoolVar(&o.asJSON, "json", false, "print the report as one JSON document on standard output, and the steps on standard error")
-	cmd.SetArgs(p.args)
-	cmd.SetOut(p.stdout)
-	cmd.SetErr(p.stderr)
-	err := cmd.ExecuteContext(ctx)
-	if err != nil {
-		text := telemetry.Redact(err.Error())
-		if code(err) == exitUsage {
-			text += "\nrun " + name + " --help for the options"
-		}
-		for line := range strings.SplitSeq(text, "\n") {
-			_, _ = fmt.Fprintf(p.stderr, "%s: %s\n", name, line)
-		}
-	}
-	return code(err)
+	return cli.Run(ctx, cmd, cli.Streams{Args: p.args, Stdout: p.stdout, Stderr: p.stderr}, code)
 }
 
+// code is the exit code of a run that has failed.
 func code(err error) int {
-	var wrong errUsage
 	var refused *failover.RefusedError
 	var other *failover.OtherRunError
 	var left *failover.LeftError
 	switch {
-	case err == nil:
-		return exitOK
-	case errors.As(err, &wrong):
-		return exitUsage
 	case errors.As(err, &other):
 		return exitOther
 	case errors.As(err, &left):
@@ -124,16 +94,16 @@ func code(err error) int {
 	case errors.As(err, &refused):
 		return exitRefused
 	}
-	return exitFailure
+	return cli.ExitFailure
 }
 
 func (p program) promote(ctx context.Context, o *options) (err error) {
 	if o.writer == "" || o.follower == "" {
-		return errUsage{errors.New("name both nodes: --writer-instance and --follower-instance")}
+		return cli.Usage(errors.New("name both nodes: --writer-instance and --follower-instance"))
 	}
 	open, ok := p.reach[o.provider]
 	if !ok {
-		return errUsage{fmt.Errorf("--provider %q is neither aws nor local", o.provider)}
+		return cli.Usage(fmt.Errorf("--provider %q is neither aws nor local", o.provider))
 	}
 	deps, zone, err := open(ctx, o)
 	if err != nil {

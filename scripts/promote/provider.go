@@ -13,6 +13,7 @@ import (
 	"originchain/lambdas/local/supervise"
 	"originchain/shared/aws/session"
 	"originchain/shared/aws/settings"
+	"originchain/shared/cli"
 	"originchain/shared/failover"
 	"originchain/shared/lease/leaseopen"
 	"originchain/shared/registry"
@@ -30,12 +31,12 @@ func reach() providers { return providers{"local": local, providerAWS: onAWS} }
 func onAWS(ctx context.Context, o *options) (d failover.Deps, zone string, err error) {
 	switch {
 	case o.dir != "":
-		return d, "", errUsage{errors.New("--dir is for --provider local")}
+		return d, "", cli.Usage(errors.New("--dir is for --provider local"))
 	case o.instance == "":
-		return d, "", errUsage{errors.New("--instance: say which instance is meant")}
+		return d, "", cli.Usage(errors.New("--instance: say which instance is meant"))
 	}
 	if err := settings.CheckName(o.instance); err != nil {
-		return d, "", errUsage{err}
+		return d, "", cli.Usage(err)
 	}
 	c := session.Config{Region: o.region}
 	s, err := settings.Load(ctx, c, o.instance)
@@ -51,9 +52,9 @@ func onAWS(ctx context.Context, o *options) (d failover.Deps, zone string, err e
 func local(ctx context.Context, o *options) (d failover.Deps, zone string, err error) {
 	switch {
 	case o.instance != "" || o.region != "":
-		return d, "", errUsage{errors.New("--instance and --region are for --provider aws")}
+		return d, "", cli.Usage(errors.New("--instance and --region are for --provider aws"))
 	case o.dir == "":
-		return d, "", errUsage{errors.New("--dir: say which directory oc-control runs in")}
+		return d, "", cli.Usage(errors.New("--dir: say which directory oc-control runs in"))
 	}
 	dir, err := layout.Open(o.dir)
 	if err != nil {

@@ -1,7 +1,6 @@
 package replica
 
 import (
-	"bytes"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -14,7 +13,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -24,6 +22,7 @@ import (
 	"originchain/shared/mtls"
 	pb "originchain/shared/replica/replicapb"
 	"originchain/shared/simdisk"
+	"originchain/test/output"
 )
 
 // authority signs certificates of nodes.
@@ -75,7 +74,7 @@ type certified struct {
 	t   *testing.T
 	dir string
 	*mtls.Identity
-	log    *lockedBuffer
+	log    *output.Output
 	hangup chan struct{}
 }
 
@@ -108,7 +107,7 @@ func trust(cas ...*authority) (out []byte) {
 // node is an identity that looks for new files when it is told to.
 func (a *authority) node(who mtls.Peer) *certified {
 	a.t.Helper()
-	n := &certified{t: a.t, dir: a.t.TempDir(), log: &lockedBuffer{}, hangup: make(chan struct{})}
+	n := &certified{t: a.t, dir: a.t.TempDir(), log: &output.Output{}, hangup: make(chan struct{})}
 	a.put(n.dir, who, a)
 	log := logrus.New()
 	log.SetOutput(n.log)
@@ -128,27 +127,10 @@ const takenUp = "new TLS certificate in use"
 // change replaces files and waits until they are taken up.
 func (n *certified) change(what string, do func()) {
 	n.t.Helper()
-	before := n.log.count(takenUp)
+	before := strings.Count(n.log.String(), takenUp)
 	do()
 	n.hangup <- struct{}{}
-	eventually(n.t, what, func() bool { return n.log.count(takenUp) > before })
-}
-
-type lockedBuffer struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (b *lockedBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.Write(p)
-}
-
-func (b *lockedBuffer) count(text string) int {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return strings.Count(b.buf.String(), text)
+	eventually(n.t, what, func() bool { return strings.Count(n.log.String(), takenUp) > before })
 }
 
 // hello opens one more stream and closes it.

@@ -8,6 +8,7 @@ var ranks = map[string]int{
 	"scripts/protogen":         0,
 	"shared/aws/session":       0,
 	"test/awsfake/model":       0,
+	"test/output":              0,
 	"shared/fault":             0,
 	"shared/lsn":               0,
 	"shared/notice":            0,
@@ -22,6 +23,7 @@ var ranks = map[string]int{
 	"shared/aws/ddbtable":                1,
 	"shared/aws/s3object/s3test/gateway": 1,
 	"shared/alarms":                      1,
+	"shared/cli":                         1,
 	"test/awsfake":                       1,
 	"shared/certfile":                    1,
 	"shared/clock":                       1,
@@ -45,6 +47,7 @@ var ranks = map[string]int{
 	"shared/wal":                 2,
 
 	"lambdas/alarmevent":  3,
+	"writer/reach":        3,
 	"lambdas/documents":   4,
 	"shared/archive":      3,
 	"shared/aws/s3object": 3,

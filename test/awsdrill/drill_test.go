@@ -125,5 +125,10 @@ func TestAPlannedSwitchover(t *testing.T) {
 	if code != 3 || b.pid() != was {
 		t.Errorf("a stop of epoch 1 at the writer of epoch 2: exit code %d, %s%s", code, out, said)
 	}
+	// So does a restart of its own epoch, which comes when it serves.
+	out, said, code = b.agent(t.Context(), "exec "+bin+"/oc-node restart --unattended --unit "+unitName+" --epoch 2")
+	if code != 0 || b.pid() != was || !strings.Contains(out, `"left":true`) {
+		t.Errorf("a restart of the writer that serves: exit code %d, %s%s", code, out, said)
+	}
 	l.held()
 }

@@ -13,7 +13,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -29,6 +28,7 @@ import (
 	"originchain/shared/failover"
 	"originchain/shared/lease"
 	"originchain/test/netns"
+	"originchain/test/output"
 	"originchain/test/settle"
 )
 
@@ -76,25 +76,8 @@ type node struct {
 // plane is the process of oc-control.
 type plane struct {
 	cmd   *exec.Cmd
-	said  lockedBuffer
+	said  output.Output
 	ended chan struct{}
-}
-
-type lockedBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (b *lockedBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.Write(p)
-}
-
-func (b *lockedBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.String()
 }
 
 // prepare lays out the directory of an instance whose nodes are on hosts.

@@ -4,7 +4,6 @@
 package lambdahost
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -18,6 +17,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"originchain/test/output"
 )
 
 // ARN is the function's, with a name.
@@ -38,7 +39,7 @@ func (e *Error) Error() string { return e.Type + ": " + e.Message }
 type Function struct {
 	name    string
 	command *exec.Cmd
-	output  lockedBuffer
+	output  output.Output
 
 	calls chan *call
 	ended chan struct{} // closed when the program has ended
@@ -57,24 +58,6 @@ type call struct {
 type answered struct {
 	body []byte
 	err  *Error
-}
-
-// lockedBuffer is what a program prints.
-type lockedBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *lockedBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *lockedBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
 }
 
 // Start starts a program with an environment of its own, for the time of a test.

@@ -16,6 +16,7 @@ import (
 	"originchain/shared/lease"
 	"originchain/shared/registry"
 	"originchain/writer/config"
+	"originchain/writer/reach"
 )
 
 const (
@@ -25,6 +26,10 @@ const (
 	// how soon it is tried again.
 	registerEvery = time.Minute
 	registerAgain = 5 * time.Second
+	// maxStale is how long what the record last said holds while it cannot be read: longer
+	// than a store is away for a moment, and short enough that a writer which was followed
+	// meanwhile does not hide its successor's silence.
+	maxStale = time.Minute
 	// storeTimeout bounds one try to register, and one reading of the record.
 	storeTimeout = 5 * time.Second
 	// putTimeout bounds one publication; firstPause and maxPause are between two tries.
@@ -43,6 +48,10 @@ const (
 	InstanceDimension = "Instance"
 	NodeDimension     = "Node"
 )
+
+// NodeWrites is 1 while the node's own server says that it is the writer and is ready, and
+// else 0: of the node alone, and at the resolution that health checks of DNS can read.
+const NodeWrites = "oc_node_writes"
 
 // Publisher takes metrics: see cwmetrics.Metrics.Put.
 type Publisher interface {
@@ -74,10 +83,11 @@ type Agent struct {
 	// The rest is of the observing goroutine.
 	cfg      config.Config // as last read
 	answered time.Time     // when the server last did
-	client   *client
+	server   *reach.Server
 	record   lease.Store
 	control  string
-	holder   string // as last read
+	holder   string    // as last read
+	read     time.Time // when that was
 }
 
 // New makes the agent of a node of an instance, which it starts nothing of before Run.
@@ -207,20 +217,22 @@ func (a *Agent) observeOnce(ctx context.Context) {
 		cfg = a.cfg
 	} else {
 		a.cfg = cfg
-		a.client, err = a.client.of(cfg)
+		a.server, err = a.server.Of(cfg.Reach())
 		a.said.say("reach", err, "the server cannot be asked", "the server is asked")
 	}
 	o := alarms.Observation{Node: cfg.NodeID, At: time.Since(a.began)}
-	if a.client != nil {
+	var standing reach.Standing
+	if a.server != nil {
 		var errs error
-		o.Page, o.Probes, errs = a.client.look(ctx)
+		o.Page, standing, errs = look(ctx, a.server)
+		o.Probes = map[string]alarms.Probe{"/health": {Status: standing.Health}, "/ready": {Status: standing.Ready}}
 		a.said.say("look", errs, "the server does not answer as it should", "the server answers")
 	}
 	if ctx.Err() != nil {
 		return
 	}
 	now := time.Now()
-	if p := o.Probes["/health"]; p.Status != 0 {
+	if standing.Health != 0 {
 		a.answered = now
 	}
 	since := a.answered
@@ -228,7 +240,21 @@ func (a *Agent) observeOnce(ctx context.Context) {
 		since = a.began
 	}
 	o.Values = map[string]float64{alarms.HeartbeatAge: now.Sub(since).Seconds()}
-	a.queue.put(a.data(a.sampler.Take(o), cfg.NodeID, now, a.writes(ctx, cfg)))
+	data := a.data(a.sampler.Take(o), cfg.NodeID, now, a.writes(ctx, cfg, standing.Writes()))
+	a.queue.put(append(data, a.nodeWrites(cfg.NodeID, now, standing.Writes())...))
+}
+
+// nodeWrites is the metric of that name, where the node has one.
+func (a *Agent) nodeWrites(node string, at time.Time, writes bool) []cwmetrics.Datum {
+	if node == "" {
+		return nil
+	}
+	value := 0.0
+	if writes {
+		value = 1
+	}
+	return []cwmetrics.Datum{{Metric: NodeWrites, At: at, Values: []float64{value}, Standard: true,
+		Dimensions: map[string]string{InstanceDimension: a.instance, NodeDimension: node}}}
 }
 
 // data are readings as they are published. The heartbeat is the instance's only where this
@@ -249,18 +275,24 @@ func (a *Agent) data(readings []alarms.Reading, node string, at time.Time, write
 }
 
 // writes says whether the record names this node as the instance's writer. While it cannot
-// be read, what it last said holds: a record that is away is no reason to call the writer
-// silent, nor to let another speak for it.
-func (a *Agent) writes(ctx context.Context, cfg config.Config) bool {
+// be read, what it last said holds for maxStale: a record that is away is no reason to call
+// the writer silent, nor to let another speak for it. After that, and where it was never
+// read, the instance's word is that of a server which itself says that it writes, as it can
+// only for as long as it reaches the record.
+func (a *Agent) writes(ctx context.Context, cfg config.Config, serves bool) bool {
 	if cfg.Control == "" {
 		return cfg.Mode == config.ModeWriter
 	}
 	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
 	holder, err := a.readHolder(ctx, cfg.Control)
-	a.said.say("record", err, "the record of who writes cannot be read; what it last said holds", "the record of who writes is read")
+	a.said.say("record", err, "the record of who writes cannot be read; what it last said holds for "+maxStale.String(), "the record of who writes is read")
+	now := time.Now()
 	if err == nil {
-		a.holder = holder
+		a.holder, a.read = holder, now
+	}
+	if a.read.IsZero() || now.Sub(a.read) >= maxStale {
+		return serves
 	}
 	return a.holder != "" && a.holder == cfg.NodeID
 }

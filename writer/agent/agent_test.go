@@ -26,6 +26,7 @@ import (
 	"originchain/shared/lease"
 	"originchain/shared/registry"
 	"originchain/writer/config"
+	"originchain/writer/reach"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -127,7 +128,7 @@ func TestObservations(t *testing.T) {
 	a, said := newAgent(t, &cfg, func(d *Deps) {
 		d.Lease = func(context.Context, string) (lease.Store, error) { opened++; return rec, nil }
 	})
-	defer func() { a.client.http.CloseIdleConnections() }()
+	defer func() { a.server.Close() }()
 	both := func(line string) []string {
 		return []string{strings.Replace(line, " ", " orders/ ", 1), strings.Replace(line, " ", " orders/orders-a ", 1)}
 	}
@@ -138,19 +139,20 @@ func TestObservations(t *testing.T) {
 			t.Errorf("%s (-want +got):\n%s", what, diff)
 		}
 	}
+	writes := []string{NodeWrites + " orders/orders-a [0]"} // it is not ready
 	const beats = alarms.HeartbeatAge + " false"
-	check("a writer", both("/health [200]"), both("/ready [503]"), both(beats), both("oc_lease_remaining_ms [3000]"))
+	check("a writer", both("/health [200]"), both("/ready [503]"), both(beats), both("oc_lease_remaining_ms [3000]"), writes)
 	page = strings.Replace(page, "total 3", "total 5", 1)
 	rec.away = errors.New("away")
-	check("its record is away", both("/health [200]"), both("/ready [503]"), both(beats), both("oc_lease_remaining_ms [3000]"), both("oc_panics_total [2]"))
+	check("its record is away", both("/health [200]"), both("/ready [503]"), both(beats), both("oc_lease_remaining_ms [3000]"), both("oc_panics_total [2]"), writes)
 	rec.away, dead = nil, true
 	a.answered = a.answered.Add(-5 * time.Second)
-	check("the server is dead", both("/health [0]"), both("/ready [0]"), both(alarms.HeartbeatAge+" true"))
+	check("the server is dead", both("/health [0]"), both("/ready [0]"), both(alarms.HeartbeatAge+" true"), writes)
 	rec.holder, dead = "orders-b", false
 	page = strings.Replace(page, "writer", "follower", 1)
-	check("another node writes", both("/health [200]"), both("/ready [503]"), both(beats)[1:], both("oc_panics_total [0]"))
+	check("another node writes", both("/health [200]"), both("/ready [503]"), both(beats)[1:], both("oc_panics_total [0]"), writes)
 	page = "{"
-	check("a page that cannot be read", both("/health [200]"), both("/ready [503]"), both(beats)[1:])
+	check("a page that cannot be read", both("/health [200]"), both("/ready [503]"), both(beats)[1:], writes)
 	if opened != 1 {
 		t.Errorf("the record was opened %d times", opened)
 	}
@@ -165,20 +167,98 @@ func TestObservations(t *testing.T) {
 func TestAnObservationEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		asked := 0
-		c := &client{base: "http://server", http: &http.Client{Transport: transport(func(r *http.Request) (*http.Response, error) {
+		c := reach.New("http://server", &http.Client{Transport: transport(func(r *http.Request) (*http.Response, error) {
 			asked++
 			<-r.Context().Done()
 			return nil, r.Context().Err()
-		})}}
+		})})
 		began := time.Now()
-		page, probes, err := c.look(t.Context())
+		page, standing, err := look(t.Context(), c)
 		if took := time.Since(began); took == 0 || took >= Interval || asked != 3 || page != nil || err == nil {
 			t.Errorf("it took %s for %d requests: %v", took, asked, err)
 		}
-		if diff := cmp.Diff(map[string]alarms.Probe{"/health": {}, "/ready": {}}, probes); diff != "" {
+		if diff := cmp.Diff(reach.Standing{}, standing); diff != "" {
 			t.Error(diff)
 		}
 	})
+}
+
+// answers is a server's answers, as a node of a mode gives them.
+func answers(mode string, ready int) transport {
+	return func(r *http.Request) (*http.Response, error) {
+		status, body := http.StatusOK, ""
+		switch r.URL.Path {
+		case "/health":
+			body = fmt.Sprintf("{%q:%q}", "mode", mode)
+		case "/ready":
+			status = ready
+		}
+		return &http.Response{StatusCode: status, Body: io.NopCloser(strings.NewReader(body)), Request: r}, nil
+	}
+}
+
+// TestWhatTheRecordSaidHoldsForAWhile: then the instance's word is that of the server which
+// itself says that it writes, and a writer's that was followed is not.
+func TestWhatTheRecordSaidHoldsForAWhile(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		rec := &record{}
+		a, _ := newAgent(t, &config.Config{}, func(d *Deps) { d.Lease = func(context.Context, string) (lease.Store, error) { return rec, nil } })
+		cfg := config.Config{NodeID: "orders-a", Control: "x"}
+		for _, c := range []struct {
+			holder string
+			away   bool
+			pass   time.Duration
+			want   [2]bool // where its server does not serve as the writer, and where it does
+		}{
+			{"", true, 0, [2]bool{false, true}}, // never read
+			{"orders-a", false, 0, [2]bool{true, true}},
+			{"orders-a", true, maxStale - 1, [2]bool{true, true}},
+			{"orders-a", true, 1, [2]bool{false, true}},
+			{"orders-a", true, 24 * time.Hour, [2]bool{false, true}},
+			{"orders-b", false, 0, [2]bool{false, false}}, // whatever its server says
+			{"orders-b", true, maxStale - 1, [2]bool{false, false}},
+			{"orders-b", true, 1, [2]bool{false, true}},
+		} {
+			time.Sleep(c.pass)
+			rec.holder, rec.away = c.holder, nil
+			if c.away {
+				rec.away = errors.New("away")
+			}
+			for i, serves := range []bool{false, true} {
+				if got := a.writes(t.Context(), cfg, serves); got != c.want[i] {
+					t.Errorf("%+v: %t, its server serves as the writer %t", c, got, serves)
+				}
+			}
+		}
+	})
+}
+
+// TestNodeWrites: by the server's own word, and of the node alone.
+func TestNodeWrites(t *testing.T) {
+	for what, c := range map[string]struct {
+		do   transport
+		want float64
+	}{
+		"a writer":                 {answers("writer", http.StatusOK), 1},
+		"a writer without a lease": {answers("writer", http.StatusServiceUnavailable), 0},
+		"a follower":               {answers("follower", http.StatusOK), 0},
+		"no answer":                {func(*http.Request) (*http.Response, error) { return nil, errors.New("away") }, 0},
+	} {
+		cfg := config.Config{NodeID: "orders-a", Listen: "127.0.0.1:7400"}
+		a, _ := newAgent(t, &cfg, nil)
+		standing, _ := reach.New("http://server", &http.Client{Transport: c.do}).Standing(t.Context()) // it says it all
+		got := a.nodeWrites(cfg.NodeID, time.Now(), standing.Writes())
+		want := []cwmetrics.Datum{{Metric: "oc_node_writes", Values: []float64{c.want}, Standard: true, Dimensions: map[string]string{"Instance": "orders", "Node": "orders-a"}}}
+		if len(got) == 1 {
+			got[0].At = time.Time{}
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", what, diff)
+		}
+		if got := a.nodeWrites("", time.Now(), true); got != nil {
+			t.Errorf("a node without a name: %v", got)
+		}
+	}
 }
 
 type transport func(*http.Request) (*http.Response, error)

@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/oklog/ulid/v2"
+
+	"originchain/writer/reach"
 )
 
 // Config is plain data; Validate says whether it can be served.
@@ -97,6 +99,11 @@ const (
 	minSegmentAge   = time.Second
 	maxIDBytes      = 64
 )
+
+// Reach is how the server is asked on its own machine.
+func (c *Config) Reach() reach.At {
+	return reach.At{Listen: c.Listen, OpsListen: c.OpsListen, TLSCert: c.TLSCert, TLSCA: c.TLSCA, Advertise: c.Advertise}
+}
 
 // adminTokenName is the admin token's file in the data directory.
 const adminTokenName = "admin.token"

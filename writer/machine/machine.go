@@ -14,7 +14,10 @@ import (
 
 	"originchain/shared/durable"
 	"originchain/shared/failover"
+	"originchain/shared/lease"
 	"originchain/shared/lease/leaseopen"
+	"originchain/writer/config"
+	"originchain/writer/reach"
 )
 
 // Where systemd has its units: those of the machine, and those of this boot.
@@ -45,6 +48,8 @@ const MaxTextBytes = 16 << 10
 type Machine struct {
 	unit, etc, run string
 	disk           func(os.FileMode) durable.Disk
+	// unattended: nobody stands by who has sent the command.
+	unattended bool
 }
 
 // names are names of services, with nothing of a path in them.
@@ -56,6 +61,14 @@ func New(unit, etc, run string) (*Machine, error) {
 		return nil, fmt.Errorf("%q is no name of a service, such as oc-http.service", unit)
 	}
 	return &Machine{unit: unit, etc: etc, run: run, disk: durable.OnOS}, nil
+}
+
+// Unattended is the machine for a command that was sent from afar, and may come late. What
+// somebody has held by hand it does not start.
+func (m *Machine) Unattended() *Machine {
+	from := *m
+	from.unattended = true
+	return &from
 }
 
 // RefusedError says that nothing was changed: the command is of another epoch than the
@@ -91,10 +104,21 @@ func (m *Machine) Process(ctx context.Context) (failover.Process, error) {
 }
 
 // Stop holds the unit and ends its process: SIGTERM, and SIGKILL after its TimeoutStopSec.
+//
+// Invariant: the record is read again once the unit is held, and only then is anything
+// ended. Nobody becomes the writer here after that reading but by a process that runs
+// already. A record that has moved on meanwhile lets the hold go that was placed for it.
 func (m *Machine) Stop(ctx context.Context, epoch uint64) (p failover.Process, err error) {
-	err = m.alone(ctx, epoch, func() error {
+	err = m.alone(ctx, epoch, func(*standing) error {
 		// The hold comes first: a process that ends by itself meanwhile is not started again.
-		if err := m.hold(ctx); err != nil {
+		undo, err := m.hold(ctx, epoch)
+		if err != nil {
+			return err
+		}
+		if _, err := m.check(ctx, epoch); err != nil {
+			if stays := undo(); stays != nil {
+				return fmt.Errorf("%s was not stopped (%v): %w", m.unit, err, stays) //nolint:errorlint // it is not true any more that nothing was changed
+			}
 			return err
 		}
 		if err := m.end(ctx, "stop"); err != nil {
@@ -112,26 +136,39 @@ func (m *Machine) Stop(ctx context.Context, epoch uint64) (p failover.Process, e
 // Start lifts the hold and starts the unit, by its file as that reads now; one that runs
 // is left alone.
 func (m *Machine) Start(ctx context.Context, epoch uint64) (p failover.Process, err error) {
-	return m.begin(ctx, epoch, func() error { return m.act(ctx, "start") })
-}
-
-// Restart ends the process and starts the unit by its file as that reads now.
-func (m *Machine) Restart(ctx context.Context, epoch uint64) (p failover.Process, err error) {
-	return m.begin(ctx, epoch, func() error { return m.end(ctx, "restart") })
-}
-
-func (m *Machine) begin(ctx context.Context, epoch uint64, do func() error) (p failover.Process, err error) {
-	err = m.alone(ctx, epoch, func() error {
-		if err := m.lift(ctx); err != nil {
-			return err
-		}
-		if err := do(); err != nil {
-			return err
-		}
-		p, err = m.Process(ctx)
+	err = m.alone(ctx, epoch, func(*standing) error {
+		p, err = m.begin(ctx, epoch, func() error { return m.act(ctx, "start") })
 		return err
 	})
 	return p, err
+}
+
+// Restart ends the process and starts the unit by its file as that reads now. A server that
+// serves the record's epoch as its writer is left alone, and that is said: a restart would
+// only cost the instance its writer.
+func (m *Machine) Restart(ctx context.Context, epoch uint64) (p failover.Process, left bool, err error) {
+	err = m.alone(ctx, epoch, func(now *standing) error {
+		if left = now.serves(ctx); left {
+			p, err = m.Process(ctx)
+			return err
+		}
+		p, err = m.begin(ctx, epoch, func() error { return m.end(ctx, "restart") })
+		return err
+	})
+	return p, left, err
+}
+
+func (m *Machine) begin(ctx context.Context, epoch uint64, do func() error) (failover.Process, error) {
+	if err := m.mayLift(epoch); err != nil {
+		return failover.Process{}, err
+	}
+	if err := m.lift(ctx); err != nil {
+		return failover.Process{}, err
+	}
+	if err := do(); err != nil {
+		return failover.Process{}, err
+	}
+	return m.Process(ctx)
 }
 
 // Text is the unit file.
@@ -152,8 +189,8 @@ func (m *Machine) Rewrite(ctx context.Context, epoch uint64, text []byte) error 
 	if len(text) > MaxTextBytes {
 		return fmt.Errorf("the text has %d bytes, more than %d; nothing was changed", len(text), MaxTextBytes)
 	}
-	return m.alone(ctx, epoch, func() error {
-		if err := m.fits(text); err != nil {
+	return m.alone(ctx, epoch, func(*standing) error {
+		if err := m.fits(ctx, text); err != nil {
 			return fmt.Errorf("%w; nothing was changed", err)
 		}
 		st, err := os.Stat(m.path())
@@ -186,16 +223,17 @@ func (m *Machine) replace(mode os.FileMode, path string, text []byte) error {
 
 // alone runs do while no other command of this machine does, if the record is of the epoch
 // then.
-func (m *Machine) alone(ctx context.Context, epoch uint64, do func() error) (err error) {
+func (m *Machine) alone(ctx context.Context, epoch uint64, do func(*standing) error) (err error) {
 	unlock, err := m.lock(ctx)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, unlock()) }()
-	if err := m.check(ctx, epoch); err != nil {
+	now, err := m.check(ctx, epoch)
+	if err != nil {
 		return err
 	}
-	return do()
+	return do(now)
 }
 
 // lock is on the directory of the units itself, and ends with the process: it leaves nothing.
@@ -222,36 +260,57 @@ func (m *Machine) lock(ctx context.Context) (unlock func() error, err error) {
 	}
 }
 
+// standing is the record, and the server of the unit that names it.
+type standing struct {
+	record lease.Record
+	cfg    config.Config
+}
+
+// serves says whether the unit's server serves the record's epoch as its writer: by the
+// record, and by what it answers itself.
+func (s *standing) serves(ctx context.Context) bool {
+	if s.record.Holder != s.cfg.NodeID || !s.record.Confirmed() {
+		return false
+	}
+	server, err := (*reach.Server)(nil).Of(s.cfg.Reach())
+	if err != nil {
+		return false // nobody can ask it
+	}
+	defer server.Close()
+	answer, _ := server.Standing(ctx) // one that does not answer does not serve
+	return answer.Writes()
+}
+
 // check fails with a RefusedError unless the record is of the epoch.
-func (m *Machine) check(ctx context.Context, epoch uint64) error {
+func (m *Machine) check(ctx context.Context, epoch uint64) (*standing, error) {
 	refuse := func(err error) error { return &RefusedError{Asked: epoch, Err: err} }
 	_, text, err := m.Text()
 	if err != nil {
-		return refuse(err)
+		return nil, refuse(err)
 	}
 	s, err := readServer(m.path(), m.unit, text)
 	if err != nil {
-		return refuse(err)
+		return nil, refuse(err)
 	}
 	if s.cfg.Control == "" {
-		return refuse(fmt.Errorf("%s has no --control", m.path()))
+		return nil, refuse(fmt.Errorf("%s has no --control", m.path()))
 	}
 	ctx, cancel := context.WithTimeout(ctx, recordTimeout)
 	defer cancel()
 	store, err := leaseopen.Open(ctx, vfs.Default, s.cfg.Control)
 	if err != nil {
-		return refuse(err)
+		return nil, refuse(err)
 	}
 	rec, ok, err := store.Load(ctx)
 	switch {
 	case err != nil:
-		return refuse(err)
+		return nil, refuse(err)
 	case !ok:
-		return refuse(errors.New("there is no record of who writes"))
+		return nil, refuse(errors.New("there is no record of who writes"))
 	case uint64(rec.Epoch) != epoch:
-		return &RefusedError{Asked: epoch, Found: uint64(rec.Epoch)}
+		return nil, &RefusedError{Asked: epoch, Found: uint64(rec.Epoch)}
 	}
-	return nil
+	return &standing{rec, s.cfg}, nil
 }
 
 func (m *Machine) path() string { return filepath.Join(m.etc, m.unit) }

@@ -67,7 +67,7 @@ func TestALateCommandDoesNothing(t *testing.T) {
 	verbs := map[string]func(epoch uint64) error{
 		"stop":    func(e uint64) error { _, err := r.Stop(t.Context(), e); return err },
 		"start":   func(e uint64) error { _, err := r.Start(t.Context(), e); return err },
-		"restart": func(e uint64) error { _, err := r.Restart(t.Context(), e); return err },
+		"restart": func(e uint64) error { _, _, err := r.Restart(t.Context(), e); return err },
 		"rewrite": func(e uint64) error { return r.Rewrite(t.Context(), e, append(text, '\n')) },
 	}
 	check := func(what string, epoch, found uint64) {
@@ -104,7 +104,8 @@ func TestALateCommandDoesNothing(t *testing.T) {
 func TestAHeldUnitWhoseProcessIsKilled(t *testing.T) {
 	r := newRig(t, "server", "RestartSec=0.3")
 	pid := r.started()
-	r.must(r.hold(t.Context()))
+	_, err := r.hold(t.Context(), 5)
+	r.must(err)
 	if p, err := r.Process(t.Context()); err != nil || p.Reaped || p.PID != pid {
 		t.Fatalf("held, and it runs: %+v, %v", p, err)
 	}
@@ -205,7 +206,7 @@ func TestWhatDoesNotStopIsKilled(t *testing.T) {
 func TestAFrozenServerIsNotWoken(t *testing.T) {
 	for verb, do := range map[string]func(*rig) (failover.Process, error){
 		"stop":    func(r *rig) (failover.Process, error) { return r.Stop(t.Context(), 5) },
-		"restart": func(r *rig) (failover.Process, error) { return r.Restart(t.Context(), 5) },
+		"restart": func(r *rig) (failover.Process, error) { p, _, err := r.Restart(t.Context(), 5); return p, err },
 	} {
 		r := newRig(t, "waking")
 		pid := r.started()
@@ -231,9 +232,9 @@ func TestRestartTakesTheUnitAsItReads(t *testing.T) {
 	r.must(err)
 	next := strings.Replace(string(text), "--node-id n1", "--node-id n1 --region moon", 1)
 	r.must(os.WriteFile(r.path(), []byte(next), 0o600))
-	p, err := r.Restart(t.Context(), 5)
+	p, left, err := r.Restart(t.Context(), 5)
 	pid := r.upAfter(1)
-	if _, _, args := r.ups(); err != nil || p.PID != pid || !strings.Contains(args, "--region moon") {
+	if _, _, args := r.ups(); err != nil || left || p.PID != pid || !strings.Contains(args, "--region moon") {
 		t.Errorf("%+v, %v: %s", p, err, args)
 	}
 }

@@ -3,9 +3,12 @@ package machine
 import (
 	"errors"
 	"fmt"
+	"net"
+	"net/http"
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -13,11 +16,13 @@ import (
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/spf13/pflag"
 	"go.uber.org/goleak"
 
 	"originchain/shared/lease"
 	"originchain/shared/lsn"
 	"originchain/test/systemctl"
+	"originchain/writer/config"
 )
 
 // roleVariable makes this test's executable a server, of some kind. shimVariable is where
@@ -31,6 +36,10 @@ const unitName = "oc-http.service"
 
 func TestMain(m *testing.M) {
 	if role := os.Getenv(roleVariable); role != "" {
+		if slices.Contains(os.Args, "--help") {
+			help(role)
+			return
+		}
 		serve(role)
 		return
 	}
@@ -46,6 +55,21 @@ func TestMain(m *testing.M) {
 		err = goleak.Find()
 	}
 	if err = errors.Join(err, os.RemoveAll(dir)); err != nil {
+		panic(err)
+	}
+}
+
+// help prints the flags that the server knows, and some that are no server's.
+func help(role string) {
+	set := pflag.NewFlagSet("", pflag.ContinueOnError)
+	config.Register(set)
+	if role == "old" { // before there was that flag
+		set = pflag.NewFlagSet("", pflag.ContinueOnError)
+		for _, name := range []string{"node-id", "advertise", "data-dir", "control"} {
+			set.String(name, "", "")
+		}
+	}
+	if _, err := fmt.Fprintln(os.Stdout, "Usage:\n  server [--what]\n\nFlags:\n"+set.FlagUsages()); err != nil {
 		panic(err)
 	}
 }
@@ -68,6 +92,9 @@ func serve(role string) {
 			panic(err)
 		}
 	}
+	if slices.Contains([]string{"writer", "follower", "unready"}, role) {
+		answer(role)
+	}
 	term := make(chan os.Signal, 1)
 	signal.Notify(term, syscall.SIGTERM)
 	if role == "stubborn" {
@@ -85,6 +112,24 @@ func serve(role string) {
 	if role == "waking" { // what a frozen writer would do when it is asked to end
 		_ = os.WriteFile(filepath.Join(dir, "woke"), nil, 0o600)
 	}
+}
+
+// answer answers probes where the unit says.
+func answer(role string) {
+	address := os.Args[slices.Index(os.Args, "--listen")+1]
+	l, err := net.Listen("tcp", address)
+	if err != nil {
+		panic(err)
+	}
+	go func() {
+		panic(http.Serve(l, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if role == "unready" && r.URL.Path == "/ready" {
+				w.WriteHeader(http.StatusServiceUnavailable)
+			}
+			mode := map[bool]string{true: "follower", false: "writer"}[role == "follower"]
+			_, _ = fmt.Fprintf(w, `{"mode":%q}`, mode)
+		})))
+	}()
 }
 
 // rig is a machine with the unit of a node, a record of epoch 5, and the commands there.

@@ -252,3 +252,42 @@ func TestSuchAUnitIsControlled(t *testing.T) {
 		t.Errorf("%+v, %v", p, err)
 	}
 }
+
+// TestOfTwoReleases: a flag that one of both programs does not know is named, and which does
+// not, before anything is changed.
+func TestOfTwoReleases(t *testing.T) {
+	r := newRig(t, "old")
+	_, old, err := r.Text()
+	r.must(err)
+	swap := func(with string) []byte {
+		return []byte(strings.Replace(string(old), "--node-id n1", "--node-id n1 "+with, 1))
+	}
+	for with, want := range map[string]string{
+		"--region moon": "/machine.test does not know --region", // the server is older
+		"--what now":    "oc-node does not know --what",         // it is newer
+		"--mode king":   "--mode",                               // both know it
+	} {
+		err := r.Rewrite(t.Context(), 5, swap(with))
+		if err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), "nothing was changed") {
+			t.Errorf("%s: %v", with, err)
+		}
+		if both := strings.Contains(fmt.Sprint(err), "are to be of one release"); both != !strings.Contains(with, "king") {
+			t.Errorf("%s: %v", with, err)
+		}
+		if _, now, err := r.Text(); err != nil || string(now) != string(old) {
+			t.Fatalf("%s: the unit is %q, %v", with, now, err)
+		}
+	}
+	// A unit that this program cannot read is touched by no command.
+	r.must(os.WriteFile(r.path(), swap("--what now"), 0o600))
+	var refused *RefusedError
+	if _, err := r.Stop(t.Context(), 5); !errors.As(err, &refused) || !strings.Contains(err.Error(), "oc-node does not know --what") {
+		t.Errorf("%v", err)
+	}
+	// Nor is one written for a program that says nothing.
+	r.must(os.WriteFile(r.path(), old, 0o600))
+	silent := strings.Replace(string(old), "ExecStart="+os.Args[0], "ExecStart=/bin/false", 1)
+	if err := r.Rewrite(t.Context(), 5, []byte(silent)); err == nil || !strings.Contains(err.Error(), "does not say which flags") {
+		t.Errorf("%v", err)
+	}
+}

@@ -1,6 +1,7 @@
 package machine
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"os"
@@ -22,6 +23,11 @@ type server struct {
 	faults []string
 	// dataDir is absolute.
 	dataDir string
+	// program is what is started, with env as its environment; flags are those of its
+	// command line.
+	program string
+	env     map[string]string
+	flags   []string
 }
 
 // Config is the configuration of the server that the unit starts.
@@ -58,7 +64,7 @@ func readServer(path, unit string, text []byte) (*server, error) {
 	if err != nil {
 		return nil, err
 	}
-	_, argv, err := c.Argv(env, specifiers)
+	program, argv, err := c.Argv(env, specifiers)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
@@ -66,12 +72,12 @@ func readServer(path, unit string, text []byte) (*server, error) {
 	set.SetOutput(io.Discard)
 	flags := config.Register(set)
 	if err := set.Parse(argv[1:]); err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
+		return nil, known(path, err)
 	}
 	if set.NArg() > 0 {
 		return nil, fmt.Errorf("%s: the server takes no word such as %q", path, set.Arg(0))
 	}
-	s := &server{}
+	s := &server{program: program, env: env, flags: given(set)}
 	s.cfg, s.faults = flags.Resolve(func(name string) (string, bool) { v, ok := env[name]; return v, ok })
 	if s.dataDir = s.cfg.DataDir; s.dataDir != "" && !filepath.IsAbs(s.dataDir) {
 		dir, err := unitfile.Resolve(strings.TrimPrefix(f.Value("Service", "WorkingDirectory"), "-"), specifiers)
@@ -85,7 +91,7 @@ func readServer(path, unit string, text []byte) (*server, error) {
 
 // fits says why a text is not to become the unit file: the server would not start by it,
 // or it would be another node, or one that no command reaches any more.
-func (m *Machine) fits(text []byte) error {
+func (m *Machine) fits(ctx context.Context, text []byte) error {
 	next, err := readServer(m.path(), m.unit, text)
 	if err != nil {
 		return err
@@ -109,7 +115,7 @@ func (m *Machine) fits(text []byte) error {
 			return fmt.Errorf("the new text is not of this node: its --%s is %q, not %q", same[0], same[2], same[1])
 		}
 	}
-	return nil
+	return next.knows(ctx, m.path())
 }
 
 // place is where the data directory is, if that is known and nobody has it open.

@@ -14,13 +14,9 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
-
-	"originchain/shared/durable"
 )
 
 const (
-	// holdName is the drop-in that holds a unit.
-	holdName = "oc-node-hold.conf"
 	// maxSaidBytes bounds what is kept of systemctl's words.
 	maxSaidBytes = 16 << 10
 	// letGo bounds the wait for the output of a command that was ended.
@@ -67,6 +63,9 @@ func (s *state) running() bool {
 	return s.main != 0 || s.control != 0 || slices.Contains([]string{"active", "reloading", "deactivating"}, s.active)
 }
 
+// up: it runs, or systemd is about to start it.
+func (s *state) up() bool { return s.running() || s.active == "activating" }
+
 // over: systemd has no process of the unit, and starts none by itself.
 func (s *state) over() bool {
 	return (s.active == "inactive" || s.active == "failed") && s.main == 0 && s.control == 0
@@ -80,48 +79,6 @@ func (m *Machine) reaped(st *state) bool {
 	}
 	_, err := os.Stat(m.holdPath())
 	return err == nil
-}
-
-func (m *Machine) holdPath() string { return filepath.Join(m.run, m.unit+".d", holdName) }
-
-// hold puts the drop-in there, and has systemd know it.
-func (m *Machine) hold(ctx context.Context) error {
-	path := m.holdPath()
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		return fmt.Errorf("hold %s: %w", m.unit, err)
-	}
-	text := "# oc-node stop: held until oc-node start.\n[Unit]\nAssertPathExists=!" + path + "\n"
-	if err := durable.Replace(durable.OnOS(0o644), path, path+".tmp", []byte(text)); err != nil {
-		return fmt.Errorf("hold %s: %w", m.unit, err)
-	}
-	if err := m.reload(ctx); err != nil {
-		return fmt.Errorf("%s is not held, as systemd does not know: %w", m.unit, err)
-	}
-	st, err := m.show(ctx)
-	if err == nil && !slices.Contains(st.dropIns, path) {
-		err = fmt.Errorf("systemd has %q of it, and not %s", st.dropIns, path)
-	}
-	if err != nil {
-		return fmt.Errorf("%s is not known to be held: %w", m.unit, err)
-	}
-	return nil
-}
-
-// lift takes the hold away, has systemd read the unit, and forget how often it failed.
-func (m *Machine) lift(ctx context.Context) error {
-	path := m.holdPath()
-	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return fmt.Errorf("lift the hold of %s: %w", m.unit, err)
-	}
-	_ = os.Remove(filepath.Dir(path)) // it may hold somebody else's, or not be there
-	if err := m.reload(ctx); err != nil {
-		return err
-	}
-	st, err := m.show(ctx)
-	if err == nil && st.active == "failed" {
-		_, err = m.systemctl(ctx, askTimeout, "reset-failed", m.unit)
-	}
-	return err
 }
 
 func (m *Machine) reload(ctx context.Context) error {
@@ -164,7 +121,7 @@ func frozen(pid int) bool {
 func (m *Machine) systemctl(ctx context.Context, within time.Duration, args ...string) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
-	var out, said limited
+	out, said := limited{most: maxSaidBytes}, limited{most: maxSaidBytes}
 	cmd := exec.CommandContext(ctx, "systemctl", append([]string{"--no-ask-password", "--no-pager"}, args...)...)
 	cmd.Stdout, cmd.Stderr, cmd.WaitDelay = &out, &said, letGo
 	// It is asked to end, and not killed: what it has asked systemd for goes on either way.
@@ -179,11 +136,14 @@ func (m *Machine) systemctl(ctx context.Context, within time.Duration, args ...s
 	return string(out.b), nil
 }
 
-// limited keeps the first bytes.
-type limited struct{ b []byte }
+// limited keeps the first bytes, most of them.
+type limited struct {
+	b    []byte
+	most int
+}
 
 // Write implements io.Writer.
 func (l *limited) Write(p []byte) (int, error) {
-	l.b = append(l.b, p[:min(len(p), maxSaidBytes-len(l.b))]...)
+	l.b = append(l.b, p[:min(len(p), l.most-len(l.b))]...)
 	return len(p), nil
 }

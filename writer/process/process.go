@@ -16,6 +16,7 @@ import (
 	"github.com/sirupsen/logrus"
 	"github.com/spf13/cobra"
 
+	"originchain/shared/cli"
 	"originchain/shared/telemetry"
 	"originchain/shared/tenant"
 	"originchain/writer/config"
@@ -121,7 +122,7 @@ func (p Process) command(build New) *cobra.Command {
 		}
 		return p.serve(cmd.Context(), cfg, build)
 	}
-	cmd.AddCommand(p.verification(), p.certificatesCommand(), p.completion())
+	cmd.AddCommand(p.verification(), p.certificatesCommand(), cli.Completion(func(err error) error { return withCode(ExitUsage, p.hint(err)) }))
 	args := cmd.Args
 	cmd.Args = func(c *cobra.Command, a []string) error { return withCode(ExitUsage, p.hint(args(c, a))) }
 	return cmd
@@ -133,34 +134,6 @@ func (p Process) hint(err error) error {
 		return nil
 	}
 	return fmt.Errorf("%w\nrun %s --help for the options", err, p.Name)
-}
-
-// completion prints a shell's completion script.
-func (p Process) completion() *cobra.Command {
-	shells := []string{"bash", "zsh", "fish", "powershell"}
-	return &cobra.Command{
-		Use:       "completion " + strings.Join(shells, "|"),
-		Short:     "print the completion script of a shell",
-		ValidArgs: shells,
-		Args: func(cmd *cobra.Command, args []string) error {
-			err := cobra.MatchAll(cobra.ExactArgs(1), cobra.OnlyValidArgs)(cmd, args)
-			return withCode(ExitUsage, p.hint(err))
-		},
-		DisableFlagsInUseLine: true,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			root := cmd.Root()
-			switch args[0] {
-			case "bash":
-				return root.GenBashCompletionV2(p.Stdout, true)
-			case "zsh":
-				return root.GenZshCompletion(p.Stdout)
-			case "fish":
-				return root.GenFishCompletion(p.Stdout, true)
-			default:
-				return root.GenPowerShellCompletionWithDesc(p.Stdout)
-			}
-		},
-	}
 }
 
 // watch turns signals into the end of the returned context and into hangups,

@@ -28,6 +28,7 @@ import (
 	"originchain/shared/recover"
 	"originchain/shared/tenant"
 	"originchain/shared/wal"
+	"originchain/test/output"
 	"originchain/writer/config"
 )
 
@@ -107,35 +108,26 @@ func (nobody) Authenticate(context.Context, string) (tenant.Identity, error) {
 	return tenant.Identity{}, fault.New(fault.Unauthorized, "no")
 }
 
-// output is what a process writes, readable while it runs.
-type output struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
+// said is what a process writes, readable while it runs.
+type said struct {
+	output.Output
 	// grown is sent to after a write.
 	grown chan struct{}
 }
 
-func (o *output) Write(p []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	n, err := o.buf.Write(p)
+func (s *said) Write(p []byte) (int, error) {
+	n, err := s.Output.Write(p)
 	select {
-	case o.grown <- struct{}{}:
+	case s.grown <- struct{}{}:
 	default:
 	}
 	return n, err
 }
 
-func (o *output) String() string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.buf.String()
-}
-
 // running is a process under test.
 type running struct {
 	t       *testing.T
-	err     *output
+	err     *said
 	signals chan os.Signal
 	code    chan int
 	exits   chan int
@@ -144,7 +136,7 @@ type running struct {
 // start runs a process on a free port with its data in dir.
 func start(t *testing.T, dir string, build New, args ...string) *running {
 	t.Helper()
-	r := &running{t: t, err: &output{grown: make(chan struct{}, 1)}, signals: make(chan os.Signal), code: make(chan int, 1), exits: make(chan int, 1)}
+	r := &running{t: t, err: &said{grown: make(chan struct{}, 1)}, signals: make(chan os.Signal), code: make(chan int, 1), exits: make(chan int, 1)}
 	p := Process{Name: "oc-server", Args: append([]string{"--data-dir", dir, "--listen", "127.0.0.1:0"}, args...),
 		LookupEnv: func(string) (string, bool) { return "", false }, Stdout: io.Discard, Stderr: r.err, Signals: r.signals,
 		Exit: func(code int) { r.exits <- code }}

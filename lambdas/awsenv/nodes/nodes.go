@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/sirupsen/logrus"
 	"github.com/spf13/pflag"
 
 	"originchain/lambdas/awsenv"
@@ -32,6 +33,23 @@ func Needs() []string {
 
 // May are those that an instance without a name in DNS has not.
 func May() []string { return []string{awsenv.Record, awsenv.ZoneID} }
+
+// Function is one that reaches an instance: answer is given what a failover works with.
+func Function(name string, answer func(context.Context, *awsenv.Env, failover.Deps, awsenv.Call) (any, error)) awsenv.Function {
+	return awsenv.Function{Name: name, Needs: Needs(), May: May(), Open: func(ctx context.Context, e *awsenv.Env, _ *logrus.Logger) (awsenv.Handler, error) {
+		i, err := Open(ctx, e)
+		if err != nil {
+			return nil, err
+		}
+		return func(ctx context.Context, c awsenv.Call) (any, error) {
+			deps, err := i.Deps(ctx)
+			if err != nil {
+				return nil, err
+			}
+			return answer(ctx, e, deps, c)
+		}, nil
+	}}
+}
 
 // Instance reaches one.
 type Instance struct {

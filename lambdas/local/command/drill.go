@@ -50,7 +50,7 @@ report also goes into the directory drills of the instance.
 
   kill       kill -9 of the writer
   stop       the writer freezes (SIGSTOP) until another one writes
-  disk       the writer's disk takes nothing any more
+  disk       the writer's disk takes nothing any more, until another one writes
   partition  the writer is cut off from the lease store, its follower, the endpoint and
              whoever watches it, and goes on by itself until another one writes
   planned    the writer is well and hands over`,
@@ -182,12 +182,11 @@ func (c *command) drill(ctx context.Context, client *control.Client, dir layout.
 			// Whoever interrupts this wants the fault to end, and so its answer is waited for.
 			asking, cancel := context.WithTimeout(context.WithoutCancel(ctx), faultTimeout)
 			defer cancel()
-			out, err := client.Fault(asking, kind)
-			if err != nil {
-				return out.At, 0, err // Undo ends it wherever it may have been made
+			if made, err = client.Fault(asking, kind); err != nil {
+				return made.At, 0, err // Undo ends it wherever it may have been made, or be made yet
 			}
-			made, old = out, out.Node
-			return out.At, out.Epoch, nil
+			old = made.Node
+			return made.At, made.Epoch, nil
 		},
 		Undo:     func(ctx context.Context) error { return client.Undo(ctx, made) },
 		Rejoined: func(ctx context.Context) error { return inSync(ctx, client, old) },

@@ -3,6 +3,7 @@ package control
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -92,9 +93,15 @@ func (c *Client) Down(ctx context.Context) error {
 	return c.call(ctx, http.MethodPost, "/down", nil, nil)
 }
 
-// Fault does something to the writer.
-func (c *Client) Fault(ctx context.Context, fault string) (f Fault, err error) {
-	return f, c.call(ctx, http.MethodPost, "/fault/"+fault, nil, &f)
+// Fault does something to the writer. Its name and id are there also with an error, for
+// Undo: it may have been made, or be made yet.
+func (c *Client) Fault(ctx context.Context, fault string) (Fault, error) {
+	asked := Fault{ID: rand.Text(), Fault: fault}
+	var f Fault
+	if err := c.call(ctx, http.MethodPost, "/fault/"+fault+"/"+asked.ID, nil, &f); err != nil {
+		return asked, err
+	}
+	return f, nil
 }
 
 // Undo ends a fault that goes on.

@@ -99,7 +99,7 @@ const (
 	// FaultKill is SIGKILL, FaultStop SIGSTOP until it is undone.
 	FaultKill = "kill"
 	FaultStop = "stop"
-	// FaultDisk lets the writer's files take nothing any more.
+	// FaultDisk lets the writer's files take nothing any more, until it is undone.
 	FaultDisk = "disk"
 	// FaultPartition cuts the writer off from all others until it is undone.
 	FaultPartition = "partition"
@@ -107,6 +107,8 @@ const (
 
 // Fault is what was done to the writer.
 type Fault struct {
+	// ID names it, also where nobody has heard whether it was made.
+	ID    string `json:"id"`
 	Fault string `json:"fault"`
 	Node  string `json:"node"`
 	PID   int    `json:"pid"`
@@ -125,8 +127,9 @@ type Plane interface {
 	// terminal that is lost must not leave half a failover behind.
 	Promote(ctx context.Context, p Promotion, say func(line string)) (json.RawMessage, error)
 	// Fault does something to the writer; Undo ends what goes on, and without a node of
-	// every one, for who has not heard whom it was done to.
-	Fault(ctx context.Context, fault string) (Fault, error)
+	// every one, for who has not heard whom it was done to. What was undone by its id is not
+	// made any more.
+	Fault(ctx context.Context, fault, id string) (Fault, error)
 	Undo(ctx context.Context, f Fault) error
 	// Point is failover.DNS, for a failover that another process carries out.
 	Point(ctx context.Context, name, address string, ttl time.Duration) error

@@ -41,8 +41,8 @@ func (p *plane) Promote(ctx context.Context, in Promotion, say func(string)) (js
 	say("[2/8] fence … ok (0.02 s)")
 	return json.RawMessage(p.report), p.fail
 }
-func (p *plane) Fault(_ context.Context, fault string) (Fault, error) {
-	return Fault{Fault: fault, Node: "a", PID: 7, Epoch: 3, At: time.Unix(9, 0).UTC()}, p.fail
+func (p *plane) Fault(_ context.Context, fault, id string) (Fault, error) {
+	return Fault{ID: id, Fault: fault, Node: "a", PID: 7, Epoch: 3, At: time.Unix(9, 0).UTC()}, p.fail
 }
 func (p *plane) Point(_ context.Context, name, address string, ttl time.Duration) error {
 	p.pointed = Pointing{name, address, int(ttl / time.Second)}
@@ -103,7 +103,7 @@ func TestCommandsReachThePlane(t *testing.T) {
 		t.Errorf("%s %q %+v %v", report, said, p.asked, err)
 	}
 	f, err := c.Fault(t.Context(), FaultKill)
-	if err != nil || f.PID != 7 || f.Fault != FaultKill {
+	if err != nil || f.PID != 7 || f.Fault != FaultKill || f.ID == "" {
 		t.Errorf("%+v %v", f, err)
 	}
 	if err := c.Undo(t.Context(), f); err != nil || p.undone != f {
@@ -129,8 +129,8 @@ func TestWhatThePlaneRefusesIsSaid(t *testing.T) {
 	if _, err := c.Status(t.Context()); err == nil || err.Error() != p.fail.Error() {
 		t.Error(err)
 	}
-	if _, err := c.Fault(t.Context(), "x"); err == nil || err.Error() != p.fail.Error() {
-		t.Error(err)
+	if f, err := c.Fault(t.Context(), "x"); err == nil || err.Error() != p.fail.Error() || f.ID == "" || f.Fault != "x" || f.Node != "" {
+		t.Error(f, err)
 	}
 	// A plane that dies in the middle is no success.
 	p.fail, p.report = nil, ""

@@ -38,7 +38,7 @@ func NewServer(p Plane, log logrus.FieldLogger) http.Handler {
 	mux.HandleFunc("GET /status", s.status)
 	mux.HandleFunc("POST /down", s.down)
 	mux.HandleFunc("POST /promote", s.promote)
-	mux.HandleFunc("POST /fault/{fault}", s.fault)
+	mux.HandleFunc("POST /fault/{fault}/{id}", s.fault)
 	mux.HandleFunc("POST /undo", s.undo)
 	mux.HandleFunc("POST /point", s.point)
 	return mux
@@ -94,7 +94,7 @@ func (s *server) promote(w http.ResponseWriter, r *http.Request) {
 }
 
 func (s *server) fault(w http.ResponseWriter, r *http.Request) {
-	f, err := s.plane.Fault(r.Context(), r.PathValue("fault"))
+	f, err := s.plane.Fault(r.Context(), r.PathValue("fault"), r.PathValue("id"))
 	s.answer(w, f, err)
 }
 

@@ -1,7 +1,6 @@
 package plane
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -25,6 +24,7 @@ import (
 	"originchain/shared/failover"
 	"originchain/shared/lease"
 	"originchain/shared/lsn"
+	"originchain/test/output"
 )
 
 // liveWithin bounds the wait for something in a test; nothing is judged by it.
@@ -32,24 +32,6 @@ const liveWithin = 30 * time.Second
 
 // program stands for oc-server: a process that runs, unless its node is to be dead.
 const program = "#!/bin/sh\ncase \"$*\" in *\"--node-id $DEAD \"*) exit 1;; esac\nexec sleep 600\n"
-
-// text is what may be written and read at the same time.
-type text struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (t *text) Write(b []byte) (int, error) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.b.Write(b)
-}
-
-func (t *text) String() string {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.b.String()
-}
 
 // fake answers as a node that obeys the record.
 type fake struct {
@@ -126,8 +108,8 @@ type stage struct {
 	*Plane
 	t     *testing.T
 	fakes map[string]*fake
-	out   text
-	said  text
+	out   output.Output
+	said  output.Output
 	ended chan error
 	ready chan struct{}
 	short error // what ready was told

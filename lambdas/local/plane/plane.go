@@ -73,6 +73,7 @@ type Plane struct {
 	// ways are between the nodes and all others; reached is machines through them.
 	ways    *ways
 	reached reached
+	going   *going
 	zone    *zone.Server
 	proxy   *proxy.Proxy
 	watch   *watcher
@@ -154,7 +155,7 @@ func (p *Plane) open(ctx context.Context) (err error) {
 		return err
 	}
 	p.nodes = p.in.Registered()
-	p.ways = newWays(p.nodes, p.log)
+	p.ways, p.going = newWays(p.nodes, p.log), newGoing(p.log)
 	if p.token, err = layout.Secret(p.dir.AdminToken()); err != nil {
 		return err
 	}
@@ -454,6 +455,7 @@ func (p *Plane) allConnected(writer sight) bool {
 
 // stop ends the nodes in order.
 func (p *Plane) stop(ctx context.Context) error {
+	p.going.close()
 	p.ways.close() // a node that is cut off could not end in order
 	var first string
 	if writer, _, ok := p.watch.writer(); ok {

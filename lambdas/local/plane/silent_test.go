@@ -114,7 +114,7 @@ func (u *unguarded) drill(fault string) drill.Report {
 				err = os.WriteFile(u.off, nil, 0o600)
 			}
 			if err == nil {
-				made, err = u.Fault(ctx, fault)
+				made, err = u.Fault(ctx, fault, fault)
 			}
 			return made.At, made.Epoch, err
 		},

@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"originchain/shared/cli"
 	"originchain/shared/object"
 	"originchain/shared/progress"
 	"originchain/shared/restore"
@@ -105,7 +106,7 @@ func (c *command) root() *cobra.Command {
 	f.StringVar(&c.region, "region", "", "the region of this machine; an archive of another one is refused (default: not asked) ["+regionEnv+"]")
 	f.BoolVar(&c.crossRegion, "allow-cross-region", false, "use an archive of another region")
 	f.BoolVar(&c.asJSON, "json", false, "print one JSON document on standard output")
-	for _, sub := range []*cobra.Command{c.restoreCommand(), c.listCommand(), c.verifyCommand(), c.acceptCommand(), c.purgeCommand(), c.completion()} {
+	for _, sub := range []*cobra.Command{c.restoreCommand(), c.listCommand(), c.verifyCommand(), c.acceptCommand(), c.purgeCommand(), cli.Completion(usage)} {
 		if sub.Args == nil {
 			sub.Args = func(cmd *cobra.Command, args []string) error { return usage(cobra.NoArgs(cmd, args)) }
 		}
@@ -222,30 +223,5 @@ func begin(d *progress.Display) func(name, unit string, total int64) (advance fu
 		task := d.Start(name, unit, total)
 		steps := newSteps(task, total)
 		return steps.add, steps.end
-	}
-}
-
-// completion prints a shell's completion script.
-func (c *command) completion() *cobra.Command {
-	shells := []string{"bash", "zsh", "fish", "powershell"}
-	return &cobra.Command{
-		Use: "completion " + strings.Join(shells, "|"), Short: "Print a completion script for a shell", ValidArgs: shells,
-		Args: func(cmd *cobra.Command, args []string) error {
-			return usage(cobra.MatchAll(cobra.ExactArgs(1), cobra.OnlyValidArgs)(cmd, args))
-		},
-		DisableFlagsInUseLine: true,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			root := cmd.Root()
-			switch args[0] {
-			case "bash":
-				return root.GenBashCompletionV2(c.Stdout, true)
-			case "zsh":
-				return root.GenZshCompletion(c.Stdout)
-			case "fish":
-				return root.GenFishCompletion(c.Stdout, true)
-			default:
-				return root.GenPowerShellCompletionWithDesc(c.Stdout)
-			}
-		},
 	}
 }

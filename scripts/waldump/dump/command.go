@@ -7,10 +7,11 @@ import (
 	"errors"
 	"fmt"
 
-	"originchain/shared/fault"
-
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/spf13/cobra"
+
+	"originchain/shared/cli"
+	"originchain/shared/fault"
 )
 
 // Exit codes.
@@ -65,38 +66,13 @@ func Command(version string, format KeyFormatter) *cobra.Command {
 	flags.BoolVar(&o.Ops, "ops", false, "print the operations of each frame")
 	flags.BoolVar(&o.Verify, "verify", false, "also check the SHA-256 of sealed files, the footer against the frames, and one operation per key")
 	flags.BoolVarP(&o.Quiet, "quiet", "q", false, "print the verdicts alone")
-	cmd.AddCommand(completion())
+	cmd.AddCommand(cli.Completion(func(err error) error {
+		if err != nil {
+			err = usageError{err}
+		}
+		return err
+	}))
 	return cmd
-}
-
-// completion prints a completion script. It is spelt out because a command
-// that takes file names gets none by itself.
-func completion() *cobra.Command {
-	shells := []string{"bash", "zsh", "fish", "powershell"}
-	return &cobra.Command{
-		Use:       "completion bash|zsh|fish|powershell",
-		Short:     "Print a completion script for a shell",
-		ValidArgs: shells,
-		Args: func(cmd *cobra.Command, args []string) error {
-			if err := cobra.MatchAll(cobra.ExactArgs(1), cobra.OnlyValidArgs)(cmd, args); err != nil {
-				return usageError{err}
-			}
-			return nil
-		},
-		RunE: func(cmd *cobra.Command, args []string) error {
-			root, out := cmd.Root(), cmd.OutOrStdout()
-			switch args[0] {
-			case "bash":
-				return root.GenBashCompletionV2(out, true)
-			case "zsh":
-				return root.GenZshCompletion(out)
-			case "fish":
-				return root.GenFishCompletion(out, true)
-			default:
-				return root.GenPowerShellCompletionWithDesc(out)
-			}
-		},
-	}
 }
 
 // Execute runs the command, prints its error, and returns the exit code.

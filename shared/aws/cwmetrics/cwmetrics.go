@@ -33,7 +33,9 @@ const (
 
 const (
 	// resolution is how exactly times are kept, in seconds: alarms have periods of 10 s.
+	// standard is what every metric had before there was another.
 	resolution = 1
+	standard   = 60
 )
 
 // Datum is what a metric was at a moment.
@@ -44,6 +46,9 @@ type Datum struct {
 	Values     []float64
 	// Counts says how often each value was; nil: once.
 	Counts []float64
+	// Standard keeps its time to the minute alone: Route 53 takes alarms of no other metrics
+	// for the state of a health check.
+	Standard bool
 }
 
 // size is more than the datum has bytes in a request.
@@ -153,6 +158,9 @@ func (m *Metrics) send(ctx context.Context, data []Datum) error {
 	in := &cloudwatch.PutMetricDataInput{Namespace: aws.String(m.namespace)}
 	for _, d := range data {
 		datum := types.MetricDatum{MetricName: aws.String(d.Metric), Timestamp: aws.Time(d.At), StorageResolution: aws.Int32(resolution)}
+		if d.Standard {
+			datum.StorageResolution = aws.Int32(standard)
+		}
 		if len(d.Values) == 1 && d.Counts == nil {
 			datum.Value = aws.Float64(d.Values[0])
 		} else {

@@ -63,10 +63,18 @@ func TestPut(t *testing.T) {
 	if diff := cmp.Diff(want, f.CloudWatch.Data()); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
+	if _, err := m.Put(t.Context(), []Datum{{Metric: "oc_node_writes", Dimensions: dims, At: at, Values: []float64{1}, Standard: true}}); err != nil {
+		t.Error(err)
+	}
 	for _, c := range f.CloudWatch.Calls("PutMetricData") {
 		for _, d := range c.Input["MetricData"].([]any) {
-			if got := fmt.Sprintf("%+v", d); !strings.Contains(got, "StorageResolution:1") {
-				t.Errorf("its alarms have periods of 10 s: %s", got)
+			want := "StorageResolution:1 " // alarms have periods of 10 s
+			got := fmt.Sprintf("%+v ", d)
+			if strings.Contains(got, "oc_node_writes") {
+				want = "StorageResolution:60 "
+			}
+			if got = strings.ReplaceAll(got, "]", " "); !strings.Contains(got, want) {
+				t.Errorf("want %s: %s", want, got)
 			}
 		}
 	}

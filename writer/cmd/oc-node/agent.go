@@ -13,6 +13,7 @@ import (
 	"originchain/shared/aws/cwmetrics"
 	"originchain/shared/aws/ec2machine"
 	"originchain/shared/aws/session"
+	"originchain/shared/cli"
 	"originchain/shared/lease"
 	"originchain/shared/lease/leaseopen"
 	"originchain/shared/registry/registryopen"
@@ -53,18 +54,18 @@ func (p program) agent() *cobra.Command {
 func (p program) runAgent(ctx context.Context, o *agentOptions) error {
 	m, err := machine.New(o.unit, p.etc, p.run)
 	if err != nil {
-		return usage(fmt.Errorf("--unit: %w", err))
+		return cli.Usage(fmt.Errorf("--unit: %w", err))
 	}
 	if o.instance == "" || o.registry == "" {
-		return usage(errors.New("--instance and --registry: say of which instance the node is, and where nodes are registered"))
+		return cli.Usage(errors.New("--instance and --registry: say of which instance the node is, and where nodes are registered"))
 	}
 	reg, err := registryopen.Open(ctx, vfs.Default, o.registry)
 	if err != nil {
-		return usage(fmt.Errorf("--registry: %w", err))
+		return cli.Usage(fmt.Errorf("--registry: %w", err))
 	}
 	metrics, err := cwmetrics.New(ctx, alarms.Namespace, session.Config{Region: o.region})
 	if err != nil {
-		return usage(err)
+		return cli.Usage(err)
 	}
 	log := logrus.New()
 	log.SetOutput(p.stderr)

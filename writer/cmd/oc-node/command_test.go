@@ -6,6 +6,8 @@ import (
 	"os"
 	"strings"
 	"testing"
+
+	"originchain/shared/cli"
 )
 
 func call(t *testing.T, env map[string]string, args ...string) (code int, stdout, stderr string) {
@@ -33,37 +35,39 @@ func TestCommandLine(t *testing.T) {
 		code int
 		want string
 	}{
-		{[]string{"--help"}, nil, exitOK, "Exit codes:"},
-		{[]string{"--version"}, nil, exitOK, "test, go"},
-		{[]string{"completion", "bash"}, nil, exitOK, "oc-node"},
-		{nil, nil, exitUsage, "name a command"},
-		{[]string{"reboot"}, nil, exitUsage, "reboot"},
-		{append([]string{"stop"}, unit...), nil, exitUsage, "--epoch"},
-		{[]string{"stop", "--epoch", "5"}, nil, exitUsage, "--unit"},
-		{[]string{"stop", "--epoch", "5", "--unit", "/etc/passwd"}, nil, exitUsage, "--unit"},
-		{append([]string{"stop", "--epoch", "-1"}, unit...), nil, exitUsage, "-1"},
-		{append([]string{"stop", "--epoch", "5", "more"}, unit...), nil, exitUsage, "more"},
+		{[]string{"--help"}, nil, cli.ExitOK, "Exit codes:"},
+		{[]string{"--version"}, nil, cli.ExitOK, "test, go"},
+		{[]string{"completion", "bash"}, nil, cli.ExitOK, "oc-node"},
+		{nil, nil, cli.ExitUsage, "name a command"},
+		{[]string{"reboot"}, nil, cli.ExitUsage, "reboot"},
+		{append([]string{"stop"}, unit...), nil, cli.ExitUsage, "--epoch"},
+		{[]string{"stop", "--epoch", "5"}, nil, cli.ExitUsage, "--unit"},
+		{[]string{"stop", "--epoch", "5", "--unit", "/etc/passwd"}, nil, cli.ExitUsage, "--unit"},
+		{append([]string{"stop", "--epoch", "-1"}, unit...), nil, cli.ExitUsage, "-1"},
+		{append([]string{"stop", "--epoch", "5", "more"}, unit...), nil, cli.ExitUsage, "more"},
 		{append([]string{"stop", "--epoch", "5"}, unit...), nil, exitRefused, "nothing was changed"},
 		{append([]string{"start", "--epoch", "5"}, unit...), nil, exitRefused, "nothing was changed"},
 		{append([]string{"restart", "--epoch", "5"}, unit...), nil, exitRefused, "nothing was changed"},
-		{append([]string{"process", "--epoch", "0"}, unit...), nil, exitFailure, "systemctl"},
-		{append([]string{"unit"}, unit...), nil, exitFailure, "oc-http.service"},
-		{append([]string{"rewrite", "--epoch", "5"}, unit...), nil, exitUsage, "--text-base64"},
-		{append([]string{"rewrite", "--epoch", "5", "--text-base64", "a"}, unit...), nil, exitUsage, "--text-base64"},
-		{append([]string{"rewrite", "--epoch", "5", "--text-base64", "aGVsbG8="}, unit...), nil, exitFailure, "oc-http.service"},
-		{[]string{"agent"}, nil, exitUsage, "--instance and --registry"},
-		{[]string{"agent", "--instance", "a", "--registry", "x"}, nil, exitUsage, "--registry"},
-		{[]string{"agent", "--instance", "a", "--registry", reg}, nil, exitUsage, "region"},
-		{[]string{"agent", "--region", "eu-central-1"}, map[string]string{"OC_INSTANCE": "a", "OC_REGISTRY": reg}, exitOK, ""},
+		{append([]string{"restart", "--unattended", "--epoch", "5"}, unit...), nil, exitRefused, "nothing was changed"},
+		{append([]string{"process", "--epoch", "0"}, unit...), nil, cli.ExitFailure, "systemctl"},
+		{append([]string{"process", "--unattended"}, unit...), nil, cli.ExitUsage, "--unattended"},
+		{append([]string{"unit"}, unit...), nil, cli.ExitFailure, "oc-http.service"},
+		{append([]string{"rewrite", "--epoch", "5"}, unit...), nil, cli.ExitUsage, "--text-base64"},
+		{append([]string{"rewrite", "--epoch", "5", "--text-base64", "a"}, unit...), nil, cli.ExitUsage, "--text-base64"},
+		{append([]string{"rewrite", "--epoch", "5", "--text-base64", "aGVsbG8="}, unit...), nil, cli.ExitFailure, "oc-http.service"},
+		{[]string{"agent"}, nil, cli.ExitUsage, "--instance and --registry"},
+		{[]string{"agent", "--instance", "a", "--registry", "x"}, nil, cli.ExitUsage, "--registry"},
+		{[]string{"agent", "--instance", "a", "--registry", reg}, nil, cli.ExitUsage, "region"},
+		{[]string{"agent", "--region", "eu-central-1"}, map[string]string{"OC_INSTANCE": "a", "OC_REGISTRY": reg}, cli.ExitOK, ""},
 	} {
 		code, out, said := call(t, c.env, c.args...)
 		if code != c.code || !strings.Contains(out+said, c.want) {
 			t.Errorf("%v: exit code %d, want %d with %q\n%s%s", c.args, code, c.code, c.want, out, said)
 		}
-		if code == exitUsage && (out != "" || !strings.Contains(said, "oc-node --help")) {
+		if code == cli.ExitUsage && (out != "" || !strings.Contains(said, "oc-node --help")) {
 			t.Errorf("%v: a usage error prints %q, %q", c.args, out, said)
 		}
-		if code == exitFailure || code == exitRefused {
+		if code == cli.ExitFailure || code == exitRefused {
 			var f failure
 			if err := json.Unmarshal([]byte(out), &f); err != nil || f.Error == "" || f.Refused != (code == exitRefused) {
 				t.Errorf("%v: %v: %q", c.args, err, out)

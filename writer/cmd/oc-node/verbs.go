@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"originchain/shared/cli"
 	"originchain/shared/failover"
 	"originchain/writer/machine"
 )
@@ -20,6 +21,10 @@ type process struct {
 	PID     int    `json:"pid"`
 	Reaped  bool   `json:"reaped"`
 	Place   string `json:"place,omitempty"`
+	// Held: a hold of oc-node stands, and nothing starts the unit until oc-node start.
+	Held bool `json:"held"`
+	// Left: it serves the record's epoch as its writer, and was not restarted.
+	Left bool `json:"left,omitempty"`
 }
 
 // unit is a unit file in an answer: its text is base64.
@@ -41,7 +46,7 @@ func (p program) verbs() (out []*cobra.Command) {
 	processes := func(do func(*machine.Machine, context.Context, uint64) (failover.Process, error)) func(context.Context, *machine.Machine, uint64) (any, error) {
 		return func(ctx context.Context, m *machine.Machine, epoch uint64) (any, error) {
 			pr, err := do(m, ctx, epoch)
-			return process{epoch, pr.Running, pr.PID, pr.Reaped, pr.Place}, err
+			return processOf(m, epoch, pr), err
 		}
 	}
 	for _, v := range []verb{
@@ -51,7 +56,13 @@ func (p program) verbs() (out []*cobra.Command) {
 			})},
 		{"stop", "Hold the unit and end its process: SIGTERM, and SIGKILL after TimeoutStopSec", false, processes((*machine.Machine).Stop)},
 		{"start", "Lift the hold and start the unit; nothing happens if it runs", false, processes((*machine.Machine).Start)},
-		{"restart", "Lift the hold, end the process, and start the unit as it reads now", false, processes((*machine.Machine).Restart)},
+		{"restart", "Lift the hold, end the process, and start the unit as it reads now; a writer that serves is left alone", false,
+			func(ctx context.Context, m *machine.Machine, epoch uint64) (any, error) {
+				pr, left, err := m.Restart(ctx, epoch)
+				out := processOf(m, epoch, pr)
+				out.Left = left
+				return out, err
+			}},
 		{"unit", "Print the unit file; changes nothing", true, func(_ context.Context, m *machine.Machine, epoch uint64) (any, error) {
 			path, text, err := m.Text()
 			return unit{epoch, path, text}, err
@@ -62,33 +73,50 @@ func (p program) verbs() (out []*cobra.Command) {
 	return append(out, p.rewrite())
 }
 
-// verb is a command of instance control: all have these two flags.
+func processOf(m *machine.Machine, epoch uint64, p failover.Process) process {
+	return process{Epoch: epoch, Running: p.Running, PID: p.PID, Reaped: p.Reaped, Place: p.Place, Held: held(m)}
+}
+
+// held says whether a hold of oc-node stands, or may: one that cannot be read.
+func held(m *machine.Machine) bool {
+	_, stands, err := m.Held()
+	return stands || err != nil
+}
+
+// verb is a command of instance control: all have these flags, but for those that read.
 func (p program) verb(v verb) *cobra.Command {
 	var name string
 	var epoch uint64
+	var unattended bool
 	cmd := &cobra.Command{Use: v.name + " --unit NAME --epoch N", Short: v.short}
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if epoch == 0 && !v.reads {
-			return usage(errors.New("--epoch: say of which epoch the command is; epochs begin at 1"))
+			return cli.Usage(errors.New("--epoch: say of which epoch the command is; epochs begin at 1"))
 		}
 		m, err := machine.New(name, p.etc, p.run)
 		if err != nil {
-			return usage(fmt.Errorf("--unit: %w", err))
+			return cli.Usage(fmt.Errorf("--unit: %w", err))
+		}
+		if unattended {
+			m = m.Unattended()
 		}
 		ctx, cancel := context.WithTimeout(cmd.Context(), machine.VerbTimeout)
 		defer cancel()
 		answer, err := v.do(ctx, m, epoch)
-		var wrong errUsage
+		var wrong *cli.UsageError
 		switch {
 		case errors.As(err, &wrong):
 			return err
 		case err != nil:
-			return p.failed(epoch, err)
+			return p.failed(m, epoch, err)
 		}
 		return p.answer(answer)
 	}
 	cmd.Flags().StringVar(&name, "unit", "", "the server's unit, such as oc-http.service")
 	cmd.Flags().Uint64Var(&epoch, "epoch", 0, "the epoch of the record that the command was sent for; the answer repeats it")
+	if !v.reads {
+		cmd.Flags().BoolVar(&unattended, "unattended", false, "it was sent from afar: what somebody has held by hand is not started")
+	}
 	return cmd
 }
 
@@ -97,11 +125,11 @@ func (p program) rewrite() *cobra.Command {
 	cmd := p.verb(verb{"rewrite", "Replace the unit file as one step, for the next start", false,
 		func(ctx context.Context, m *machine.Machine, epoch uint64) (any, error) {
 			if text == "" {
-				return nil, usage(errors.New("--text-base64: give the unit file's new text"))
+				return nil, cli.Usage(errors.New("--text-base64: give the unit file's new text"))
 			}
 			b, err := base64.StdEncoding.Strict().DecodeString(text)
 			if err != nil {
-				return nil, usage(fmt.Errorf("--text-base64: %w", err))
+				return nil, cli.Usage(fmt.Errorf("--text-base64: %w", err))
 			}
 			path, _, err := m.Text()
 			if err != nil {

@@ -29,6 +29,5 @@ func open(ctx context.Context, e *awsenv.Env, _ *logrus.Logger) (awsenv.Handler,
 	if err != nil {
 		return nil, err
 	}
-	h := dns.New(failover.Deps{Lease: leases, Registry: documents, DNS: zone}, e.Get(awsenv.Record))
-	return func(ctx context.Context, c awsenv.Call) (any, error) { return h.Handle(ctx, c.Payload) }, nil
+	return awsenv.Payload(dns.New(failover.Deps{Lease: leases, Registry: documents, DNS: zone}, e.Get(awsenv.Record)).Handle), nil
 }

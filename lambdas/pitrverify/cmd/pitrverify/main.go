@@ -34,7 +34,7 @@ func open(ctx context.Context, e *awsenv.Env, _ *logrus.Logger) (awsenv.Handler,
 	v := pitrverify.New(pitrverify.Deps{Documents: documents.Of(reg), Conflict: documents.Conflict, Verify: pitrverify.Within(verify),
 		Now: time.Now, Clock: func() time.Duration { return time.Since(began) }, Metrics: telemetry.NewMetrics()})
 	h := pitrverify.NewHandler(v, pitrverify.Publish(os.Stdout, e.Get(awsenv.Instance), time.Now))
-	return func(ctx context.Context, c awsenv.Call) (any, error) { return h.Handle(ctx, c.Payload) }, nil
+	return awsenv.Payload(h.Handle), nil
 }
 
 // streaming verifies the newest point of the instance that the lease record is of.

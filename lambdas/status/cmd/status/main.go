@@ -39,5 +39,5 @@ func open(ctx context.Context, e *awsenv.Env, _ *logrus.Logger) (awsenv.Handler,
 	store := incident.NewStore(documents.Of(control), incident.Fixed{}, time.Now, rand.Float64)
 	bucket := site{s3site.New(cfg, e.Get(awsenv.StatusBucket), os.Getenv("AWS_ENDPOINT_URL_S3") != "")}
 	p := status.New(store, bucket, cfg.Region, time.Now)
-	return func(ctx context.Context, c awsenv.Call) (any, error) { return p.Handle(ctx, c.Payload) }, nil
+	return awsenv.Payload(p.Handle), nil
 }

@@ -1,4 +1,4 @@
-package agent
+package reach
 
 import (
 	"crypto/tls"
@@ -11,8 +11,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-
-	"originchain/writer/config"
 )
 
 // TestTheServerIsTheOneOfItsCertificate: over TLS a server is asked that shows what its unit
@@ -29,16 +27,16 @@ func TestTheServerIsTheOneOfItsCertificate(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	cfg := config.Config{Listen: strings.TrimPrefix(srv.URL, "https://"), TLSCert: file, Advertise: "https://example.com:7400"}
-	status := func(cfg config.Config) int {
+	cfg := At{Listen: strings.TrimPrefix(srv.URL, "https://"), TLSCert: file, Advertise: "https://example.com:7400"}
+	status := func(cfg At) int {
 		t.Helper()
-		c, err := (*client)(nil).of(cfg)
+		c, err := (*Server)(nil).Of(cfg)
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer c.http.CloseIdleConnections()
-		_, probes, _ := c.look(t.Context()) // the probes say it all
-		return probes["/health"].Status
+		defer c.Close()
+		standing, _ := c.Standing(t.Context()) // it says it all
+		return standing.Health
 	}
 	write(srv.TLS.Certificates[0])
 	if got := status(cfg); got != http.StatusOK {
@@ -54,11 +52,11 @@ func TestTheServerIsTheOneOfItsCertificate(t *testing.T) {
 		t.Errorf("a file that is no certificate: %d", got)
 	}
 	cfg.TLSCA = "ca.crt"
-	if _, err := (*client)(nil).of(cfg); err == nil || !strings.Contains(err.Error(), "--ops-listen") {
+	if _, err := (*Server)(nil).Of(cfg); err == nil || !strings.Contains(err.Error(), "--ops-listen") {
 		t.Errorf("a server that wants a certificate: %v", err)
 	}
 	cfg.OpsListen = "0.0.0.0:7402"
-	if c, err := (*client)(nil).of(cfg); err != nil || c.base != "http://127.0.0.1:7402" {
+	if c, err := (*Server)(nil).Of(cfg); err != nil || c.base != "http://127.0.0.1:7402" {
 		t.Errorf("%+v, %v", c, err)
 	}
 }

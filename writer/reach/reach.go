@@ -1,0 +1,169 @@
+// Package reach asks the server of this machine how it does, as its unit says that it can be
+// asked: at the address for operators where it has one, over the loopback where it listens
+// on every address, and with TLS by the certificate of its own file.
+package reach
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"os"
+	"time"
+
+	"originchain/shared/api"
+)
+
+const (
+	// ProbeTimeout bounds one probe.
+	ProbeTimeout = 2 * time.Second
+	// maxProbeBytes is how much of a probe's answer is read, so that its connection serves
+	// the next one.
+	maxProbeBytes = 64 << 10
+	// idleTimeout is how long a connection waits for the next question.
+	idleTimeout = 20 * time.Second
+)
+
+// At is what a server's configuration says of how it is reached.
+type At struct{ Listen, OpsListen, TLSCert, TLSCA, Advertise string }
+
+// Server is a server that can be asked.
+type Server struct {
+	at   At // what it was made of
+	base string
+	http *http.Client
+}
+
+// New asks at a URL, by a client.
+func New(base string, client *http.Client) *Server { return &Server{base: base, http: client} }
+
+// Of is the server of a configuration: s, if it is that.
+func (s *Server) Of(at At) (*Server, error) {
+	if s != nil && s.at == at {
+		return s, nil
+	}
+	s.Close()
+	address, scheme := at.OpsListen, "http"
+	if address == "" {
+		if address = at.Listen; at.TLSCert != "" {
+			scheme = "https"
+		}
+	}
+	if scheme == "https" && at.TLSCA != "" {
+		return nil, errors.New("the server takes requests with a client's certificate alone: give it --ops-listen, so that it can be asked how it is")
+	}
+	host, port, err := net.SplitHostPort(address)
+	if err != nil {
+		return nil, fmt.Errorf("the server's address: %w", err)
+	}
+	if Wildcard(address) {
+		host = "127.0.0.1"
+	}
+	name := host
+	if u, err := url.Parse(at.Advertise); err == nil && u.Hostname() != "" {
+		name = u.Hostname()
+	}
+	transport := &http.Transport{
+		MaxIdleConnsPerHost: 1, IdleConnTimeout: idleTimeout,
+		DialTLSContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
+			return dialTLS(ctx, network, addr, at.TLSCert, name)
+		},
+	}
+	return &Server{at: at, base: scheme + "://" + net.JoinHostPort(host, port), http: &http.Client{
+		Transport: transport, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}}, nil
+}
+
+// Close ends its connections.
+func (s *Server) Close() {
+	if s != nil {
+		s.http.CloseIdleConnections()
+	}
+}
+
+// Wildcard says of a host:port that it is every address of the machine.
+func Wildcard(address string) bool {
+	host, _, err := net.SplitHostPort(address)
+	if err != nil || host == "" {
+		return true
+	}
+	ip, err := netip.ParseAddr(host)
+	return err == nil && ip.IsUnspecified()
+}
+
+// dialTLS connects to a server that shows the certificate of its own file, or another one
+// by whoever has issued that: what is read anew for each connection, as it is renewed.
+func dialTLS(ctx context.Context, network, address, certFile, name string) (net.Conn, error) {
+	pem, err := os.ReadFile(certFile)
+	if err != nil {
+		return nil, err
+	}
+	roots := x509.NewCertPool()
+	if !roots.AppendCertsFromPEM(pem) {
+		return nil, fmt.Errorf("%s has no certificate", certFile)
+	}
+	d := tls.Dialer{Config: &tls.Config{RootCAs: roots, ServerName: name, MinVersion: tls.VersionTLS12}}
+	return d.DialContext(ctx, network, address)
+}
+
+// modeWriter is api.Health.Mode of a writer.
+const modeWriter = "writer"
+
+// Standing is what a server has answered to both probes: each status, 0 without an answer,
+// and the role that it says it has.
+type Standing struct {
+	Health, Ready int
+	Mode          string
+}
+
+// Writes says that it is a writer, and ready: so it has its lease, and is not fenced.
+func (s Standing) Writes() bool {
+	return s.Health == http.StatusOK && s.Ready == http.StatusOK && s.Mode == modeWriter
+}
+
+// Standing asks for both, one after the other. The error says why there was no answer.
+func (s *Server) Standing(ctx context.Context) (out Standing, err error) {
+	var health api.Health
+	out.Health, err = s.probe(ctx, "/health", func(body []byte) {
+		_ = json.Unmarshal(body, &health) // what is no such document says no mode
+	})
+	out.Mode = health.Mode
+	ready, unanswered := s.probe(ctx, "/ready", func([]byte) {})
+	out.Ready = ready
+	return out, errors.Join(err, unanswered)
+}
+
+func (s *Server) probe(ctx context.Context, path string, read func([]byte)) (status int, err error) {
+	status, err = s.Get(ctx, path, ProbeTimeout, func(r io.Reader) error {
+		body, err := io.ReadAll(io.LimitReader(r, maxProbeBytes))
+		read(body)
+		return err
+	})
+	if err != nil {
+		return 0, err
+	}
+	return status, nil
+}
+
+// Get asks for a page, whose body read reads.
+func (s *Server) Get(ctx context.Context, path string, within time.Duration, read func(io.Reader) error) (status int, err error) {
+	ctx, cancel := context.WithTimeout(ctx, within)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, s.base+path, nil)
+	if err != nil {
+		return 0, err
+	}
+	res, err := s.http.Do(req)
+	if err != nil {
+		return 0, err
+	}
+	err = read(res.Body)
+	return res.StatusCode, errors.Join(err, res.Body.Close())
+}
