@@ -140,7 +140,7 @@ func TestWhatIsDropped(t *testing.T) {
 		return s.Retire(ctx, id)
 	}
 	o := down
-	o.ID = "open"
+	o.ID, o.Cause.Node = "open", "another" // of the same one there would be one incident
 	get(s.Open(ctx, o))
 	for n := range MaxPast {
 		if err := settle(fmt.Sprint("i-", n)); err != nil {
