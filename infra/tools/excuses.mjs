@@ -13,7 +13,7 @@ export function judge(assemblies, findings) {
   let excused = 0;
   for (const f of findings) {
     const at = f.stack.paths.get(f.id) ?? '/' + f.stack.name;
-    const by = f.stack.excuses.filter((e) => e.rule === f.rule && (at === e.path || at.startsWith(e.path + '/')));
+    const by = f.stack.excuses.filter((e) => e.rule === f.rule && known.test(e.rule) && (at === e.path || at.startsWith(e.path + '/')));
     for (const e of by) e.used++;
     if (by.length > 0) excused++;
     else say(f.stack, 'finding', { rule: f.rule, path: at, resource: f.id, says: f.says });

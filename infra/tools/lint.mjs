@@ -6,6 +6,10 @@
 // A finding is excused by metadata of its part, or of one around it (excuse() in
 // infra/stack). What is not excused, and an excuse that is wrong, is a line of JSON on
 // standard output; then the exit code is 1. 2 means that the checks could not be made.
+import fs from 'node:fs';
+import os from 'node:os';
+import path from 'node:path';
+
 import { Assembly } from './assembly.mjs';
 import { judge } from './excuses.mjs';
 import { guard } from './guard.mjs';
@@ -14,8 +18,14 @@ import { nag } from './nag.mjs';
 
 export async function lint(directories) {
   const assemblies = directories.map((d) => new Assembly(d));
-  const findings = [...(await guard(assemblies)), ...assemblies.flatMap(nag), ...assemblies.flatMap(machines)];
-  return judge(assemblies, findings);
+  const scratch = fs.mkdtempSync(path.join(os.tmpdir(), 'lint-'));
+  try {
+    for (const a of assemblies) a.write(scratch);
+    const findings = [...(await guard(assemblies)), ...assemblies.flatMap(nag), ...assemblies.flatMap(machines)];
+    return judge(assemblies, findings);
+  } finally {
+    fs.rmSync(scratch, { recursive: true });
+  }
 }
 
 if (process.argv[1] === import.meta.filename) {
