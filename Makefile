@@ -145,7 +145,7 @@ machines: toolchain ## build what EC2 machines run into bin/linux-arm64 and bin/
 	@ls -1d bin/linux-*/*
 
 .PHONY: synth
-synth: $(if $(PROGRAMS),,machines) ## synthesize every tier and option into cdk.out/, twice, and compare (PROGRAMS= a directory that has the programs)
+synth: $(if $(PROGRAMS),,machines) ## synthesize every tier and option into cdk.out/, twice, compare, and hold them to cdk-nag's and Control Tower's rules (PROGRAMS= a directory that has the programs)
 	@PROGRAMS='$(PROGRAMS)' scripts/synth
 
 .PHONY: clean
