@@ -25,6 +25,8 @@ type Options struct {
 	// Binaries has the programs of nodes in a directory for each architecture,
 	// linux-arm64 and linux-amd64.
 	Binaries string
+	// Functions has a directory for each function, with its bootstrap.
+	Functions string
 }
 
 // Deployment is every stack of a region.
@@ -33,6 +35,19 @@ type Deployment struct {
 	Network *Network
 	Control *Control
 	Tenants []*Tenant
+
+	app     awscdk.App
+	options Options
+}
+
+// Stacks are all of them.
+func (d *Deployment) Stacks() (all []awscdk.Stack) {
+	for _, c := range *d.app.Node().Children() {
+		if s, ok := c.(awscdk.Stack); ok {
+			all = append(all, s)
+		}
+	}
+	return all
 }
 
 // Tenant is what one tenant has.
@@ -53,7 +68,7 @@ func Build(app awscdk.App, c *config.Config, o Options) *Deployment {
 
 	// Another set of zones would be another set of volumes: they are said, and not found.
 	acknowledge(app, "CloudFormation-Validate::W3010", "Volumes and interfaces of a node stay in the zone that the configuration names")
-	d := &Deployment{Config: c}
+	d := &Deployment{Config: c, app: app, options: o}
 	d.Network = newNetwork(app, c)
 	d.Control = newControl(app, c)
 	for i := range c.Tenants {
