@@ -11,6 +11,9 @@ import (
 // ownSection is the section of docs/RUNBOOK.md about alarms of the deployment's own parts.
 const ownSection = "docs/RUNBOOK.md#the-deployments-own-alarms"
 
+// regionAlarms begins the names of alarms that are no tenant's.
+const regionAlarms = "originchain-"
+
 // Names of a tenant's queues, rules and state machines, by which alarms know them.
 func alarmQueue(t *config.Tenant) string        { return "oc-" + t.Name + "-alarms" }
 func alarmDeadQueue(t *config.Tenant) string    { return "oc-" + t.Name + "-alarms-dead" }
@@ -39,21 +42,14 @@ func ownAlarms(c *config.Config, t *config.Tenant) (out []watched) {
 		name  string
 		fails time.Duration
 	}{{"silence", often}, {"promote", seldom}, {"dns", seldom}, {"pitrverify", seldom}, {"notify", often}} {
-		a := failing(t, "function-"+f.name+"-errors", "AWS/Lambda", "Errors", "FunctionName", functionName(t, f.name))
-		a.says, a.periods = "The function "+functionName(t, f.name)+" fails; its log says why.", int(f.fails/step)
-		out = append(out, a)
+		out = append(out, fails(t, f.name, f.fails))
 	}
 	// What is to run every minute or two and does not is as bad as what fails.
 	for _, name := range []string{"silence", "notify"} {
-		a := failing(t, "function-"+name+"-idle", "AWS/Lambda", "Invocations", "FunctionName", functionName(t, name))
-		a.says = "Nobody calls the function " + functionName(t, name) + "; its schedule is to."
-		a.comparison, a.threshold, a.periods, a.missing = "LessThanThreshold", 1, int(often/step), alarms.Breaching
-		out = append(out, a)
+		out = append(out, idle(t, name))
 	}
 	for _, q := range []string{alarmDeadQueue(t), scheduleDeadQueue(t), silentDeadQueue(t)} {
-		a := failing(t, "queue-"+strings.TrimPrefix(q, "oc-"+t.Name+"-"), "AWS/SQS", "ApproximateNumberOfMessagesVisible", "QueueName", q)
-		a.says, a.statistic = "What could not be handled lies in "+q+".", "Maximum"
-		out = append(out, a)
+		out = append(out, laidAside(t, q))
 	}
 	age := failing(t, "queue-alarms-age", "AWS/SQS", "ApproximateAgeOfOldestMessage", "QueueName", alarmQueue(t))
 	age.says, age.statistic, age.threshold = "Alarms wait in "+alarmQueue(t)+" to become incidents.", "Maximum", often.Seconds()
@@ -73,8 +69,34 @@ func ownAlarms(c *config.Config, t *config.Tenant) (out []watched) {
 	return out
 }
 
+// fails is of a function that goes on failing.
+func fails(t *config.Tenant, name string, after time.Duration) watched {
+	a := failing(t, "function-"+name+"-errors", "AWS/Lambda", "Errors", "FunctionName", functionName(t, name))
+	a.says, a.periods = "The function "+functionName(t, name)+" fails; its log says why.", int(after/step)
+	return a
+}
+
+// idle is of a function that nobody calls.
+func idle(t *config.Tenant, name string) watched {
+	a := failing(t, "function-"+name+"-idle", "AWS/Lambda", "Invocations", "FunctionName", functionName(t, name))
+	a.says = "Nobody calls the function " + functionName(t, name) + "; its schedule is to."
+	a.comparison, a.threshold, a.periods, a.missing = "LessThanThreshold", 1, int(often/step), alarms.Breaching
+	return a
+}
+
+// laidAside is of a queue of what could not be handled.
+func laidAside(t *config.Tenant, queue string) watched {
+	a := failing(t, "queue-"+strings.TrimPrefix(queue, functionName(t, "")), "AWS/SQS", "ApproximateNumberOfMessagesVisible", "QueueName", queue)
+	a.says, a.statistic = "What could not be handled lies in "+queue+".", "Maximum"
+	return a
+}
+
 // failing is an alarm that fires when anything is counted.
 func failing(t *config.Tenant, name, namespace, metric, dimension, of string) watched {
-	return watched{name: t.Name + "-" + name, namespace: namespace, metric: metric, statistic: "Sum", dimensions: [][2]string{{dimension, of}}, runbook: ownSection,
+	whose := regionAlarms
+	if t != nil {
+		whose = t.Name + "-"
+	}
+	return watched{name: whose + name, namespace: namespace, metric: metric, statistic: "Sum", dimensions: [][2]string{{dimension, of}}, runbook: ownSection,
 		comparison: "GreaterThanThreshold", period: step, periods: 1, missing: alarms.NotBreaching, severity: alarms.OneAlarm}
 }
