@@ -17,8 +17,6 @@ const (
 	statusSeconds = 30
 	// pastPages is how many days a page stays that was replaced; there is one each minute.
 	pastPages = 1
-	// accessLogDays is how long who asked for the page is known.
-	accessLogDays = 365
 	// statusDead is the queue of calls that could not be made.
 	statusDead = "oc-status-schedules-dead"
 	// cachedAsTold is CloudFront's own policy that keeps a file for as long as it says.
@@ -69,7 +67,7 @@ func (st *Status) logs(c *config.Config) awss3.Bucket {
 		BucketName: jsii.String(statusLogBucket(c)), Versioned: jsii.Bool(true), RemovalPolicy: awscdk.RemovalPolicy_RETAIN, Encryption: awss3.BucketEncryption_S3_MANAGED,
 		EnforceSSL: jsii.Bool(true), MinimumTLSVersion: jsii.Number(minTLS), BlockPublicAccess: awss3.BlockPublicAccess_BLOCK_ALL(),
 		// CloudFront gives its logs away by a list, and by nothing else.
-		ObjectOwnership: awss3.ObjectOwnership_OBJECT_WRITER, AccessControl: awss3.BucketAccessControl_PRIVATE,
+		ObjectOwnership: awss3.ObjectOwnership_OBJECT_WRITER,
 		LifecycleRules: &[]*awss3.LifecycleRule{{Id: jsii.String("old"), Expiration: awscdk.Duration_Days(jsii.Number(accessLogDays)), NoncurrentVersionExpiration: awscdk.Duration_Days(jsii.Number(1))}},
 	})
 }
@@ -110,7 +108,7 @@ func (st *Status) distribution(c *config.Config, logs awss3.Bucket) {
 	st.Bucket.AddToResourcePolicy(awsiam.NewPolicyStatement(&awsiam.PolicyStatementProps{Sid: jsii.String("CloudFront"), Principals: &[]awsiam.IPrincipal{awsiam.NewServicePrincipal(jsii.String("cloudfront.amazonaws.com"), nil)},
 		Actions: list("s3:GetObject"), Resources: list("arn:aws:s3:::" + st.Name + "/*"),
 		Conditions: &map[string]any{"StringEquals": map[string]any{"aws:SourceArn": "arn:aws:cloudfront::" + c.Account + ":distribution/" + *st.Distribution.Ref()}}}))
-	awscdk.NewCfnOutput(s, jsii.String("Page"), &awscdk.CfnOutputProps{Description: jsii.String("The status page"), Value: jsii.String("https://" + *st.Distribution.AttrDomainName() + "/")})
+	awscdk.NewCfnOutput(s, jsii.String("StatusPage"), &awscdk.CfnOutputProps{Description: jsii.String("The status page"), Value: jsii.String("https://" + *st.Distribution.AttrDomainName() + "/")})
 }
 
 // withoutCloudFrontLogs are the regions whose buckets CloudFront gives no logs to.
