@@ -146,6 +146,7 @@ func AppProps() *awscdk.AppProps {
 			"@aws-cdk/aws-iam:minimizePolicies":                    true,
 			"@aws-cdk/aws-kms:reduceCrossAccountRegionPolicyScope": true,
 			"@aws-cdk/aws-s3:publicAccessBlockedByDefault":         true,
+			"@aws-cdk/aws-s3:serverAccessLogsUseBucketPolicy":      true,
 			"@aws-cdk/core:checkSecretUsage":                       true,
 			"@aws-cdk/core:defaultCrossStackReferences":            "strong",
 			"@aws-cdk/core:enablePartitionLiterals":                true,
