@@ -57,6 +57,7 @@ func (d *Deployment) Stacks() (all []awscdk.Stack) {
 type Tenant struct {
 	Archive       *Archive
 	Instance      *Instance
+	Verification  *Verification
 	Observability *Observability
 }
 
@@ -88,7 +89,10 @@ func Build(app awscdk.App, c *config.Config, o Options) *Deployment {
 func (d *Deployment) tenant(app awscdk.App, t *config.Tenant, o Options) *Tenant {
 	out := &Tenant{Archive: newArchive(app, d.Config, t)}
 	out.Instance = newInstance(app, d, t, out.Archive, o)
+	out.Verification = newVerification(app, d, t, out.Instance)
 	out.Observability = newObservability(app, d, t)
+	// The age of the last verification is an alarm's, which fires where nobody publishes it.
+	out.Observability.Stack.AddStackDependency(out.Verification.Stack, nil)
 	return out
 }
 

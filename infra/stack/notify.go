@@ -36,9 +36,9 @@ func (o *Observability) notify(d *Deployment, t *config.Tenant) {
 	allowScope(f.Role, d, "Incidents", controlScope, "dynamodb:GetItem", "dynamodb:Query", "dynamodb:PutItem", "dynamodb:UpdateItem", "dynamodb:DeleteItem")
 	allow(f.Role, "Alarms", []string{arn(c, "cloudwatch", "alarm:*")}, nil, "cloudwatch:DescribeAlarms")
 	allow(f.Role, "Mail", identities(c), map[string]any{"StringEquals": map[string]any{"ses:FromAddress": c.MailFrom}}, "ses:SendEmail", "ses:SendRawEmail")
-	newDeadQueue(s, c, "AlarmsDead", alarmDeadQueue(t), alarmRule(t))
+	dead := newDeadQueue(s, c, "AlarmsDead", alarmDeadQueue(t), alarmRule(t))
 	// Each message is seen again after six times what a call may take, as the service asks for.
-	queue := newQueue(s, c, "Alarms", alarmQueue(t), alarmDeadQueue(t), 6*notifySeconds, alarmRule(t))
+	queue := newQueue(s, c, "Alarms", alarmQueue(t), dead, 6*notifySeconds, alarmRule(t))
 	allow(f.Role, "Queue", []string{arn(c, "sqs", alarmQueue(t))}, nil, "sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes")
 	mapping := awslambda.NewCfnEventSourceMapping(s, jsii.String("AlarmsToNotify"), &awslambda.CfnEventSourceMappingProps{FunctionName: f.Fn.FunctionName(), EventSourceArn: jsii.String(arn(c, "sqs", alarmQueue(t))),
 		BatchSize: jsii.Number(alarmBatch), MaximumBatchingWindowInSeconds: jsii.Number(1), FunctionResponseTypes: list("ReportBatchItemFailures"), Enabled: jsii.Bool(true),
