@@ -11,6 +11,7 @@ func (c *Config) check(f *fields) {
 	if c.Account != "" && !accountForm.MatchString(c.Account) {
 		f.fault("account", "%q is not the 12 digits of an AWS account", c.Account)
 	}
+	c.checkMail(f)
 	c.checkZones(f)
 	c.checkNetworks(f)
 	c.checkKeys(f)

@@ -45,8 +45,25 @@ type Config struct {
 	// ClientCIDRs are networks beyond the VPC, reached by peering or a transit gateway,
 	// whose clients may use the HTTP API.
 	ClientCIDRs []netip.Prefix
+	// MailFrom is who e-mail to subscribers is from: an address of a verified identity of
+	// SES in the region.
+	MailFrom string
+	// Pipeline is what deploys from a repository; nil: nothing does.
+	Pipeline *Pipeline
 	// Tenants have an instance each.
 	Tenants []Tenant
+}
+
+// Pipeline is the repository on GitHub whose workflows deploy.
+type Pipeline struct {
+	// Repository is owner/name, Branch the one that is deployed.
+	Repository, Branch string
+	// Environment is that of the repository which a job must be in to deploy; "" has the
+	// branch decide.
+	Environment string
+	// ProviderExists: the account has GitHub's provider of identities already, of which
+	// there can be one.
+	ProviderExists bool
 }
 
 // Tenant is an instance and how it is run.
