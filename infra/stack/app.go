@@ -34,7 +34,10 @@ type Deployment struct {
 	Config  *config.Config
 	Network *Network
 	Control *Control
-	Tenants []*Tenant
+	Status  *Status
+	// Pipeline is nil where none is asked for.
+	Pipeline *Pipeline
+	Tenants  []*Tenant
 
 	app     awscdk.App
 	options Options
@@ -52,8 +55,9 @@ func (d *Deployment) Stacks() (all []awscdk.Stack) {
 
 // Tenant is what one tenant has.
 type Tenant struct {
-	Archive  *Archive
-	Instance *Instance
+	Archive       *Archive
+	Instance      *Instance
+	Observability *Observability
 }
 
 // Build adds the stacks to an app.
@@ -71,6 +75,10 @@ func Build(app awscdk.App, c *config.Config, o Options) *Deployment {
 	d := &Deployment{Config: c, app: app, options: o}
 	d.Network = newNetwork(app, c)
 	d.Control = newControl(app, c)
+	d.Status = newStatus(app, d)
+	if c.Pipeline != nil {
+		d.Pipeline = newPipeline(app, c)
+	}
 	for i := range c.Tenants {
 		d.Tenants = append(d.Tenants, d.tenant(app, &c.Tenants[i], o))
 	}
@@ -80,6 +88,7 @@ func Build(app awscdk.App, c *config.Config, o Options) *Deployment {
 func (d *Deployment) tenant(app awscdk.App, t *config.Tenant, o Options) *Tenant {
 	out := &Tenant{Archive: newArchive(app, d.Config, t)}
 	out.Instance = newInstance(app, d, t, out.Archive, o)
+	out.Observability = newObservability(app, d, t)
 	return out
 }
 
@@ -137,6 +146,7 @@ func AppProps() *awscdk.AppProps {
 			"@aws-cdk/aws-iam:minimizePolicies":                    true,
 			"@aws-cdk/aws-kms:reduceCrossAccountRegionPolicyScope": true,
 			"@aws-cdk/aws-s3:publicAccessBlockedByDefault":         true,
+			"@aws-cdk/aws-s3:serverAccessLogsUseBucketPolicy":      true,
 			"@aws-cdk/core:checkSecretUsage":                       true,
 			"@aws-cdk/core:defaultCrossStackReferences":            "strong",
 			"@aws-cdk/core:enablePartitionLiterals":                true,

@@ -75,6 +75,8 @@ func (tm template) meets(t *testing.T, s *statement, r request) bool {
 				ok = there && slices.Contains(wanted, got)
 			case "ForAllValues:StringEquals":
 				ok = !there || slices.Contains(wanted, got)
+			case "BoolIfExists":
+				ok = !there || slices.Contains(wanted, got)
 			case "StringNotEquals", "ArnNotEquals":
 				ok = !slices.Contains(wanted, got)
 			case "ArnEquals", "ArnLike":

@@ -23,10 +23,11 @@ type CloudWatch struct {
 	Threshold  float64
 	Period     time.Duration
 	// Periods is of how many periods in a row each must breach.
-	Periods     int
-	Missing     Missing
-	Description string
-	Severity    Severity
+	Periods  int
+	Missing  Missing
+	Severity Severity
+	// Says is what it is, Runbook the section about what is to be done.
+	Says, Runbook string
 }
 
 // Missing is how a period without data counts. The service looks a few periods further back
@@ -77,7 +78,7 @@ func (a *Alarm) cloudWatch(j int) []CloudWatch {
 	w := CloudWatch{
 		Name: strings.TrimPrefix(a.Name, "/"), Alarm: a.Name, Namespace: Namespace, Metric: c.Metric, Threshold: c.Threshold,
 		Missing: a.missing(c), Severity: a.Severity, PerNode: c.perNode(),
-		Description: a.Summary + " " + a.Phrase() + ". docs/RUNBOOK.md#" + a.Anchor(),
+		Says: a.Summary + " " + a.Phrase() + ".", Runbook: "docs/RUNBOOK.md#" + a.Anchor(),
 	}
 	if j > 0 {
 		w.Name += "-" + string(c.Kind)
