@@ -80,6 +80,7 @@ func readTenant(f *fields, region string) Tenant {
 		mode = Wait
 	}
 	t.Sync = choice(f, "sync", mode, Async, Wait, Strict)
+	t.CA = f.certificates("ca")
 	t.checkNames(f, region)
 	t.checkMachines(f)
 	return t

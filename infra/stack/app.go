@@ -57,6 +57,8 @@ func (d *Deployment) Stacks() (all []awscdk.Stack) {
 type Tenant struct {
 	Archive       *Archive
 	Instance      *Instance
+	Failover      *Failover
+	DNS           *DNS
 	Observability *Observability
 }
 
@@ -88,6 +90,8 @@ func Build(app awscdk.App, c *config.Config, o Options) *Deployment {
 func (d *Deployment) tenant(app awscdk.App, t *config.Tenant, o Options) *Tenant {
 	out := &Tenant{Archive: newArchive(app, d.Config, t)}
 	out.Instance = newInstance(app, d, t, out.Archive, o)
+	out.Failover = newFailover(app, d, t, out.Instance)
+	out.DNS = newDNS(app, d, t, out.Instance)
 	out.Observability = newObservability(app, d, t)
 	return out
 }

@@ -74,7 +74,7 @@ func newFunction(s awscdk.Stack, d *Deployment, spec functionSpec) *Function {
 	c := d.Config
 	id := spec.Name
 	log := awslogs.NewLogGroup(s, jsii.String("Logs-"+id), &awslogs.LogGroupProps{LogGroupName: jsii.String(functionLogs(spec.Tenant, spec.Name)),
-		EncryptionKey: d.Network.Logs, Retention: awslogs.RetentionDays_THREE_MONTHS, RemovalPolicy: awscdk.RemovalPolicy_RETAIN})
+		EncryptionKey: d.Network.Logs, Retention: logRetention(), RemovalPolicy: awscdk.RemovalPolicy_RETAIN})
 	f := &Function{}
 	f.Role = awsiam.NewRole(s, jsii.String("Role-"+id), &awsiam.RoleProps{RoleName: jsii.String(functionRole(c, spec.Tenant, spec.Name)),
 		Description: jsii.String("The function " + functionName(spec.Tenant, spec.Name)), AssumedBy: awsiam.NewServicePrincipal(jsii.String("lambda.amazonaws.com"), nil)})
