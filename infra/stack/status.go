@@ -45,15 +45,15 @@ func newStatus(app awscdk.App, d *Deployment) *Status {
 	c := d.Config
 	s := part(app, c, c.Region, "Status", "OriginChain: the status page of a region")
 	st := &Status{Stack: s, Name: statusBucket(c), pager: newPager(s, c, "originchain-page", "OriginChain "+c.Region, regionAlarms)}
-	logs := st.logs(c)
+	accesses := accessLogs(s)
 	st.Bucket = awss3.NewBucket(s, jsii.String("Bucket"), &awss3.BucketProps{
 		BucketName: jsii.String(st.Name), Versioned: jsii.Bool(true), RemovalPolicy: awscdk.RemovalPolicy_RETAIN, Encryption: awss3.BucketEncryption_S3_MANAGED,
 		EnforceSSL: jsii.Bool(true), MinimumTLSVersion: jsii.Number(minTLS), BlockPublicAccess: awss3.BlockPublicAccess_BLOCK_ALL(),
-		ObjectOwnership: awss3.ObjectOwnership_BUCKET_OWNER_ENFORCED, ServerAccessLogsBucket: logs, ServerAccessLogsPrefix: jsii.String("bucket/"),
+		ObjectOwnership: awss3.ObjectOwnership_BUCKET_OWNER_ENFORCED, ServerAccessLogsBucket: accesses, ServerAccessLogsPrefix: jsii.String("status/"),
 		LifecycleRules: &[]*awss3.LifecycleRule{{Id: jsii.String("replaced"), NoncurrentVersionExpiration: awscdk.Duration_Days(jsii.Number(pastPages)), ExpiredObjectDeleteMarker: jsii.Bool(true)},
 			{Id: jsii.String("abandoned-uploads"), AbortIncompleteMultipartUploadAfter: awscdk.Duration_Days(jsii.Number(abandonedUploadDays))}},
 	})
-	st.distribution(c, logs)
+	st.distribution(c, accesses)
 	st.publish(d)
 	for _, a := range []watched{fails(nil, "status", often), idle(nil, "status"), laidAside(nil, statusDead)} {
 		st.alarm(a)
@@ -61,20 +61,22 @@ func newStatus(app awscdk.App, d *Deployment) *Status {
 	return st
 }
 
-// logs is the bucket of who asked for the page, and for its bucket.
-func (st *Status) logs(c *config.Config) awss3.Bucket {
-	return awss3.NewBucket(st.Stack, jsii.String("Logs"), &awss3.BucketProps{
+// pageLogs is the bucket of who asked CloudFront for the page.
+func (st *Status) pageLogs(c *config.Config, accesses awss3.Bucket) awss3.Bucket {
+	return awss3.NewBucket(st.Stack, jsii.String("PageLogs"), &awss3.BucketProps{
 		BucketName: jsii.String(statusLogBucket(c)), Versioned: jsii.Bool(true), RemovalPolicy: awscdk.RemovalPolicy_RETAIN, Encryption: awss3.BucketEncryption_S3_MANAGED,
 		EnforceSSL: jsii.Bool(true), MinimumTLSVersion: jsii.Number(minTLS), BlockPublicAccess: awss3.BlockPublicAccess_BLOCK_ALL(),
 		// CloudFront gives its logs away by a list, and by nothing else.
 		ObjectOwnership: awss3.ObjectOwnership_OBJECT_WRITER,
-		LifecycleRules: &[]*awss3.LifecycleRule{{Id: jsii.String("old"), Expiration: awscdk.Duration_Days(jsii.Number(accessLogDays)), NoncurrentVersionExpiration: awscdk.Duration_Days(jsii.Number(1))}},
+		LifecycleRules: &[]*awss3.LifecycleRule{{Id: jsii.String("old"), Expiration: awscdk.Duration_Days(jsii.Number(accessLogDays)), NoncurrentVersionExpiration: awscdk.Duration_Days(jsii.Number(accessLogDeletedDays)),
+			AbortIncompleteMultipartUploadAfter: awscdk.Duration_Days(jsii.Number(abandonedUploadDays))}},
+		ServerAccessLogsBucket: accesses, ServerAccessLogsPrefix: jsii.String("page-logs/"),
 	})
 }
 
 // distribution serves the bucket. It has CloudFront's own name and certificate, with which
 // the oldest TLS is CloudFront's to choose.
-func (st *Status) distribution(c *config.Config, logs awss3.Bucket) {
+func (st *Status) distribution(c *config.Config, accesses awss3.Bucket) {
 	s := st.Stack
 	control := awscloudfront.NewCfnOriginAccessControl(s, jsii.String("Access"), &awscloudfront.CfnOriginAccessControlProps{
 		OriginAccessControlConfig: &awscloudfront.CfnOriginAccessControl_OriginAccessControlConfigProperty{Name: jsii.String("originchain-status-" + c.Region),
@@ -99,12 +101,15 @@ func (st *Status) distribution(c *config.Config, logs awss3.Bucket) {
 		ViewerCertificate: &awscloudfront.CfnDistribution_ViewerCertificateProperty{CloudFrontDefaultCertificate: yes},
 		Restrictions:      &awscloudfront.CfnDistribution_RestrictionsProperty{GeoRestriction: &awscloudfront.CfnDistribution_GeoRestrictionProperty{RestrictionType: jsii.String("none")}},
 	}
-	logged := !slices.Contains(withoutCloudFrontLogs(), c.Region)
-	if logged {
+	var logs awss3.Bucket
+	if !slices.Contains(withoutCloudFrontLogs(), c.Region) {
+		logs = st.pageLogs(c, accesses)
 		config.Logging = &awscloudfront.CfnDistribution_LoggingProperty{Bucket: jsii.String(statusLogBucket(c) + ".s3.amazonaws.com"), Prefix: jsii.String("page/"), IncludeCookies: jsii.Bool(false)}
 	}
 	st.Distribution = awscloudfront.NewCfnDistribution(s, jsii.String("Distribution"), &awscloudfront.CfnDistributionProps{DistributionConfig: config})
-	st.Distribution.Node().AddDependency(logs, st.Bucket)
+	if logs != nil {
+		st.Distribution.Node().AddDependency(logs)
+	}
 	st.Bucket.AddToResourcePolicy(awsiam.NewPolicyStatement(&awsiam.PolicyStatementProps{Sid: jsii.String("CloudFront"), Principals: &[]awsiam.IPrincipal{awsiam.NewServicePrincipal(jsii.String("cloudfront.amazonaws.com"), nil)},
 		Actions: list("s3:GetObject"), Resources: list("arn:aws:s3:::" + st.Name + "/*"),
 		Conditions: &map[string]any{"StringEquals": map[string]any{"aws:SourceArn": "arn:aws:cloudfront::" + c.Account + ":distribution/" + *st.Distribution.Ref()}}}))
