@@ -76,7 +76,7 @@ func (n *DNS) auto(c *config.Config, t *config.Tenant, in *Instance) {
 	others := awsroute53.NewCfnRecordSet(n.Stack, jsii.String("AutoOthers"), &awsroute53.CfnRecordSetProps{
 		HostedZoneId: jsii.String(t.ZoneID), Name: jsii.String(t.AutoName() + "."), Type: jsii.String("A"), SetIdentifier: jsii.String("others"), Failover: jsii.String("SECONDARY"),
 		AliasTarget: &awsroute53.CfnRecordSet_AliasTargetProperty{HostedZoneId: jsii.String(t.ZoneID), DnsName: jsii.String(t.OthersName() + "."), EvaluateTargetHealth: jsii.Bool(true)}})
-	others.AddResourceDependency(c3)
+	others.AddResourceDependency(c3, nil)
 }
 
 // health is the health check of whether a node writes. Route 53 reads the metric itself,
@@ -101,6 +101,6 @@ func (n *DNS) health(c *config.Config, t *config.Tenant, i int, node *Node) *str
 		HealthCheckConfig: &awsroute53.CfnHealthCheck_HealthCheckConfigProperty{Type: jsii.String("CLOUDWATCH_METRIC"), InsufficientDataHealthStatus: jsii.String("Unhealthy"),
 			AlarmIdentifier: &awsroute53.CfnHealthCheck_AlarmIdentifierProperty{Name: jsii.String(name), Region: jsii.String(c.Region)}},
 		HealthCheckTags: &[]*awsroute53.CfnHealthCheck_HealthCheckTagProperty{{Key: jsii.String("Name"), Value: jsii.String(node.ID + " writes")}}})
-	check.AddResourceDependency(alarm)
+	check.AddResourceDependency(alarm, nil)
 	return check.AttrHealthCheckId()
 }
