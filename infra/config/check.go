@@ -105,6 +105,8 @@ func (c *Config) checkUnique(f *fields) {
 			for j := range zoneCount { // below it are the names of nodes
 				once(i, "record", t.NodeName(j))
 			}
+			once(i, "record", t.AutoName())
+			once(i, "record", t.OthersName())
 		}
 		if t.ZoneID == "" || t.Zone == "" {
 			continue

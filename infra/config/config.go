@@ -93,6 +93,9 @@ type Tenant struct {
 	// AllowCrossRegion.
 	ArchiveRegion    string
 	AllowCrossRegion bool
+	// CA are the certificates, in PEM, of who signs those that nodes answer HTTPS with; ""
+	// where the system's own do.
+	CA string
 }
 
 // Bounds of a configuration.
@@ -107,6 +110,9 @@ const (
 	// Nodes of one instance are in different zones, of which there are three.
 	zoneCount    = 3
 	MaxFollowers = zoneCount - 1
+	// MaxCABytes keeps what functions are told below the 4 KiB that Lambda and a parameter
+	// of Systems Manager have for it.
+	MaxCABytes = 2800
 
 	defaultRetentionDays = 30
 	defaultCIDR          = "10.64.0.0/16"
@@ -129,6 +135,11 @@ func (t *Tenant) Nodes() (ids []string) {
 
 // NodeName is the name of a node in the tenant's zone.
 func (t *Tenant) NodeName(i int) string { return string(rune('a'+i)) + "." + t.Record }
+
+// AutoName is the name that follows the writer by health checks alone, and OthersName that
+// of those of its nodes that come after the first one.
+func (t *Tenant) AutoName() string   { return "auto." + t.Record }
+func (t *Tenant) OthersName() string { return "others." + t.AutoName() }
 
 // SyncReplicas is --sync-replicas.
 func (t *Tenant) SyncReplicas() int {

@@ -57,6 +57,8 @@ func (d *Deployment) Stacks() (all []awscdk.Stack) {
 type Tenant struct {
 	Archive       *Archive
 	Instance      *Instance
+	Failover      *Failover
+	DNS           *DNS
 	Verification  *Verification
 	Observability *Observability
 }
@@ -89,6 +91,8 @@ func Build(app awscdk.App, c *config.Config, o Options) *Deployment {
 func (d *Deployment) tenant(app awscdk.App, t *config.Tenant, o Options) *Tenant {
 	out := &Tenant{Archive: newArchive(app, d.Config, t)}
 	out.Instance = newInstance(app, d, t, out.Archive, o)
+	out.Failover = newFailover(app, d, t, out.Instance)
+	out.DNS = newDNS(app, d, t, out.Instance)
 	out.Verification = newVerification(app, d, t, out.Instance)
 	out.Observability = newObservability(app, d, t)
 	// The age of the last verification is an alarm's, which fires where nobody publishes it.
