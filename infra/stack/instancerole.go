@@ -33,19 +33,19 @@ func (in *Instance) allowArchive(c *config.Config, t *config.Tenant, a *Archive)
 	allow(in.Role, "ArchiveObjects", []string{bucket + "/*"}, nil, "s3:GetObject", "s3:PutObject", "s3:AbortMultipartUpload")
 	excuse(in.Role, wildcard(bucket+"/*"), "The objects of the instance's own archive: their keys are not known beforehand")
 	allow(in.Role, "ArchiveRetention", []string{a.Retention}, nil, "sts:AssumeRole")
-	key, conditions := archiveKey(c, t)
-	allow(in.Role, "ArchiveKey", []string{key}, conditions, "kms:Decrypt", "kms:GenerateDataKey")
+	allowArchiveKey(in.Role, c, t, "kms:Decrypt", "kms:GenerateDataKey")
 }
 
-// archiveKey is the key of an archive, as a policy names it.
-func archiveKey(c *config.Config, t *config.Tenant) (resource string, conditions map[string]any) {
-	conditions = map[string]any{"StringEquals": map[string]any{"kms:ViaService": "s3." + t.ArchiveRegion + ".amazonaws.com"}}
-	if t.KeyARN != "" {
-		return t.KeyARN, conditions
+// allowArchiveKey lets a role use the key of an archive, by way of S3 alone.
+func allowArchiveKey(r awsiam.Role, c *config.Config, t *config.Tenant, actions ...string) {
+	key, conditions := t.KeyARN, map[string]any{"StringEquals": map[string]any{"kms:ViaService": "s3." + t.ArchiveRegion + ".amazonaws.com"}}
+	if key == "" {
+		// By its alias: the key may be in another region, whose stack has no ARN to give.
+		key = "arn:aws:kms:" + t.ArchiveRegion + ":" + c.Account + ":key/*"
+		excuse(r, wildcard(key), "The condition names the one key by its alias")
+		conditions["ForAnyValue:StringEquals"] = map[string]any{"kms:ResourceAliases": "alias/" + archiveAlias(t)}
 	}
-	// By its alias: the key may be in another region, whose stack has no ARN to give.
-	conditions["ForAnyValue:StringEquals"] = map[string]any{"kms:ResourceAliases": "alias/" + archiveAlias(t)}
-	return "arn:aws:kms:" + t.ArchiveRegion + ":" + c.Account + ":key/*", conditions
+	allow(r, "ArchiveKey", []string{key}, conditions, actions...)
 }
 
 // allowRecords lets nodes at their own instance's items of the tables, and its secrets.

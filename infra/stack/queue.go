@@ -22,17 +22,30 @@ const (
 // newDeadQueue is where lies what could not be handled. An alarm watches it. rules of
 // EventBridge may put there what they could not deliver.
 func newDeadQueue(s awscdk.Stack, c *config.Config, id, name string, rules ...string) awssqs.CfnQueue {
-	q := awssqs.NewCfnQueue(s, jsii.String(id), &awssqs.CfnQueueProps{QueueName: jsii.String(name), SqsManagedSseEnabled: jsii.Bool(true), MessageRetentionPeriod: jsii.Number(keptSeconds)})
-	queuePolicy(s, c, q, id, name, rules)
+	q := deadQueue(s, c, id, name, rules)
+	excuse(q, "cdk-nag::SQSQueueDLQ", laidAsideHere)
 	return q
 }
 
-// newQueue is one whose messages a function takes within visible seconds, or which are laid aside.
-func newQueue(s awscdk.Stack, c *config.Config, id, name string, dead awssqs.CfnQueue, visible int, rules ...string) awssqs.CfnQueue {
+const laidAsideHere = "It is a queue of what could not be handled: nothing takes from it but a person, whom its alarm calls"
+
+func deadQueue(s awscdk.Stack, c *config.Config, id, name string, rules []string) awssqs.CfnQueue {
+	q := awssqs.NewCfnQueue(s, jsii.String(id), &awssqs.CfnQueueProps{QueueName: jsii.String(name), SqsManagedSseEnabled: jsii.Bool(true), MessageRetentionPeriod: jsii.Number(keptSeconds)})
+	queuePolicy(s, c, q, id, name, rules)
+	excuse(q, "cdk-nag::SQSRedrivePolicy", laidAsideHere)
+	excuse(q, "cfn-guard::sqs_dlq_check", laidAsideHere)
+	return q
+}
+
+// newQueue is one that a rule feeds, and whose messages a function takes within visible
+// seconds, or which are laid aside in the queue dead. There the rule lays aside, too, what
+// it could not deliver.
+func newQueue(s awscdk.Stack, c *config.Config, id, name, dead string, visible int, rule string) awssqs.CfnQueue {
+	aside := deadQueue(s, c, id+"Dead", dead, []string{rule})
 	q := awssqs.NewCfnQueue(s, jsii.String(id), &awssqs.CfnQueueProps{QueueName: jsii.String(name), SqsManagedSseEnabled: jsii.Bool(true),
 		MessageRetentionPeriod: jsii.Number(waitSeconds), VisibilityTimeout: jsii.Number(visible),
-		RedrivePolicy: map[string]any{"deadLetterTargetArn": *dead.AttrArn(), "maxReceiveCount": maxReceives}})
-	queuePolicy(s, c, q, id, name, rules)
+		RedrivePolicy: map[string]any{"deadLetterTargetArn": *aside.AttrArn(), "maxReceiveCount": maxReceives}})
+	queuePolicy(s, c, q, id, name, []string{rule})
 	return q
 }
 
