@@ -133,6 +133,10 @@ func (st *Status) distribution(c *config.Config, accesses awss3.Bucket) {
 	excusePage(st.Distribution)
 	if logs != nil {
 		st.Distribution.Node().AddDependency(logs)
+	} else {
+		const none = "CloudFront gives no logs to buckets of this region"
+		excuse(st.Distribution, "cdk-nag::CloudFrontDistributionAccessLogging", none)
+		excuse(st.Distribution, "cfn-guard::cloudfront_access_logs_enabled_check", none)
 	}
 	st.Bucket.AddToResourcePolicy(awsiam.NewPolicyStatement(&awsiam.PolicyStatementProps{Sid: jsii.String("CloudFront"), Principals: &[]awsiam.IPrincipal{awsiam.NewServicePrincipal(jsii.String("cloudfront.amazonaws.com"), nil)},
 		Actions: list("s3:GetObject"), Resources: list("arn:aws:s3:::" + st.Name + "/*"),
