@@ -76,9 +76,9 @@ func newVerification(app awscdk.App, d *Deployment, t *config.Tenant, in *Instan
 	v.states(d, t, in, template)
 	dead := verifyDeadQueue(t)
 	newDeadQueue(s, c, "SchedulesDead", dead)
-	newSchedule(s, c, schedule{id: "Daily", name: functionName(t, "verify"), role: roleName(c, t, "verify-schedule"), says: "The newest recovery point is verified", expression: daily, spread: spreadMinutes,
+	newSchedule(s, c, schedule{id: "Daily", name: functionName(t, "verify"), role: roleName(c, t, "verify-daily"), says: "The newest recovery point is verified", expression: daily, spread: spreadMinutes,
 		target: machineARN(c, t, "verify"), action: "states:StartExecution", input: "{}", dead: dead, retries: 10, seconds: 4 * 3600})
-	newSchedule(s, c, schedule{id: "Age", name: functionName(t, "verify-age"), role: roleName(c, t, "verify-age-schedule"), says: "How long ago one was green becomes a metric", expression: everyQuarter,
+	newSchedule(s, c, schedule{id: "Age", name: functionName(t, "verify-age"), role: roleName(c, t, "verify-age"), says: "How long ago one was green becomes a metric", expression: everyQuarter,
 		target: functionARN(c, t, "pitrverify"), action: "lambda:InvokeFunction", input: `{"age":true}`, dead: dead, retries: 2, seconds: 600})
 	return v
 }
