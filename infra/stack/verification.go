@@ -174,7 +174,7 @@ func (v *Verification) states(d *Deployment, t *config.Tenant, in *Instance, tem
 	made := []string{arn(c, "ec2", "instance/*"), arn(c, "ec2", "volume/*"), arn(c, "ec2", "network-interface/*")}
 	allow(role, "StartMade", made, map[string]any{"ArnEquals": of["ArnEquals"]}, "ec2:RunInstances")
 	allow(role, "Tag", made[:2], map[string]any{"StringEquals": map[string]any{"ec2:CreateAction": "RunInstances", "aws:RequestTag/" + verifyTag: t.Name}}, "ec2:CreateTags")
-	allow(role, "Role", []string{roleARN(c, roleName(c, t, "verify"))}, map[string]any{"StringEquals": map[string]any{"iam:PassedToService": "ec2.amazonaws.com"}}, "iam:PassRole")
+	allow(role, "Role", []string{roleARN(c, roleName(c, t, "verify"))}, map[string]any{"StringEquals": map[string]any{"iam:PassedToService": "ec2.amazonaws.com"}}, "iam:PassRole") //nolint:gosec // G101: the name of a condition
 	allow(role, "Look", []string{"*"}, nil, "ec2:DescribeInstances")
 	allow(role, "End", made[:1], map[string]any{"StringEquals": map[string]any{"aws:ResourceTag/" + verifyTag: t.Name}}, "ec2:TerminateInstances")
 	through := map[string]any{"StringEquals": map[string]any{"kms:ViaService": "ec2." + c.Region + ".amazonaws.com"}}

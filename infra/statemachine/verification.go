@@ -67,6 +67,7 @@ func Verification() map[string]any {
 		"Verify":     call(object{"verify": true}, verifySeconds, "HandedOver"),
 		"HandedOver": object{"Type": "Choice", "Default": "Done", "Choices": []any{object{"Variable": "$.verified.handed_over", "BooleanEquals": true, "Next": "Start"}}},
 		// The token keeps a call that is made again from starting a second machine.
+		//nolint:gosec // G101: no credential, it is of the call
 		"Start": ec2("runInstances", object{"LaunchTemplate": object{"LaunchTemplateName": "${" + Template + "}", "Version": "$Latest"}, "MinCount": 1, "MaxCount": 1,
 			"ClientToken.$": "States.Hash($$.Execution.Id, 'SHA-256')"},
 			object{"ResultSelector": object{"id.$": "$.Instances[0].InstanceId", "round": 0}, "ResultPath": "$.machine", "Next": "Wait"}),

@@ -69,7 +69,7 @@ func (x *execution) run() string {
 		case "Succeed", "Fail":
 			return at
 		case "Wait":
-			x.waited += time.Duration(s["Seconds"].(int)) * time.Second
+			x.waited += time.Duration(s["Seconds"].(int) * int(time.Second))
 			at = s["Next"].(string)
 		case "Pass":
 			data[strings.TrimPrefix(s["ResultPath"].(string), "$.")] = x.resolve(s["Parameters"], data)
