@@ -40,6 +40,8 @@ func (c *Config) read(f *fields) {
 	for i, text := range f.texts("client_cidrs") {
 		c.ClientCIDRs = append(c.ClientCIDRs, f.prefix(fmt.Sprintf("client_cidrs[%d]", i), text))
 	}
+	c.MailFrom = f.needed("mail_from", "give the address that e-mail to subscribers is from, of a verified identity of SES in the region")
+	c.Pipeline = readPipeline(f)
 	var tenants []json.RawMessage
 	value(f, "tenants", "a list of objects", &tenants)
 	if len(tenants) > MaxTenants {
@@ -78,6 +80,7 @@ func readTenant(f *fields, region string) Tenant {
 		mode = Wait
 	}
 	t.Sync = choice(f, "sync", mode, Async, Wait, Strict)
+	t.CA = f.certificates("ca")
 	t.checkNames(f, region)
 	t.checkMachines(f)
 	return t

@@ -173,10 +173,14 @@ func (a *Archive) roles(c *config.Config, t *config.Tenant) {
 
 // allow adds a statement to a role.
 func allow(r awsiam.Role, sid string, resources []string, conditions map[string]any, actions ...string) {
+	r.AddToPolicy(statementOf(sid, resources, conditions, actions))
+	excuse(r, inlineRule, inlineReason)
+}
+
+func statementOf(sid string, resources []string, conditions map[string]any, actions []string) awsiam.PolicyStatement {
 	p := &awsiam.PolicyStatementProps{Sid: jsii.String(sid), Actions: list(actions...), Resources: list(resources...)}
 	if conditions != nil {
 		p.Conditions = &conditions
 	}
-	r.AddToPolicy(awsiam.NewPolicyStatement(p))
-	excuse(r, inlineRule, inlineReason)
+	return awsiam.NewPolicyStatement(p)
 }

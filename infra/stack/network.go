@@ -57,7 +57,7 @@ func (n *Network) logs(c *config.Config) {
 	n.Logs.AddToResourcePolicy(awsiam.NewPolicyStatement(&awsiam.PolicyStatementProps{
 		Sid: jsii.String("LogGroups"), Principals: &[]awsiam.IPrincipal{awsiam.NewServicePrincipal(jsii.String("logs."+c.Region+".amazonaws.com"), nil)},
 		Actions: list("kms:Encrypt", "kms:Decrypt", "kms:ReEncrypt*", "kms:GenerateDataKey*", "kms:Describe*"), Resources: list("*"),
-		Conditions: &map[string]any{"ArnLike": map[string]any{"kms:EncryptionContext:aws:logs:arn": arn(c, "logs", "log-group:/originchain/*")}},
+		Conditions: &map[string]any{"ArnLike": map[string]any{"kms:EncryptionContext:aws:logs:arn": []any{arn(c, "logs", "log-group:/originchain/*"), arn(c, "logs", "log-group:"+vendedLogs+"*")}}},
 	}), nil)
 	group := awslogs.NewLogGroup(n.Stack, jsii.String("FlowLogs"), &awslogs.LogGroupProps{
 		LogGroupName: jsii.String("/originchain/network/flows"), EncryptionKey: n.Logs, Retention: logRetention(), RemovalPolicy: awscdk.RemovalPolicy_RETAIN})

@@ -34,6 +34,11 @@ func TestMain(m *testing.M) {
 // programs stand for what machines run: nothing is built for a test.
 const programs = "testdata/bin"
 
+// built are those of machines, and of functions.
+func built() stack.Options {
+	return stack.Options{Binaries: programs, Functions: programs + "/lambdas"}
+}
+
 // template is one stack as CloudFormation gets it.
 type template map[string]any
 
@@ -75,13 +80,9 @@ func synthesize(t *testing.T, name string, text []byte) *world {
 		t.Fatal(err)
 	}
 	app := awscdk.NewApp(stack.AppProps())
-	d := stack.Build(app, c, stack.Options{Binaries: programs})
+	d := stack.Build(app, c, built())
 	w := &world{config: c, stacks: make(map[string]template), raw: make(map[string]assertions.Template)}
-	all := []awscdk.Stack{d.Network.Stack, d.Control.Stack}
-	for _, tenant := range d.Tenants {
-		all = append(all, tenant.Archive.Stack, tenant.Instance.Stack)
-	}
-	for _, s := range all {
+	for _, s := range d.Stacks() {
 		raw := assertions.Template_FromStack(s, nil)
 		// Through JSON, so that a test sees the types that CloudFormation does.
 		text, err := json.Marshal(raw.ToJSON())
