@@ -8,6 +8,7 @@ import (
 	"embed"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -116,15 +117,15 @@ func day(text string) bool {
 func (l *List) Cost(quantities map[string]float64) (float64, error) {
 	var sum float64
 	var missing []string
-	for key, n := range quantities {
+	// In an order, so that the sum is the same each time.
+	for _, key := range slices.Sorted(maps.Keys(quantities)) {
 		p, ok := l.Prices[key]
 		if !ok {
 			missing = append(missing, key)
 		}
-		sum += p.USD * n
+		sum += p.USD * quantities[key]
 	}
 	if len(missing) > 0 {
-		slices.Sort(missing)
 		return 0, &MissingError{l.Region, missing}
 	}
 	return sum, nil
