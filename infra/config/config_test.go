@@ -131,6 +131,9 @@ var broken = []struct{ tenant, more, want string }{
 	{`, "record": "acme.example.com"`, "", "tenants[0].record: acme.example.com is not in the zone db.example.com"},
 	{`, "record": "evildb.example.com"`, "", "tenants[0].record: evildb.example.com is not in the zone"},
 	{`, "record": "a_b.db.example.com"`, "", `tenants[0].record: "a_b.db.example.com" is not a domain name`},
+	{`, "record": "` + strings.Repeat("a23456789.", 23) + `db.example.com"`, "", "tenants[0].record: 244 bytes, and there are names below it that are 12 longer; at most 253"},
+	{`, "ca": 1`, "", "tenants[0].ca: want a text in quotes"},
+	{`, "ca": "/etc/ca.crt"`, "", "tenants[0].ca: there is no certificate in PEM in it"},
 	{`, "sync": "maybe"`, "", `tenants[0].sync: "maybe" is not known; it is one of async, sync, strict`},
 	{`, "followers": 0, "sync": "strict"`, "", "tenants[0].sync: strict waits for a follower, and there is none"},
 	{`, "followers": 3`, "", "tenants[0].followers: 3: it is 0 to 2"},
@@ -161,7 +164,8 @@ func TestEachFaultAlone(t *testing.T) {
 
 func TestWhatTenantsMayNotShare(t *testing.T) {
 	got := faultsOf(t, text("", tenantText("acme", ""), tenantText("acme", ""), tenantText("bravo", `, "record": "acme.db.example.com"`),
-		tenantText("charlie", `, "zone": "other.org"`), tenantText("deltas", `, "record": "b.charlie.other.org", "zone": "other.org", "zone_id": "Z2"`)))
+		tenantText("charlie", `, "zone": "other.org"`), tenantText("deltas", `, "record": "b.charlie.other.org", "zone": "other.org", "zone_id": "Z2"`),
+		tenantText("november", `, "record": "others.auto.deltas.other.org", "zone": "other.org", "zone_id": "Z2"`), tenantText("charlies9", `, "record": "deltas.other.org", "zone": "other.org", "zone_id": "Z2"`)))
 	want := []string{
 		"tenants[1].name: acme is that of tenants[0] too; each has its own",
 		"tenants[1].instance_id: 01JD0000000000000000000004 is that of tenants[0] too; each has its own",
@@ -169,6 +173,7 @@ func TestWhatTenantsMayNotShare(t *testing.T) {
 		"tenants[2].record: acme.db.example.com is that of tenants[0] too; each has its own",
 		"tenants[3].zone_id: Z0123456789ABCDEFGHIJ is the zone db.example.com at another tenant, and other.org here; one of them is not ours",
 		"tenants[4].record: b.charlie.other.org is that of tenants[3] too; each has its own",
+		"tenants[6].record: others.auto.deltas.other.org is that of tenants[5] too; each has its own",
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("(-want +got)\n%s", diff)

@@ -53,30 +53,30 @@ func (n *DNS) record(t *config.Tenant, id, name string, node *Node, choice *awsr
 }
 
 // auto is the name that follows the writer by health checks: the first node while it
-// writes, or while none does; else the second; of three, the third.
+// writes, or while none does; else one of the others. A single node has no such name, as
+// there is nothing to choose from.
+//
+// The others have a name of their own, however many they are: another follower is a record
+// more, and no record that is there has to give way, which Route 53 would refuse.
 func (n *DNS) auto(c *config.Config, t *config.Tenant, in *Instance) {
 	if len(in.Node) == 1 {
-		n.record(t, "Auto", t.AutoName(), in.Node[0], nil) // there is nothing to choose from
 		return
-	}
-	var healthy []*string
-	for i, node := range in.Node {
-		healthy = append(healthy, n.health(c, t, i, node))
 	}
 	choice := func(i int, which string) *awsroute53.CfnRecordSetProps {
-		return &awsroute53.CfnRecordSetProps{SetIdentifier: jsii.String(in.Node[i].ID), Failover: jsii.String(which), HealthCheckId: healthy[i]}
+		return &awsroute53.CfnRecordSetProps{SetIdentifier: jsii.String(in.Node[i].ID), Failover: jsii.String(which), HealthCheckId: n.health(c, t, i, in.Node[i])}
 	}
 	n.record(t, "AutoA", t.AutoName(), in.Node[0], choice(0, "PRIMARY"))
-	if len(in.Node) == 2 {
-		n.record(t, "AutoB", t.AutoName(), in.Node[1], choice(1, "SECONDARY"))
-		return
-	}
-	n.record(t, "OthersB", t.OthersName(), in.Node[1], choice(1, "PRIMARY"))
-	c3 := n.record(t, "OthersC", t.OthersName(), in.Node[2], choice(2, "SECONDARY"))
-	others := awsroute53.NewCfnRecordSet(n.Stack, jsii.String("AutoOthers"), &awsroute53.CfnRecordSetProps{
+	alias := awsroute53.NewCfnRecordSet(n.Stack, jsii.String("AutoOthers"), &awsroute53.CfnRecordSetProps{
 		HostedZoneId: jsii.String(t.ZoneID), Name: jsii.String(t.AutoName() + "."), Type: jsii.String("A"), SetIdentifier: jsii.String("others"), Failover: jsii.String("SECONDARY"),
 		AliasTarget: &awsroute53.CfnRecordSet_AliasTargetProperty{HostedZoneId: jsii.String(t.ZoneID), DnsName: jsii.String(t.OthersName() + "."), EvaluateTargetHealth: jsii.Bool(true)}})
-	others.AddResourceDependency(c3, nil)
+	for i, which := range []string{"PRIMARY", "SECONDARY"} {
+		if i+1 < len(in.Node) {
+			other := n.record(t, "Others"+letter(i+1), t.OthersName(), in.Node[i+1], choice(i+1, which))
+			if which == "PRIMARY" {
+				alias.AddResourceDependency(other, nil) // what it stands for has to be there
+			}
+		}
+	}
 }
 
 // health is the health check of whether a node writes. Route 53 reads the metric itself,

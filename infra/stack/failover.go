@@ -117,7 +117,7 @@ func (f *Failover) functions(d *Deployment, t *config.Tenant) {
 	}
 	f.Silence = newFunction(f.Stack, d, functionSpec{Tenant: t, Name: "silence", Says: "Finds out whether the writer of " + t.Name + " is dead", Env: nodes(), MemoryMiB: failoverMiB, Timeout: seconds(silenceSeconds), InVPC: true})
 	f.Promote = newFunction(f.Stack, d, functionSpec{Tenant: t, Name: "promote", Says: "Carries out the steps of a failover of " + t.Name, Env: nodes(), MemoryMiB: failoverMiB, Timeout: seconds(promoteSeconds), InVPC: true})
-	f.DNS = newFunction(f.Stack, d, functionSpec{Tenant: t, Name: "dns", Says: "Points " + t.Record + " at the new writer", Env: env(map[string]string{"OC_ZONE_ID": t.ZoneID}), MemoryMiB: dnsMiB, Timeout: seconds(dnsSeconds)})
+	f.DNS = newFunction(f.Stack, d, functionSpec{Tenant: t, Name: "dns", Says: "Points the name of the writer of " + t.Name + " at a new one", Env: env(map[string]string{"OC_ZONE_ID": t.ZoneID}), MemoryMiB: dnsMiB, Timeout: seconds(dnsSeconds)})
 	f.allow(d, t)
 }
 

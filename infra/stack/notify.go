@@ -52,7 +52,7 @@ func (o *Observability) notify(d *Deployment, t *config.Tenant) {
 			DeadLetterConfig: &awsevents.CfnRule_DeadLetterConfigProperty{Arn: jsii.String(arn(c, "sqs", alarmDeadQueue(t)))},
 			RetryPolicy:      &awsevents.CfnRule_RetryPolicyProperty{MaximumRetryAttempts: jsii.Number(185), MaximumEventAgeInSeconds: jsii.Number(24 * 3600)}}}})
 	newDeadQueue(s, c, "SchedulesDead", scheduleDeadQueue(t))
-	newSchedule(s, c, schedule{id: "NotifySchedule", name: functionName(t, "notify"), role: roleName(c, t, "notify-schedule"), says: "Deliveries that are due, and what an event did not tell", expression: everyMinute,
+	newSchedule(s, c, schedule{id: "NotifySchedule", name: functionName(t, "notify"), role: roleName(c, t, "notify-calls"), says: "Deliveries that are due, and what an event did not tell", expression: everyMinute,
 		target: functionARN(c, t, "notify"), action: "lambda:InvokeFunction", input: scheduled, dead: scheduleDeadQueue(t), retries: 0, seconds: 60})
 	onceAMinute(s, f, "notify")
 }

@@ -79,6 +79,12 @@ func synthesize(t *testing.T, name string, text []byte) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return deployment(t, c)
+}
+
+// deployment synthesizes a configuration.
+func deployment(t *testing.T, c *config.Config) *world {
+	t.Helper()
 	app := awscdk.NewApp(stack.AppProps())
 	d := stack.Build(app, c, built())
 	w := &world{config: c, stacks: make(map[string]template), raw: make(map[string]assertions.Template)}
@@ -177,15 +183,17 @@ func TestGoldenTemplates(t *testing.T) {
 // TestGoldenStateful: what holds data keeps its logical id. CloudFormation takes another
 // id for another resource: it would make an empty one, and leave or delete what was.
 func TestGoldenStateful(t *testing.T) {
-	stateful := []string{"AWS::S3::Bucket", "AWS::DynamoDB::Table", "AWS::KMS::Key", "AWS::EC2::Volume", "AWS::EC2::NetworkInterface", "AWS::SecretsManager::Secret", "AWS::Logs::LogGroup"}
+	stateful := []string{"AWS::S3::Bucket", "AWS::DynamoDB::Table", "AWS::KMS::Key", "AWS::EC2::Volume", "AWS::SecretsManager::Secret", "AWS::Logs::LogGroup"}
+	// These hold no data, but an address, subscribers, or what was laid aside; and another one
+	// of their name cannot be made while they are there.
+	known := []string{"AWS::EC2::NetworkInterface", "AWS::SNS::Topic", "AWS::SQS::Queue", "AWS::SSM::Parameter", "AWS::Route53::RecordSet", "AWS::StepFunctions::StateMachine"}
 	var lines []string
 	for _, name := range []string{"tiers", "options"} {
 		for s, tm := range deploy(t, name).stacks {
-			for _, kind := range stateful {
+			for _, kind := range slices.Concat(stateful, known) {
 				for id, r := range tm.resources(kind) {
 					lines = append(lines, strings.Join([]string{name, s, kind, id}, " "))
-					// An interface has an address, and no data.
-					if kind != "AWS::EC2::NetworkInterface" && (r["DeletionPolicy"] != "Retain" || r["UpdateReplacePolicy"] != "Retain") {
+					if slices.Contains(stateful, kind) && (r["DeletionPolicy"] != "Retain" || r["UpdateReplacePolicy"] != "Retain") {
 						t.Errorf("%s of %s goes with its stack: %v, %v", id, s, r["DeletionPolicy"], r["UpdateReplacePolicy"])
 					}
 				}

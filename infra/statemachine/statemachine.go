@@ -34,7 +34,7 @@ const (
 	// approveSeconds is how long a person is waited for.
 	approveSeconds = 12 * 3600
 	// callSeconds bounds one call of a function: above what the function may take itself.
-	callSeconds = 120
+	callSeconds = 180
 	// machineSeconds bounds an execution.
 	machineSeconds = 24 * 3600
 	// maxRounds is how often Confirm is asked: above what the function answers with wait.
