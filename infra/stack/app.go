@@ -59,6 +59,7 @@ type Tenant struct {
 	Instance      *Instance
 	Failover      *Failover
 	DNS           *DNS
+	Verification  *Verification
 	Observability *Observability
 }
 
@@ -92,7 +93,10 @@ func (d *Deployment) tenant(app awscdk.App, t *config.Tenant, o Options) *Tenant
 	out.Instance = newInstance(app, d, t, out.Archive, o)
 	out.Failover = newFailover(app, d, t, out.Instance)
 	out.DNS = newDNS(app, d, t, out.Instance)
+	out.Verification = newVerification(app, d, t, out.Instance)
 	out.Observability = newObservability(app, d, t)
+	// The age of the last verification is an alarm's, which fires where nobody publishes it.
+	out.Observability.Stack.AddStackDependency(out.Verification.Stack, nil)
 	return out
 }
 

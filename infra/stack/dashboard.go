@@ -122,7 +122,7 @@ func (b *board) parts(c *config.Config, t *config.Tenant) {
 		errs = append(errs, []any{"AWS/Lambda", "Errors", "FunctionName", functionName(t, f)})
 		took = append(took, []any{"AWS/Lambda", "Duration", "FunctionName", functionName(t, f)})
 	}
-	for _, q := range []string{alarmQueue(t), alarmDeadQueue(t), scheduleDeadQueue(t), silentDeadQueue(t)} {
+	for _, q := range []string{alarmQueue(t), alarmDeadQueue(t), scheduleDeadQueue(t), verifyDeadQueue(t), silentDeadQueue(t)} {
 		queues = append(queues, []any{"AWS/SQS", "ApproximateNumberOfMessagesVisible", "QueueName", q})
 	}
 	for _, m := range []string{"failover", "verify"} {

@@ -98,6 +98,7 @@ func newFunction(s awscdk.Stack, d *Deployment, spec functionSpec) *Function {
 		p.SecurityGroups = &[]awsec2.ISecurityGroup{d.Network.Functions, d.Network.Members}
 	}
 	f.Fn = awslambda.NewFunction(s, jsii.String("Function-"+id), p)
+	f.excuse(arn(c, "logs", "log-group:"+functionLogs(spec.Tenant, spec.Name)+":*"), spec.InVPC)
 	if size > maxEnvBytes {
 		awscdk.Annotations_Of(f.Fn).AddError(jsii.Sprintf("the environment of %s has %d bytes, and Lambda takes %d: shorten ca", functionName(spec.Tenant, spec.Name), size, maxEnvBytes))
 	}
@@ -118,4 +119,17 @@ func (f *Function) joinNetwork(c *config.Config, n *Network, own string) {
 	f.Role.AddToPolicy(awsiam.NewPolicyStatement(&awsiam.PolicyStatementProps{
 		Sid: jsii.String("NotItsCode"), Effect: awsiam.Effect_DENY, Actions: list("ec2:*"), Resources: list("*"),
 		Conditions: &map[string]any{"ArnEquals": map[string]any{"lambda:SourceFunctionArn": own}}}))
+}
+
+// excuse says why rules about functions do not fit ours.
+func (f *Function) excuse(streams string, inVPC bool) {
+	excuse(f.Role, wildcard(streams), "The streams of the function's own log, which Lambda names")
+	excuse(f.Fn, "cdk-nag::LambdaConcurrency", "An empty account has ten calls at once and none to reserve: a reservation would be refused")
+	excuse(f.Fn, "cdk-nag::LambdaTracing", "What a call did is in its log by the request's id; traces would leave by way of a service that nothing else needs")
+	excuse(f.Fn, "cdk-nag::LambdaDLQ", "Who calls it keeps what failed: a queue with one for the dead, a schedule with one, or a state machine")
+	if !inVPC {
+		const outside = "What it asks has no endpoint in the VPC, which has no way out: Route 53, SES and webhooks; or it asks services of AWS alone, by TLS and its role"
+		excuse(f.Fn, "cdk-nag::LambdaInsideVPC", outside)
+		excuse(f.Fn, "cfn-guard::lambda_inside_vpc_check", outside)
+	}
 }

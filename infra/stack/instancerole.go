@@ -33,14 +33,19 @@ func (in *Instance) allowArchive(c *config.Config, t *config.Tenant, a *Archive)
 	allow(in.Role, "ArchiveObjects", []string{bucket + "/*"}, nil, "s3:GetObject", "s3:PutObject", "s3:AbortMultipartUpload")
 	excuse(in.Role, wildcard(bucket+"/*"), "The objects of the instance's own archive: their keys are not known beforehand")
 	allow(in.Role, "ArchiveRetention", []string{a.Retention}, nil, "sts:AssumeRole")
+	allowArchiveKey(in.Role, c, t, "kms:Decrypt", "kms:GenerateDataKey")
+}
+
+// allowArchiveKey lets a role use the key of an archive, by way of S3 alone.
+func allowArchiveKey(r awsiam.Role, c *config.Config, t *config.Tenant, actions ...string) {
 	key, conditions := t.KeyARN, map[string]any{"StringEquals": map[string]any{"kms:ViaService": "s3." + t.ArchiveRegion + ".amazonaws.com"}}
 	if key == "" {
 		// By its alias: the key may be in another region, whose stack has no ARN to give.
 		key = "arn:aws:kms:" + t.ArchiveRegion + ":" + c.Account + ":key/*"
-		excuse(in.Role, wildcard(key), "The condition names the one key by its alias")
+		excuse(r, wildcard(key), "The condition names the one key by its alias")
 		conditions["ForAnyValue:StringEquals"] = map[string]any{"kms:ResourceAliases": "alias/" + archiveAlias(t)}
 	}
-	allow(in.Role, "ArchiveKey", []string{key}, conditions, "kms:Decrypt", "kms:GenerateDataKey")
+	allow(r, "ArchiveKey", []string{key}, conditions, actions...)
 }
 
 // allowRecords lets nodes at their own instance's items of the tables, and its secrets.

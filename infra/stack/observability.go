@@ -103,7 +103,9 @@ func (p *pager) alarm(a watched) string {
 	}
 	alarm := awscloudwatch.NewCfnAlarm(p.stack, jsii.String("Alarm-"+a.name), props)
 	if a.severity > alarms.OneAlarm {
-		excuse(alarm, "cdk-nag::CloudWatchAlarmAction", "It is of severity 3: it is an incident, which subscribers are told of, and wakes nobody")
+		const incident = "It is of severity 3: it is an incident, which subscribers are told of, and wakes nobody"
+		excuse(alarm, "cdk-nag::CloudWatchAlarmAction", incident)
+		excuse(alarm, "cfn-guard::cloudwatch_alarm_action_check", incident)
 	}
 	return a.name
 }

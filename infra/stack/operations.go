@@ -19,6 +19,7 @@ func alarmQueue(t *config.Tenant) string        { return "oc-" + t.Name + "-alar
 func alarmDeadQueue(t *config.Tenant) string    { return "oc-" + t.Name + "-alarms-dead" }
 func scheduleDeadQueue(t *config.Tenant) string { return "oc-" + t.Name + "-schedules-dead" }
 func silentDeadQueue(t *config.Tenant) string   { return "oc-" + t.Name + "-silent-dead" }
+func verifyDeadQueue(t *config.Tenant) string   { return "oc-" + t.Name + "-verify-dead" }
 func alarmRule(t *config.Tenant) string         { return "oc-" + t.Name + "-alarms" }
 
 func machineName(t *config.Tenant, what string) string { return "oc-" + t.Name + "-" + what }
@@ -48,7 +49,7 @@ func ownAlarms(c *config.Config, t *config.Tenant) (out []watched) {
 	for _, name := range []string{"silence", "notify"} {
 		out = append(out, idle(t, name))
 	}
-	for _, q := range []string{alarmDeadQueue(t), scheduleDeadQueue(t), silentDeadQueue(t)} {
+	for _, q := range []string{alarmDeadQueue(t), scheduleDeadQueue(t), verifyDeadQueue(t), silentDeadQueue(t)} {
 		out = append(out, laidAside(t, q))
 	}
 	age := failing(t, "queue-alarms-age", "AWS/SQS", "ApproximateAgeOfOldestMessage", "QueueName", alarmQueue(t))

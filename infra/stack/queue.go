@@ -22,22 +22,35 @@ const (
 // newDeadQueue is where lies what could not be handled. An alarm watches it. rules of
 // EventBridge may put there what they could not deliver.
 func newDeadQueue(s awscdk.Stack, c *config.Config, id, name string, rules ...string) awssqs.CfnQueue {
-	q := awssqs.NewCfnQueue(s, jsii.String(id), &awssqs.CfnQueueProps{QueueName: jsii.String(name), SqsManagedSseEnabled: jsii.Bool(true), MessageRetentionPeriod: jsii.Number(keptSeconds)})
-	queuePolicy(s, c, id, name, rules)
+	q := deadQueue(s, c, id, name, rules)
+	excuse(q, "cdk-nag::SQSQueueDLQ", laidAsideHere)
 	return q
 }
 
-// newQueue is one whose messages a function takes within visible seconds, or which are laid aside.
-func newQueue(s awscdk.Stack, c *config.Config, id, name, dead string, visible int, rules ...string) awssqs.CfnQueue {
+const laidAsideHere = "It is a queue of what could not be handled: nothing takes from it but a person, whom its alarm calls"
+
+func deadQueue(s awscdk.Stack, c *config.Config, id, name string, rules []string) awssqs.CfnQueue {
+	q := awssqs.NewCfnQueue(s, jsii.String(id), &awssqs.CfnQueueProps{QueueName: jsii.String(name), SqsManagedSseEnabled: jsii.Bool(true), MessageRetentionPeriod: jsii.Number(keptSeconds)})
+	queuePolicy(s, c, q, id, name, rules)
+	excuse(q, "cdk-nag::SQSRedrivePolicy", laidAsideHere)
+	excuse(q, "cfn-guard::sqs_dlq_check", laidAsideHere)
+	return q
+}
+
+// newQueue is one that a rule feeds, and whose messages a function takes within visible
+// seconds, or which are laid aside in the queue dead. There the rule lays aside, too, what
+// it could not deliver.
+func newQueue(s awscdk.Stack, c *config.Config, id, name, dead string, visible int, rule string) awssqs.CfnQueue {
+	aside := deadQueue(s, c, id+"Dead", dead, []string{rule})
 	q := awssqs.NewCfnQueue(s, jsii.String(id), &awssqs.CfnQueueProps{QueueName: jsii.String(name), SqsManagedSseEnabled: jsii.Bool(true),
 		MessageRetentionPeriod: jsii.Number(waitSeconds), VisibilityTimeout: jsii.Number(visible),
-		RedrivePolicy: map[string]any{"deadLetterTargetArn": arn(c, "sqs", dead), "maxReceiveCount": maxReceives}})
-	queuePolicy(s, c, id, name, rules)
+		RedrivePolicy: map[string]any{"deadLetterTargetArn": *aside.AttrArn(), "maxReceiveCount": maxReceives}})
+	queuePolicy(s, c, q, id, name, []string{rule})
 	return q
 }
 
 // queuePolicy refuses what is not encrypted on its way, and lets the rules in that feed it.
-func queuePolicy(s awscdk.Stack, c *config.Config, id, name string, rules []string) {
+func queuePolicy(s awscdk.Stack, c *config.Config, q awssqs.CfnQueue, id, name string, rules []string) {
 	to := list(arn(c, "sqs", name))
 	of := []awsiam.PolicyStatement{awsiam.NewPolicyStatement(&awsiam.PolicyStatementProps{Sid: jsii.String("OnlyTLS"), Effect: awsiam.Effect_DENY,
 		Principals: &[]awsiam.IPrincipal{awsiam.NewAnyPrincipal()}, Actions: list("sqs:*"), Resources: to, Conditions: &map[string]any{"Bool": map[string]any{"aws:SecureTransport": "false"}}})}
@@ -49,7 +62,7 @@ func queuePolicy(s awscdk.Stack, c *config.Config, id, name string, rules []stri
 		of = append(of, awsiam.NewPolicyStatement(&awsiam.PolicyStatementProps{Sid: jsii.String("Rules"), Principals: &[]awsiam.IPrincipal{awsiam.NewServicePrincipal(jsii.String("events.amazonaws.com"), nil)},
 			Actions: list("sqs:SendMessage"), Resources: to, Conditions: &map[string]any{"ArnEquals": map[string]any{"aws:SourceArn": from}, "StringEquals": map[string]any{"aws:SourceAccount": c.Account}}}))
 	}
-	awssqs.NewCfnQueuePolicy(s, jsii.String(id+"Policy"), &awssqs.CfnQueuePolicyProps{Queues: list("https://sqs." + c.Region + ".amazonaws.com/" + c.Account + "/" + name),
+	awssqs.NewCfnQueuePolicy(s, jsii.String(id+"Policy"), &awssqs.CfnQueuePolicyProps{Queues: &[]*string{q.Ref()},
 		PolicyDocument: awsiam.NewPolicyDocument(&awsiam.PolicyDocumentProps{Statements: &of})})
 }
 
@@ -64,6 +77,8 @@ type schedule struct {
 	input          string
 	// dead is the queue of calls that could not be made.
 	dead string
+	// spread is within how many minutes it is called; 0: at once.
+	spread int
 	// retries is how often a call is tried again, within the time seconds.
 	retries, seconds int
 }
@@ -76,8 +91,12 @@ func newSchedule(s awscdk.Stack, c *config.Config, o schedule) awsscheduler.CfnS
 			&map[string]any{"StringEquals": map[string]any{"aws:SourceAccount": c.Account}, "ArnEquals": map[string]any{"aws:SourceArn": arn(c, "scheduler", "schedule-group/default")}})})
 	allow(role, "Call", []string{o.target}, nil, o.action)
 	allow(role, "LayAside", []string{arn(c, "sqs", o.dead)}, nil, "sqs:SendMessage")
+	window := &awsscheduler.CfnSchedule_FlexibleTimeWindowProperty{Mode: jsii.String("OFF")}
+	if o.spread > 0 {
+		window = &awsscheduler.CfnSchedule_FlexibleTimeWindowProperty{Mode: jsii.String("FLEXIBLE"), MaximumWindowInMinutes: jsii.Number(o.spread)}
+	}
 	made := awsscheduler.NewCfnSchedule(s, jsii.String(o.id), &awsscheduler.CfnScheduleProps{Name: jsii.String(o.name), Description: jsii.String(o.says), ScheduleExpression: jsii.String(o.expression),
-		FlexibleTimeWindow: &awsscheduler.CfnSchedule_FlexibleTimeWindowProperty{Mode: jsii.String("OFF")}, State: jsii.String("ENABLED"),
+		FlexibleTimeWindow: window, State: jsii.String("ENABLED"),
 		Target: &awsscheduler.CfnSchedule_TargetProperty{Arn: jsii.String(o.target), RoleArn: role.RoleArn(), Input: jsii.String(o.input),
 			DeadLetterConfig: &awsscheduler.CfnSchedule_DeadLetterConfigProperty{Arn: jsii.String(arn(c, "sqs", o.dead))},
 			RetryPolicy:      &awsscheduler.CfnSchedule_RetryPolicyProperty{MaximumRetryAttempts: jsii.Number(o.retries), MaximumEventAgeInSeconds: jsii.Number(o.seconds)}}})

@@ -53,6 +53,7 @@ func newStatus(app awscdk.App, d *Deployment) *Status {
 		LifecycleRules: &[]*awss3.LifecycleRule{{Id: jsii.String("replaced"), NoncurrentVersionExpiration: awscdk.Duration_Days(jsii.Number(pastPages)), ExpiredObjectDeleteMarker: jsii.Bool(true)},
 			{Id: jsii.String("abandoned-uploads"), AbortIncompleteMultipartUploadAfter: awscdk.Duration_Days(jsii.Number(abandonedUploadDays))}},
 	})
+	public(st.Bucket, "It is made anew each minute from the registry of incidents, and holds nothing that not everybody may read")
 	st.distribution(c, accesses)
 	st.publish(d)
 	for _, a := range []watched{fails(nil, "status", often), idle(nil, "status"), laidAside(nil, statusDead)} {
@@ -63,7 +64,7 @@ func newStatus(app awscdk.App, d *Deployment) *Status {
 
 // pageLogs is the bucket of who asked CloudFront for the page.
 func (st *Status) pageLogs(c *config.Config, accesses awss3.Bucket) awss3.Bucket {
-	return awss3.NewBucket(st.Stack, jsii.String("PageLogs"), &awss3.BucketProps{
+	b := awss3.NewBucket(st.Stack, jsii.String("PageLogs"), &awss3.BucketProps{
 		BucketName: jsii.String(statusLogBucket(c)), Versioned: jsii.Bool(true), RemovalPolicy: awscdk.RemovalPolicy_RETAIN, Encryption: awss3.BucketEncryption_S3_MANAGED,
 		EnforceSSL: jsii.Bool(true), MinimumTLSVersion: jsii.Number(minTLS), BlockPublicAccess: awss3.BlockPublicAccess_BLOCK_ALL(),
 		// CloudFront gives its logs away by a list, and by nothing else.
@@ -72,6 +73,28 @@ func (st *Status) pageLogs(c *config.Config, accesses awss3.Bucket) awss3.Bucket
 			AbortIncompleteMultipartUploadAfter: awscdk.Duration_Days(jsii.Number(abandonedUploadDays))}},
 		ServerAccessLogsBucket: accesses, ServerAccessLogsPrefix: jsii.String("page-logs/"),
 	})
+	public(b, "It has who asked for a page that everybody may read, for a year; nothing is made from it")
+	return b
+}
+
+// public says why a bucket of the page needs less than one of a tenant's data does.
+func public(b awss3.Bucket, reason string) {
+	for _, rule := range []string{"cdk-nag::S3BucketDefaultLockEnabled", "cdk-nag::S3BucketReplicationEnabled", "cdk-nag::S3DefaultEncryptionKMS",
+		"cfn-guard::s3_bucket_default_encryption_kms_check", "cfn-guard::s3_bucket_object_lock_enabled_check"} {
+		excuse(b, rule, reason)
+	}
+	excuse(b, "cfn-guard::s3_event_notifications_enabled_check", noEvents)
+}
+
+// excusePage says why rules about distributions do not fit this one.
+func excusePage(d awscloudfront.CfnDistribution) {
+	excuse(d, "cdk-nag::CloudFrontDistributionGeoRestrictions", "Customers are everywhere, and so is who may know of an incident")
+	excuse(d, "cdk-nag::CloudFrontDistributionWAFIntegration", "Two files that are cached, and no input: a firewall for the web would cost more than all of the page, and keep nothing off")
+	excuse(d, "cfn-guard::cloudfront_origin_failover_enabled_check", "A second bucket would hold what the same function writes: where the region is away both are as old")
+	const certificate = "It has CloudFront's own name, whose certificate, and the oldest TLS with it, are CloudFront's; HTTPS and HSTS are forced"
+	for _, rule := range []string{"cdk-nag::CloudFrontDistributionHttpsViewerNoOutdatedSSL", "cfn-guard::cloudfront_custom_ssl_certificate_check", "cfn-guard::cloudfront_security_policy_check", "cfn-guard::cloudfront_sni_enabled_check"} {
+		excuse(d, rule, certificate)
+	}
 }
 
 // distribution serves the bucket. It has CloudFront's own name and certificate, with which
@@ -107,8 +130,13 @@ func (st *Status) distribution(c *config.Config, accesses awss3.Bucket) {
 		config.Logging = &awscloudfront.CfnDistribution_LoggingProperty{Bucket: jsii.String(statusLogBucket(c) + ".s3.amazonaws.com"), Prefix: jsii.String("page/"), IncludeCookies: jsii.Bool(false)}
 	}
 	st.Distribution = awscloudfront.NewCfnDistribution(s, jsii.String("Distribution"), &awscloudfront.CfnDistributionProps{DistributionConfig: config})
+	excusePage(st.Distribution)
 	if logs != nil {
 		st.Distribution.Node().AddDependency(logs)
+	} else {
+		const none = "CloudFront gives no logs to buckets of this region"
+		excuse(st.Distribution, "cdk-nag::CloudFrontDistributionAccessLogging", none)
+		excuse(st.Distribution, "cfn-guard::cloudfront_access_logs_enabled_check", none)
 	}
 	st.Bucket.AddToResourcePolicy(awsiam.NewPolicyStatement(&awsiam.PolicyStatementProps{Sid: jsii.String("CloudFront"), Principals: &[]awsiam.IPrincipal{awsiam.NewServicePrincipal(jsii.String("cloudfront.amazonaws.com"), nil)},
 		Actions: list("s3:GetObject"), Resources: list("arn:aws:s3:::" + st.Name + "/*"),
@@ -131,6 +159,7 @@ func (st *Status) publish(d *Deployment) {
 	allowScope(f.Role, d, "Incidents", controlScope, "dynamodb:GetItem", "dynamodb:Query")
 	objects := "arn:aws:s3:::" + st.Name + "/*"
 	allow(f.Role, "Page", []string{objects}, nil, "s3:PutObject")
+	excuse(f.Role, wildcard(objects), "The files of the page, in a bucket that has no others")
 	st.Bucket.AddToResourcePolicy(awsiam.NewPolicyStatement(&awsiam.PolicyStatementProps{Sid: jsii.String("OnlyTheFunctionPuts"), Effect: awsiam.Effect_DENY, Principals: &[]awsiam.IPrincipal{awsiam.NewAnyPrincipal()},
 		Actions: list("s3:PutObject"), Resources: list(objects), Conditions: &map[string]any{"ArnNotEquals": map[string]any{"aws:PrincipalArn": roleARN(c, statusRoleName(c))}}}))
 	newDeadQueue(s, c, "SchedulesDead", statusDead)
