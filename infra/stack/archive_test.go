@@ -10,19 +10,6 @@ import (
 	"originchain/infra/config"
 )
 
-// the returns the only resource of a type.
-func (tm template) the(t *testing.T, kind string) map[string]any {
-	t.Helper()
-	found := tm.resources(kind)
-	if len(found) != 1 {
-		t.Fatalf("%d of %s, want one", len(found), kind)
-	}
-	for _, r := range found {
-		return r["Properties"].(map[string]any)
-	}
-	return nil
-}
-
 // bucket returns the archive's: the other of its stack has who asked what of it.
 func (tm template) bucket(t *testing.T) map[string]any {
 	t.Helper()

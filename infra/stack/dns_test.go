@@ -113,7 +113,7 @@ func TestHealthIsWhatNodesSayOfThemselves(t *testing.T) {
 		for _, id := range n.Nodes() {
 			if n.Followers > 0 {
 				want["dns."+id] = map[string]any{"Namespace": "OriginChain", "MetricName": "oc_node_writes", "Statistic": "Maximum", "Period": 60.0, "EvaluationPeriods": 1.0,
-					"ComparisonOperator": "LessThanThreshold", "Threshold": 1.0, "TreatMissingData": "breaching", "ActionsEnabled": false,
+					"ComparisonOperator": "LessThanThreshold", "Threshold": 1.0, "TreatMissingData": "breaching", "ActionsEnabled": true,
 					"Dimensions": []any{map[string]any{"Name": agent.InstanceDimension, "Value": n.Name}, map[string]any{"Name": agent.NodeDimension, "Value": id}}}
 			}
 		}

@@ -30,6 +30,19 @@ func failovers(t *testing.T, f func(t *testing.T, w *world, n *config.Tenant, tm
 	})
 }
 
+// the returns the only resource of a type.
+func (tm template) the(t *testing.T, kind string) map[string]any {
+	t.Helper()
+	found := tm.resources(kind)
+	if len(found) != 1 {
+		t.Fatalf("%d of %s, want one", len(found), kind)
+	}
+	for _, r := range found {
+		return r["Properties"].(map[string]any)
+	}
+	return nil
+}
+
 // arnOf is the ARN of a resource in the region of a deployment.
 func (w *world) arnOf(service, resource string) string {
 	return "arn:aws:" + service + ":" + w.config.Region + ":" + w.config.Account + ":" + resource

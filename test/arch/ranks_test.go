@@ -121,6 +121,8 @@ var ranks = map[string]int{
 	"writer/config":         7,
 
 	"infra/config": 8,
+	"infra/prices": 8,
+	"infra/cost":   9,
 	"infra/stack":  10,
 	"infra":        11,
 
