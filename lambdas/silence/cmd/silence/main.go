@@ -12,11 +12,13 @@ import (
 	"originchain/shared/failover"
 )
 
-func main() { awsenv.Main(nodes.Function("silence", answer)) }
+func main() { awsenv.Main(nodes.Function("silence", open)) }
 
-func answer(ctx context.Context, e *awsenv.Env, deps failover.Deps, c awsenv.Call) (any, error) {
-	name := e.Get(awsenv.Instance)
-	arn := fmt.Sprintf("arn:%s:cloudwatch:%s:%s:alarm:%s", c.Partition, c.Region, c.Account, silence.AlarmName(name))
-	h := silence.NewHandler(silence.Config{Instance: name, Zone: e.Get(awsenv.Record), AlarmARN: arn}, silence.EventDeps{Failover: deps, Log: c.Log, Now: time.Now})
-	return h.Handle(ctx, c.Payload)
+func open(_ context.Context, e *awsenv.Env) (nodes.Answer, error) {
+	return func(ctx context.Context, d failover.Deps, c awsenv.Call) (any, error) {
+		name := e.Get(awsenv.Instance)
+		arn := fmt.Sprintf("arn:%s:cloudwatch:%s:%s:alarm:%s", c.Partition, c.Region, c.Account, silence.AlarmName(name))
+		h := silence.NewHandler(silence.Config{Instance: name, Zone: e.Get(awsenv.Record), AlarmARN: arn}, silence.EventDeps{Failover: d, Log: c.Log, Now: time.Now})
+		return h.Handle(ctx, c.Payload)
+	}, nil
 }
