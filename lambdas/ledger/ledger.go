@@ -169,7 +169,7 @@ func (l *Ledger) calm(ctx context.Context, c cause, o *opened, s *alarms.Status)
 		o.since = time.Time{}
 		return nil
 	case alarms.NoData:
-		wait, why = unseenFor, fmt.Sprintf("The control plane was started anew, and has had no reading of %s since.", where(s))
+		wait, why = unseenFor, fmt.Sprintf("There has been no reading of %s for %s: nothing is known of it.", where(s), unseenFor)
 	case alarms.OK, alarms.Resolved:
 	}
 	if o.since.IsZero() {

@@ -160,7 +160,7 @@ func TestAnAlarmThatIsNotSeenAgain(t *testing.T) {
 	b.rounds(unseenFor, alarms.NoData)
 	b.want("severity 1, 1 updates")
 	b.rounds(2*time.Second, alarms.NoData)
-	b.want("severity 1, 2 updates, over: The control plane was started anew")
+	b.want("severity 1, 2 updates, over: There has been no reading")
 }
 
 // journalled is the journal of failovers, as its JSON is.

@@ -18,8 +18,8 @@ const Poll = time.Second
 
 // Source is a set of files and what they make.
 type Source[T any] struct {
-	// Name is the file that log lines name.
-	Name string
+	// Name is the file that log lines name, What what it makes: "TLS certificate".
+	Name, What string
 	// Read returns the contents of the files, always in the same order.
 	Read func() ([][]byte, error)
 	// Parse makes the value of the contents; an error is a set that must not be
@@ -102,10 +102,10 @@ func (w *Watched[T]) Look() bool {
 		return false
 	}
 	w.current.Store(&value)
-	w.log.WithField("file", w.source.Name).Info("new TLS certificate in use")
+	w.log.WithField("file", w.source.Name).Info("new " + w.source.What + " in use")
 	return true
 }
 
 func (w *Watched[T]) notUsable(err error) {
-	w.log.WithField("file", w.source.Name).WithError(err).Error("the new TLS certificate is not usable, the old one stays in use")
+	w.log.WithField("file", w.source.Name).WithError(err).Error("the new " + w.source.What + " is not usable, the old one stays in use")
 }

@@ -31,7 +31,7 @@ func (f *files) set(a, b string, err error) {
 
 func (f *files) source() Source[string] {
 	return Source[string]{
-		Name: "a.crt",
+		Name: "a.crt", What: "TLS certificate",
 		Read: func() ([][]byte, error) {
 			f.mu.Lock()
 			defer f.mu.Unlock()

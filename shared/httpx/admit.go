@@ -32,8 +32,8 @@ func (s *Server) admit(c *Call) error {
 // admitAdmin accepts the admin token. A tenant's own token is known and still
 // refused (403); anything else is unknown (401).
 func (s *Server) admitAdmin(c *Call, token string) error {
-	if s.deps.Admin.Matches(token) {
-		c.Info.Actor = s.deps.Admin.Actor()
+	if actor, ok := s.deps.Admin.Matches(token); ok {
+		c.Info.Actor = actor
 		c.x.Header()["Cache-Control"] = []string{"no-store"}
 		return nil
 	}
@@ -51,7 +51,7 @@ func (s *Server) admitAdmin(c *Call, token string) error {
 func (s *Server) admitTenant(c *Call, token string) error {
 	id, err := s.deps.Auth.Authenticate(c.Context(), token)
 	if err != nil {
-		if fault.CodeOf(err) == fault.Unauthorized && s.deps.Admin.Matches(token) {
+		if _, admin := s.deps.Admin.Matches(token); admin && fault.CodeOf(err) == fault.Unauthorized {
 			return fault.New(fault.Forbidden, "the admin token opens /v1/admin only; use a token of the tenant")
 		}
 		if fault.CodeOf(err) == fault.Unauthorized && s.deps.Unknown != nil {

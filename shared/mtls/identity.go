@@ -73,7 +73,7 @@ type set struct {
 // logs what becomes of them to log.
 func Load(dir string, log *logrus.Logger) (*Identity, error) {
 	source := certfile.Source[*set]{
-		Name:  filepath.Join(dir, CertFile),
+		Name: filepath.Join(dir, CertFile), What: "TLS certificate",
 		Read:  func() ([][]byte, error) { return read(dir) },
 		Parse: func(contents [][]byte) (*set, error) { return parseSet(dir, contents, time.Now()) },
 	}

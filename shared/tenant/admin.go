@@ -12,10 +12,26 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"sync/atomic"
+	"time"
 )
 
-// AdminToken is the token of /v1/admin. Only its hash is in memory.
-type AdminToken struct {
+// AdminToken is the token of /v1/admin, which may change, and the one before it, which is
+// taken for AdminOverlap: those who use it do not all learn of a change at once. Only
+// hashes are in memory. It is safe for concurrent use.
+type AdminToken struct{ keys atomic.Pointer[adminKeys] }
+
+// AdminOverlap is for how long the token before the current one is taken.
+const AdminOverlap = time.Hour
+
+type adminKeys struct {
+	current adminKey
+	// before is taken until the end, on the monotonic clock; its actor is "" for none.
+	before adminKey
+	end    time.Time
+}
+
+type adminKey struct {
 	sum   [sha256.Size]byte
 	actor string
 }
@@ -39,21 +55,65 @@ func NewAdminToken(text string) (*AdminToken, error) {
 			return nil, errors.New("an admin token is one line of printable ASCII without spaces")
 		}
 	}
-	t := &AdminToken{sum: sha256.Sum256([]byte(text))}
-	fingerprint := sha256.Sum256(append([]byte("originchain admin actor\x00"), t.sum[:]...))
-	t.actor = "admin-" + hex.EncodeToString(fingerprint[:4])
+	key := adminKey{sum: sha256.Sum256([]byte(text))}
+	fingerprint := sha256.Sum256(append([]byte("originchain admin actor\x00"), key.sum[:]...))
+	key.actor = "admin-" + hex.EncodeToString(fingerprint[:4])
+	t := &AdminToken{}
+	t.keys.Store(&adminKeys{current: key})
 	return t, nil
 }
 
 // Matches compares in constant time: hashes of equal length, so that neither
-// the length nor a common prefix of the token shows in the time taken.
-func (t *AdminToken) Matches(text string) bool {
+// the length nor a common prefix of the token shows in the time taken. The actor names the
+// token in logs and audit lines; the token cannot be found from it.
+func (t *AdminToken) Matches(text string) (actor string, ok bool) {
 	sum := sha256.Sum256([]byte(text))
-	return subtle.ConstantTimeCompare(sum[:], t.sum[:]) == 1
+	keys := t.keys.Load()
+	current := subtle.ConstantTimeCompare(sum[:], keys.current.sum[:])
+	before := subtle.ConstantTimeCompare(sum[:], keys.before.sum[:])
+	switch {
+	case current == 1:
+		return keys.current.actor, true
+	case before == 1 && keys.before.actor != "" && time.Now().Before(keys.end):
+		return keys.before.actor, true
+	}
+	return "", false
 }
 
-// Actor names the token in logs and audit lines; the token cannot be found from it.
-func (t *AdminToken) Actor() string { return t.actor }
+// Take has another token in place of the current one, which is the one before it then.
+func (t *AdminToken) Take(next *AdminToken) {
+	for {
+		now, current := t.keys.Load(), next.keys.Load().current
+		if now.current == current {
+			return
+		}
+		if t.keys.CompareAndSwap(now, &adminKeys{current: current, before: now.current, end: time.Now().Add(AdminOverlap)}) {
+			return
+		}
+	}
+}
+
+// AdminTokenFile is a file of the token, for a watch of it: what it holds is read as at the
+// start, and is not made anew where it is gone.
+type AdminTokenFile string
+
+// Read returns what the file holds.
+func (f AdminTokenFile) Read() ([][]byte, error) {
+	text, err := readAdminToken(string(f))
+	if err != nil {
+		return nil, fmt.Errorf("admin token: %w", err)
+	}
+	return [][]byte{[]byte(text)}, nil
+}
+
+// Parse makes a token of that.
+func (f AdminTokenFile) Parse(contents [][]byte) (*AdminToken, error) {
+	t, err := NewAdminToken(string(contents[0]))
+	if err != nil {
+		return nil, fmt.Errorf("admin token file %s: %w", string(f), err)
+	}
+	return t, nil
+}
 
 // LoadOrCreateAdminToken reads the admin token at path, or creates it (mode
 // 0600, file and directory synced) where nothing is. A file that its group or

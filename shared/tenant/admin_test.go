@@ -11,6 +11,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/oklog/ulid/v2"
 
@@ -62,12 +64,15 @@ func TestAdminTokenFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, token := range []*AdminToken{made, loaded} {
-		if !token.Matches(text) || token.Matches(text+"x") || token.Matches(text[1:]) || token.Matches("") {
-			t.Error("matches the wrong text")
+		for given, want := range map[string]bool{text: true, text + "x": false, text[1:]: false, "": false} {
+			if _, ok := token.Matches(given); ok != want {
+				t.Errorf("%q matches: %t", given, ok)
+			}
 		}
 	}
-	if made.Actor() != loaded.Actor() || strings.Contains(text, strings.TrimPrefix(made.Actor(), "admin-")) {
-		t.Errorf("actors %s and %s", made.Actor(), loaded.Actor())
+	is, ok := made.Matches(text)
+	if again, known := loaded.Matches(text); !ok || !known || is != again || strings.Contains(text, strings.TrimPrefix(is, "admin-")) {
+		t.Errorf("actors %s and %s", is, again)
 	}
 	entries, err := os.ReadDir(filepath.Dir(path))
 	if err != nil || len(entries) != 1 {
@@ -125,7 +130,7 @@ func TestTwoProcessesMakeOneAdminToken(t *testing.T) {
 				t.Error(err)
 				return
 			}
-			actors <- token.Actor()
+			actors <- token.keys.Load().current.actor
 		})
 	}
 	wg.Wait()
@@ -161,4 +166,41 @@ func TestSecretsAreComparedInConstantTime(t *testing.T) {
 			t.Errorf("%s: %s does not compare in constant time", file, name)
 		}
 	}
+}
+
+// A token that is replaced is taken for an hour, and no longer; the one before that is not.
+func TestTheTokenBefore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		text := func(c string) string { return strings.Repeat(c, minAdminTokenBytes) }
+		token := func(c string) *AdminToken {
+			k, err := NewAdminToken(text(c))
+			if err != nil {
+				t.Fatal(err)
+			}
+			return k
+		}
+		served := token("a")
+		first, _ := served.Matches(text("a"))
+		served.Take(token("a")) // which is no change
+		served.Take(token("b"))
+		now, ok := served.Matches(text("b"))
+		before, still := served.Matches(text("a"))
+		if !ok || !still || before != first || now == first {
+			t.Errorf("after a change: %s %t, the one before %s %t, which was %s", now, ok, before, still, first)
+		}
+		if _, ok := served.Matches(""); ok {
+			t.Error("nothing matches")
+		}
+		time.Sleep(AdminOverlap)
+		if _, ok := served.Matches(text("a")); ok {
+			t.Error("the token before is taken after its time")
+		}
+		served.Take(token("c"))
+		served.Take(token("d"))
+		for c, want := range map[string]bool{"b": false, "c": true, "d": true} {
+			if _, ok := served.Matches(text(c)); ok != want {
+				t.Errorf("%s, after two changes: %t", c, ok)
+			}
+		}
+	})
 }

@@ -9,15 +9,20 @@ import (
 	"originchain/test/awsfake/model"
 )
 
-// Secrets is AWS Secrets Manager: the current value of secrets.
+// Secrets is AWS Secrets Manager: the current value of secrets, and the one before it.
 type Secrets struct {
 	*service
 	secrets map[string]secret // by name
 }
 
 type secret struct {
-	arn, value, version string
-	made                time.Time
+	arn      string
+	versions []version // the current one last
+}
+
+type version struct {
+	value, id string
+	made      time.Time
 }
 
 func newSecrets(f *Fake) *Secrets {
@@ -26,25 +31,46 @@ func newSecrets(f *Fake) *Secrets {
 	return s
 }
 
+// Age makes the current value of a secret older.
+func (s *Secrets) Age(name string, by time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	v := s.secrets[name].versions
+	v[len(v)-1].made = v[len(v)-1].made.Add(-by)
+}
+
 // Put makes a secret, or gives it another value, and returns its ARN.
 func (s *Secrets) Put(name, value string) (arn string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	arn = "arn:aws:secretsmanager:" + Region + ":" + Account + ":secret:" + name + "-AbCdEf"
-	s.secrets[name] = secret{arn, value, uuid.NewString(), time.Now().UTC()}
+	versions := append(s.secrets[name].versions, version{value, uuid.NewString(), time.Now().UTC()})
+	s.secrets[name] = secret{arn, versions[max(0, len(versions)-2):]}
 	return arn
 }
 
 func (s *Secrets) getSecretValue(in model.Struct) (model.Struct, error) {
 	id := text(in, "SecretId")
-	if stage := text(in, "VersionStage"); stage != "" && stage != "AWSCURRENT" || in["VersionId"] != nil {
-		s.fake.t.Errorf("no version but the current one is served here")
+	stage, back := text(in, "VersionStage"), 1
+	switch {
+	case in["VersionId"] != nil:
+		s.fake.t.Errorf("no version is served here by its id")
+	case stage == "AWSPREVIOUS":
+		back = 2
+	case stage != "" && stage != "AWSCURRENT":
+		return nil, refuse("ResourceNotFoundException", "Secrets Manager can't find the specified secret value for staging label: %s", stage)
+	default:
+		stage = "AWSCURRENT"
 	}
 	for name, sec := range s.secrets {
 		if id == name || id == sec.arn || strings.TrimSuffix(sec.arn, "-AbCdEf") == id {
+			if len(sec.versions) < back {
+				return nil, refuse("ResourceNotFoundException", "Secrets Manager can't find the specified secret value for staging label: %s", stage)
+			}
+			v := sec.versions[len(sec.versions)-back]
 			return model.Struct{
-				"ARN": sec.arn, "Name": name, "VersionId": sec.version, "SecretString": sec.value,
-				"VersionStages": []any{"AWSCURRENT"}, "CreatedDate": sec.made,
+				"ARN": sec.arn, "Name": name, "VersionId": v.id, "SecretString": v.value,
+				"VersionStages": []any{stage}, "CreatedDate": v.made,
 			}, nil
 		}
 	}

@@ -233,6 +233,48 @@ func TestLifeOfAProcess(t *testing.T) {
 	}
 }
 
+// A token that is put into the file is taken at once; what is no token changes nothing.
+func TestTheAdminTokenChanges(t *testing.T) {
+	defer goleak.VerifyNone(t)
+	dir, f := t.TempDir(), newFake()
+	var admin *tenant.AdminToken
+	r := start(t, dir, func(cfg config.Config, deps Deps) (Node, error) {
+		admin = deps.Admin
+		return f.build(cfg, deps)
+	})
+	r.line("serving")
+	file := filepath.Join(dir, "admin.token")
+	old, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	put := func(text string) {
+		if err := os.WriteFile(file+".new", []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Rename(file+".new", file); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put("short")
+	r.line("the new admin token is not usable, the old one stays in use")
+	next := strings.Repeat("n", 32)
+	put(next)
+	r.line("new admin token in use")
+	for _, text := range []string{strings.TrimSpace(string(old)), next} {
+		if _, ok := admin.Matches(text); !ok {
+			t.Errorf("%.9s… is not taken", text)
+		}
+	}
+	if _, ok := admin.Matches("short"); ok {
+		t.Error("what is no token is taken")
+	}
+	r.signals <- syscall.SIGTERM
+	if code := <-r.code; code != ExitOK {
+		t.Errorf("exit code %d: %s", code, r.err)
+	}
+}
+
 func TestOperationsOnTheirOwnListener(t *testing.T) {
 	r := start(t, t.TempDir(), newFake().build, "--ops-listen", "127.0.0.1:0")
 	apiURL, opsURL := r.url("api"), r.url("ops")

@@ -13,6 +13,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/sirupsen/logrus"
 
+	"originchain/shared/certfile"
 	"originchain/shared/datadir"
 	"originchain/shared/httpx"
 	"originchain/shared/telemetry"
@@ -28,6 +29,21 @@ type server struct {
 	cfg  config.Config
 	log  *logrus.Logger
 	node Node
+	// token is the admin token's file, watched.
+	token *certfile.Watched[*tenant.AdminToken]
+}
+
+// watchAdminToken has the file's token taken whenever it changes.
+func watchAdminToken(path string, into *tenant.AdminToken, log *logrus.Logger) (*certfile.Watched[*tenant.AdminToken], error) {
+	file := tenant.AdminTokenFile(path)
+	return certfile.Load(certfile.Source[*tenant.AdminToken]{Name: path, What: "admin token", Read: file.Read,
+		Parse: func(contents [][]byte) (*tenant.AdminToken, error) {
+			t, err := file.Parse(contents)
+			if err == nil {
+				into.Take(t)
+			}
+			return t, err
+		}}, log)
 }
 
 // serve runs the node until a signal or a failure.
@@ -52,7 +68,11 @@ func (p Process) serve(ctx context.Context, cfg config.Config, build New) error 
 	}
 	running, hangup, stopWatching := p.watch(ctx, log)
 	defer stopWatching()
-	s := &server{cfg: cfg, log: log, node: node}
+	token, err := watchAdminToken(cfg.AdminTokenFile, deps.Admin, log)
+	if err != nil {
+		return errors.Join(err, deps.Audit.Close())
+	}
+	s := &server{cfg: cfg, log: log, node: node, token: token}
 	l, err := s.listen(running, certs, hangup)
 	if err != nil {
 		return errors.Join(err, deps.Audit.Close())
@@ -135,6 +155,7 @@ func (s *server) listen(ctx context.Context, certs *certificates, hangup <-chan 
 	}
 	serving, stop := context.WithCancel(context.WithoutCancel(ctx))
 	l := &listening{failed: make(chan error, listeners), close: stop}
+	l.group.Go(func() { s.token.Run(serving, nil) })
 	var tlsConfig *tls.Config
 	if certs != nil {
 		tlsConfig = certs.serverConfig()

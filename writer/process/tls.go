@@ -21,7 +21,7 @@ type certificates struct{ *certfile.Watched[*tls.Config] }
 
 // loadCertificates reads the files for the first time; here a fault is an error.
 func loadCertificates(files tlsFiles, log *logrus.Logger) (*certificates, error) {
-	watched, err := certfile.Load(certfile.Source[*tls.Config]{Name: files.cert, Read: files.read, Parse: files.parse}, log)
+	watched, err := certfile.Load(certfile.Source[*tls.Config]{Name: files.cert, What: "TLS certificate", Read: files.read, Parse: files.parse}, log)
 	if err != nil {
 		return nil, err
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 	"time"
 
@@ -25,13 +26,12 @@ const (
 	maxRequestBytes = 900_000
 	// MaxValues is how many values a metric may have at one moment.
 	MaxValues = 150
+	// maxValue and minValue are the range of a value that is not 0.
+	maxValue = 0x1p360
+	minValue = 0x1p-360
 )
 
 const (
-	// answerTimeout bounds one request; attempts and maxBackoff what the SDK sends again.
-	answerTimeout = 5 * time.Second
-	attempts      = 3
-	maxBackoff    = time.Second
 	// resolution is how exactly times are kept, in seconds: alarms have periods of 10 s.
 	resolution = 1
 )
@@ -73,7 +73,6 @@ type Metrics struct {
 
 // New returns a namespace. It sends no request.
 func New(ctx context.Context, namespace string, c session.Config) (*Metrics, error) {
-	c.AnswerTimeout, c.Retryer = answerTimeout, session.Attempts(attempts, maxBackoff)
 	loaded, err := session.Load(ctx, c)
 	if err != nil {
 		return nil, fmt.Errorf("reach CloudWatch: %w", err)
@@ -93,22 +92,66 @@ func (m *Metrics) Put(ctx context.Context, data []Datum) (done int, err error) {
 			}
 			n++
 		}
-		refused := m.put(ctx, data[done:done+n])
+		put, refused := m.put(ctx, data[done:done+n])
+		done, err = done+put, errors.Join(err, refused)
 		var final *RefusedError
-		if refused != nil && !errors.As(refused, &final) {
-			return done, errors.Join(err, refused)
+		if refused != nil && !errors.As(refused, &final) || put < n {
+			return done, err
 		}
-		done, err = done+n, errors.Join(err, refused)
 	}
 	return done, err
 }
 
-func (m *Metrics) put(ctx context.Context, data []Datum) error {
+// check says why a datum can never be put.
+func (d *Datum) check() error {
+	if len(d.Values) == 0 || len(d.Values) > MaxValues || d.Counts != nil && len(d.Counts) != len(d.Values) {
+		return fmt.Errorf("%s has %d values with %d counts, want 1 to %d", d.Metric, len(d.Values), len(d.Counts), MaxValues)
+	}
+	for _, v := range d.Values {
+		if math.IsNaN(v) || math.Abs(v) > maxValue || v != 0 && math.Abs(v) < minValue {
+			return fmt.Errorf("%s has the value %g, which CloudWatch does not take", d.Metric, v)
+		}
+	}
+	return nil
+}
+
+// put sends what fits into one request. One datum that is refused takes no other with it:
+// it is left out if that can be told here, and found by halves if the service has refused
+// the request it is in. It says how many are done with.
+func (m *Metrics) put(ctx context.Context, data []Datum) (done int, err error) {
+	good := make([]Datum, 0, len(data))
+	for _, d := range data {
+		if fault := d.check(); fault != nil {
+			err = errors.Join(err, &RefusedError{fault})
+			continue
+		}
+		good = append(good, d)
+	}
+	if len(good) == 0 {
+		return len(data), err
+	}
+	sent := m.send(ctx, good)
+	var final *RefusedError
+	switch {
+	case sent == nil:
+		return len(data), err
+	case !errors.As(sent, &final):
+		return 0, errors.Join(err, sent)
+	case len(data) == 1:
+		return 1, errors.Join(err, sent)
+	}
+	half := len(data) / 2
+	done, first := m.put(ctx, data[:half])
+	if done < half {
+		return done, first
+	}
+	rest, second := m.put(ctx, data[half:])
+	return done + rest, errors.Join(first, second)
+}
+
+func (m *Metrics) send(ctx context.Context, data []Datum) error {
 	in := &cloudwatch.PutMetricDataInput{Namespace: aws.String(m.namespace)}
 	for _, d := range data {
-		if len(d.Values) == 0 || len(d.Values) > MaxValues || d.Counts != nil && len(d.Counts) != len(d.Values) {
-			return &RefusedError{fmt.Errorf("%s has %d values with %d counts, want 1 to %d", d.Metric, len(d.Values), len(d.Counts), MaxValues)}
-		}
 		datum := types.MetricDatum{MetricName: aws.String(d.Metric), Timestamp: aws.Time(d.At), StorageResolution: aws.Int32(resolution)}
 		if len(d.Values) == 1 && d.Counts == nil {
 			datum.Value = aws.Float64(d.Values[0])

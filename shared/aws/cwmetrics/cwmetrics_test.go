@@ -108,7 +108,7 @@ func TestWhatFails(t *testing.T) {
 		t.Errorf("at the third attempt: %d, %v", n, err)
 	}
 	// One that is away for longer has taken what it has taken.
-	f.CloudWatch.Next("PutMetricData", append([]awsfake.Behaviour{awsfake.Well()}, awsfake.Times(attempts, awsfake.Throttle())...)...)
+	f.CloudWatch.Next("PutMetricData", append([]awsfake.Behaviour{awsfake.Well()}, awsfake.Times(session.DefaultAttempts, awsfake.Throttle())...)...)
 	if n, err := m.Put(t.Context(), many(1500, 1)); n != 1000 || err == nil || errors.As(err, &refused) {
 		t.Errorf("the second request was throttled: %d, %v", n, err)
 	}
@@ -119,8 +119,9 @@ func TestWhatFails(t *testing.T) {
 	// What can never be put is done with, and what comes after it is put.
 	bad := many(1001, 1)
 	bad[3].Values[0] = math.NaN()
-	if n, err := m.Put(t.Context(), bad); n != 1001 || !errors.As(err, &refused) {
-		t.Errorf("no number: %d, %v", n, err)
+	before := len(f.CloudWatch.Data())
+	if n, err := m.Put(t.Context(), bad); n != 1001 || !errors.As(err, &refused) || len(f.CloudWatch.Data())-before != 1000 {
+		t.Errorf("no number: %d, %v; %d are there, want the 1000 others", n, err, len(f.CloudWatch.Data())-before)
 	}
 	for _, d := range []Datum{{Metric: "x", At: time.Now()}, {Metric: "x", At: time.Now(), Values: []float64{1, 2}, Counts: []float64{1}}, many(1, MaxValues+1)[0]} {
 		if n, err := m.Put(t.Context(), []Datum{d}); n != 1 || !errors.As(err, &refused) {
@@ -132,5 +133,29 @@ func TestWhatFails(t *testing.T) {
 	t.Setenv("AWS_CONFIG_FILE", "/dev/null")
 	if _, err := New(t.Context(), "x", session.Config{}); !errors.Is(err, session.ErrRegion) {
 		t.Errorf("no region: %v", err)
+	}
+}
+
+// TestOneThatIsRefusedIsAlone: the service refuses whole requests, and only what it has
+// refused them for is lost. What fails in the middle of the search waits, in its order.
+func TestOneThatIsRefusedIsAlone(t *testing.T) {
+	f := awsfake.Start(t)
+	m := open(t, f)
+	no := func() awsfake.Behaviour { return awsfake.Fail("InvalidParameterValue", "the timestamp is too old") }
+	// The second of four: all, the first half, its first (well), its second, the other half.
+	f.CloudWatch.Next("PutMetricData", no(), no(), awsfake.Well(), no())
+	var refused *RefusedError
+	n, err := m.Put(t.Context(), many(4, 1))
+	var names []string
+	for _, d := range f.CloudWatch.Data() {
+		names = append(names, d.Name)
+	}
+	if diff := cmp.Diff([]string{"m0", "m2", "m3"}, names); n != 4 || !errors.As(err, &refused) || diff != "" {
+		t.Errorf("%d, %v (-want +got):\n%s", n, err, diff)
+	}
+	away := awsfake.Start(t)
+	away.CloudWatch.Next("PutMetricData", append([]awsfake.Behaviour{no(), awsfake.Well()}, awsfake.Times(session.DefaultAttempts, awsfake.Throttle())...)...)
+	if n, err := open(t, away).Put(t.Context(), many(4, 1)); n != 2 || err == nil || errors.As(err, &refused) {
+		t.Errorf("the second half was throttled: %d, %v", n, err)
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"net/url"
 	"strconv"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
@@ -38,6 +39,11 @@ type Config = ddbtable.Config
 // Parse reads dynamodb://table/lease?region=…&endpoint=…
 func Parse(u *url.URL) (Config, error) { return ddbtable.Parse(u) }
 
+// AnswerTimeout bounds one request. It is short for the holder's sake: a renewal that nobody
+// answers, the reading after it, and one more renewal end before the holder has fenced
+// itself (lease.SelfFence).
+const AnswerTimeout = 900 * time.Millisecond
+
 // Store is a lease.Store. It needs dynamodb:GetItem and dynamodb:UpdateItem.
 type Store struct {
 	config Config
@@ -48,7 +54,7 @@ var _ lease.Store = (*Store)(nil)
 
 // New returns the store. It sends no request.
 func New(ctx context.Context, c Config) (*Store, error) {
-	client, err := ddbtable.Open(ctx, c)
+	client, err := ddbtable.Open(ctx, c, AnswerTimeout)
 	if err != nil {
 		return nil, err
 	}

@@ -168,3 +168,32 @@ func TestURLs(t *testing.T) {
 		}
 	}
 }
+
+// A renewal that is not answered leaves time for the reading after it, and for another one
+// that counts, before the holder fences itself.
+func TestARenewalThatHangsIsSurvived(t *testing.T) {
+	if worst := lease.RenewEvery + 3*ddblease.AnswerTimeout; worst >= lease.SelfFence {
+		t.Errorf("the second renewal ends %s after the last good one, and the holder fences itself after %s", worst, lease.SelfFence)
+	}
+	endpoint := ddbtest.Start(t)
+	ddbtest.Table(t, endpoint, "leases-hang", ddblease.KeyAttribute)
+	p := newProxy(t, endpoint)
+	s := open(t, p.URL, "leases-hang")
+	end := make(chan struct{})
+	hang := http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		select {
+		case <-r.Context().Done():
+		case <-end:
+		}
+	})
+	p.before.Store(&hang)
+	defer close(end)
+	var unknown *lease.OutcomeUnknownError
+	if _, err := s.CompareAndSet(t.Context(), 0, leasetest.First(t)); !errors.As(err, &unknown) {
+		t.Errorf("a request that hangs: %v", err)
+	}
+	p.before.Store(nil)
+	if _, err := s.CompareAndSet(t.Context(), 0, leasetest.First(t)); err != nil {
+		t.Errorf("the next one: %v", err)
+	}
+}

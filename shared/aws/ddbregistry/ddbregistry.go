@@ -13,6 +13,7 @@ import (
 	"net/url"
 	"slices"
 	"strconv"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
@@ -48,9 +49,12 @@ type Store struct {
 
 var _ registry.Store = (*Store)(nil)
 
+// answerTimeout bounds one request.
+const answerTimeout = 3 * time.Second
+
 // New returns the store. It sends no request.
 func New(ctx context.Context, c Config) (*Store, error) {
-	client, err := ddbtable.Open(ctx, c)
+	client, err := ddbtable.Open(ctx, c, answerTimeout)
 	if err != nil {
 		return nil, err
 	}

@@ -14,16 +14,12 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/aws/retry"
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
-	"github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/aws/smithy-go"
-)
 
-// AnswerTimeout bounds one request. A lease's renewal that takes longer is no good: the
-// holder has fenced itself by then.
-const AnswerTimeout = 3 * time.Second
+	"originchain/shared/aws/session"
+)
 
 // ErrURL is in the chain of errors about the URL of a store.
 var ErrURL = errors.New("not the URL of a key in a DynamoDB table")
@@ -69,11 +65,8 @@ func (c Config) validate() error {
 	case c.Key == "" || len(c.Key) > 255 || strings.ContainsFunc(c.Key, func(r rune) bool { return r <= ' ' || r > '~' || r == '/' }):
 		return fmt.Errorf("%w: %q is no name of what is there; give dynamodb://%s/<instance>", ErrURL, c.Key, c.Table)
 	}
-	if c.Endpoint != "" {
-		e, err := url.Parse(c.Endpoint)
-		if err != nil || (e.Scheme != "http" && e.Scheme != "https") || e.Host == "" || e.User != nil || e.RawQuery != "" || e.Fragment != "" {
-			return fmt.Errorf("%w: the endpoint is not of the form https://host:port", ErrURL)
-		}
+	if err := session.CheckEndpoint(c.Endpoint); err != nil {
+		return fmt.Errorf("%w: %w", ErrURL, err)
 	}
 	return nil
 }
@@ -92,36 +85,23 @@ func (c Config) String() string {
 	return u.String()
 }
 
-// Open returns the client for c. It sends no request.
-func Open(ctx context.Context, c Config) (*dynamodb.Client, error) {
+// Open returns the client for c, whose requests are answered within a time or have failed.
+// It sends none.
+func Open(ctx context.Context, c Config, within time.Duration) (*dynamodb.Client, error) {
 	if err := c.validate(); err != nil {
 		return nil, err
 	}
-	options := []func(*config.LoadOptions) error{
-		// A client of another type would not take the certificates of AWS_CA_BUNDLE.
-		config.WithHTTPClient(awshttp.NewBuildableClient().WithTimeout(AnswerTimeout)),
-	}
-	if c.Region != "" {
-		options = append(options, config.WithRegion(c.Region))
-	}
-	if c.Credentials != nil {
-		options = append(options, config.WithCredentialsProvider(c.Credentials))
-	}
-	loaded, err := config.LoadDefaultConfig(ctx, options...)
-	if err != nil {
-		return nil, fmt.Errorf("load the AWS configuration for %s: %w", c, err)
-	}
-	if loaded.Region == "" {
+	// Each request is sent once. A caller asks again by itself, and no later than it has to;
+	// a write that is sent twice by the SDK could conflict with itself.
+	s := session.Config{Region: c.Region, Endpoint: c.Endpoint, Credentials: c.Credentials, AnswerTimeout: within, Retryer: session.Attempts(1, time.Second)}
+	loaded, err := session.Load(ctx, s)
+	switch {
+	case errors.Is(err, session.ErrRegion):
 		return nil, fmt.Errorf("%w: %s says no region, and neither does the process; add ?region=… or set AWS_REGION", ErrURL, c)
+	case err != nil:
+		return nil, fmt.Errorf("%s: %w", c, err)
 	}
-	return dynamodb.NewFromConfig(loaded, func(o *dynamodb.Options) {
-		// Each request is sent once. A caller asks again by itself, and no later than it has
-		// to; a write that is sent twice by the SDK could conflict with itself.
-		o.Retryer = retry.AddWithMaxAttempts(retry.NewStandard(), 1)
-		if c.Endpoint != "" {
-			o.BaseEndpoint = aws.String(c.Endpoint)
-		}
-	}), nil
+	return dynamodb.NewFromConfig(loaded, func(o *dynamodb.Options) { o.BaseEndpoint = s.Base(o.BaseEndpoint) }), nil
 }
 
 // NotWritten says that DynamoDB answered, and refused the request as such, or that none

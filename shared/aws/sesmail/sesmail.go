@@ -4,7 +4,6 @@ package sesmail
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -31,7 +30,9 @@ func New(cfg aws.Config, from string, now func() time.Time) (*Mail, error) {
 }
 
 // Send makes one attempt. nil: the service has taken the message. An error is
-// notice.ErrRefused if another attempt would be refused too.
+// notice.ErrRefused if the message is one that no attempt could send. What the service
+// rejects is none of that: it says the same of a message as of a sender's identity that is
+// not verified any more, and that can be mended.
 func (m *Mail) Send(ctx context.Context, msg notice.Message) error {
 	text, err := notice.Compose(m.from, m.now(), msg)
 	if err != nil {
@@ -43,11 +44,7 @@ func (m *Mail) Send(ctx context.Context, msg notice.Message) error {
 		FromEmailAddress: &m.from, Destination: &types.Destination{ToAddresses: []string{msg.To}},
 		Content: &types.EmailContent{Raw: &types.RawMessage{Data: text}},
 	})
-	var rejected *types.MessageRejected
-	switch {
-	case errors.As(err, &rejected):
-		return fmt.Errorf("%w: %w", notice.ErrRefused, err)
-	case err != nil:
+	if err != nil {
 		return fmt.Errorf("SES has not taken the message: %w", err)
 	}
 	return nil

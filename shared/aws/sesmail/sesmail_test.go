@@ -35,8 +35,8 @@ func TestSend(t *testing.T) {
 		t.Errorf("too busy: %v", err)
 	}
 	f.SES.Next("SendEmail", awsfake.Fail("MessageRejected", "Email address is not verified."))
-	if err := m.Send(t.Context(), msg); !errors.Is(err, notice.ErrRefused) {
-		t.Errorf("rejected: %v", err)
+	if err := m.Send(t.Context(), msg); err == nil || errors.Is(err, notice.ErrRefused) {
+		t.Errorf("a sender who is not verified any more can be again: %v", err)
 	}
 	for _, wrong := range []notice.Message{
 		{Delivery: "d", To: "ops@acme.example, other@acme.example", Subject: "s"}, {Delivery: "d", To: "ops@acme.example", Subject: "s\r\nBcc: x@y.example"},

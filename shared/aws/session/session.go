@@ -27,13 +27,21 @@ type Config struct {
 	// Credentials are what to sign with; nil for what the SDK finds: environment,
 	// shared files, roles of container and instance.
 	Credentials aws.CredentialsProvider
-	// AnswerTimeout bounds one request with its answer; 0: its context alone.
+	// AnswerTimeout bounds one request with its answer; 0 is DefaultAnswerTimeout.
 	AnswerTimeout time.Duration
 	// Transport changes what HTTP goes over; nil: nothing.
 	Transport func(*http.Transport)
-	// Retryer says what is sent again; nil: as the SDK has it.
+	// Retryer says what is sent again; nil is Attempts(DefaultAttempts, DefaultPause).
 	Retryer func() aws.Retryer
 }
+
+// What bounds a use of a service that says nothing else: no request hangs for as long as
+// its caller may.
+const (
+	DefaultAnswerTimeout = 5 * time.Second
+	DefaultAttempts      = 3
+	DefaultPause         = time.Second
+)
 
 var (
 	// ErrRegion says that neither the configuration nor the process says a region.
@@ -48,20 +56,23 @@ func Load(ctx context.Context, c Config) (aws.Config, error) {
 	if err := CheckEndpoint(c.Endpoint); err != nil {
 		return aws.Config{}, err
 	}
+	if c.AnswerTimeout == 0 {
+		c.AnswerTimeout = DefaultAnswerTimeout
+	}
+	if c.Retryer == nil {
+		c.Retryer = Attempts(DefaultAttempts, DefaultPause)
+	}
 	// A client of another type would not take the certificates of AWS_CA_BUNDLE.
 	client := awshttp.NewBuildableClient().WithTimeout(c.AnswerTimeout)
 	if c.Transport != nil {
 		client = client.WithTransportOptions(c.Transport)
 	}
-	options := []func(*config.LoadOptions) error{config.WithHTTPClient(client)}
+	options := []func(*config.LoadOptions) error{config.WithHTTPClient(client), config.WithRetryer(c.Retryer)}
 	if c.Region != "" {
 		options = append(options, config.WithRegion(c.Region))
 	}
 	if c.Credentials != nil {
 		options = append(options, config.WithCredentialsProvider(c.Credentials))
-	}
-	if c.Retryer != nil {
-		options = append(options, config.WithRetryer(c.Retryer))
 	}
 	loaded, err := config.LoadDefaultConfig(ctx, options...)
 	if err != nil {

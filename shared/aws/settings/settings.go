@@ -13,7 +13,6 @@ import (
 	"net/url"
 	"regexp"
 	"strings"
-	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/ssm"
@@ -28,10 +27,6 @@ const (
 	Format = 1
 	// MaxBytes bounds the parameter: what a standard one holds.
 	MaxBytes = 4 << 10
-
-	attempts      = 3
-	maxBackoff    = time.Second
-	answerTimeout = 5 * time.Second
 )
 
 // Settings of one instance. Its JSON is stable.
@@ -84,7 +79,6 @@ func Load(ctx context.Context, c session.Config, instance string) (Settings, err
 	if err := CheckName(instance); err != nil {
 		return Settings{}, err
 	}
-	c.AnswerTimeout, c.Retryer = answerTimeout, session.Attempts(attempts, maxBackoff)
 	loaded, err := session.Load(ctx, c)
 	if err != nil {
 		return Settings{}, fmt.Errorf("read the settings of %s: %w", instance, err)
