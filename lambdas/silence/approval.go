@@ -47,10 +47,10 @@ func (p *Approval) allows() failover.Overrides {
 	return allow
 }
 
-// carriedOut says that the node of an approval has been given the epoch behind the one that
-// it is of: no guard is to be given up any more.
+// carriedOut says that the node of an approval has been given an epoch behind the one that
+// it is of, and has not opened it yet: no guard is to be given up any more.
 func carriedOut(p *Approval, rec lease.Record) bool {
-	return p.To != "" && rec.Holder == p.To && uint64(rec.Epoch) > p.Epoch
+	return p.To != "" && rec.Holder == p.To && uint64(rec.Epoch) > p.Epoch && !rec.Confirmed()
 }
 
 // askAgain has a person asked once more, whose approval is void, and says what is so now.

@@ -378,8 +378,10 @@ func (h *Handler) client() *http.Client {
 
 // target is the node that a person names, or the fittest.
 func (h *Handler) target(ask Ask, rec lease.Record, nodes []failover.Node, heard map[string]api.Replication) string {
-	if p := ask.Approval; p != nil && slices.ContainsFunc(nodes, func(n failover.Node) bool { return n.ID == p.To }) && (p.To != rec.Holder || carriedOut(p, rec)) {
-		return p.To
+	if p := ask.Approval; p != nil && slices.ContainsFunc(nodes, func(n failover.Node) bool { return n.ID == p.To }) {
+		if _, answers := heard[p.To]; p.To != rec.Holder || answers && carriedOut(p, rec) {
+			return p.To
+		}
 	}
 	best, _ := candidate.Best(rec, nodes, func(id string) candidate.Standing {
 		r, ok := heard[id]

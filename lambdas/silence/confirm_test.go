@@ -289,6 +289,13 @@ func TestAnApprovalIsOfWhatIsSo(t *testing.T) {
 	// What is left to do needs no approval, and the one that there was is void for no more.
 	a, err = f.ask("one", 2, &good)
 	f.wants(a, err, Verdict(failover.Promote), failover.EpochGiven)
+	// Nor is it anything to another node, once that one is gone.
+	f.Kill("acme-b")
+	a, err = f.ask("one", 3, &good)
+	f.wants(a, err, Verdict(failover.Page), failover.NotEntitled)
+	if a.Target != "acme-c" || a.Writer != "acme-b" || a.Epoch != 2 {
+		t.Errorf("%+v", a)
+	}
 }
 
 // A loss is accepted for the node that was named, and not for one that somebody else has

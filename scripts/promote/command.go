@@ -19,8 +19,11 @@ import (
 // name is what the command is called by, in its messages too.
 const name = "promote-follower.sh"
 
-// The exit codes beside those of every command.
+// The exit codes: those of every command, and its own.
 const (
+	exitOK      = cli.ExitOK
+	exitFailure = cli.ExitFailure
+	exitUsage   = cli.ExitUsage
 	exitRefused = 3
 	exitOther   = 4
 	exitLeft    = 5
@@ -94,7 +97,7 @@ func code(err error) int {
 	case errors.As(err, &refused):
 		return exitRefused
 	}
-	return cli.ExitFailure
+	return exitFailure
 }
 
 func (p program) promote(ctx context.Context, o *options) (err error) {

@@ -15,7 +15,6 @@ import (
 	"originchain/shared/aws/ddblease/ddbtest"
 	"originchain/shared/aws/ddbregistry"
 	"originchain/shared/aws/settings"
-	"originchain/shared/cli"
 	"originchain/shared/failover"
 	"originchain/test/awsfake"
 )
@@ -34,18 +33,18 @@ func TestCommandLine(t *testing.T) {
 		code int
 		want string
 	}{
-		{[]string{"--help"}, cli.ExitOK, "--accept-data-loss"},
-		{[]string{"--version"}, cli.ExitOK, "test, go"},
-		{nil, cli.ExitUsage, "name both nodes"},
-		{append(both, "more"), cli.ExitUsage, "more"},
-		{append(both, "--what"), cli.ExitUsage, "--what"},
-		{append(both, "--provider", "gcp"), cli.ExitUsage, "neither aws nor local"},
-		{append(both, "--provider", "aws"), cli.ExitUsage, "--instance"},
-		{append(both, "--provider", "aws", "--instance", "Acme"), cli.ExitUsage, "no name of an instance"},
-		{append(both, "--provider", "aws", "--instance", "acme", "--dir", dir), cli.ExitUsage, "--dir is for"},
-		{append(both, "--dir", dir, "--region", "eu-central-1"), cli.ExitUsage, "--provider aws"},
-		{both, cli.ExitUsage, "--dir"},
-		{append(both, "--dir", dir), cli.ExitFailure, "is oc-control up"},
+		{[]string{"--help"}, exitOK, "--accept-data-loss"},
+		{[]string{"--version"}, exitOK, "test, go"},
+		{nil, exitUsage, "name both nodes"},
+		{append(both, "more"), exitUsage, "more"},
+		{append(both, "--what"), exitUsage, "--what"},
+		{append(both, "--provider", "gcp"), exitUsage, "neither aws nor local"},
+		{append(both, "--provider", "aws"), exitUsage, "--instance"},
+		{append(both, "--provider", "aws", "--instance", "Acme"), exitUsage, "no name of an instance"},
+		{append(both, "--provider", "aws", "--instance", "acme", "--dir", dir), exitUsage, "--dir is for"},
+		{append(both, "--dir", dir, "--region", "eu-central-1"), exitUsage, "--provider aws"},
+		{both, exitUsage, "--dir"},
+		{append(both, "--dir", dir), exitFailure, "is oc-control up"},
 	} {
 		if code, out := call(c.args...); code != c.code || !strings.Contains(out, c.want) {
 			t.Errorf("%v: exit code %d\n%s", c.args, code, out)
@@ -55,7 +54,7 @@ func TestCommandLine(t *testing.T) {
 
 func TestExitCodes(t *testing.T) {
 	for want, err := range map[int]error{
-		cli.ExitFailure: errors.New("x"), exitRefused: &failover.RefusedError{}, exitOther: &failover.OtherRunError{}, exitLeft: &failover.LeftError{},
+		exitFailure: errors.New("x"), exitRefused: &failover.RefusedError{}, exitOther: &failover.OtherRunError{}, exitLeft: &failover.LeftError{},
 	} {
 		if got := code(err); got != want {
 			t.Errorf("%T is %d, want %d", err, got, want)
@@ -93,7 +92,7 @@ func TestLocal(t *testing.T) {
 	if err != nil || zone != in.Name || d.AdminToken == "" || d.Lease == nil || d.Registry == nil || d.Control == nil || d.DNS == nil {
 		t.Errorf("%+v, %q, %v", d, zone, err)
 	}
-	if code, out := call("--writer-instance", "a", "--follower-instance", "b", "--dir", string(dir)); code != cli.ExitFailure {
+	if code, out := call("--writer-instance", "a", "--follower-instance", "b", "--dir", string(dir)); code != exitFailure {
 		t.Errorf("exit code %d\n%s", code, out)
 	}
 }
@@ -106,7 +105,7 @@ func TestOnAWS(t *testing.T) {
 		t.Setenv(name, value)
 	}
 	args := []string{"--provider", "aws", "--instance", "acme", "--writer-instance", "acme-a", "--follower-instance", "acme-b"}
-	if code, out := call(args...); code != cli.ExitFailure || !strings.Contains(out, "there is no parameter /originchain/acme in "+awsfake.Region) {
+	if code, out := call(args...); code != exitFailure || !strings.Contains(out, "there is no parameter /originchain/acme in "+awsfake.Region) {
 		t.Errorf("exit code %d\n%s", code, out)
 	}
 	dynamo := ddbtest.Start(t)
@@ -125,7 +124,7 @@ func TestOnAWS(t *testing.T) {
 	if err != nil || zone != "acme.db.example.com" || d.AdminToken != "oc_admin_x" || d.Lease == nil || d.Registry == nil || d.Control == nil || d.DNS == nil {
 		t.Errorf("%+v, %q, %v", d, zone, err)
 	}
-	if code, out := call(args...); code != cli.ExitFailure || !strings.Contains(out, `the registry has no node "acme-b"`) {
+	if code, out := call(args...); code != exitFailure || !strings.Contains(out, `the registry has no node "acme-b"`) {
 		t.Errorf("exit code %d\n%s", code, out)
 	}
 }

@@ -105,6 +105,10 @@ func (s troubledControl) Stop(ctx context.Context, n Node) (p Process, err error
 	return p, e
 }
 
+func (s troubledControl) Start(ctx context.Context, n Node) error {
+	return s.do("start", nil, func() error { return s.Control.Start(ctx, n) })
+}
+
 func (s troubledControl) Restart(ctx context.Context, n Node) error {
 	return s.do("restart", nil, func() error { return s.Control.Restart(ctx, n) })
 }

@@ -41,7 +41,7 @@ func LetGo(ctx context.Context, d Deps, run string) (detail string, err error) {
 	case run == "" || j.Run != run:
 		return "", &HeldError{Node: "what failover " + run + " has stopped", Why: fmt.Sprintf("the failover begun last is %q", j.Run)}
 	case !j.Stopped:
-		return fmt.Sprintf("%s was not stopped", id), nil
+		return fmt.Sprintf("%s was not stopped, and need not be started", id), nil
 	case j.LetGo:
 		return fmt.Sprintf("%s was let go before", id), nil
 	}

@@ -1,6 +1,7 @@
 package failover
 
 import (
+	"context"
 	"errors"
 	"slices"
 	"strings"
@@ -142,4 +143,41 @@ func TestWhatARunBeforeHasStopped(t *testing.T) {
 		}
 		w.isWriter(t, "c", 2)
 	}, "b", "c")
+}
+
+// Whoever lets go may be killed at any call: the next one does it, and the one after that
+// nothing more.
+func TestLettingGoIsKilledAnywhere(t *testing.T) {
+	cuts := 0
+	for whole := false; !whole; {
+		cuts++
+		for _, after := range []bool{false, true} {
+			bubble(t, func(t *testing.T, w *world) {
+				w.kill("a", false)
+				rep, err := Execute(t.Context(), w.deps(), w.request("b"), nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+				ctx, cancel := context.WithCancel(t.Context())
+				defer cancel()
+				k := &trouble{at: cuts, after: after, kill: cancel}
+				_, err = LetGo(ctx, w.troubled(k), rep.Run)
+				if whole = !k.dead; whole != (err == nil) && !after {
+					t.Errorf("cut %d: %v", cuts, err)
+				}
+				for range 2 {
+					if _, err := LetGo(t.Context(), w.deps(), rep.Run); err != nil {
+						t.Error(err)
+					}
+				}
+				w.isDone(t, "b", 2)
+				if n := w.starts("a"); n < 1 || n > 2 || !w.nodes["a"].up {
+					t.Errorf("cut %d, after: %t: it was started %d times", cuts, after, n)
+				}
+			}, "b")
+		}
+	}
+	if cuts < 5 {
+		t.Errorf("%d cuts are too few", cuts)
+	}
 }

@@ -130,6 +130,7 @@ func TestOfWhichProcessAStopTells(t *testing.T) {
 		"of another directory":  {place("there"), place("there"), ended, false},
 		"not known to be ended": {place("here"), place("here"), Process{Place: "here"}, false},
 		"not opened yet":        {given, given, ended, given.Given("a")},
+		"opens meanwhile":       {given, change(given, func(r *lease.Record) { r.Place = "here" }), ended, false},
 		"opened meanwhile":      {given, place("here"), ended, false},
 	} {
 		if got := tellsOf(c.before, c.now, c.p); got != c.want {

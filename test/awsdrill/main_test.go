@@ -6,18 +6,26 @@
 package awsdrill
 
 import (
+	"context"
 	"errors"
+	"flag"
+	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"testing"
 
 	"originchain/shared/aws/s3object/s3test"
 	"originchain/test/netns"
+	"originchain/test/stepfunctions"
 )
 
 // insideEnv names the directory of the programs to the process when it has begun anew, in
 // namespaces of its own.
 const insideEnv = "AWSDRILL_TEST_BINARIES"
+
+// metadataEnv names the program of the metadata service.
+const metadataEnv = "AWSDRILL_TEST_IMDS"
 
 // programs is that directory; errSetup says why no test can run.
 var (
@@ -32,12 +40,34 @@ func TestMain(m *testing.M) {
 	}
 	programs = os.Getenv(insideEnv)
 	if programs == "" {
-		errSetup = netns.Enter(insideEnv, "originchain/writer/cmd/oc-server", "originchain/writer/cmd/oc-node", "originchain/scripts/promote", "originchain/test/systemctl/shim")
+		errSetup = outside()
 		m.Run()
 		return
 	}
 	defer func() { _ = os.RemoveAll(programs) }() // no test can speak up any more
 	shims := filepath.Join(programs, "systemd")
-	errSetup = errors.Join(os.Mkdir(shims, 0o755), os.Rename(filepath.Join(programs, "shim"), filepath.Join(shims, "systemctl")), netns.Inside("1"))
+	errSetup = errors.Join(os.Mkdir(shims, 0o755), os.Rename(filepath.Join(programs, "shim"), filepath.Join(shims, "systemctl")), os.Rename(os.Getenv(metadataEnv), filepath.Join(programs, "ec2-metadata-mock")), netns.Inside("1"))
 	s3test.Main(m)
 }
+
+// outside gets what needs the network, and begins the process anew.
+func outside() error {
+	file, err := os.CreateTemp("", "oc-imds-*")
+	if err != nil {
+		return err
+	}
+	build := exec.Command("go", "build", "-o", file.Name(), "github.com/aws/amazon-ec2-metadata-mock/cmd/ec2-metadata-mock") //nolint:gosec // a file of ours
+	build.Dir = filepath.Join("..", "emulators", "imds")
+	out, err := build.CombinedOutput()
+	if err = errors.Join(err, file.Close(), os.Setenv(metadataEnv, file.Name())); err != nil {
+		return fmt.Errorf("build the metadata service: %w\n%s", err, out)
+	}
+	if err := (stepfunctions.Runner{Dir: filepath.Join("..", "stepfunctions")}).Install(context.Background()); err != nil {
+		return err
+	}
+	return netns.Enter(insideEnv, "originchain/writer/cmd/oc-server", "originchain/writer/cmd/oc-node", "originchain/scripts/promote", "originchain/test/systemctl/shim",
+		"originchain/lambdas/silence/cmd/silence", "originchain/lambdas/promote/cmd/promote", "originchain/lambdas/dns/cmd/dns", "originchain/lambdas/notify/cmd/notify")
+}
+
+// all has every drill of the alarm run; the shortest is always.
+var all = flag.Bool("all", false, "run the drills that take long, too")

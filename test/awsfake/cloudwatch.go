@@ -36,7 +36,8 @@ type Datum struct {
 // Alarm is an alarm on one metric.
 type Alarm struct {
 	Name, State, Reason string
-	Updated             time.Time
+	// Since is when it came into the state, Updated when it was last looked at.
+	Since, Updated time.Time
 }
 
 func newCloudWatch(f *Fake) *CloudWatch {
@@ -53,18 +54,27 @@ func (c *CloudWatch) Data() []Datum {
 }
 
 // Set makes an alarm, or changes its state: OK, ALARM or INSUFFICIENT_DATA.
-func (c *CloudWatch) Set(name, state, reason string) {
+func (c *CloudWatch) Set(name, state, reason string) { c.set(name, state, reason) }
+
+// set is Set, and says since when the alarm is in its state: to a millisecond, as the
+// service has it.
+func (c *CloudWatch) set(name, state, reason string) (since time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	a := Alarm{name, state, reason, time.Now().UTC()}
+	now := time.Now().UTC().Truncate(time.Millisecond)
+	a := Alarm{name, state, reason, now, now}
 	for i, there := range c.alarms {
 		if there.Name == name {
+			if there.State == state {
+				a.Since = there.Since
+			}
 			c.alarms[i] = a
-			return
+			return a.Since
 		}
 	}
 	c.alarms = append(c.alarms, a)
 	slices.SortFunc(c.alarms, func(a, b Alarm) int { return strings.Compare(a.Name, b.Name) })
+	return a.Since
 }
 
 // putMetricData takes a request whole, or not at all.
@@ -144,7 +154,7 @@ func (c *CloudWatch) describeAlarms(in model.Struct) (model.Struct, error) {
 		}
 		found = append(found, model.Struct{
 			"AlarmName": a.Name, "AlarmArn": "arn:aws:cloudwatch:" + Region + ":" + Account + ":alarm:" + a.Name,
-			"StateValue": a.State, "StateReason": a.Reason, "StateUpdatedTimestamp": a.Updated,
+			"StateValue": a.State, "StateReason": a.Reason, "StateUpdatedTimestamp": a.Updated, "StateTransitionedTimestamp": a.Since,
 		})
 	}
 	from := 0

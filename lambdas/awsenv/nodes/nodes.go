@@ -36,10 +36,17 @@ func Needs() []string {
 // authorities vouch for, has not.
 func May() []string { return []string{awsenv.Record, awsenv.ZoneID, awsenv.CA} }
 
-// Function is one that reaches an instance: answer is given what a failover works with.
-func Function(name string, answer func(context.Context, *awsenv.Env, failover.Deps, awsenv.Call) (any, error)) awsenv.Function {
+// Answer answers a call, with what a failover of the instance works with.
+type Answer func(ctx context.Context, d failover.Deps, c awsenv.Call) (any, error)
+
+// Function is one that reaches an instance; open makes what answers its calls.
+func Function(name string, open func(ctx context.Context, e *awsenv.Env) (Answer, error)) awsenv.Function {
 	return awsenv.Function{Name: name, Needs: Needs(), May: May(), Open: func(ctx context.Context, e *awsenv.Env, _ *logrus.Logger) (awsenv.Handler, error) {
 		i, err := Open(ctx, e)
+		if err != nil {
+			return nil, err
+		}
+		answer, err := open(ctx, e)
 		if err != nil {
 			return nil, err
 		}
@@ -48,7 +55,7 @@ func Function(name string, answer func(context.Context, *awsenv.Env, failover.De
 			if err != nil {
 				return nil, err
 			}
-			return answer(ctx, e, deps, c)
+			return answer(ctx, deps, c)
 		}, nil
 	}}
 }

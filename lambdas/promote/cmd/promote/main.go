@@ -10,8 +10,10 @@ import (
 	"originchain/shared/failover"
 )
 
-func main() { awsenv.Main(nodes.Function("promote", answer)) }
+func main() { awsenv.Main(nodes.Function("promote", open)) }
 
-func answer(ctx context.Context, e *awsenv.Env, deps failover.Deps, c awsenv.Call) (any, error) {
-	return promote.New(deps, e.Get(awsenv.Record)).Handle(ctx, c.Payload)
+func open(_ context.Context, e *awsenv.Env) (nodes.Answer, error) {
+	return func(ctx context.Context, d failover.Deps, c awsenv.Call) (any, error) {
+		return promote.New(d, e.Get(awsenv.Record)).Handle(ctx, c.Payload)
+	}, nil
 }

@@ -15,19 +15,22 @@ import (
 	"originchain/shared/failover"
 )
 
-func main() { awsenv.Main(nodes.Function("silence", answer)) }
+func main() { awsenv.Main(nodes.Function("silence", open)) }
 
-func answer(ctx context.Context, e *awsenv.Env, deps failover.Deps, c awsenv.Call) (any, error) {
+func open(ctx context.Context, e *awsenv.Env) (nodes.Answer, error) {
 	cfg, err := session.Load(ctx, session.Config{})
 	if err != nil {
 		return nil, err
 	}
+	alarms := cwalarms.New(cfg)
 	alarm := func(ctx context.Context, name string) (alarmevent.State, time.Time, error) {
-		a, err := cwalarms.New(cfg).One(ctx, name)
+		a, err := alarms.One(ctx, name)
 		return alarmevent.State(a.State), a.Since, err
 	}
-	name := e.Get(awsenv.Instance)
-	arn := fmt.Sprintf("arn:%s:cloudwatch:%s:%s:alarm:%s", c.Partition, c.Region, c.Account, silence.AlarmName(name))
-	h := silence.NewHandler(silence.Config{Instance: name, Zone: e.Get(awsenv.Record), AlarmARN: arn}, silence.EventDeps{Failover: deps, Alarm: alarm, Log: c.Log, Now: time.Now})
-	return h.Handle(ctx, c.Payload)
+	return func(ctx context.Context, d failover.Deps, c awsenv.Call) (any, error) {
+		name := e.Get(awsenv.Instance)
+		arn := fmt.Sprintf("arn:%s:cloudwatch:%s:%s:alarm:%s", c.Partition, c.Region, c.Account, silence.AlarmName(name))
+		h := silence.NewHandler(silence.Config{Instance: name, Zone: e.Get(awsenv.Record), AlarmARN: arn}, silence.EventDeps{Failover: d, Alarm: alarm, Log: c.Log, Now: time.Now})
+		return h.Handle(ctx, c.Payload)
+	}, nil
 }

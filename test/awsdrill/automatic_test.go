@@ -1,0 +1,416 @@
+package awsdrill
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"originchain/infra/statemachine"
+	"originchain/lambdas/documents"
+	"originchain/lambdas/silence"
+	"originchain/shared/alarms"
+	"originchain/shared/aws/ddbregistry"
+	"originchain/shared/failover"
+	"originchain/shared/incident"
+	"originchain/test/awsfake"
+	"originchain/test/lambdahost"
+	"originchain/test/settle"
+	"originchain/test/stepfunctions"
+)
+
+const (
+	// imdsPort is that of the first machine's metadata service; each next one has the next.
+	imdsPort  = 7450
+	agentUnit = "oc-node.service"
+	mailFrom  = "status@db.example.com"
+	// calledFor bounds a call of a function, as its time-out does.
+	calledFor = 90 * time.Second
+)
+
+// control is what acts by itself: agents on the machines, the alarm, the state machine that
+// it starts, and the functions, which are the programs that are deployed.
+type control struct {
+	*region
+	functions map[string]*lambdahost.Function
+	subs      *incident.Store
+
+	mu sync.Mutex
+	// events are what the alarm has told, runs the executions that have ended.
+	events [][]byte
+	when   []time.Time
+	runs   []stepfunctions.Ended
+	calls  map[string]int // by state
+	last   map[string]json.RawMessage
+	work   sync.WaitGroup
+}
+
+// newControl is a region whose control plane is at work; the alarm is calm.
+func newControl(t *testing.T) *control {
+	t.Helper()
+	c := &control{region: newRegion(t), functions: map[string]*lambdahost.Function{}, calls: map[string]int{}, last: map[string]json.RawMessage{}}
+	c.incidents()
+	for i, n := range c.nodes {
+		c.metadata(i, n)
+		n.machine.WriteUnit(agentUnit, c.agentUnit(i))
+		n.systemctl("start", agentUnit)
+	}
+	c.deploy()
+	t.Cleanup(c.work.Wait)
+	c.watch()
+	settle.Eventually(t, "the alarm is calm, and the agents have registered their nodes", c.calm)
+	return c
+}
+
+// incidents has somebody be told of what happens.
+func (c *control) incidents() {
+	c.t.Helper()
+	store, err := ddbregistry.New(c.t.Context(), c.table("registry", "control"))
+	c.must(err)
+	docs := documents.Of(store)
+	roster := incident.NewRoster(docs)
+	c.must(roster.Subscribe(c.t.Context(), incident.Subscriber{ID: "ops", Email: "ops@acme.example", UpTo: alarms.TenantDown}))
+	c.subs = incident.NewStore(docs, roster, time.Now, rand.Float64)
+	c.fake.SES.Verify(mailFrom)
+}
+
+func (c *control) table(table, key string) ddbregistry.Config {
+	c.t.Helper()
+	u, err := url.Parse(c.controlURL(table, key))
+	c.must(err)
+	out, err := ddbregistry.Parse(u)
+	c.must(err)
+	return out
+}
+
+// controlURL is the URL of a key of a table, as programs are told of it.
+func (c *control) controlURL(table, key string) string {
+	return "dynamodb://" + table + "/" + key + "?" + url.Values{"region": {awsfake.Region}, "endpoint": {"http://" + c.at(dynamoPort)}}.Encode()
+}
+
+// metadata is the machine's metadata service.
+func (c *control) metadata(i int, n *node) {
+	c.t.Helper()
+	document, err := json.Marshal(map[string]any{"dynamic": map[string]any{"values": map[string]any{"instance-identity-document": map[string]string{
+		"instanceId": n.Machine, "privateIp": n.Address, "region": awsfake.Region, "availabilityZone": awsfake.Region + string(rune('a'+i)), "accountId": awsfake.Account,
+	}}}})
+	c.must(err)
+	dir := c.t.TempDir()
+	file := filepath.Join(dir, "imds.json")
+	c.must(os.WriteFile(file, document, 0o600))
+	cmd := exec.Command(filepath.Join(programs, "ec2-metadata-mock"), "--imdsv2", "--hostname", c.net.Gateway(), "--port", strconv.Itoa(imdsPort+i), "--config-file", file) //nolint:noctx // it is ended below
+	cmd.Env = []string{"HOME=" + dir}
+	c.must(cmd.Start())
+	c.t.Cleanup(func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+	})
+	settle.Eventually(c.t, "the metadata service of "+n.ID+" listens", func() error {
+		conn, err := net.Dial("tcp", c.at(imdsPort+i))
+		if err != nil {
+			return err
+		}
+		return conn.Close()
+	})
+}
+
+// agentUnit is the unit of a node's agent.
+func (c *control) agentUnit(i int) string {
+	var env strings.Builder
+	for _, v := range append(c.fake.Environment(), "OC_INSTANCE="+instance, "OC_REGISTRY="+c.settings.Registry, "AWS_EC2_METADATA_SERVICE_ENDPOINT=http://"+c.at(imdsPort+i)) {
+		fmt.Fprintf(&env, "Environment=%s\n", v)
+	}
+	return "[Unit]\nDescription=OriginChain agent\n\n[Service]\n" + env.String() + "ExecStart=" + bin + "/oc-node agent\nRestart=always\nRestartSec=1\n"
+}
+
+// deploy starts the functions with the environment that a deployment gives them.
+func (c *control) deploy() {
+	c.t.Helper()
+	common := append(c.fake.Environment(), "OC_INSTANCE="+instance, "OC_LEASES="+c.settings.Leases, "OC_REGISTRY="+c.settings.Registry)
+	reach := append(slices.Clone(common), "OC_DOCUMENT_PREFIX="+c.settings.Documents, "OC_ADMIN_TOKEN_SECRET="+c.settings.AdminSecret, "OC_ZONE_ID="+c.zone, "OC_RECORD="+record)
+	for name, env := range map[string][]string{
+		"silence": reach, "promote": reach,
+		"dns":    append(slices.Clone(common), "OC_ZONE_ID="+c.zone, "OC_RECORD="+record),
+		"notify": append(slices.Clone(common), "OC_CONTROL_REGISTRY="+c.controlURL("registry", "control"), "OC_MAIL_FROM="+mailFrom),
+	} {
+		c.functions[name] = lambdahost.Start(c.t, instance+"-"+name, filepath.Join(programs, name), env)
+	}
+}
+
+// watch has the alarm of the table evaluated; when it goes off, the rule starts the machine.
+func (c *control) watch() {
+	for _, a := range alarms.ForCloudWatch(alarms.Table()) {
+		if a.Name != alarms.InstanceSilent {
+			continue
+		}
+		c.fake.CloudWatch.Evaluate(awsfake.MetricAlarm{
+			Name: silence.AlarmName(instance), Namespace: a.Namespace, Metric: a.Metric, Statistic: a.Statistic, Comparison: a.Comparison, Missing: a.Missing,
+			Threshold: a.Threshold, Period: a.Period, Periods: a.Periods, Dimensions: map[string]string{"Instance": instance},
+		}, c.changed)
+	}
+}
+
+func (c *control) calm() error {
+	for _, n := range c.nodes {
+		found, err := failover.Nodes(context.Background(), c.deps.Registry)
+		if err != nil {
+			return err
+		}
+		i := slices.IndexFunc(found, func(f failover.Node) bool { return f.ID == n.ID })
+		if i < 0 || found[i].Machine != n.Machine || found[i].Address != n.Address {
+			return fmt.Errorf("%s is registered as %+v", n.ID, found)
+		}
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.events) == 0 || !strings.Contains(string(c.events[len(c.events)-1]), `"value":"OK"`) {
+		return fmt.Errorf("the alarm has told %d changes", len(c.events))
+	}
+	return nil
+}
+
+// changed is the rule of the alarm: what it tells of going off starts an execution.
+func (c *control) changed(event []byte) {
+	c.mu.Lock()
+	c.events, c.when = append(c.events, event), append(c.when, time.Now())
+	n := len(c.events)
+	c.mu.Unlock()
+	if alarmed(event) {
+		c.work.Go(func() { c.execute(n, event) })
+	}
+}
+
+// execute runs the state machine on an event.
+func (c *control) execute(n int, event []byte) {
+	server := httptest.NewServer(c)
+	defer server.Close()
+	values := map[string]string{statemachine.Topic: "arn:aws:sns:" + awsfake.Region + ":" + awsfake.Account + ":originchain-" + instance + "-page"}
+	for name, placeholder := range map[string]string{"silence": statemachine.Silence, "promote": statemachine.Promote, "dns": statemachine.Dns, "notify": statemachine.Notify} {
+		values[placeholder] = lambdahost.ARN + instance + "-" + name
+	}
+	dir := c.t.TempDir()
+	definition, err := statemachine.Render(values)
+	if err == nil {
+		err = errors.Join(os.WriteFile(filepath.Join(dir, "definition.json"), definition, 0o600), os.WriteFile(filepath.Join(dir, "event.json"), event, 0o600))
+	}
+	var ended stepfunctions.Ended
+	if err == nil {
+		ended, err = stepfunctions.Runner{Dir: filepath.Join("..", "stepfunctions")}.Run(context.Background(), stepfunctions.Execution{
+			ID: fmt.Sprintf("arn:aws:states:%s:%s:execution:oc-%s-failover:%d", awsfake.Region, awsfake.Account, instance, n), Server: server.URL,
+			Definition: filepath.Join(dir, "definition.json"), Input: filepath.Join(dir, "event.json"),
+		})
+	}
+	if err != nil {
+		c.t.Error(err)
+	}
+	c.mu.Lock()
+	c.runs = append(c.runs, ended)
+	c.mu.Unlock()
+}
+
+// ServeHTTP carries out a task of the machine.
+func (c *control) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	var in struct {
+		FunctionName string
+		Payload      json.RawMessage
+		Message      string
+	}
+	state := strings.TrimPrefix(r.URL.Path, "/")
+	if err := json.NewDecoder(r.Body).Decode(&in); err != nil {
+		c.t.Error(err)
+	}
+	f := c.functions[strings.TrimPrefix(in.FunctionName, lambdahost.ARN+instance+"-")]
+	if f == nil {
+		c.t.Errorf("%s calls %q: %s", state, in.FunctionName, in.Message)
+		http.Error(w, "{}", http.StatusInternalServerError)
+		return
+	}
+	out, err := f.Invoke(r.Context(), in.Payload, calledFor)
+	c.mu.Lock()
+	c.calls[state]++
+	c.last[state] = out
+	c.mu.Unlock()
+	var failed *lambdahost.Error
+	if errors.As(err, &failed) {
+		c.t.Logf("%s: %v", state, err)
+		w.WriteHeader(http.StatusInternalServerError)
+		_ = json.NewEncoder(w).Encode(failed) // whoever asked is gone
+		return
+	}
+	_ = json.NewEncoder(w).Encode(map[string]json.RawMessage{"Payload": out})
+}
+
+// ended waits until an execution has ended, and returns it.
+func (c *control) ended() stepfunctions.Ended {
+	c.t.Helper()
+	var out stepfunctions.Ended
+	settle.Eventually(c.t, "the execution ends", func() error {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if len(c.runs) == 0 {
+			return fmt.Errorf("so many calls: %v; the last answers: %s", c.calls, c.last)
+		}
+		out = c.runs[0]
+		return nil
+	})
+	return out
+}
+
+// rang is when the alarm went off after a moment.
+func (c *control) rang(after time.Time) time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for i, e := range c.events {
+		if c.when[i].After(after) && alarmed(e) {
+			return c.when[i]
+		}
+	}
+	c.t.Fatal("the alarm did not go off")
+	return time.Time{}
+}
+
+func alarmed(event []byte) bool {
+	var e struct {
+		Detail struct {
+			State struct{ Value string } `json:"state"`
+		} `json:"detail"`
+	}
+	return json.Unmarshal(event, &e) == nil && e.Detail.State.Value == "ALARM"
+}
+
+// replaced checks what a failover leaves that nobody has asked for but the alarm.
+func (c *control) replaced(ended stepfunctions.Ended, at time.Time, first time.Time) {
+	c.t.Helper()
+	way := "Fence DeriveUnit RaiseEpoch Promote Smoke Dns Record LetGo"
+	if states := strings.Join(ended.States, " "); ended.Status != "SUCCEEDED" || !strings.Contains(states, way) || !strings.HasSuffix(states, "Tell Done") {
+		c.t.Errorf("the execution ended as %+v", ended)
+	}
+	a, b := c.nodes[0], c.nodes[1]
+	rep, ok, err := failover.LastFailover(c.t.Context(), c.deps.Registry)
+	if err != nil || !ok || rep.Epoch != 2 || rep.From != a.ID || rep.To != b.ID || rep.LostTo != 0 {
+		c.t.Errorf("the registry has %+v, %t, %v", rep, ok, err)
+	}
+	if ttl, is := c.fake.Route53.Record(c.zone, record+".", "A"); ttl != failover.RecordTTL || len(is) != 1 || is[0] != b.Address {
+		c.t.Errorf("%s is %v with TTL %d, want %s", record, is, ttl, b.Address)
+	}
+	rang := c.rang(at)
+	c.t.Logf("fault to alarm %.1f s, alarm to the first acknowledged write %.1f s, in all %.1f s; fence to ready %.2f s", rang.Sub(at).Seconds(), first.Sub(rang).Seconds(), first.Sub(at).Seconds(), rep.PauseSeconds)
+	c.told()
+}
+
+// told checks that the incident of the failover is there and over, and that who asked for it
+// was told.
+func (c *control) told() {
+	c.t.Helper()
+	settle.Eventually(c.t, "subscribers are told of the failover, and that it is over", func() error {
+		_, err := c.functions["notify"].Invoke(c.t.Context(), []byte(`{"source":"aws.scheduler"}`), calledFor)
+		if err != nil {
+			return err
+		}
+		past, err := c.subs.Past(c.t.Context())
+		if err != nil {
+			return err
+		}
+		subjects := make([]string, 0, len(c.fake.SES.Sent()))
+		for _, m := range c.fake.SES.Sent() {
+			for line := range strings.Lines(string(m.Raw)) {
+				if rest, ok := strings.CutPrefix(line, "Subject: "); ok {
+					subjects = append(subjects, strings.TrimSpace(rest))
+				}
+			}
+		}
+		over := slices.ContainsFunc(past, func(id string) bool { return strings.HasPrefix(id, "failover-") })
+		if !over || len(subjects) < 2 {
+			return fmt.Errorf("the incidents that are over are %v; these were sent: %q", past, subjects)
+		}
+		return nil
+	})
+}
+
+// TestTheAlarmOfALostMachine: nobody does anything. The machine is gone, and with it its
+// agent; the alarm misses the heartbeat, and its event starts the state machine.
+func TestTheAlarmOfALostMachine(t *testing.T) {
+	c := newControl(t)
+	a := c.nodes[0]
+	l := c.load()
+	at := time.Now()
+	a.machine.PowerOff()
+	c.fake.SSM.Gone(a.Machine)
+	first := l.reaches(at, 1)
+	c.replaced(c.ended(), at, first)
+	c.fake.SSM.Machine(a.Machine, a.agent)
+	a.machine.Boot()
+	a.systemctl("start", unitName)
+	c.follows(a)
+	l.held()
+}
+
+// TestAlarms are the others, which take minutes.
+func TestAlarms(t *testing.T) {
+	if *all {
+		t.Run("of a frozen server", frozenServer)
+		t.Run("that is false", falseAlarm)
+	}
+}
+
+// frozenServer: the agent lives, and says how long the server has not
+// answered. It is stopped there by a command, and started again once it can only follow.
+func frozenServer(t *testing.T) {
+	c := newControl(t)
+	a := c.nodes[0]
+	l := c.load()
+	frozen := a.pid()
+	at := time.Now()
+	c.must(syscall.Kill(frozen, syscall.SIGSTOP))
+	first := l.reaches(at, 1)
+	c.replaced(c.ended(), at, first)
+	c.follows(a)
+	if now := a.pid(); now == 0 || now == frozen {
+		t.Errorf("the process of %s is %d, and was %d", a.ID, now, frozen)
+	}
+	l.held()
+}
+
+// falseAlarm: the agent is gone, and the writer is well. The alarm goes off, and nobody
+// is fenced; when the agent is there again, the machine ends.
+func falseAlarm(t *testing.T) {
+	c := newControl(t)
+	a := c.nodes[0]
+	l := c.load()
+	was := a.pid()
+	at := time.Now()
+	a.systemctl("stop", agentUnit)
+	settle.Eventually(t, "the alarm was looked into, and again", func() error {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if c.calls["Confirm"] < 3 {
+			return fmt.Errorf("%v", c.calls)
+		}
+		return nil
+	})
+	c.rang(at)
+	a.systemctl("start", agentUnit)
+	if ended := c.ended(); ended.Status != "SUCCEEDED" || ended.States[len(ended.States)-1] != "Ignored" || slices.Contains(ended.States, "Fence") {
+		t.Errorf("the execution ended as %+v", ended)
+	}
+	rec, _, err := c.deps.Lease.Load(t.Context())
+	if err != nil || rec.Epoch != 1 || rec.Holder != a.ID || a.pid() != was {
+		t.Errorf("%+v, %v; the process is %d and was %d", rec, err, a.pid(), was)
+	}
+	l.held()
+}
