@@ -133,7 +133,7 @@ func (c *control) metadata(i int, n *node) {
 func (c *control) agentUnit(i int) string {
 	var env strings.Builder
 	for _, v := range append(c.fake.Environment(), "OC_INSTANCE="+instance, "OC_REGISTRY="+c.settings.Registry, "AWS_EC2_METADATA_SERVICE_ENDPOINT=http://"+c.at(imdsPort+i)) {
-		fmt.Fprintf(&env, "Environment=%s\n", v)
+		fmt.Fprintf(&env, "Environment=%s\n", strings.ReplaceAll(v, "%", "%%"))
 	}
 	return "[Unit]\nDescription=OriginChain agent\n\n[Service]\n" + env.String() + "ExecStart=" + bin + "/oc-node agent\nRestart=always\nRestartSec=1\n"
 }
@@ -159,7 +159,7 @@ func (c *control) watch() {
 			continue
 		}
 		c.fake.CloudWatch.Evaluate(awsfake.MetricAlarm{
-			Name: silence.AlarmName(instance), Namespace: a.Namespace, Metric: a.Metric, Statistic: a.Statistic, Comparison: a.Comparison, Missing: a.Missing,
+			Name: silence.AlarmName(instance), Namespace: a.Namespace, Metric: a.Metric, Statistic: a.Statistic, Comparison: a.Comparison, Missing: string(a.Missing),
 			Threshold: a.Threshold, Period: a.Period, Periods: a.Periods, Dimensions: map[string]string{"Instance": instance},
 		}, c.changed)
 	}
