@@ -145,8 +145,8 @@ machines: toolchain ## build what EC2 machines run into bin/linux-arm64 and bin/
 	@ls -1d bin/linux-*/*
 
 .PHONY: synth
-synth: $(if $(PROGRAMS),,machines) ## synthesize every tier and option into cdk.out/, twice, and compare (PROGRAMS= a directory that has the programs)
-	@PROGRAMS='$(PROGRAMS)' scripts/synth
+synth: $(if $(PROGRAMS),,machines) $(if $(FUNCTIONS),,lambdas) ## synthesize every tier and option into cdk.out/, twice, compare, and hold them to cdk-nag's and Control Tower's rules (PROGRAMS= FUNCTIONS= directories that have the programs)
+	@PROGRAMS='$(PROGRAMS)' FUNCTIONS='$(or $(FUNCTIONS),$(LAMBDA_DIR))' scripts/synth
 
 .PHONY: clean
 clean: ## remove what was built (the demo's data in var/ stays)

@@ -11,6 +11,7 @@ func (c *Config) check(f *fields) {
 	if c.Account != "" && !accountForm.MatchString(c.Account) {
 		f.fault("account", "%q is not the 12 digits of an AWS account", c.Account)
 	}
+	c.checkMail(f)
 	c.checkZones(f)
 	c.checkNetworks(f)
 	c.checkKeys(f)
@@ -104,6 +105,8 @@ func (c *Config) checkUnique(f *fields) {
 			for j := range zoneCount { // below it are the names of nodes
 				once(i, "record", t.NodeName(j))
 			}
+			once(i, "record", t.AutoName())
+			once(i, "record", t.OthersName())
 		}
 		if t.ZoneID == "" || t.Zone == "" {
 			continue

@@ -45,8 +45,25 @@ type Config struct {
 	// ClientCIDRs are networks beyond the VPC, reached by peering or a transit gateway,
 	// whose clients may use the HTTP API.
 	ClientCIDRs []netip.Prefix
+	// MailFrom is who e-mail to subscribers is from: an address of a verified identity of
+	// SES in the region.
+	MailFrom string
+	// Pipeline is what deploys from a repository; nil: nothing does.
+	Pipeline *Pipeline
 	// Tenants have an instance each.
 	Tenants []Tenant
+}
+
+// Pipeline is the repository on GitHub whose workflows deploy.
+type Pipeline struct {
+	// Repository is owner/name, Branch the one that is deployed.
+	Repository, Branch string
+	// Environment is that of the repository which a job must be in to deploy; "" has the
+	// branch decide.
+	Environment string
+	// ProviderExists: the account has GitHub's provider of identities already, of which
+	// there can be one.
+	ProviderExists bool
 }
 
 // Tenant is an instance and how it is run.
@@ -76,6 +93,9 @@ type Tenant struct {
 	// AllowCrossRegion.
 	ArchiveRegion    string
 	AllowCrossRegion bool
+	// CA are the certificates, in PEM, of who signs those that nodes answer HTTPS with; ""
+	// where the system's own do.
+	CA string
 }
 
 // Bounds of a configuration.
@@ -90,6 +110,9 @@ const (
 	// Nodes of one instance are in different zones, of which there are three.
 	zoneCount    = 3
 	MaxFollowers = zoneCount - 1
+	// MaxCABytes keeps what functions are told below the 4 KiB that Lambda and a parameter
+	// of Systems Manager have for it.
+	MaxCABytes = 2800
 
 	defaultRetentionDays = 30
 	defaultCIDR          = "10.64.0.0/16"
@@ -112,6 +135,11 @@ func (t *Tenant) Nodes() (ids []string) {
 
 // NodeName is the name of a node in the tenant's zone.
 func (t *Tenant) NodeName(i int) string { return string(rune('a'+i)) + "." + t.Record }
+
+// AutoName is the name that follows the writer by health checks alone, and OthersName that
+// of those of its nodes that come after the first one.
+func (t *Tenant) AutoName() string   { return "auto." + t.Record }
+func (t *Tenant) OthersName() string { return "others." + t.AutoName() }
 
 // SyncReplicas is --sync-replicas.
 func (t *Tenant) SyncReplicas() int {

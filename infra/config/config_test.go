@@ -24,7 +24,7 @@ func tenantText(name, more string) string {
 }
 
 func text(more string, tenants ...string) string {
-	return fmt.Sprintf(`{"account": "111122223333", "region": "eu-central-1"%s, "tenants": [%s]}`, more, strings.Join(tenants, ", "))
+	return fmt.Sprintf(`{"account": "111122223333", "region": "eu-central-1", "mail_from": "status@example.com"%s, "tenants": [%s]}`, more, strings.Join(tenants, ", "))
 }
 
 func TestDefaults(t *testing.T) {
@@ -32,7 +32,7 @@ func TestDefaults(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := &config.Config{Account: "111122223333", Region: "eu-central-1", CIDR: netip.MustParsePrefix("10.64.0.0/16"),
+	want := &config.Config{Account: "111122223333", Region: "eu-central-1", MailFrom: "status@example.com", CIDR: netip.MustParsePrefix("10.64.0.0/16"),
 		Zones: []string{"eu-central-1a", "eu-central-1b", "eu-central-1c"},
 		Tenants: []config.Tenant{{Name: "acme", InstanceID: "01JD0000000000000000000004", Tier: "pro", Machine: config.Machines()["pro"], Followers: 1,
 			Zone: "db.example.com", ZoneID: "Z0123456789ABCDEFGHIJ", Record: "acme.db.example.com", Sync: config.Wait, RetentionDays: 30,
@@ -49,7 +49,8 @@ func prefixes() cmp.Option { return cmpopts.EquateComparable(netip.Prefix{}) }
 
 func TestEveryOption(t *testing.T) {
 	got, err := config.Parse("cdk.json", []byte(`{"account": "999988887777", "region": "ap-south-1", "zones": ["ap-south-1c", "ap-south-1a", "ap-south-1d"],
-		"cidr": "172.20.0.0/20", "client_cidrs": ["10.0.0.0/8", "192.168.7.0/24"], "tenants": [
+		"cidr": "172.20.0.0/20", "client_cidrs": ["10.0.0.0/8", "192.168.7.0/24"], "mail_from": "a.b+c@mail.example.org",
+		"pipeline": {"repository": "acme-1/origin.chain_x", "branch": "release/1.x", "environment": "prod", "provider_exists": true}, "tenants": [
 		{"name": "b2", "instance_id": "01JD0000000000000000000001", "tier": "scale", "followers": 1, "zone": "example.org", "zone_id": "Z1", "record": "example.org",
 		 "sync": "strict", "retention_days": 3650, "tail_ship": true, "architecture": "amd64", "dedicated_tenancy": true, "archive_region": "eu-west-1", "allow_cross_region": true},
 		{"name": "c3", "instance_id": "01JD0000000000000000000002", "tier": "dev", "zone": "example.org", "zone_id": "Z1", "retention_days": 1,
@@ -59,6 +60,7 @@ func TestEveryOption(t *testing.T) {
 	}
 	want := &config.Config{Account: "999988887777", Region: "ap-south-1", Zones: []string{"ap-south-1c", "ap-south-1a", "ap-south-1d"},
 		CIDR: netip.MustParsePrefix("172.20.0.0/20"), ClientCIDRs: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("192.168.7.0/24")},
+		MailFrom: "a.b+c@mail.example.org", Pipeline: &config.Pipeline{Repository: "acme-1/origin.chain_x", Branch: "release/1.x", Environment: "prod", ProviderExists: true},
 		Tenants: []config.Tenant{
 			{Name: "b2", InstanceID: "01JD0000000000000000000001", Tier: "scale", Machine: config.Machines()["scale"], Followers: 1, Zone: "example.org", ZoneID: "Z1",
 				Record: "example.org", Sync: config.Strict, RetentionDays: 3650, TailShip: true, Architecture: config.AMD64, DedicatedTenancy: true,
@@ -84,7 +86,7 @@ func faultsOf(t *testing.T, in string) []string {
 
 // broken are keys, each of which alone is one fault of a configuration.
 var broken = []struct{ tenant, more, want string }{
-	{"", `, "zoning": 1`, "zoning: unknown; known here are account, cidr, client_cidrs, region, tenants, zones"},
+	{"", `, "zoning": 1`, "zoning: unknown; known here are account, cidr, client_cidrs, mail_from, pipeline, region, tenants, zones"},
 	{"", `, "region": "us-west-1"`, "region: us-west-1 has 2 availability zones"},
 	{"", `, "region": "cn-north-1"`, `region: "cn-north-1" is not a commercial region`},
 	{"", `, "account": "1234"`, `account: "1234" is not the 12 digits`},
@@ -102,6 +104,19 @@ var broken = []struct{ tenant, more, want string }{
 	{"", `, "client_cidrs": ["10.0.0.0/8"]`, "client_cidrs[0]: 10.0.0.0/8 overlaps the VPC's cidr 10.64.0.0/16"},
 	{"", `, "client_cidrs": ["10.1.0.0/16", "10.1.2.0/24"]`, "client_cidrs[1]: 10.1.2.0/24 overlaps client_cidrs[0]"},
 	{"", `, "client_cidrs": "10.1.0.0/16"`, "client_cidrs: want a list of texts"},
+	{"", `, "mail_from": "nobody"`, `mail_from: "nobody" is not one bare e-mail address`},
+	{"", `, "mail_from": "A <a@example.com>"`, "mail_from: "},
+	{"", `, "mail_from": "a@example.com, b@example.com"`, "mail_from: "},
+	{"", `, "mail_from": "a@localhost"`, `mail_from: "localhost" is not a domain name`},
+	{"", `, "mail_from": ""`, "mail_from: missing; "},
+	{"", `, "pipeline": "a/b"`, `pipeline: want an object in braces, got "a/b"`},
+	{"", `, "pipeline": {}`, "pipeline.repository: missing; "},
+	{"", `, "pipeline": {"repository": "a/*"}`, `pipeline.repository: "a/*" is no owner/name`},
+	{"", `, "pipeline": {"repository": "a/b:ref"}`, `pipeline.repository: "a/b:ref" is no owner/name`},
+	{"", `, "pipeline": {"repository": "a/b", "branch": "*"}`, `pipeline.branch: "*" is no name of a branch`},
+	{"", `, "pipeline": {"repository": "a/b", "branch": ""}`, "pipeline.branch: it is empty"},
+	{"", `, "pipeline": {"repository": "a/b", "environment": "${aws:x}"}`, "pipeline.environment: "},
+	{"", `, "pipeline": {"repository": "a/b", "who": 1}`, "pipeline.who: unknown; known here are branch, environment, provider_exists, repository"},
 	{`, "tear": "pro"`, "", "tenants[0].tear: unknown; known here are allow_cross_region, "},
 	{`, "name": "Acme"`, "", `tenants[0].name: "Acme": use 2 to 31`},
 	{`, "name": "acme-"`, "", `tenants[0].name: "acme-": use 2 to 31`},
@@ -116,6 +131,9 @@ var broken = []struct{ tenant, more, want string }{
 	{`, "record": "acme.example.com"`, "", "tenants[0].record: acme.example.com is not in the zone db.example.com"},
 	{`, "record": "evildb.example.com"`, "", "tenants[0].record: evildb.example.com is not in the zone"},
 	{`, "record": "a_b.db.example.com"`, "", `tenants[0].record: "a_b.db.example.com" is not a domain name`},
+	{`, "record": "` + strings.Repeat("a23456789.", 23) + `db.example.com"`, "", "tenants[0].record: 244 bytes, and there are names below it that are 12 longer; at most 253"},
+	{`, "ca": 1`, "", "tenants[0].ca: want a text in quotes"},
+	{`, "ca": "/etc/ca.crt"`, "", "tenants[0].ca: there is no certificate in PEM in it"},
 	{`, "sync": "maybe"`, "", `tenants[0].sync: "maybe" is not known; it is one of async, sync, strict`},
 	{`, "followers": 0, "sync": "strict"`, "", "tenants[0].sync: strict waits for a follower, and there is none"},
 	{`, "followers": 3`, "", "tenants[0].followers: 3: it is 0 to 2"},
@@ -146,7 +164,8 @@ func TestEachFaultAlone(t *testing.T) {
 
 func TestWhatTenantsMayNotShare(t *testing.T) {
 	got := faultsOf(t, text("", tenantText("acme", ""), tenantText("acme", ""), tenantText("bravo", `, "record": "acme.db.example.com"`),
-		tenantText("charlie", `, "zone": "other.org"`), tenantText("deltas", `, "record": "b.charlie.other.org", "zone": "other.org", "zone_id": "Z2"`)))
+		tenantText("charlie", `, "zone": "other.org"`), tenantText("deltas", `, "record": "b.charlie.other.org", "zone": "other.org", "zone_id": "Z2"`),
+		tenantText("november", `, "record": "others.auto.deltas.other.org", "zone": "other.org", "zone_id": "Z2"`), tenantText("charlies9", `, "record": "deltas.other.org", "zone": "other.org", "zone_id": "Z2"`)))
 	want := []string{
 		"tenants[1].name: acme is that of tenants[0] too; each has its own",
 		"tenants[1].instance_id: 01JD0000000000000000000004 is that of tenants[0] too; each has its own",
@@ -154,6 +173,7 @@ func TestWhatTenantsMayNotShare(t *testing.T) {
 		"tenants[2].record: acme.db.example.com is that of tenants[0] too; each has its own",
 		"tenants[3].zone_id: Z0123456789ABCDEFGHIJ is the zone db.example.com at another tenant, and other.org here; one of them is not ours",
 		"tenants[4].record: b.charlie.other.org is that of tenants[3] too; each has its own",
+		"tenants[6].record: others.auto.deltas.other.org is that of tenants[5] too; each has its own",
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("(-want +got)\n%s", diff)
@@ -167,13 +187,13 @@ func TestNothingAtAll(t *testing.T) {
 		key, _, _ := strings.Cut(f, ":")
 		keys = append(keys, key)
 	}
-	if diff := cmp.Diff([]string{"account", "region", "tenants[0].name", "tenants[0].tier", "tenants[0].zone", "tenants[0].zone_id", "tenants[0].instance_id"}, keys); diff != "" {
+	if diff := cmp.Diff([]string{"account", "region", "mail_from", "tenants[0].name", "tenants[0].tier", "tenants[0].zone", "tenants[0].zone_id", "tenants[0].instance_id"}, keys); diff != "" {
 		t.Errorf("(-want +got)\n%s\n%s", diff, strings.Join(got, "\n"))
 	}
 	for _, in := range []string{"", "[]", "null", "7", "{", `{"account"`} {
 		faultsOf(t, in)
 	}
-	for in, want := range map[string]string{text("", "7"): "tenants[0]: want an object in braces, got 7", `{"account": "111122223333", "region": "eu-central-1", "tenants": {}}`: "tenants: want a list of objects, got {}"} {
+	for in, want := range map[string]string{text("", "7"): "tenants[0]: want an object in braces, got 7", `{"account": "111122223333", "region": "eu-central-1", "mail_from": "a@b.cc", "tenants": {}}`: "tenants: want a list of objects, got {}"} {
 		if got := faultsOf(t, in); len(got) != 1 || got[0] != want {
 			t.Errorf("%s: %q", in, got)
 		}

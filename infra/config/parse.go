@@ -40,6 +40,8 @@ func (c *Config) read(f *fields) {
 	for i, text := range f.texts("client_cidrs") {
 		c.ClientCIDRs = append(c.ClientCIDRs, f.prefix(fmt.Sprintf("client_cidrs[%d]", i), text))
 	}
+	c.MailFrom = f.needed("mail_from", "give the address that e-mail to subscribers is from, of a verified identity of SES in the region")
+	c.Pipeline = readPipeline(f)
 	var tenants []json.RawMessage
 	value(f, "tenants", "a list of objects", &tenants)
 	if len(tenants) > MaxTenants {
@@ -78,6 +80,7 @@ func readTenant(f *fields, region string) Tenant {
 		mode = Wait
 	}
 	t.Sync = choice(f, "sync", mode, Async, Wait, Strict)
+	t.CA = f.certificates("ca")
 	t.checkNames(f, region)
 	t.checkMachines(f)
 	return t
@@ -117,6 +120,9 @@ func (t *Tenant) checkNames(f *fields, region string) {
 	if zone && (said || named) && f.domain("record", t.Record) && t.Record != t.Zone && !strings.HasSuffix(t.Record, "."+t.Zone) {
 		f.fault("record", "%s is not in the zone %s, so nothing there could point it at a writer", t.Record, t.Zone)
 	}
+	if long := t.OthersName(); zone && len(t.Record) <= maxNameBytes && len(long) > maxNameBytes {
+		f.fault("record", "%d bytes, and there are names below it that are %d longer; at most %d all together", len(t.Record), len(long)-len(t.Record), maxNameBytes)
+	}
 	switch {
 	case t.ArchiveRegion != region && zonesOf(t.ArchiveRegion) == nil:
 		f.fault("archive_region", "%q is not a commercial region", t.ArchiveRegion)
@@ -146,10 +152,13 @@ func (t *Tenant) checkMachines(f *fields) {
 	}
 }
 
+// maxNameBytes is the longest name of DNS as text.
+const maxNameBytes = 253
+
 // domain notes a text that is no domain name below a top-level one.
 func (f *fields) domain(key, text string) bool {
 	labels := strings.Split(text, ".")
-	ok := len(labels) > 1 && len(text) <= 253 && !slices.ContainsFunc(labels, func(l string) bool { return !labelForm.MatchString(l) })
+	ok := len(labels) > 1 && len(text) <= maxNameBytes && !slices.ContainsFunc(labels, func(l string) bool { return !labelForm.MatchString(l) })
 	if !ok && !f.faulty(key) {
 		f.fault(key, "%q is not a domain name; give it in lower case, without a dot at its end, such as db.example.com", text)
 	}

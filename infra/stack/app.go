@@ -25,6 +25,8 @@ type Options struct {
 	// Binaries has the programs of nodes in a directory for each architecture,
 	// linux-arm64 and linux-amd64.
 	Binaries string
+	// Functions has a directory for each function, with its bootstrap.
+	Functions string
 }
 
 // Deployment is every stack of a region.
@@ -32,13 +34,33 @@ type Deployment struct {
 	Config  *config.Config
 	Network *Network
 	Control *Control
-	Tenants []*Tenant
+	Status  *Status
+	// Pipeline is nil where none is asked for.
+	Pipeline *Pipeline
+	Tenants  []*Tenant
+
+	app     awscdk.App
+	options Options
+}
+
+// Stacks are all of them.
+func (d *Deployment) Stacks() (all []awscdk.Stack) {
+	for _, c := range *d.app.Node().Children() {
+		if s, ok := c.(awscdk.Stack); ok {
+			all = append(all, s)
+		}
+	}
+	return all
 }
 
 // Tenant is what one tenant has.
 type Tenant struct {
-	Archive  *Archive
-	Instance *Instance
+	Archive       *Archive
+	Instance      *Instance
+	Failover      *Failover
+	DNS           *DNS
+	Verification  *Verification
+	Observability *Observability
 }
 
 // Build adds the stacks to an app.
@@ -53,9 +75,13 @@ func Build(app awscdk.App, c *config.Config, o Options) *Deployment {
 
 	// Another set of zones would be another set of volumes: they are said, and not found.
 	acknowledge(app, "CloudFormation-Validate::W3010", "Volumes and interfaces of a node stay in the zone that the configuration names")
-	d := &Deployment{Config: c}
+	d := &Deployment{Config: c, app: app, options: o}
 	d.Network = newNetwork(app, c)
 	d.Control = newControl(app, c)
+	d.Status = newStatus(app, d)
+	if c.Pipeline != nil {
+		d.Pipeline = newPipeline(app, c)
+	}
 	for i := range c.Tenants {
 		d.Tenants = append(d.Tenants, d.tenant(app, &c.Tenants[i], o))
 	}
@@ -65,6 +91,12 @@ func Build(app awscdk.App, c *config.Config, o Options) *Deployment {
 func (d *Deployment) tenant(app awscdk.App, t *config.Tenant, o Options) *Tenant {
 	out := &Tenant{Archive: newArchive(app, d.Config, t)}
 	out.Instance = newInstance(app, d, t, out.Archive, o)
+	out.Failover = newFailover(app, d, t, out.Instance)
+	out.DNS = newDNS(app, d, t, out.Instance)
+	out.Verification = newVerification(app, d, t, out.Instance)
+	out.Observability = newObservability(app, d, t)
+	// The age of the last verification is an alarm's, which fires where nobody publishes it.
+	out.Observability.Stack.AddStackDependency(out.Verification.Stack, nil)
 	return out
 }
 
@@ -122,6 +154,7 @@ func AppProps() *awscdk.AppProps {
 			"@aws-cdk/aws-iam:minimizePolicies":                    true,
 			"@aws-cdk/aws-kms:reduceCrossAccountRegionPolicyScope": true,
 			"@aws-cdk/aws-s3:publicAccessBlockedByDefault":         true,
+			"@aws-cdk/aws-s3:serverAccessLogsUseBucketPolicy":      true,
 			"@aws-cdk/core:checkSecretUsage":                       true,
 			"@aws-cdk/core:defaultCrossStackReferences":            "strong",
 			"@aws-cdk/core:enablePartitionLiterals":                true,

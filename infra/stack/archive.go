@@ -16,6 +16,9 @@ const (
 	// shippedTailDays is how long a deleted part of the tail can be had back: a sealed
 	// segment has its bytes.
 	shippedTailDays = 1
+	// accessLogDays is how long the logs of accesses stay, accessLogDeletedDays how long
+	// one that is deleted can be had back.
+	accessLogDays, accessLogDeletedDays = 366, 30
 	// minTLS is the oldest TLS that the bucket takes.
 	minTLS = 1.2
 )
@@ -32,6 +35,8 @@ type Archive struct {
 	// other regions can name it.
 	Bucket     awss3.Bucket
 	BucketName string
+	// AccessLogs has who asked what of the bucket.
+	AccessLogs awss3.Bucket
 	Key        awskms.IKey
 	// Restore and Retention are ARNs of the roles.
 	Restore, Retention string
@@ -57,15 +62,51 @@ func newArchive(app awscdk.App, c *config.Config, t *config.Tenant) *Archive {
 	} else {
 		a.Key = newKey(s, "Key", archiveAlias(t), "Encrypts the archive of OriginChain instance "+t.Name)
 	}
+	a.AccessLogs = accessLogs(s)
 	a.Bucket = awss3.NewBucket(s, jsii.String("Bucket"), &awss3.BucketProps{
+		ServerAccessLogsBucket: a.AccessLogs, ServerAccessLogsPrefix: jsii.String("archive/"),
 		BucketName: jsii.String(a.BucketName), Versioned: jsii.Bool(true), RemovalPolicy: awscdk.RemovalPolicy_RETAIN,
 		Encryption: awss3.BucketEncryption_KMS, EncryptionKey: a.Key, BucketKeyEnabled: jsii.Bool(true),
 		EnforceSSL: jsii.Bool(true), MinimumTLSVersion: jsii.Number(minTLS), BlockPublicAccess: awss3.BlockPublicAccess_BLOCK_ALL(),
 		ObjectOwnership: awss3.ObjectOwnership_BUCKET_OWNER_ENFORCED, LifecycleRules: lifecycle(t),
 	})
+	locked := "A lock would refuse what retention deletes and an erasure that a person may ask for; the policy lets nobody else delete"
+	excuse(a.Bucket, "cdk-nag::S3BucketDefaultLockEnabled", locked)
+	excuse(a.Bucket, "cfn-guard::s3_bucket_object_lock_enabled_check", locked)
+	excuse(a.Bucket, "cdk-nag::S3BucketReplicationEnabled", oneRegion)
+	excuse(a.Bucket, "cfn-guard::s3_event_notifications_enabled_check", noEvents)
 	a.restrict(c, t)
 	a.roles(c, t)
 	return a
+}
+
+// Why buckets do without.
+const (
+	oneRegion = "A tenant's data stays in the region that was asked for; S3 keeps it in three zones of it"
+	noEvents  = "Nothing waits for an object to appear here: an event would have nobody to go to"
+)
+
+// accessLogs is a bucket for who asked what of another. Its name is CloudFormation's:
+// nobody has to know it.
+func accessLogs(s awscdk.Stack) awss3.Bucket {
+	b := awss3.NewBucket(s, jsii.String("AccessLogs"), &awss3.BucketProps{
+		Versioned: jsii.Bool(true), RemovalPolicy: awscdk.RemovalPolicy_RETAIN, Encryption: awss3.BucketEncryption_S3_MANAGED,
+		EnforceSSL: jsii.Bool(true), MinimumTLSVersion: jsii.Number(minTLS), BlockPublicAccess: awss3.BlockPublicAccess_BLOCK_ALL(),
+		ObjectOwnership: awss3.ObjectOwnership_BUCKET_OWNER_ENFORCED, LifecycleRules: &[]*awss3.LifecycleRule{
+			{Id: jsii.String("year"), Expiration: awscdk.Duration_Days(jsii.Number(accessLogDays)), NoncurrentVersionExpiration: awscdk.Duration_Days(jsii.Number(accessLogDeletedDays)),
+				AbortIncompleteMultipartUploadAfter: awscdk.Duration_Days(jsii.Number(abandonedUploadDays))},
+		},
+	})
+	excuse(b, "cfn-guard::s3_bucket_logging_enabled_check", "It holds the logs of accesses: to log those of the logs too would never end")
+	const encrypted = "S3 delivers logs of accesses to no bucket that is encrypted with a key of KMS"
+	excuse(b, "cdk-nag::S3DefaultEncryptionKMS", encrypted)
+	excuse(b, "cfn-guard::s3_bucket_default_encryption_kms_check", encrypted)
+	const kept = "A log of accesses is deleted after a year, and its versions stay for a month"
+	excuse(b, "cdk-nag::S3BucketDefaultLockEnabled", kept)
+	excuse(b, "cfn-guard::s3_bucket_object_lock_enabled_check", kept)
+	excuse(b, "cdk-nag::S3BucketReplicationEnabled", oneRegion)
+	excuse(b, "cfn-guard::s3_event_notifications_enabled_check", noEvents)
+	return b
 }
 
 // lifecycle keeps what retention has deleted for as long as the window of a restore, so
@@ -119,6 +160,7 @@ func (a *Archive) roles(c *config.Config, t *config.Tenant) {
 	for _, r := range []awsiam.Role{restore, retention} {
 		allow(r, "List", []string{*a.Bucket.BucketArn()}, nil, "s3:ListBucket", "s3:ListBucketVersions", "s3:GetBucketLocation")
 		allow(r, "Get", []string{*a.Bucket.ArnForObjects(jsii.String("*"))}, nil, "s3:GetObject", "s3:GetObjectVersion")
+		excuse(r, wildcard("<Bucket.Arn>/*"), "The objects of this archive: their keys are not known beforehand")
 	}
 	// What an erasure breaks off, so that no part of what was erased comes to be.
 	allow(retention, "Uploads", []string{*a.Bucket.BucketArn()}, nil, "s3:ListBucketMultipartUploads")
@@ -131,9 +173,14 @@ func (a *Archive) roles(c *config.Config, t *config.Tenant) {
 
 // allow adds a statement to a role.
 func allow(r awsiam.Role, sid string, resources []string, conditions map[string]any, actions ...string) {
+	r.AddToPolicy(statementOf(sid, resources, conditions, actions))
+	excuse(r, inlineRule, inlineReason)
+}
+
+func statementOf(sid string, resources []string, conditions map[string]any, actions []string) awsiam.PolicyStatement {
 	p := &awsiam.PolicyStatementProps{Sid: jsii.String(sid), Actions: list(actions...), Resources: list(resources...)}
 	if conditions != nil {
 		p.Conditions = &conditions
 	}
-	r.AddToPolicy(awsiam.NewPolicyStatement(p))
+	return awsiam.NewPolicyStatement(p)
 }

@@ -10,22 +10,72 @@ import (
 	"originchain/infra/config"
 )
 
-// the returns the only resource of a type.
-func (tm template) the(t *testing.T, kind string) map[string]any {
+// bucket returns the archive's: the other of its stack has who asked what of it.
+func (tm template) bucket(t *testing.T) map[string]any {
 	t.Helper()
-	found := tm.resources(kind)
-	if len(found) != 1 {
-		t.Fatalf("%d of %s, want one", len(found), kind)
+	return tm.ofBucket(t, "Bucket83908E77")
+}
+
+// ofBucket returns a bucket by its logical id.
+func (tm template) ofBucket(t *testing.T, id string) map[string]any {
+	t.Helper()
+	p, ok := tm.resources("AWS::S3::Bucket")[id]["Properties"].(map[string]any)
+	if !ok {
+		t.Fatalf("there is no bucket %s", id)
 	}
-	for _, r := range found {
-		return r["Properties"].(map[string]any)
+	return p
+}
+
+// bucketPolicy returns the policy of a bucket.
+func (tm template) bucketPolicy(t *testing.T, id string) []statement {
+	t.Helper()
+	for _, p := range tm.resources("AWS::S3::BucketPolicy") {
+		if at(p, "Properties", "Bucket", "Ref") == id {
+			return statements(t, at(p, "Properties", "PolicyDocument"))
+		}
 	}
+	t.Fatalf("bucket %s has no policy", id)
 	return nil
+}
+
+// TestAccessesAreLogged: into a bucket that S3 alone writes, where they stay for a year.
+func TestAccessesAreLogged(t *testing.T) {
+	tenants(t, func(t *testing.T, w *world, n *config.Tenant, tm, _ template) {
+		if len(tm.resources("AWS::S3::Bucket")) != 2 {
+			t.Errorf("%d buckets", len(tm.resources("AWS::S3::Bucket")))
+		}
+		id, _ := at(tm.bucket(t), "LoggingConfiguration", "DestinationBucketName", "Ref").(string)
+		b := tm.ofBucket(t, id)
+		if days := at(b, "LifecycleConfiguration", "Rules", 0, "ExpirationInDays"); days != 366.0 {
+			t.Errorf("they stay %v days", days)
+		}
+		if got := at(b, "VersioningConfiguration", "Status"); got != "Enabled" {
+			t.Errorf("versions: %v", got)
+		}
+		if diff := cmp.Diff(at(tm.bucket(t), "PublicAccessBlockConfiguration"), at(b, "PublicAccessBlockConfiguration")); diff != "" {
+			t.Error(diff)
+		}
+		allowed := 0
+		for _, s := range tm.bucketPolicy(t, id) {
+			if s.Effect != "Allow" {
+				continue
+			}
+			allowed++
+			source := tm.resolve(s.Condition["ArnLike"]["aws:SourceArn"])
+			if diff := cmp.Diff(map[string]any{"Service": "logging.s3.amazonaws.com"}, s.Principal); diff != "" || len(s.actions()) != 1 || s.actions()[0] != "s3:PutObject" ||
+				s.Condition["StringEquals"]["aws:SourceAccount"] != w.config.Account || source != "arn:aws:s3:::oc-"+n.Name+"-"+w.config.Account+"-"+n.ArchiveRegion {
+				t.Errorf("%+v", s)
+			}
+		}
+		if allowed != 1 {
+			t.Errorf("%d statements allow something", allowed)
+		}
+	})
 }
 
 func TestArchiveBuckets(t *testing.T) {
 	tenants(t, func(t *testing.T, w *world, n *config.Tenant, tm, _ template) {
-		b := tm.the(t, "AWS::S3::Bucket")
+		b := tm.bucket(t)
 		for _, c := range []struct {
 			path []any
 			want any
@@ -53,7 +103,7 @@ func TestArchiveBuckets(t *testing.T) {
 func TestLifecycleFollowsTheRetention(t *testing.T) {
 	tenants(t, func(t *testing.T, _ *world, n *config.Tenant, tm, _ template) {
 		rules := make(map[string]map[string]any)
-		for _, r := range at(tm.the(t, "AWS::S3::Bucket"), "LifecycleConfiguration", "Rules").([]any) {
+		for _, r := range at(tm.bucket(t), "LifecycleConfiguration", "Rules").([]any) {
 			m := r.(map[string]any)
 			rules[m["Id"].(string)] = m
 			for _, key := range []string{"ExpirationInDays", "ExpirationDate", "Transitions", "Transition", "NoncurrentVersionTransitions"} {
@@ -83,11 +133,11 @@ func TestLifecycleFollowsTheRetention(t *testing.T) {
 // TestWhatTheArchiveRefuses asks the bucket's policy, whatever the roles' own allow.
 func TestWhatTheArchiveRefuses(t *testing.T) {
 	tenants(t, func(t *testing.T, w *world, n *config.Tenant, tm, _ template) {
-		policy := statements(t, at(tm.the(t, "AWS::S3::BucketPolicy"), "PolicyDocument"))
+		policy := tm.bucketPolicy(t, "Bucket83908E77")
 		role := func(what string) string {
 			return "arn:aws:iam::" + w.config.Account + ":role/oc-" + n.Name + "-" + what + "-" + w.config.Region
 		}
-		key := tm.resolve(at(tm.the(t, "AWS::S3::Bucket"), "BucketEncryption", "ServerSideEncryptionConfiguration", 0, "ServerSideEncryptionByDefault", "KMSMasterKeyID"))
+		key := tm.resolve(at(tm.bucket(t), "BucketEncryption", "ServerSideEncryptionConfiguration", 0, "ServerSideEncryptionByDefault", "KMSMasterKeyID"))
 		node, retention, admin := role("node"), role("retention"), "arn:aws:iam::"+w.config.Account+":role/Admin"
 		with := func(more ...string) map[string]string {
 			c := map[string]string{"aws:SecureTransport": "true", "s3:TlsVersion": "1.3", "s3:ObjectCreationOperation": "true", "s3:if-none-match": "*"}

@@ -63,7 +63,7 @@ func newInstance(app awscdk.App, d *Deployment, t *config.Tenant, a *Archive, o 
 	s.AddStackDependency(a.Stack, nil)
 	in.key(d.Config, t)
 	in.Logs = awslogs.NewLogGroup(s, jsii.String("Logs"), &awslogs.LogGroupProps{LogGroupName: jsii.String(logGroup(t)), EncryptionKey: d.Network.Logs,
-		Retention: awslogs.RetentionDays_THREE_MONTHS, RemovalPolicy: awscdk.RemovalPolicy_RETAIN})
+		Retention: logRetention(), RemovalPolicy: awscdk.RemovalPolicy_RETAIN})
 	in.group(d)
 	binaries := awss3assets.NewAsset(s, jsii.String("Binaries"), &awss3assets.AssetProps{Path: jsii.String(o.Binaries + "/linux-" + string(t.Architecture))})
 	for i, id := range t.Nodes() {
@@ -128,9 +128,11 @@ func (in *Instance) node(d *Deployment, t *config.Tenant, i int, id string) *Nod
 		Description: jsii.String("The address of node " + id)})
 	n.Address = *n.Interface.AttrPrimaryPrivateIpAddress()
 	volume := func(what string, v config.Volume) awsec2.Volume {
-		return awsec2.NewVolume(in.Stack, jsii.String(what+letter(i)), &awsec2.VolumeProps{
+		made := awsec2.NewVolume(in.Stack, jsii.String(what+letter(i)), &awsec2.VolumeProps{
 			AvailabilityZone: jsii.String(d.Config.Zones[i]), VolumeType: awsec2.EbsDeviceVolumeType_GP3, Size: awscdk.Size_Gibibytes(jsii.Number(v.GiB)),
 			Iops: jsii.Number(v.IOPS), Throughput: jsii.Number(v.MiBps), Encrypted: jsii.Bool(true), EncryptionKey: in.Key, RemovalPolicy: awscdk.RemovalPolicy_RETAIN})
+		excuse(made, "cdk-nag::EC2EBSInBackupPlan", "What is on a volume is in the archive, by which it is restored to any moment: a snapshot of a volume would be of one that changes")
+		return made
 	}
 	n.State, n.Log = volume("State", t.Machine.State), volume("Log", t.Machine.Log)
 	record := awsroute53.NewCfnRecordSet(in.Stack, jsii.String("Record"+letter(i)), &awsroute53.CfnRecordSetProps{
@@ -175,4 +177,8 @@ func (in *Instance) machine(d *Deployment, t *config.Tenant, i int, n *Node, pro
 		LaunchTemplate: &awsautoscaling.CfnAutoScalingGroup_LaunchTemplateSpecificationProperty{
 			LaunchTemplateId: template.Ref(), Version: template.AttrLatestVersionNumber()},
 	})
+	excuse(n.Machine, "cdk-nag::AutoScalingGroupScalingNotifications", "The group never scales; that its machine fails is known sooner, by the heartbeat of the node")
+	excuse(n.Machine, "cfn-guard::autoscaling_multiple_az_check", "The machine is in the zone of its node's volumes; the nodes of an instance are in a zone each")
+	excuse(n.Machine, "cfn-guard::autoscaling_mixed_instances_policy_multiple_instance_types_check",
+		"A node has the machine of its tier: a smaller one could not serve it, and one of another architecture has no program")
 }

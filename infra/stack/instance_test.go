@@ -295,6 +295,11 @@ func TestScriptsAreSound(t *testing.T) {
 	})
 	// What a unit holds is a script of its own.
 	files = append(files, "machine/oc-secrets.sh", "machine/oc-logs.sh")
+	shellcheck(t, files)
+}
+
+func shellcheck(t *testing.T, files []string) {
+	t.Helper()
 	out, err := exec.CommandContext(t.Context(), "shellcheck", append([]string{"--shell=bash", "--severity=style"}, files...)...).CombinedOutput()
 	if err != nil {
 		t.Errorf("shellcheck (on Debian: apt-get install shellcheck): %v\n%s", err, out)

@@ -22,6 +22,7 @@ func (in *Instance) role(d *Deployment, t *config.Tenant, a *Archive, binaries a
 	allow(in.Role, "Binaries", []string{"arn:aws:s3:::" + *binaries.S3BucketName() + "/" + *binaries.S3ObjectKey()}, nil, "s3:GetObject")
 	allow(in.Role, "Metrics", []string{"*"}, map[string]any{"StringEquals": map[string]any{"cloudwatch:namespace": alarms.Namespace}}, "cloudwatch:PutMetricData")
 	allow(in.Role, "Logs", []string{*in.Logs.LogGroupArn()}, nil, "logs:CreateLogStream", "logs:PutLogEvents")
+	excuse(in.Role, wildcard("*"), "Metrics, whose namespace is a condition, and what the agent of Systems Manager asks for itself are of no resource that could be named")
 }
 
 // allowArchive lets nodes put and get. What deletes is a role of its own, which a node
@@ -30,14 +31,21 @@ func (in *Instance) allowArchive(c *config.Config, t *config.Tenant, a *Archive)
 	bucket := "arn:aws:s3:::" + a.BucketName
 	allow(in.Role, "ArchiveList", []string{bucket}, nil, "s3:ListBucket", "s3:GetBucketLocation")
 	allow(in.Role, "ArchiveObjects", []string{bucket + "/*"}, nil, "s3:GetObject", "s3:PutObject", "s3:AbortMultipartUpload")
+	excuse(in.Role, wildcard(bucket+"/*"), "The objects of the instance's own archive: their keys are not known beforehand")
 	allow(in.Role, "ArchiveRetention", []string{a.Retention}, nil, "sts:AssumeRole")
+	allowArchiveKey(in.Role, c, t, "kms:Decrypt", "kms:GenerateDataKey")
+}
+
+// allowArchiveKey lets a role use the key of an archive, by way of S3 alone.
+func allowArchiveKey(r awsiam.Role, c *config.Config, t *config.Tenant, actions ...string) {
 	key, conditions := t.KeyARN, map[string]any{"StringEquals": map[string]any{"kms:ViaService": "s3." + t.ArchiveRegion + ".amazonaws.com"}}
 	if key == "" {
 		// By its alias: the key may be in another region, whose stack has no ARN to give.
 		key = "arn:aws:kms:" + t.ArchiveRegion + ":" + c.Account + ":key/*"
+		excuse(r, wildcard(key), "The condition names the one key by its alias")
 		conditions["ForAnyValue:StringEquals"] = map[string]any{"kms:ResourceAliases": "alias/" + archiveAlias(t)}
 	}
-	allow(in.Role, "ArchiveKey", []string{key}, conditions, "kms:Decrypt", "kms:GenerateDataKey")
+	allow(r, "ArchiveKey", []string{key}, conditions, actions...)
 }
 
 // allowRecords lets nodes at their own instance's items of the tables, and its secrets.
@@ -47,7 +55,9 @@ func (in *Instance) allowRecords(d *Deployment, t *config.Tenant) {
 	allow(in.Role, "Lease", []string{*d.Control.Leases.TableArn()}, mine, "dynamodb:GetItem", "dynamodb:UpdateItem")
 	allow(in.Role, "Registry", []string{*d.Control.Registry.TableArn()}, mine,
 		"dynamodb:GetItem", "dynamodb:Query", "dynamodb:PutItem", "dynamodb:UpdateItem", "dynamodb:DeleteItem")
-	allow(in.Role, "Secrets", []string{arn(c, "secretsmanager", "secret:originchain/"+t.Name+"/*")}, nil, "secretsmanager:GetSecretValue")
+	secrets := arn(c, "secretsmanager", "secret:originchain/"+t.Name+"/*")
+	allow(in.Role, "Secrets", []string{secrets}, nil, "secretsmanager:GetSecretValue")
+	excuse(in.Role, wildcard(secrets), "The instance's own secrets: their ARNs end with characters that nobody chooses")
 	allow(in.Role, "ControlKey", []string{*d.Control.Key.KeyArn()},
 		map[string]any{"StringEquals": map[string]any{"kms:ViaService": []any{"dynamodb." + c.Region + ".amazonaws.com", "secretsmanager." + c.Region + ".amazonaws.com"}}}, "kms:Decrypt")
 }
@@ -64,6 +74,7 @@ func (in *Instance) allowMachine(d *Deployment, t *config.Tenant) {
 	}
 	machines := []string{arn(c, "ec2", "instance/*")}
 	mine := map[string]any{"StringEquals": map[string]any{"aws:ResourceTag/" + instanceTag: t.Name}}
+	excuse(in.Role, wildcard(machines[0]), "Machines are replaced by others: the condition takes those that are tagged as this instance's")
 	allow(in.Role, "Volumes", volumes, nil, "ec2:AttachVolume")
 	allow(in.Role, "Interfaces", interfaces, nil, "ec2:AttachNetworkInterface")
 	allow(in.Role, "Machines", machines, mine, "ec2:AttachVolume", "ec2:AttachNetworkInterface")
@@ -74,5 +85,7 @@ func (in *Instance) allowMachine(d *Deployment, t *config.Tenant) {
 	allow(in.Role, "Commands", []string{"*"}, nil, "ssm:UpdateInstanceInformation", "ssm:ListAssociations", "ssm:ListInstanceAssociations",
 		"ssmmessages:CreateControlChannel", "ssmmessages:CreateDataChannel", "ssmmessages:OpenControlChannel", "ssmmessages:OpenDataChannel",
 		"ec2messages:AcknowledgeMessage", "ec2messages:DeleteMessage", "ec2messages:FailMessage", "ec2messages:GetEndpoint", "ec2messages:GetMessages", "ec2messages:SendReply")
-	allow(in.Role, "Documents", []string{arn(c, "ssm", "document/"+prefix+t.Name+"-*")}, nil, "ssm:GetDocument", "ssm:DescribeDocument")
+	documents := arn(c, "ssm", "document/"+prefix+t.Name+"-*")
+	allow(in.Role, "Documents", []string{documents}, nil, "ssm:GetDocument", "ssm:DescribeDocument")
+	excuse(in.Role, wildcard(documents), "The documents of this instance, by its name: one for each command there is")
 }

@@ -16,11 +16,13 @@ import (
 // Keys of the context. The configuration stands in cdk.json under contextKey, or in a
 // file of its own, which `cdk -c config=FILE` names.
 const (
-	contextKey  = "originchain"
-	fileKey     = "config"
-	binariesKey = "binaries"
+	contextKey   = "originchain"
+	fileKey      = "config"
+	binariesKey  = "binaries"
+	functionsKey = "functions"
 
-	defaultBinaries = "bin"
+	defaultBinaries  = "bin"
+	defaultFunctions = "bin/lambdas"
 )
 
 // Main is the app that the CDK's command line runs: it synthesizes the stacks of the
@@ -41,9 +43,11 @@ func Synthesize(app awscdk.App) error {
 	if err != nil {
 		return err
 	}
-	o := Options{Binaries: defaultBinaries}
-	if dir, ok := app.Node().TryGetContext(jsii.String(binariesKey)).(string); ok {
-		o.Binaries = dir
+	o := Options{Binaries: defaultBinaries, Functions: defaultFunctions}
+	for key, dir := range map[string]*string{binariesKey: &o.Binaries, functionsKey: &o.Functions} {
+		if given, ok := app.Node().TryGetContext(jsii.String(key)).(string); ok {
+			*dir = given
+		}
 	}
 	if err := o.check(c); err != nil {
 		return err
@@ -75,6 +79,11 @@ func read(app awscdk.App) (*config.Config, error) {
 	return config.Parse("the context "+contextKey+" of cdk.json", text)
 }
 
+// functions are those that stacks have.
+func functions() []string {
+	return []string{"silence", "promote", "dns", "pitrverify", "status", "notify"}
+}
+
 // check looks for the programs: a machine without them would be found out at its start.
 func (o Options) check(c *config.Config) error {
 	var faults []error
@@ -86,6 +95,12 @@ func (o Options) check(c *config.Config) error {
 				faults = append(faults, fmt.Errorf("%s is not there: `make machines` builds what machines run", path))
 			}
 			seen[path] = true
+		}
+	}
+	for _, name := range functions() {
+		path := o.Functions + "/" + name + "/bootstrap"
+		if info, err := os.Stat(path); err != nil || !info.Mode().IsRegular() {
+			faults = append(faults, fmt.Errorf("%s is not there: `make lambdas` builds the functions", path))
 		}
 	}
 	return errors.Join(faults...)

@@ -51,11 +51,13 @@ func TestFaultsAreFoundBeforeAnythingIsMade(t *testing.T) {
 	}{
 		"no configuration": {nil, []string{`put it into the context of cdk.json as "originchain"`}},
 		"faults in cdk.json": {map[string]any{"originchain": map[string]any{"account": "1", "regoin": "x"}},
-			[]string{"the context originchain of cdk.json has 3 faults", "account: ", "region: missing", "regoin: unknown"}},
-		"faults in a file": {map[string]any{"config": bad, "originchain": 7}, []string{bad + " has 2 faults", "account: ", "region: us-west-1 has 2"}},
+			[]string{"the context originchain of cdk.json has 4 faults", "account: ", "region: missing", "regoin: unknown"}},
+		"faults in a file": {map[string]any{"config": bad, "originchain": 7}, []string{bad + " has 3 faults", "account: ", "region: us-west-1 has 2"}},
 		"no file":          {map[string]any{"config": bad + "x"}, []string{"-c config="}},
-		"no programs": {map[string]any{"config": "../testdata/options.json", "binaries": "testdata"},
+		"no programs": {map[string]any{"config": "../testdata/options.json", "binaries": "testdata", "functions": programs + "/lambdas"},
 			[]string{"testdata/linux-amd64/oc-server is not there: `make machines`", "testdata/linux-arm64/oc-node is not there"}},
+		"no functions": {map[string]any{"config": "../testdata/options.json", "binaries": programs, "functions": "testdata"},
+			[]string{"testdata/silence/bootstrap is not there: `make lambdas`", "testdata/notify/bootstrap is not there"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			a, dir := app(t, c.context)
@@ -78,7 +80,7 @@ func TestFaultsAreFoundBeforeAnythingIsMade(t *testing.T) {
 // TestTheExampleIsSynthesized: cdk.json is an example that works, and asks no account.
 func TestTheExampleIsSynthesized(t *testing.T) {
 	context := inContext(t, "../../cdk.json")["context"].(map[string]any)
-	context["binaries"] = programs
+	context["binaries"], context["functions"] = programs, programs+"/lambdas"
 	a, dir := app(t, context)
 	if err := stack.Synthesize(a); err != nil {
 		t.Fatal(err)

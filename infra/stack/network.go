@@ -42,6 +42,8 @@ func newNetwork(app awscdk.App, c *config.Config) *Network {
 		CreateInternetGateway: jsii.Bool(false), EnableDnsHostnames: jsii.Bool(true), EnableDnsSupport: jsii.Bool(true),
 		SubnetConfiguration: &[]*awsec2.SubnetConfiguration{{Name: jsii.String("Isolated"), SubnetType: awsec2.SubnetType_PRIVATE_ISOLATED, CidrMask: jsii.Number(c.SubnetBits())}},
 	})
+	excuse(n.VPC, "cdk-nag::VPCDefaultSecurityGroupClosed",
+		"Nothing is in the default group, which lets in its own members alone; to close it would take a function that may change groups")
 	n.Subnets = *n.VPC.IsolatedSubnets()
 	n.logs(c)
 	n.groups(c)
@@ -55,12 +57,16 @@ func (n *Network) logs(c *config.Config) {
 	n.Logs.AddToResourcePolicy(awsiam.NewPolicyStatement(&awsiam.PolicyStatementProps{
 		Sid: jsii.String("LogGroups"), Principals: &[]awsiam.IPrincipal{awsiam.NewServicePrincipal(jsii.String("logs."+c.Region+".amazonaws.com"), nil)},
 		Actions: list("kms:Encrypt", "kms:Decrypt", "kms:ReEncrypt*", "kms:GenerateDataKey*", "kms:Describe*"), Resources: list("*"),
-		Conditions: &map[string]any{"ArnLike": map[string]any{"kms:EncryptionContext:aws:logs:arn": arn(c, "logs", "log-group:/originchain/*")}},
+		Conditions: &map[string]any{"ArnLike": map[string]any{"kms:EncryptionContext:aws:logs:arn": []any{arn(c, "logs", "log-group:/originchain/*"), arn(c, "logs", "log-group:"+vendedLogs+"*")}}},
 	}), nil)
 	group := awslogs.NewLogGroup(n.Stack, jsii.String("FlowLogs"), &awslogs.LogGroupProps{
-		LogGroupName: jsii.String("/originchain/network/flows"), EncryptionKey: n.Logs, Retention: awslogs.RetentionDays_THREE_MONTHS, RemovalPolicy: awscdk.RemovalPolicy_RETAIN})
-	n.VPC.AddFlowLog(jsii.String("Flows"), &awsec2.FlowLogOptions{Destination: awsec2.FlowLogDestination_ToCloudWatchLogs(group, nil), TrafficType: awsec2.FlowLogTrafficType_ALL})
+		LogGroupName: jsii.String("/originchain/network/flows"), EncryptionKey: n.Logs, Retention: logRetention(), RemovalPolicy: awscdk.RemovalPolicy_RETAIN})
+	flows := n.VPC.AddFlowLog(jsii.String("Flows"), &awsec2.FlowLogOptions{Destination: awsec2.FlowLogDestination_ToCloudWatchLogs(group, nil), TrafficType: awsec2.FlowLogTrafficType_ALL})
+	excuse(flows, inlineRule, inlineReason)
 }
+
+// logRetention is how long logs are kept: who looks into what happened is asked for a year.
+func logRetention() awslogs.RetentionDays { return awslogs.RetentionDays_ONE_YEAR }
 
 func (n *Network) groups(c *config.Config) {
 	n.Members = n.group("Members", "May use the endpoints of AWS in this VPC")
@@ -148,9 +154,16 @@ func only(c *config.Config, key string) awsiam.PolicyStatement {
 // newKey is a KMS key of ours: rotated, kept when its stack goes, as it is the only way
 // to what it encrypted.
 func newKey(s awscdk.Stack, id, alias, says string) awskms.Key {
-	return awskms.NewKey(s, jsii.String(id), &awskms.KeyProps{
+	key := awskms.NewKey(s, jsii.String(id), &awskms.KeyProps{
 		Alias: jsii.String("alias/" + alias), Description: jsii.String(says), EnableKeyRotation: jsii.Bool(true),
 		PendingWindow: awscdk.Duration_Days(jsii.Number(maxKeyWait)), RemovalPolicy: awscdk.RemovalPolicy_RETAIN})
+	// A grant would give the key to whoever it names, past this policy.
+	key.AddToResourcePolicy(awsiam.NewPolicyStatement(&awsiam.PolicyStatementProps{
+		Sid: jsii.String("GrantsForServicesAlone"), Effect: awsiam.Effect_DENY, Principals: &[]awsiam.IPrincipal{awsiam.NewAnyPrincipal()},
+		Actions: list("kms:CreateGrant"), Resources: list("*"),
+		Conditions: &map[string]any{"BoolIfExists": map[string]any{"kms:GrantIsForAWSResource": "false", "aws:PrincipalIsAWSService": "false"}},
+	}), nil)
+	return key
 }
 
 // maxKeyWait is how long a deletion of a key can be taken back, in days; it is the most there is.

@@ -17,6 +17,9 @@ type request struct {
 	context map[string]string
 }
 
+// severalValues is between the values of a key that has several.
+const severalValues = "|"
+
 // resolve makes a text of what CloudFormation would: a reference is the id in brackets,
 // an attribute the id with it, and an ARN of a bucket its ARN.
 func (tm template) resolve(v any) string {
@@ -74,6 +77,8 @@ func (tm template) meets(t *testing.T, s *statement, r request) bool {
 			case "Bool", "StringEquals", "ForAnyValue:StringEquals":
 				ok = there && slices.Contains(wanted, got)
 			case "ForAllValues:StringEquals":
+				ok = !there || !slices.ContainsFunc(strings.Split(got, severalValues), func(v string) bool { return !slices.Contains(wanted, v) })
+			case "BoolIfExists":
 				ok = !there || slices.Contains(wanted, got)
 			case "StringNotEquals", "ArnNotEquals":
 				ok = !slices.Contains(wanted, got)
@@ -122,6 +127,16 @@ func (tm template) denied(t *testing.T, of []statement, r request) string {
 func (tm template) allowed(t *testing.T, of []statement, r request) bool {
 	t.Helper()
 	return slices.ContainsFunc(of, func(s statement) bool { return s.Effect == "Allow" && tm.applies(t, &s, r) })
+}
+
+// may says whether somebody with these statements, and no others, may do it.
+func (tm template) may(t *testing.T, with []statement, action, resource string, context ...string) bool {
+	t.Helper()
+	r := request{action: action, resource: resource, context: make(map[string]string)}
+	for i := 0; i < len(context); i += 2 {
+		r.context[context[i]] = context[i+1]
+	}
+	return tm.allowed(t, with, r) && tm.denied(t, with, r) == ""
 }
 
 // policyOf are the statements of a role's own policy.

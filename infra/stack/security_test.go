@@ -209,12 +209,36 @@ func TestKeysAreRotatedAndKept(t *testing.T) {
 				t.Errorf("%s: %v", id, k["Properties"])
 			}
 			for _, s := range statements(t, at(k, "Properties", "KeyPolicy")) {
-				if p, _ := json.Marshal(s.Principal); strings.Contains(string(p), `"*"`) {
+				if p, _ := json.Marshal(s.Principal); strings.Contains(string(p), `"*"`) && s.Effect != "Deny" {
 					t.Errorf("%s is for everybody: %+v", id, s)
 				}
 			}
+			tm.grants(t, id, statements(t, at(k, "Properties", "KeyPolicy")))
 		}
 	})
+}
+
+// grants asks a key's policy who may give it to others.
+func (tm template) grants(t *testing.T, id string, policy []statement) {
+	t.Helper()
+	ask := func(context map[string]string) bool {
+		r := request{principal: "arn:aws:iam::1:role/Admin", action: "kms:CreateGrant", resource: "key", context: context}
+		return tm.denied(t, policy, r) != ""
+	}
+	for name, c := range map[string]struct {
+		context map[string]string
+		denied  bool
+	}{
+		"a person, for another":    {nil, true},
+		"a person, for a volume":   {map[string]string{"kms:GrantIsForAWSResource": "true"}, false},
+		"a service, for itself":    {map[string]string{"aws:PrincipalIsAWSService": "true"}, false},
+		"a person who says it":     {map[string]string{"kms:GrantIsForAWSResource": "false", "aws:PrincipalIsAWSService": "false"}, true},
+		"a service, for a machine": {map[string]string{"kms:GrantIsForAWSResource": "true", "aws:PrincipalIsAWSService": "false"}, false},
+	} {
+		if got := ask(c.context); got != c.denied {
+			t.Errorf("%s: %s: denied %t", id, name, got)
+		}
+	}
 }
 
 func TestSecretsAreEncryptedAndNotInTemplates(t *testing.T) {

@@ -34,7 +34,7 @@ const (
 	// approveSeconds is how long a person is waited for.
 	approveSeconds = 12 * 3600
 	// callSeconds bounds one call of a function: above what the function may take itself.
-	callSeconds = 120
+	callSeconds = 180
 	// machineSeconds bounds an execution.
 	machineSeconds = 24 * 3600
 	// maxRounds is how often Confirm is asked: above what the function answers with wait.
@@ -192,15 +192,19 @@ func Render(values map[string]string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	text := string(b)
-	for _, name := range Placeholders() {
+	return fill(string(b), Placeholders(), values)
+}
+
+// fill gives placeholders their values.
+func fill(text string, placeholders []string, values map[string]string) ([]byte, error) {
+	for _, name := range placeholders {
 		v, ok := values[name]
 		if !ok || v == "" || strings.ContainsAny(v, "\"\\\n") {
 			return nil, fmt.Errorf("the state machine needs a value for %s, and %q is none", name, v)
 		}
 		text = strings.ReplaceAll(text, "${"+name+"}", v)
 	}
-	if unknown := slices.DeleteFunc(slices.Sorted(maps.Keys(values)), func(n string) bool { return slices.Contains(Placeholders(), n) }); len(unknown) > 0 {
+	if unknown := slices.DeleteFunc(slices.Sorted(maps.Keys(values)), func(n string) bool { return slices.Contains(placeholders, n) }); len(unknown) > 0 {
 		return nil, fmt.Errorf("the state machine has no placeholder %s", strings.Join(unknown, ", "))
 	}
 	return []byte(text), nil

@@ -4,6 +4,7 @@ package awsenv
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"net/url"
@@ -38,6 +39,9 @@ const (
 	DocumentPrefix = "OC_DOCUMENT_PREFIX"
 	// AdminTokenSecret is the ARN of the nodes' admin token in Secrets Manager.
 	AdminTokenSecret = "OC_ADMIN_TOKEN_SECRET" //nolint:gosec // G101: the name of a variable
+	// CA are the certificates, in PEM, that nodes are known by over HTTPS, in place of the
+	// system's own.
+	CA = "OC_CA"
 	// MailFrom is the sender of e-mail, StatusBucket the bucket of the status page.
 	MailFrom     = "OC_MAIL_FROM"
 	StatusBucket = "OC_STATUS_BUCKET"
@@ -109,6 +113,10 @@ func check(name, v string, look *regexp.Regexp) error {
 		if u, err := url.Parse(v); err != nil || u.Scheme != "file" && u.Scheme != "s3" {
 			return object.ErrURL
 		}
+	case CA:
+		if !x509.NewCertPool().AppendCertsFromPEM([]byte(v)) {
+			return errors.New("it has no certificate in PEM")
+		}
 	case MailFrom:
 		return notice.CheckAddress(v)
 	case ScratchBytes:
@@ -139,4 +147,14 @@ func (e *Env) Documents(ctx context.Context, name string) (registry.Store, error
 // Objects opens the archive.
 func (e *Env) Objects(ctx context.Context) (object.Store, error) {
 	return object.Open(ctx, e.Get(Archive), map[string]object.Opener{"s3": s3object.Open})
+}
+
+// Roots are the certificates that nodes are known by; nil for the system's own.
+func (e *Env) Roots() *x509.CertPool {
+	if e.Get(CA) == "" {
+		return nil
+	}
+	pool := x509.NewCertPool()
+	pool.AppendCertsFromPEM([]byte(e.Get(CA))) // checked by Read
+	return pool
 }

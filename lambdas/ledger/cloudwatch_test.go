@@ -16,7 +16,7 @@ func TestFromCloudWatch(t *testing.T) {
 	for i := range table {
 		of := alarms.ForCloudWatch(table[i : i+1])
 		for j, c := range of {
-			w := Watched{Name: "acme-" + c.Name, State: "OK", Since: now.Add(-time.Hour)}
+			w := Watched{Name: c.Of("acme", "acme-a"), State: "OK", Since: now.Add(-time.Hour)}
 			if len(of) > 1 && several == "" {
 				several = table[i].Name
 			}
@@ -45,6 +45,25 @@ func TestFromCloudWatch(t *testing.T) {
 	}
 	if out, _ := FromCloudWatch("acme", table[:1], []Watched{{Name: "acme-" + alarms.ForCloudWatch(table[:1])[0].Name, State: "INSUFFICIENT_DATA"}}, now); len(out) != 1 || out[0].State != alarms.NoData {
 		t.Errorf("%+v", out)
+	}
+}
+
+// Of an alarm that each node has, one of three is enough, and the last one ends it.
+func TestAnAlarmOfEachNode(t *testing.T) {
+	now := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+	table, all := alarms.Table()[:1], []Watched(nil)
+	for _, c := range alarms.ForCloudWatch(table) {
+		if !c.PerNode {
+			all = append(all, Watched{Name: c.Of("acme", ""), State: "OK", Since: now.Add(-time.Hour)})
+			continue
+		}
+		for i, node := range []string{"acme-a", "acme-b", "acme-c"} {
+			all = append(all, Watched{Name: c.Of("acme", node), State: []string{"OK", "ALARM", "OK"}[i], Since: now.Add(-time.Duration(3-i) * time.Minute)})
+		}
+	}
+	out, over := FromCloudWatch("acme", table, all, now)
+	if len(out) != 1 || out[0].State != alarms.Firing || over(out[0].Alarm, "") != time.Minute {
+		t.Errorf("%+v, %s", out, over(out[0].Alarm, ""))
 	}
 }
 

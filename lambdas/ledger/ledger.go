@@ -46,8 +46,8 @@ type Deps struct {
 // Ledger has an incident for each alarm that fires and for each failover. It goes by what
 // is so, and not by what has changed: whatever was missed, by a kill or a store that was
 // away, is made good at the next round. What is open it finds again in the store. It is
-// not safe for concurrent use; two of the same instance open nothing twice at the same
-// moment but an alarm's incident.
+// not safe for concurrent use; two of the same instance, at the same moment too, open
+// nothing twice.
 type Ledger struct {
 	store    *incident.Store
 	registry registry.Store
@@ -152,10 +152,11 @@ func (l *Ledger) alarm(ctx context.Context, s *alarms.Status) error {
 		return nil
 	}
 	if !o.made {
-		if _, err := l.store.Open(ctx, o.Opening); err != nil {
+		i, err := l.store.Open(ctx, o.Opening)
+		if err != nil {
 			return fmt.Errorf("open the incident of %s: %w", where(s), err)
 		}
-		o.made = true
+		o.ID, o.made = i.ID, true
 		l.log.WithFields(logrus.Fields{"incident": o.ID, "alarm": s.Alarm, "node": s.Node}).Warn("an incident was opened")
 	}
 	return l.calm(ctx, c, o, s)

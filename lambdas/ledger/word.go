@@ -39,12 +39,16 @@ func (l *Ledger) Say(ctx context.Context, w Word) error {
 			ID: incidentID(l.now(), cause{silent.alarm, l.instance}), Severity: alarms.TenantDown, Cause: incident.Cause{Alarm: silent.alarm, Instance: l.instance},
 			Title: "The writer is silent, and has not been replaced", Text: incident.Clip(w.Text),
 		}}
-		if _, err := l.store.Open(ctx, o.Opening); err != nil {
+		i, err := l.store.Open(ctx, o.Opening)
+		if err != nil {
 			return fmt.Errorf("open the incident of a failover that does not go on: %w", err)
 		}
-		o.made, l.open[silent] = true, o
-		l.log.WithField("incident", o.ID).Warn("an incident was opened")
-		return nil
+		o.ID, o.made, l.open[silent] = i.ID, true, o
+		if i.Updates[0].Text == o.Text {
+			l.log.WithField("incident", o.ID).Warn("an incident was opened")
+			return nil
+		}
+		id = i.ID // somebody else has opened it meanwhile
 	}
 	key := fmt.Sprintf("word-%08x", crc32.ChecksumIEEE([]byte(w.Execution+" "+w.Step)))
 	_, err := l.store.Add(ctx, id, key, incident.Clip(w.Text))

@@ -20,8 +20,8 @@ const MaxRecords = 10_000
 // maxCallBytes is what Lambda gives to a call at most.
 const maxCallBytes = 6 << 20
 
-// Keep brings the incidents of the instance up to date, and adds words to them. Two at the
-// same time may open the incident of one alarm twice: the function has one place.
+// Keep brings the incidents of the instance up to date, and adds words to them. Several at
+// the same time do what one does.
 type Keep func(ctx context.Context, words ...ledger.Word) error
 
 // HandlerDeps are what a Handler works with.

@@ -175,19 +175,25 @@ func TestCloudWatchAlarms(t *testing.T) {
 		name, metric, statistic, comparison string
 		threshold                           float64
 		seconds, periods                    int
-		missing                             string
+		missing                             Missing
+		perNode                             bool
 	}{
-		{"oc_wal_fsync_lag_ms", "oc_wal_fsync_lag_ms", "Maximum", "GreaterThanThreshold", 50, 60, 1, "missing"},
-		{"oc_ask_latency_ms", "oc_ask_latency_ms", "p95", "GreaterThanThreshold", 100, 60, 5, "missing"},
-		{"oc_plan_cache_hit_ratio", "oc_plan_cache_hit_ratio", "Minimum", "LessThanThreshold", 0.9, 60, 15, "missing"},
-		{"oc_rate_limit_rejections_total", "oc_rate_limit_rejections_total", "Sum", "GreaterThanThreshold", 600, 60, 1, "missing"},
-		{"health", "/health", "Maximum", "GreaterThanOrEqualToThreshold", 500, 10, 1, "missing"},
-		{"health-probe_unanswered", "/health", "Maximum", "LessThanOrEqualToThreshold", 0, 10, 1, "missing"},
-		{InstanceSilent, HeartbeatAge, "Maximum", "GreaterThanThreshold", 3, 10, 1, "breaching"},
+		{"oc_wal_fsync_lag_ms", "oc_wal_fsync_lag_ms", "Maximum", "GreaterThanThreshold", 50, 10, 6, Ignore, false},
+		{"oc_ask_latency_ms", "oc_ask_latency_ms", "p95", "GreaterThanThreshold", 100, 60, 5, NotBreaching, true},
+		{"oc_plan_cache_hit_ratio", "oc_plan_cache_hit_ratio", "Minimum", "LessThanThreshold", 0.9, 60, 15, Ignore, false},
+		{"oc_rate_limit_rejections_total", "oc_rate_limit_rejections_total", "Sum", "GreaterThanThreshold", 600, 60, 1, Ignore, true},
+		{"oc_lease_remaining_ms", "oc_lease_remaining_ms", "Minimum", "LessThanOrEqualToThreshold", 0, 10, 1, NotBreaching, false},
+		{"oc_replication_leader_connected", "oc_replication_leader_connected", "Minimum", "LessThanOrEqualToThreshold", 0, 10, 3, NotBreaching, false},
+		{"health", "/health", "Maximum", "GreaterThanOrEqualToThreshold", 500, 10, 1, Ignore, false},
+		{"health-probe_unanswered", "/health", "Minimum", "LessThanOrEqualToThreshold", 0, 10, 1, Breaching, true},
+		{"ready", "/ready", "Maximum", "GreaterThanThreshold", 200, 10, 3, Ignore, false},
+		{"ready-below", "/ready", "Minimum", "LessThanThreshold", 200, 10, 3, Ignore, false},
+		{InstanceSilent, HeartbeatAge, "Maximum", "GreaterThanThreshold", 3, 10, 1, Breaching, false},
+		{LastVerifiedAge, LastVerifiedAge, "Maximum", "GreaterThanThreshold", 129600, 3600, 1, Breaching, false},
 	} {
 		w := seen[c.name]
-		got := fmt.Sprint(w.Metric, w.Statistic, w.Comparison, w.Threshold, w.Period.Seconds(), w.Periods, w.Missing)
-		if want := fmt.Sprint(c.metric, c.statistic, c.comparison, c.threshold, c.seconds, c.periods, c.missing); got != want {
+		got := fmt.Sprint(w.Metric, w.Statistic, w.Comparison, w.Threshold, w.Period.Seconds(), w.Periods, w.Missing, w.PerNode)
+		if want := fmt.Sprint(c.metric, c.statistic, c.comparison, c.threshold, c.seconds, c.periods, c.missing, c.perNode); got != want {
 			t.Errorf("%s: %s, want %s", c.name, got, want)
 		}
 	}

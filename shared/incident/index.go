@@ -43,6 +43,8 @@ type index struct {
 type announced struct {
 	ID string    `json:"id"`
 	At time.Time `json:"at"`
+	// Of is the alarm that it is of; nil for others, of which each id is one.
+	Of *Cause `json:"of,omitempty"`
 }
 
 func (x *index) active(id string) int {
@@ -83,18 +85,45 @@ func (s *Store) reindex(ctx context.Context, rule func(*index) (bool, error)) er
 	return fmt.Errorf("the index of incidents: %w, %d times in a row", ErrConflict, maxTries)
 }
 
-// announce has an incident among the active ones.
-func (s *Store) announce(ctx context.Context, id string) error {
-	return s.reindex(ctx, func(x *index) (bool, error) {
-		switch {
-		case x.active(id) >= 0:
+// announce has an incident among the active ones, and says under which id: one that is open
+// of the same alarm, or is being opened by somebody else, is taken instead of another. Who
+// is killed between this and the opening leaves it to whoever comes next.
+func (s *Store) announce(ctx context.Context, o Opening) (id string, err error) {
+	var of *Cause
+	if o.Cause.Alarm != "" && o.Cause.Failover == "" {
+		of = &o.Cause
+	}
+	return id, s.reindex(ctx, func(x *index) (bool, error) {
+		if id = o.ID; x.active(id) >= 0 {
 			return false, nil
-		case len(x.Active) >= MaxActive:
+		}
+		same, err := s.openOf(ctx, x, of)
+		if err != nil || same != "" {
+			id = same
+			return false, err
+		}
+		if len(x.Active) >= MaxActive {
 			return false, ErrTooMany
 		}
-		x.Active = append(x.Active, announced{id, s.now().UTC()})
+		x.Active = append(x.Active, announced{id, s.now().UTC(), of})
 		return true, nil
 	})
+}
+
+// openOf is the active incident of an alarm that is not over; "" if there is none.
+func (s *Store) openOf(ctx context.Context, x *index, of *Cause) (string, error) {
+	if of == nil {
+		return "", nil
+	}
+	for _, a := range x.Active {
+		if a.Of == nil || *a.Of != *of {
+			continue
+		}
+		if i, there, err := s.Get(ctx, a.ID); err != nil || !there || i.Resolved == nil {
+			return a.ID, err
+		}
+	}
+	return "", nil
 }
 
 // Retire takes an incident out of the active ones if it is settled, or was announced long

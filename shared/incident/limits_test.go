@@ -89,7 +89,7 @@ func TestTheIndexIsBounded(t *testing.T) {
 	if ids := must[[]string](t)(s.Active(ctx)); len(ids) != 0 {
 		t.Errorf("one that is over was opened again: %q", ids)
 	}
-	if err := s.announce(ctx, "killed"); err != nil {
+	if _, err := s.announce(ctx, Opening{ID: "killed"}); err != nil {
 		t.Fatal(err)
 	}
 	for _, want := range []int{1, 0} {
@@ -102,7 +102,7 @@ func TestTheIndexIsBounded(t *testing.T) {
 		c.now = c.now.Add(orphanAfter)
 	}
 	for n := range MaxActive {
-		if err := s.announce(ctx, fmt.Sprint("many-", n)); err != nil {
+		if _, err := s.announce(ctx, Opening{ID: fmt.Sprint("many-", n)}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -140,7 +140,7 @@ func TestWhatIsDropped(t *testing.T) {
 		return s.Retire(ctx, id)
 	}
 	o := down
-	o.ID = "open"
+	o.ID, o.Cause.Node = "open", "another" // of the same one there would be one incident
 	get(s.Open(ctx, o))
 	for n := range MaxPast {
 		if err := settle(fmt.Sprint("i-", n)); err != nil {

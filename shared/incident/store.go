@@ -64,7 +64,8 @@ type Opening struct {
 }
 
 // Open opens an incident with its first update, and owes it to those who asked for its
-// severity. If there is one of this id it is returned as it is.
+// severity. If there is one of this id it is returned as it is, and so is one that is open
+// of the same alarm: of two callers at once both have the incident of one.
 func (s *Store) Open(ctx context.Context, o Opening) (*Incident, error) {
 	to, err := s.Subscribers(ctx)
 	if err != nil {
@@ -77,7 +78,7 @@ func (s *Store) Open(ctx context.Context, o Opening) (*Incident, error) {
 	if err := o.check(); err != nil {
 		return nil, err
 	}
-	if err := s.announce(ctx, o.ID); err != nil {
+	if o.ID, err = s.announce(ctx, o); err != nil {
 		return nil, err
 	}
 	return s.change(ctx, o.ID, func(i *Incident) (bool, error) {

@@ -121,8 +121,10 @@ var ranks = map[string]int{
 	"writer/config":         7,
 
 	"infra/config": 8,
-	"infra/stack":  9,
-	"infra":        10,
+	"infra/prices": 8,
+	"infra/cost":   9,
+	"infra/stack":  10,
+	"infra":        11,
 
 	"writer/machine":       8,
 	"test/systemctl/shim":  8,

@@ -4,6 +4,7 @@ package nodes
 
 import (
 	"context"
+	"crypto/tls"
 	"net"
 	"net/http"
 	"time"
@@ -30,8 +31,9 @@ func Needs() []string {
 	return []string{awsenv.Instance, awsenv.Leases, awsenv.Registry, awsenv.DocumentPrefix, awsenv.AdminTokenSecret}
 }
 
-// May are those that an instance without a name in DNS has not.
-func May() []string { return []string{awsenv.Record, awsenv.ZoneID} }
+// May are those that an instance without a name in DNS, or whose nodes the system's own
+// authorities vouch for, has not.
+func May() []string { return []string{awsenv.Record, awsenv.ZoneID, awsenv.CA} }
 
 // Instance reaches one.
 type Instance struct {
@@ -63,7 +65,8 @@ func Open(ctx context.Context, e *awsenv.Env) (*Instance, error) {
 	}
 	i.token = secret.New(cfg, e.Get(awsenv.AdminTokenSecret))
 	i.deps.HTTP = &http.Client{Transport: &http.Transport{
-		DialContext: (&net.Dialer{Timeout: dialTimeout}).DialContext, TLSHandshakeTimeout: dialTimeout, MaxIdleConnsPerHost: idlePerHost, ForceAttemptHTTP2: true,
+		TLSClientConfig: &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: e.Roots()},
+		DialContext:     (&net.Dialer{Timeout: dialTimeout}).DialContext, TLSHandshakeTimeout: dialTimeout, MaxIdleConnsPerHost: idlePerHost, ForceAttemptHTTP2: true,
 	}}
 	i.deps.Flags = flags()
 	return i, nil

@@ -26,7 +26,11 @@ them with, indexes, counters, foreign keys. A sample is never called verified.
   streaming  read the checkpoint where it is, three times from its beginning to its end,
              and keep only what the log behind it has changed in the scratch directory,
              up to --scratch-bytes; where that is too little nothing is verified, and
-             the exit code is 52`
+             the exit code is 52
+
+With --record how it ended is kept in the registry that the age of the last verification
+is counted from. It is looked at before anything is verified; a verification that is not
+green, or could not be recorded, leaves that age growing.`
 
 // mode is how an archive is verified.
 type mode string
@@ -42,9 +46,14 @@ type verifyFlags struct {
 	mode    string
 	scratch int64
 	keep    bool
+	// record is the registry that keeps how it ended; "" is none.
+	record string
 }
 
 func (f *verifyFlags) check() error {
+	if t := &f.target; f.record != "" && (t.time != "" || t.lsn != 0 || t.epoch != 0 || t.checkpoint != "" || t.clock != "") {
+		return usage(errors.New("--record goes with --latest: what is recorded as verified is the newest point, by the checkpoint that a restore would take"))
+	}
 	switch mode(f.mode) {
 	case modeFull:
 		if f.scratch != 0 {
@@ -72,12 +81,19 @@ func (c *command) verifyCommand() *cobra.Command {
 		DisableFlagsInUseLine: true,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c.env()
-			return c.verify(cmd.Context(), &f)
+			if err := f.check(); err != nil {
+				return err
+			}
+			if f.record != "" {
+				return c.verifyAndRecord(cmd.Context(), &f)
+			}
+			return c.verify(cmd.Context(), &f, &verified{})
 		},
 	}
 	f.target.register(cmd)
 	cmd.Flags().StringVar(&f.mode, "mode", string(modeFull), "full: restore into scratch; streaming: read the checkpoint where it is")
 	cmd.Flags().Int64Var(&f.scratch, "scratch-bytes", 0, fmt.Sprintf("with --mode streaming: how much scratch the changes of the log may take (default %d)", int64(restore.DefaultScratchBytes)))
+	cmd.Flags().StringVar(&f.record, "record", "", "keep how it ended in this registry, such as dynamodb://originchain-registry/acme?region=eu-central-1; goes with --instance-id")
 	cmd.Flags().BoolVar(&f.keep, "keep", false, "leave the restored directory")
 	return cmd
 }
@@ -97,10 +113,8 @@ type verified struct {
 	Error   string `json:"error,omitempty"`
 }
 
-func (c *command) verify(ctx context.Context, f *verifyFlags) (err error) {
-	if err := f.check(); err != nil {
-		return err
-	}
+// verify looks at everything, and has in v what it found.
+func (c *command) verify(ctx context.Context, f *verifyFlags, v *verified) (err error) {
 	req, err := c.request()
 	if err != nil {
 		return err
@@ -121,7 +135,7 @@ func (c *command) verify(ctx context.Context, f *verifyFlags) (err error) {
 	}
 	defer func() { err = errors.Join(err, clean()) }()
 	display := progress.New(c.Stderr)
-	v := verified{Mode: mode(f.mode)}
+	v.Mode = mode(f.mode)
 	planned := func(p *restore.Plan) {
 		v.Unread = p.Unread()
 		display.Note("%s", planLine(p))
@@ -142,7 +156,7 @@ func (c *command) verify(ctx context.Context, f *verifyFlags) (err error) {
 	if err != nil {
 		v.Error = telemetry.Redact(err.Error())
 	}
-	if printErr := c.print(v, func(w io.Writer) { verifiedText(w, &v) }); printErr != nil || err != nil {
+	if printErr := c.print(v, func(w io.Writer) { verifiedText(w, v) }); printErr != nil || err != nil {
 		return errors.Join(err, printErr)
 	}
 	switch {

@@ -1,0 +1,30 @@
+// Which findings are excused, and which excuses are none.
+//
+// A finding is {stack, id, rule, says}: id is the logical id of the resource, '' for a
+// whole template.
+
+// A reason says more than that there is one.
+const minReason = 20;
+const known = /^(cdk-nag::[A-Za-z0-9]+(\[.+\])?|cfn-guard::[a-z0-9_]+)$/s;
+
+export function judge(assemblies, findings) {
+  const errors = [];
+  const say = (stack, kind, rest) => errors.push({ assembly: stack.assembly, stack: stack.name, kind, ...rest });
+  let excused = 0;
+  for (const f of findings) {
+    const at = f.stack.paths.get(f.id) ?? '/' + f.stack.name;
+    const by = f.stack.excuses.filter((e) => e.rule === f.rule && known.test(e.rule) && (at === e.path || at.startsWith(e.path + '/')));
+    for (const e of by) e.used++;
+    if (by.length > 0) excused++;
+    else say(f.stack, 'finding', { rule: f.rule, path: at, resource: f.id, says: f.says });
+  }
+  for (const stack of assemblies.flatMap((a) => a.stacks)) {
+    for (const { path, rule, reason, used } of stack.excuses) {
+      if (!known.test(rule)) say(stack, 'no such form of a rule', { rule, path });
+      else if (used === 0) say(stack, 'excuses nothing', { rule, path, reason });
+      if ((reason ?? '').trim().length < minReason) say(stack, 'gives no reason', { rule, path, reason });
+    }
+  }
+  const stacks = assemblies.reduce((n, a) => n + a.stacks.length, 0);
+  return { errors, summary: `${stacks} templates: ${errors.length} errors, ${excused} findings excused by a reason` };
+}
