@@ -119,6 +119,9 @@ func TestEndpointsLeadToTheAccountAlone(t *testing.T) {
 			short = strings.TrimSuffix(short, `"]]}`)
 			if elsewhere, ok := at(e, "Properties", "ServiceRegion").(string); ok {
 				short = "s3 in " + elsewhere
+				if v := at(e, "Properties", "DnsOptions", "PrivateDnsOnlyForInboundResolverEndpoint"); v != "AllResolvers" {
+					t.Errorf("%s answers to %v", id, v)
+				}
 			}
 			got[short], _ = at(e, "Properties", "VpcEndpointType").(string)
 			for _, s := range statements(t, at(e, "Properties", "PolicyDocument")) {
