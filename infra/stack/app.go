@@ -125,6 +125,7 @@ func own(s constructs.IConstruct, t *config.Tenant) {
 func nodeRole(c *config.Config, t *config.Tenant) string      { return roleName(c, t, "node") }
 func restoreRole(c *config.Config, t *config.Tenant) string   { return roleName(c, t, "restore") }
 func retentionRole(c *config.Config, t *config.Tenant) string { return roleName(c, t, "retention") }
+func erasureRole(c *config.Config, t *config.Tenant) string   { return roleName(c, t, "erasure") }
 
 func roleName(c *config.Config, t *config.Tenant, what string) string {
 	return "oc-" + t.Name + "-" + what + "-" + c.Region

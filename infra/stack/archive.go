@@ -26,9 +26,10 @@ const (
 // Archive is the bucket with what a restore of a tenant's instance needs, in the
 // tenant's own region unless another was asked for by name.
 //
-// Three roles share the work. The nodes put and get, and can delete nothing: whoever
-// takes a node over cannot destroy the past. The restore role gets. The retention role
-// deletes, and puts what has to be there before.
+// Four roles share the work. The nodes put and get, and delete in the retention role,
+// which deletes as one does in a bucket with versions: what was is still there. The
+// restore role gets. The erasure role, which no node may take, deletes versions: whoever
+// takes a node over cannot destroy the past.
 type Archive struct {
 	Stack awscdk.Stack
 	// Bucket's name follows from the tenant, account and region, so that policies of
@@ -38,8 +39,8 @@ type Archive struct {
 	// AccessLogs has who asked what of the bucket.
 	AccessLogs awss3.Bucket
 	Key        awskms.IKey
-	// Restore and Retention are ARNs of the roles.
-	Restore, Retention string
+	// Restore, Retention and Erasure are ARNs of the roles.
+	Restore, Retention, Erasure string
 }
 
 func bucketName(c *config.Config, t *config.Tenant) string {
@@ -56,7 +57,8 @@ func archiveAlias(t *config.Tenant) string { return "originchain-" + t.Name + "-
 func newArchive(app awscdk.App, c *config.Config, t *config.Tenant) *Archive {
 	s := part(app, c, t.ArchiveRegion, t.Name+"-Archive", "OriginChain: the archive of instance "+t.Name)
 	own(s, t)
-	a := &Archive{Stack: s, BucketName: bucketName(c, t), Restore: roleARN(c, restoreRole(c, t)), Retention: roleARN(c, retentionRole(c, t))}
+	a := &Archive{Stack: s, BucketName: bucketName(c, t),
+		Restore: roleARN(c, restoreRole(c, t)), Retention: roleARN(c, retentionRole(c, t)), Erasure: roleARN(c, erasureRole(c, t))}
 	if t.KeyARN != "" {
 		a.Key = awskms.Key_FromKeyArn(s, jsii.String("Key"), jsii.String(t.KeyARN))
 	} else {
@@ -136,39 +138,50 @@ func (a *Archive) restrict(c *config.Config, t *config.Tenant) {
 	// The parts of an upload carry no condition; its completion does.
 	deny("CreateOnly", map[string]any{"Null": map[string]any{"s3:if-none-match": "true"}, "Bool": map[string]any{"s3:ObjectCreationOperation": "true"}},
 		[]string{a.BucketName + "/log/*", a.BucketName + "/epochs/*"}, "s3:PutObject")
-	deny("OnlyNodesAndRetentionPut", map[string]any{"ArnNotEquals": map[string]any{"aws:PrincipalArn": []any{node, a.Retention}}},
-		[]string{objects}, "s3:PutObject")
-	deny("OnlyRetentionDeletes", map[string]any{"ArnNotEquals": map[string]any{"aws:PrincipalArn": []any{a.Retention}}},
-		[]string{objects}, "s3:DeleteObject", "s3:DeleteObjectVersion")
+	only := func(sid, action string, roles ...any) {
+		deny(sid, map[string]any{"ArnNotEquals": map[string]any{"aws:PrincipalArn": roles}}, []string{objects}, action)
+	}
+	only("OnlyNodesAndErasurePut", "s3:PutObject", node, a.Erasure)
+	only("OnlyRetentionAndErasureDelete", "s3:DeleteObject", a.Retention, a.Erasure)
+	only("OnlyErasureDeletesVersions", "s3:DeleteObjectVersion", a.Erasure)
 	const with, key = "s3:x-amz-server-side-encryption", "s3:x-amz-server-side-encryption-aws-kms-key-id"
 	deny("OnlyKMS", map[string]any{"Null": map[string]any{with: "false"}, "StringNotEquals": map[string]any{with: "aws:kms"}}, []string{objects}, "s3:PutObject")
 	deny("OnlyThisKey", map[string]any{"Null": map[string]any{key: "false"}, "StringNotEquals": map[string]any{key: *a.Key.KeyArn()}}, []string{objects}, "s3:PutObject")
 }
 
-// roles makes those of restore and retention; the nodes' own is the instance's.
+// roles makes those of restore, retention and erasure; the nodes' own is the instance's.
 func (a *Archive) roles(c *config.Config, t *config.Tenant) {
-	restore := awsiam.NewRole(a.Stack, jsii.String("RestoreRole"), &awsiam.RoleProps{
-		RoleName: jsii.String(restoreRole(c, t)), Description: jsii.String("Gets what the archive of " + t.Name + " holds, to restore or verify it"),
+	node, objects := roleARN(c, nodeRole(c, t)), *a.Bucket.ArnForObjects(jsii.String("*"))
+	role := func(id, name, says string, who map[string]any) awsiam.Role {
 		// Who may take it is for the policies of the account's own people and functions.
-		AssumedBy: awsiam.NewAccountPrincipal(jsii.String(c.Account))})
-	retention := awsiam.NewRole(a.Stack, jsii.String("RetentionRole"), &awsiam.RoleProps{
-		RoleName: jsii.String(retentionRole(c, t)), Description: jsii.String("Deletes what the archive of " + t.Name + " no longer needs"),
-		// The condition, and not the principal, names the nodes' role: a principal must
-		// exist when the policy is written, and that role comes later.
-		AssumedBy: awsiam.NewPrincipalWithConditions(awsiam.NewAccountPrincipal(jsii.String(c.Account)),
-			&map[string]any{"ArnEquals": map[string]any{"aws:PrincipalArn": roleARN(c, nodeRole(c, t))}})})
-	for _, r := range []awsiam.Role{restore, retention} {
-		allow(r, "List", []string{*a.Bucket.BucketArn()}, nil, "s3:ListBucket", "s3:ListBucketVersions", "s3:GetBucketLocation")
-		allow(r, "Get", []string{*a.Bucket.ArnForObjects(jsii.String("*"))}, nil, "s3:GetObject", "s3:GetObjectVersion")
+		by := awsiam.IPrincipal(awsiam.NewAccountPrincipal(jsii.String(c.Account)))
+		if who != nil {
+			// The condition, and not the principal, names a role: a principal must exist
+			// when the policy is written, and the nodes' role comes later.
+			by = awsiam.NewPrincipalWithConditions(by, &who)
+		}
+		r := awsiam.NewRole(a.Stack, jsii.String(id), &awsiam.RoleProps{RoleName: jsii.String(name), Description: jsii.String(says), AssumedBy: by})
 		excuse(r, wildcard("<Bucket.Arn>/*"), "The objects of this archive: their keys are not known beforehand")
+		return r
 	}
+	restore := role("RestoreRole", restoreRole(c, t), "Gets what the archive of "+t.Name+" holds, to restore or verify it", nil)
+	retention := role("RetentionRole", retentionRole(c, t), "Deletes what the archive of "+t.Name+" no longer needs; its versions stay for the window",
+		map[string]any{"ArnEquals": map[string]any{"aws:PrincipalArn": node}})
+	erasure := role("ErasureRole", erasureRole(c, t), "Rewrites what the archive of "+t.Name+" holds, and erases what was with all versions: for oc-pitr purge alone",
+		map[string]any{"ArnNotEquals": map[string]any{"aws:PrincipalArn": []any{node, a.Retention, a.Restore}}})
+	for _, r := range []awsiam.Role{restore, erasure} {
+		allow(r, "List", []string{*a.Bucket.BucketArn()}, nil, "s3:ListBucket", "s3:ListBucketVersions", "s3:GetBucketLocation")
+		allow(r, "Get", []string{objects}, nil, "s3:GetObject", "s3:GetObjectVersion")
+	}
+	// A node lists and gets in its own role: what it deletes is all that it does in this one.
+	allow(retention, "Delete", []string{objects}, nil, "s3:DeleteObject")
 	// What an erasure breaks off, so that no part of what was erased comes to be.
-	allow(retention, "Uploads", []string{*a.Bucket.BucketArn()}, nil, "s3:ListBucketMultipartUploads")
-	allow(retention, "Delete", []string{*a.Bucket.ArnForObjects(jsii.String("*"))}, nil, "s3:DeleteObject", "s3:DeleteObjectVersion")
-	allow(retention, "Put", []string{*a.Bucket.ArnForObjects(jsii.String("*"))}, nil, "s3:PutObject", "s3:AbortMultipartUpload")
+	allow(erasure, "Uploads", []string{*a.Bucket.BucketArn()}, nil, "s3:ListBucketMultipartUploads")
+	allow(erasure, "Erase", []string{objects}, nil, "s3:DeleteObject", "s3:DeleteObjectVersion")
+	allow(erasure, "Put", []string{objects}, nil, "s3:PutObject", "s3:AbortMultipartUpload")
 	through := map[string]any{"StringEquals": map[string]any{"kms:ViaService": "s3." + t.ArchiveRegion + ".amazonaws.com"}}
 	allow(restore, "Decrypt", []string{*a.Key.KeyArn()}, through, "kms:Decrypt")
-	allow(retention, "Decrypt", []string{*a.Key.KeyArn()}, through, "kms:Decrypt", "kms:GenerateDataKey")
+	allow(erasure, "Decrypt", []string{*a.Key.KeyArn()}, through, "kms:Decrypt", "kms:GenerateDataKey")
 }
 
 // allow adds a statement to a role.

@@ -1,6 +1,7 @@
 package stack_test
 
 import (
+	"fmt"
 	"maps"
 	"slices"
 	"testing"
@@ -138,7 +139,7 @@ func TestWhatTheArchiveRefuses(t *testing.T) {
 			return "arn:aws:iam::" + w.config.Account + ":role/oc-" + n.Name + "-" + what + "-" + w.config.Region
 		}
 		key := tm.resolve(at(tm.bucket(t), "BucketEncryption", "ServerSideEncryptionConfiguration", 0, "ServerSideEncryptionByDefault", "KMSMasterKeyID"))
-		node, retention, admin := role("node"), role("retention"), "arn:aws:iam::"+w.config.Account+":role/Admin"
+		node, retention, erasure, admin := role("node"), role("retention"), role("erasure"), "arn:aws:iam::"+w.config.Account+":role/Admin"
 		with := func(more ...string) map[string]string {
 			c := map[string]string{"aws:SecureTransport": "true", "s3:TlsVersion": "1.3", "s3:ObjectCreationOperation": "true", "s3:if-none-match": "*"}
 			for i := 0; i < len(more); i += 2 {
@@ -155,18 +156,21 @@ func TestWhatTheArchiveRefuses(t *testing.T) {
 			want             string
 		}{
 			"a node puts":                       {node, "s3:PutObject", "log/0/1.seg.zst", with(), ""},
-			"retention puts":                    {retention, "s3:PutObject", "log/0/1.seg.r1.zst", with(), ""},
+			"erasure puts":                      {erasure, "s3:PutObject", "log/0/1.seg.r1.zst", with(), ""},
+			"retention puts":                    {retention, "s3:PutObject", "log/0/1.seg.r1.zst", with(), "OnlyNodesAndErasurePut!"},
 			"a part of an upload":               {node, "s3:PutObject", "log/0/1.seg.zst", with("s3:if-none-match", "", "s3:ObjectCreationOperation", "false"), ""},
 			"a segment over another":            {node, "s3:PutObject", "log/0/1.seg.zst", with("s3:if-none-match", ""), "CreateOnly!"},
 			"an epoch over another":             {node, "s3:PutObject", "epochs/1.json", with("s3:if-none-match", ""), "CreateOnly!"},
-			"retention over a segment":          {retention, "s3:PutObject", "log/0/1.seg.zst", with("s3:if-none-match", ""), "CreateOnly!"},
-			"an administrator puts":             {admin, "s3:PutObject", "objects/x", with(), "OnlyNodesAndRetentionPut!"},
-			"restore puts":                      {role("restore"), "s3:PutObject", "objects/x", with(), "OnlyNodesAndRetentionPut!"},
-			"a node deletes":                    {node, "s3:DeleteObject", "log/0/1.seg.zst", with(), "OnlyRetentionDeletes!"},
-			"a node deletes a version":          {node, "s3:DeleteObjectVersion", "log/0/1.seg.zst", with(), "OnlyRetentionDeletes!"},
-			"an administrator deletes":          {admin, "s3:DeleteObjectVersion", "objects/x", with(), "OnlyRetentionDeletes!"},
+			"erasure over a segment":            {erasure, "s3:PutObject", "log/0/1.seg.zst", with("s3:if-none-match", ""), "CreateOnly!"},
+			"an administrator puts":             {admin, "s3:PutObject", "objects/x", with(), "OnlyNodesAndErasurePut!"},
+			"restore puts":                      {role("restore"), "s3:PutObject", "objects/x", with(), "OnlyNodesAndErasurePut!"},
+			"a node deletes":                    {node, "s3:DeleteObject", "log/0/1.seg.zst", with(), "OnlyRetentionAndErasureDelete!"},
+			"a node deletes a version":          {node, "s3:DeleteObjectVersion", "log/0/1.seg.zst", with(), "OnlyErasureDeletesVersions!"},
+			"an administrator deletes":          {admin, "s3:DeleteObjectVersion", "objects/x", with(), "OnlyErasureDeletesVersions!"},
+			"retention deletes a version":       {retention, "s3:DeleteObjectVersion", "objects/x", with(), "OnlyErasureDeletesVersions!"},
+			"erasure deletes a version":         {erasure, "s3:DeleteObjectVersion", "objects/x", with(), ""},
 			"retention deletes":                 {retention, "s3:DeleteObject", "objects/x", with(), ""},
-			"retention of another region":       {"arn:aws:iam::" + w.config.Account + ":role/oc-" + n.Name + "-retention-us-east-1", "s3:DeleteObject", "objects/x", with(), "OnlyRetentionDeletes!"},
+			"retention of another region":       {"arn:aws:iam::" + w.config.Account + ":role/oc-" + n.Name + "-retention-us-east-1", "s3:DeleteObject", "objects/x", with(), "OnlyRetentionAndErasureDelete!"},
 			"plain HTTP":                        {node, "s3:GetObject", "objects/x", with("aws:SecureTransport", "false"), "!"},
 			"old TLS":                           {node, "s3:GetObject", "objects/x", with("s3:TlsVersion", "1.1"), "!"},
 			"a node gets":                       {node, "s3:GetObject", "objects/x", with(), ""},
@@ -187,8 +191,9 @@ func TestWhatTheArchiveRefuses(t *testing.T) {
 func TestTheRolesShareTheWork(t *testing.T) {
 	tenants(t, func(t *testing.T, w *world, n *config.Tenant, archive, instance template) {
 		want := map[string][]string{
-			"RestoreRole": {"kms:Decrypt", "s3:GetBucketLocation", "s3:GetObject", "s3:GetObjectVersion", "s3:ListBucket", "s3:ListBucketVersions"},
-			"RetentionRole": {"kms:Decrypt", "kms:GenerateDataKey", "s3:AbortMultipartUpload", "s3:DeleteObject", "s3:DeleteObjectVersion", "s3:GetBucketLocation", "s3:GetObject",
+			"RestoreRole":   {"kms:Decrypt", "s3:GetBucketLocation", "s3:GetObject", "s3:GetObjectVersion", "s3:ListBucket", "s3:ListBucketVersions"},
+			"RetentionRole": {"s3:DeleteObject"},
+			"ErasureRole": {"kms:Decrypt", "kms:GenerateDataKey", "s3:AbortMultipartUpload", "s3:DeleteObject", "s3:DeleteObjectVersion", "s3:GetBucketLocation", "s3:GetObject",
 				"s3:GetObjectVersion", "s3:ListBucket", "s3:ListBucketMultipartUploads", "s3:ListBucketVersions", "s3:PutObject"},
 		}
 		for role, actions := range want {
@@ -212,17 +217,35 @@ func TestTheRolesShareTheWork(t *testing.T) {
 				t.Errorf("a node may %s", action)
 			}
 		}
-		// Only the nodes of this instance take the role that deletes.
-		for id, r := range archive.resources("AWS::IAM::Role") {
-			for _, s := range statements(t, at(r, "Properties", "AssumeRolePolicyDocument")) {
-				s.Resource = "*"
-				ask := func(role string) bool {
-					return archive.applies(t, &s, request{principal: "arn:aws:iam::" + w.config.Account + ":role/" + role, action: "sts:AssumeRole", resource: "x"})
+		// Only the nodes of this instance take the role that deletes, and none the role that
+		// erases; a person does whose own policy says so.
+		all := []statement{{Effect: "Allow", Action: "sts:AssumeRole", Resource: "*"}}
+		name := func(what, of string) string {
+			return "arn:aws:iam::" + w.config.Account + ":role/oc-" + of + "-" + what + "-" + w.config.Region
+		}
+		admin := "arn:aws:iam::" + w.config.Account + ":role/Admin"
+		for _, c := range []struct {
+			role, who string
+			own       []statement
+			want      bool
+		}{
+			{"retention", name("node", n.Name), node, true}, {"retention", name("node", "other"), all, false}, {"retention", admin, all, false},
+			{"erasure", name("node", n.Name), node, false}, {"erasure", name("node", n.Name), all, false}, {"erasure", name("retention", n.Name), all, false},
+			{"erasure", admin, all, true}, {"erasure", admin, nil, false}, {"restore", admin, all, true},
+		} {
+			made := false
+			for _, r := range archive.resources("AWS::IAM::Role") {
+				if "arn:aws:iam::"+w.config.Account+":role/"+fmt.Sprint(at(r, "Properties", "RoleName")) != name(c.role, n.Name) {
+					continue
 				}
-				deletes := at(r, "Properties", "RoleName") == "oc-"+n.Name+"-retention-"+w.config.Region
-				if deletes && (!ask("oc-"+n.Name+"-node-"+w.config.Region) || ask("oc-other-node-"+w.config.Region) || ask("Admin")) {
-					t.Errorf("%s: %+v", id, s)
+				made = true
+				trust := statements(t, at(r, "Properties", "AssumeRolePolicyDocument"))
+				if got := archive.grants(t, trust, c.own, request{principal: c.who, action: "sts:AssumeRole", resource: name(c.role, n.Name)}); got != c.want {
+					t.Errorf("%s takes %s: %v, want %v", c.who, c.role, got, c.want)
 				}
+			}
+			if !made {
+				t.Errorf("there is no role of %s", c.role)
 			}
 		}
 	})

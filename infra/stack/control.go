@@ -63,7 +63,7 @@ func (ctl *Control) secrets(t *config.Tenant) {
 	of := constructs.NewConstruct(ctl.Stack, jsii.String("Tenant-"+t.Name))
 	own(of, t)
 	excuse(of, "cdk-nag::SecretsManagerRotationEnabled",
-		"The operator rotates the token and the certificates, whose authority is not ours; machines take new ones by themselves twice a day")
+		"The operator rotates the token and the certificates, whose authority is not ours; machines take new ones by themselves every few minutes")
 	awssecretsmanager.NewSecret(of, jsii.String("AdminToken"), &awssecretsmanager.SecretProps{
 		SecretName: jsii.String(adminSecret(t)), EncryptionKey: ctl.Key, RemovalPolicy: awscdk.RemovalPolicy_RETAIN,
 		Description: jsii.String("The token of /v1/admin of instance " + t.Name),

@@ -1,6 +1,9 @@
 package stack
 
 import (
+	"encoding/json"
+	"fmt"
+	"maps"
 	"strconv"
 
 	"github.com/aws/aws-cdk-go/awscdk/v2"
@@ -80,21 +83,42 @@ func newInstance(app awscdk.App, d *Deployment, t *config.Tenant, a *Archive, o 
 // logGroup is where the logs of a tenant's nodes go.
 func logGroup(t *config.Tenant) string { return "/originchain/" + t.Name }
 
-// key is the tenant's own, or one that EC2 may use for the machines that the group starts.
+// key is the tenant's own, or one of the instance's.
 func (in *Instance) key(c *config.Config, t *config.Tenant) {
 	if t.KeyARN != "" {
 		in.Key = awskms.Key_FromKeyArn(in.Stack, jsii.String("Key"), jsii.String(t.KeyARN))
+		// A key that is not of these stacks has a policy that they cannot write.
+		text, err := json.Marshal(machinesOfGroups(c))
+		if err != nil {
+			panic(fmt.Sprintf("the statements about %s: %v", t.KeyARN, err)) // texts alone
+		}
+		awscdk.NewCfnOutput(in.Stack, jsii.String("KeyPolicyNeeded"), &awscdk.CfnOutputProps{Value: jsii.String(string(text)),
+			Description: jsii.String("Statements that the policy of key_arn must have, or no machine starts")})
 		return
 	}
 	key := newKey(in.Stack, "Key", "originchain-"+t.Name+"-volumes", "Encrypts the volumes of OriginChain instance "+t.Name)
-	// The service's role is named by a condition: an empty account does not have it yet,
-	// and a principal that is not there would be refused.
-	key.AddToResourcePolicy(awsiam.NewPolicyStatement(&awsiam.PolicyStatementProps{
-		Sid: jsii.String("MachinesOfGroups"), Principals: &[]awsiam.IPrincipal{awsiam.NewAccountPrincipal(jsii.String(c.Account))},
-		Actions: list("kms:CreateGrant", "kms:Decrypt", "kms:DescribeKey", "kms:GenerateDataKeyWithoutPlaintext", "kms:ReEncryptFrom", "kms:ReEncryptTo"), Resources: list("*"),
-		Conditions: &map[string]any{"ArnEquals": map[string]any{"aws:PrincipalArn": roleARN(c, "aws-service-role/autoscaling.amazonaws.com/AWSServiceRoleForAutoScaling")}},
-	}), nil)
+	for _, s := range machinesOfGroups(c) {
+		key.AddToResourcePolicy(awsiam.PolicyStatement_FromJson(s), nil)
+	}
 	in.Key = key
+}
+
+// machinesOfGroups lets the service that starts machines encrypt their disks, which it
+// does in a role of its own that may use no key by itself: the key's policy has to name
+// it. It does by a condition, as an empty account does not have that role yet, and a
+// principal that is not there would be refused. To name the account would be to leave it
+// to the role's own policy.
+func machinesOfGroups(c *config.Config) []map[string]any {
+	const service = "aws-service-role/autoscaling.amazonaws.com/AWSServiceRoleForAutoScaling"
+	statement := func(sid string, more map[string]any, actions ...any) map[string]any {
+		conditions := map[string]any{"StringEquals": map[string]any{"kms:CallerAccount": c.Account}, "ArnEquals": map[string]any{"aws:PrincipalArn": roleARN(c, service)}}
+		maps.Copy(conditions, more)
+		return map[string]any{"Sid": sid, "Effect": "Allow", "Principal": map[string]any{"AWS": "*"}, "Action": actions, "Resource": "*", "Condition": conditions}
+	}
+	return []map[string]any{
+		statement("MachinesOfGroups", nil, "kms:Encrypt", "kms:Decrypt", "kms:ReEncrypt*", "kms:GenerateDataKey*", "kms:DescribeKey"),
+		statement("DisksOfMachinesOfGroups", map[string]any{"Bool": map[string]any{"kms:GrantIsForAWSResource": "true"}}, "kms:CreateGrant"),
+	}
 }
 
 // group lets in what nodes are for: the HTTP API for those who may have it, and

@@ -168,6 +168,7 @@ func TestWhatMachinesMayDo(t *testing.T) {
 			"its metrics":              {"cloudwatch:PutMetricData", "*", map[string]string{"cloudwatch:namespace": "OriginChain"}, true},
 			"metrics of another name":  {"cloudwatch:PutMetricData", "*", map[string]string{"cloudwatch:namespace": "AWS/EC2"}, false},
 			"its documents":            {"ssm:GetDocument", arn("ssm", "document/OriginChain-"+n.Name+"-stop"), nil, true},
+			"another's documents":      {"ssm:GetDocument", arn("ssm", "document/OriginChain-"+n.Name+"-eu-stop"), nil, false},
 			"parameters":               {"ssm:GetParameter", arn("ssm", "parameter/x"), nil, false},
 			"a command sent":           {"ssm:SendCommand", arn("ec2", "instance/i-1"), nil, false},
 			"the role that deletes":    {"sts:AssumeRole", "arn:aws:iam::" + w.config.Account + ":role/oc-" + n.Name + "-retention-" + region, nil, true},
@@ -209,8 +210,8 @@ func (tm template) script(t *testing.T, i int) string {
 // unit is a file that a script writes.
 func unit(t *testing.T, script, name string) string {
 	t.Helper()
-	_, rest, ok := strings.Cut(script, "cat >'/etc/systemd/system/"+name+"' <<'END_OF_UNIT'\n")
-	text, _, ended := strings.Cut(rest, "END_OF_UNIT\n")
+	_, rest, ok := strings.Cut(script, "cat >'/etc/systemd/system/"+name+"' <<'END_OF_FILE'\n")
+	text, _, ended := strings.Cut(rest, "END_OF_FILE\n")
 	if !ok || !ended {
 		t.Fatalf("%s is not written", name)
 	}
@@ -262,7 +263,9 @@ func TestServersAreToldWhatWasAskedFor(t *testing.T) {
 					t.Errorf("%s: %s is %v, want %v", id, name, v[0], v[1])
 				}
 			}
-			for key, want := range map[string]string{"RequiresMountsFor": "/var/lib/originchain /var/lib/originchain/log", "StartLimitIntervalSec": "0"} {
+			for key, want := range map[string]string{"RequiresMountsFor": "/var/lib/originchain /var/lib/originchain/log", "StartLimitIntervalSec": "0",
+				// To start the server is not to ask for secrets: it must go on without the service for them.
+				"Wants": "network-online.target"} {
 				if got := f.Value("Unit", key); got != want {
 					t.Errorf("%s: %s is %q: the log would be written to the disk that goes with the machine", id, key, got)
 				}
@@ -271,6 +274,36 @@ func TestServersAreToldWhatWasAskedFor(t *testing.T) {
 				if got := f.Value("Service", key); got != want {
 					t.Errorf("%s: %s is %q, want %q", id, key, got, want)
 				}
+			}
+		}
+	})
+}
+
+// TestBootIsDoneAgain: until it ends well, at each start, with its log sent from before
+// anything of it can fail.
+func TestBootIsDoneAgain(t *testing.T) {
+	tenants(t, func(t *testing.T, _ *world, n *config.Tenant, _, tm template) {
+		for i := range n.Nodes() {
+			script := tm.script(t, i)
+			for name, want := range map[string][]string{
+				"oc-boot.service":    {"Type=oneshot", "RemainAfterExit=yes", "Restart=on-failure", "RestartSec=10", "StartLimitIntervalSec=0", "EnvironmentFile=/etc/originchain/machine.env", "WantedBy=multi-user.target"},
+				"oc-logs.timer":      {"OnActiveSec=0", "OnUnitActiveSec=30s"},
+				"oc-secrets.timer":   {"OnActiveSec=0", "OnUnitActiveSec=5min"},
+				"oc-secrets.service": {"TimeoutStartSec=60"},
+			} {
+				lines := strings.Split(unit(t, script, name), "\n")
+				for _, w := range want {
+					if !slices.Contains(lines, w) {
+						t.Errorf("%s has no %s: %q", name, w, lines)
+					}
+				}
+			}
+			if !strings.HasSuffix(script, "END_OF_FILE\nchmod 0755 \"$PROGRAMS\"/oc-*\n# On the disk before anything happens: a start that is cut short finds it.\nsync\n"+
+				"systemctl daemon-reload\nsystemctl enable --now --no-block oc-logs.timer oc-boot.service\n") {
+				t.Errorf("it does more than write: %s", script[len(script)-400:])
+			}
+			if strings.Count(script, "cat >") != 11 {
+				t.Errorf("%d files", strings.Count(script, "cat >"))
 			}
 		}
 	})
@@ -294,7 +327,7 @@ func TestScriptsAreSound(t *testing.T) {
 		}
 	})
 	// What a unit holds is a script of its own.
-	files = append(files, "machine/oc-secrets.sh", "machine/oc-logs.sh")
+	files = append(files, "machine/boot.sh", "machine/oc-secrets.sh", "machine/oc-logs.sh")
 	shellcheck(t, files)
 }
 

@@ -1,11 +1,14 @@
 package stack
 
 import (
+	"fmt"
+
 	"github.com/aws/aws-cdk-go/awscdk/v2/awsiam"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awss3assets"
 	"github.com/aws/jsii-runtime-go"
 
 	"originchain/infra/config"
+	"originchain/infra/documents"
 	"originchain/shared/alarms"
 )
 
@@ -85,7 +88,14 @@ func (in *Instance) allowMachine(d *Deployment, t *config.Tenant) {
 	allow(in.Role, "Commands", []string{"*"}, nil, "ssm:UpdateInstanceInformation", "ssm:ListAssociations", "ssm:ListInstanceAssociations",
 		"ssmmessages:CreateControlChannel", "ssmmessages:CreateDataChannel", "ssmmessages:OpenControlChannel", "ssmmessages:OpenDataChannel",
 		"ec2messages:AcknowledgeMessage", "ec2messages:DeleteMessage", "ec2messages:FailMessage", "ec2messages:GetEndpoint", "ec2messages:GetMessages", "ec2messages:SendReply")
-	documents := arn(c, "ssm", "document/"+prefix+t.Name+"-*")
-	allow(in.Role, "Documents", []string{documents}, nil, "ssm:GetDocument", "ssm:DescribeDocument")
-	excuse(in.Role, wildcard(documents), "The documents of this instance, by its name: one for each command there is")
+	all, err := documents.All()
+	if err != nil {
+		panic(fmt.Sprintf("the documents: %v", err)) // they are in the program
+	}
+	var own []string
+	for _, doc := range all {
+		// Each by its name: what begins with a name may be of a tenant whose name does.
+		own = append(own, arn(c, "ssm", "document/"+doc.Name(documentPrefix(t))))
+	}
+	allow(in.Role, "Documents", own, nil, "ssm:GetDocument", "ssm:DescribeDocument")
 }

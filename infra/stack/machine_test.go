@@ -30,9 +30,11 @@ case "${0##*/} $all" in
     exit 254
   fi
   cp "$WORLD/content-$volume" "$DEVICES/nvme-Amazon_Elastic_Block_Store_${volume/-/}" ;;
-"aws ec2 attach-network-interface "*) touch "$WORLD/attached" ;;
+"aws ec2 attach-network-interface "*)
+  [[ ! -e $WORLD/attached ]] || exit 254
+  touch "$WORLD/attached" ;;
 "aws s3 cp "*) cp "$WORLD/programs.zip" "${@: -1}" ;;
-"aws secretsmanager "*)
+"aws "*" secretsmanager "*)
   secret=${all#*--secret-id }
   cat "$WORLD/secret-$(basename "${secret%% *}")" ;;
 "journalctl "*)
@@ -48,13 +50,24 @@ case "${0##*/} $all" in
   [[ ! -e $WORLD/logs-away ]] || exit 254
   cat "${all#*file://}" >>"$WORLD/sent"
   echo >>"$WORLD/sent" ;;
-"ip "*) [[ -e $WORLD/attached ]] && echo "3: ens6 inet $ADDRESS/20 brd 10.0.15.255 scope global ens6" ;;
+"ip "*)
+  if [[ -e $WORLD/attached && -s $WORLD/late ]]; then
+    sed -i 1d "$WORLD/late"
+    exit 0
+  fi
+  [[ -e $WORLD/attached ]] && echo "3: ens6 inet $ADDRESS/20 brd 10.0.15.255 scope global ens6" ;;
 "blkid "*)
   [[ ! -e $WORLD/unreadable ]] || exit 4
   [[ $(head -c 4 "${@: -1}" | tr -d '\0') == XFSB ]] || exit 2
   head -n 1 "${@: -1}" | cut -c 5- ;;
-"mkfs.xfs "*) printf 'XFSB%s\n' "$3" >"${@: -1}" ;;
-"mount "*) touch "$WORLD/mounted-$(basename "$1")" ;;
+"mkfs.xfs "*)
+  label=${all#*-L }
+  printf 'XFSB%s\n' "${label%% *}" >"${@: -1}"
+  [[ ! -e $WORLD/mkfs-dies ]] || exit 3 ;;
+"xfs_admin -L "*) printf 'XFSB%s\n' "$2" >"$3" ;;
+"mount "*)
+  [[ ! -e $WORLD/mount-fails ]] || exit 32
+  touch "$WORLD/mounted-$(basename "$1")" ;;
 "mountpoint "*) [[ -e $WORLD/mounted-$(basename "$2") ]] ;;
 "id "*) [[ -e $WORLD/user ]] ;;
 "useradd "*) touch "$WORLD/user" ;;
@@ -77,12 +90,12 @@ func newMachine(t *testing.T) *machine {
 			t.Fatal(err)
 		}
 	}
-	for _, name := range []string{"curl", "aws", "ip", "blkid", "mkfs.xfs", "mount", "mountpoint", "id", "useradd", "chown", "systemctl", "install", "journalctl"} {
+	for _, name := range []string{"curl", "aws", "ip", "blkid", "mkfs.xfs", "xfs_admin", "mount", "mountpoint", "id", "useradd", "chown", "systemctl", "install", "journalctl"} {
 		if err := os.WriteFile(filepath.Join(m.dir, "shims", name), []byte(shim), 0o755); err != nil {
 			t.Fatal(err)
 		}
 	}
-	m.env = []string{"PATH=" + m.dir + "/shims:/usr/bin:/bin", "WORLD=" + m.dir + "/world", "DEVICES=" + m.dir + "/devices", "FSTAB=" + m.dir + "/world/fstab", "POLL_SECONDS=0", "TAKE_OVER_SECONDS=20", "PROGRAMS_SECONDS=20",
+	m.env = []string{"PATH=" + m.dir + "/shims:/usr/bin:/bin", "WORLD=" + m.dir + "/world", "DEVICES=" + m.dir + "/devices", "FSTAB=" + m.dir + "/world/fstab", "POLL_SECONDS=0", "TAKE_OVER_SECONDS=20", "PROGRAMS_SECONDS=20", "METADATA_SECONDS=20",
 		"TMPDIR=" + m.dir, "REGION=eu-central-1", "BINARIES=s3://assets/x.zip", "STATE_VOLUME=vol-1", "LOG_VOLUME=vol-2", "INTERFACE=eni-1", "ADDRESS=10.0.0.9", "SERVER_USER=originchain", "SERVER_UID=7400",
 		"PROGRAMS=" + m.dir + "/programs", "DATA_DIR=" + m.dir + "/data", "LOG_DIR=" + m.dir + "/data/log", "SECRETS_DIR=" + m.dir + "/secrets", "SETTINGS=" + m.dir + "/settings",
 		"ADMIN_SECRET=originchain/acme/admin-token", "CERTIFICATES_SECRET=originchain/acme/certificates/acme-a",
@@ -168,13 +181,13 @@ func TestBootTakesOverWhatIsTheNodes(t *testing.T) {
 		"aws ec2 attach-volume --region eu-central-1 --volume-id vol-1 --instance-id i-1 --device /dev/sdf",
 		"aws ec2 attach-volume --region eu-central-1 --volume-id vol-2 --instance-id i-1 --device /dev/sdg",
 		"aws ec2 attach-network-interface --region eu-central-1 --network-interface-id eni-1 --instance-id i-1 --device-index 1",
-		"mkfs.xfs -q -L oc-state /devices/nvme-Amazon_Elastic_Block_Store_vol1",
-		"mkfs.xfs -q -L oc-log /devices/nvme-Amazon_Elastic_Block_Store_vol2",
+		"mkfs.xfs -q -L oc-making /devices/nvme-Amazon_Elastic_Block_Store_vol1", "xfs_admin -L oc-state /devices/nvme-Amazon_Elastic_Block_Store_vol1",
+		"mkfs.xfs -q -L oc-making /devices/nvme-Amazon_Elastic_Block_Store_vol2", "xfs_admin -L oc-log /devices/nvme-Amazon_Elastic_Block_Store_vol2",
 		"mount /data", "mount /data/log",
 		"chown originchain:originchain /data /data/log",
-		"systemctl daemon-reload", "systemctl enable --now --no-block oc-secrets.timer oc-logs.timer oc-http.service oc-node.service",
+		"systemctl daemon-reload", "systemctl enable --now --no-block oc-secrets.timer oc-http.service oc-node.service",
 	}
-	if diff := cmp.Diff(want, of(calls, "aws ec2", "mkfs", "mount /", "chown", "systemctl")); diff != "" {
+	if diff := cmp.Diff(want, of(calls, "aws ec2", "mkfs", "xfs_admin", "mount /", "chown", "systemctl")); diff != "" {
 		t.Errorf("(-want +got)\n%s", diff)
 	}
 	fstab := strings.ReplaceAll(m.read("world/fstab"), m.dir, "")
@@ -187,12 +200,9 @@ func TestBootTakesOverWhatIsTheNodes(t *testing.T) {
 	if info, err := os.Stat(m.dir + "/programs/oc-server"); err != nil || info.Mode().Perm() != 0o755 {
 		t.Errorf("the server cannot be run: %v, %v", info, err)
 	}
-	if !strings.Contains(m.read("settings/machine.env"), "CERTIFICATES_SECRET=originchain/acme/certificates/acme-a\n") {
-		t.Error(m.read("settings/machine.env"))
-	}
 	// Again, as a machine whose start was cut short.
 	ok, calls, out = m.run(t, bootScript)
-	if again := of(calls, "aws ec2", "mkfs", "mount /", "useradd"); !ok || len(again) > 0 {
+	if again := of(calls, "aws ec2", "aws s3", "mkfs", "xfs_admin", "mount /", "useradd"); !ok || len(again) > 0 {
 		t.Errorf("done again: %q\n%s", again, out)
 	}
 	if strings.ReplaceAll(m.read("world/fstab"), m.dir, "") != fstab {
@@ -229,7 +239,8 @@ func TestBootStopsBeforeItHarms(t *testing.T) {
 		"volumes mixed up":                {map[string]string{"content-vol-1": "XFSBoc-log\n", "content-vol-2": "XFSBoc-state\n"}, nil, "volume vol-1 has the label 'oc-log', not oc-state"},
 		"a volume that cannot be read":    {map[string]string{"unreadable": ""}, nil, "volume vol-1 cannot be read (blkid: 4)"},
 		"a volume that stays away":        {map[string]string{"refused": strings.Repeat("no\n", 9)}, []string{"TAKE_OVER_SECONDS=0"}, "the state volume vol-1 did not come about within 0 s"},
-		"no metadata":                     {map[string]string{"no-metadata": ""}, nil, "the machine's metadata cannot be read"},
+		"no metadata":                     {map[string]string{"no-metadata": ""}, []string{"METADATA_SECONDS=0"}, "the machine's metadata did not come about within 0 s"},
+		"a file system that fails":        {map[string]string{"mount-fails": ""}, nil, "mount \"$2\": failed (32)"},
 		"programs that are none":          {map[string]string{"content-vol-1": "XFSBoc-state\n", "content-vol-2": "XFSBoc-log\n", "programs.zip": "x"}, []string{"PROGRAMS_SECONDS=0"}, "the programs of s3://assets/x.zip did not come about"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -241,10 +252,33 @@ func TestBootStopsBeforeItHarms(t *testing.T) {
 			if ok || !strings.Contains(out, c.says) || !strings.Contains(out, "the machine serves nothing") {
 				t.Errorf("%v: %s", ok, out)
 			}
-			if harm := of(calls, "mkfs", "systemctl"); len(harm) > 0 {
+			if harm := of(calls, "mkfs", "systemctl"); len(harm) > 0 && name != "a file system that fails" || len(of(calls, "systemctl")) > 0 {
 				t.Errorf("it went on to %q", harm)
 			}
 		})
+	}
+}
+
+// TestBootEndsWhatItBegan: a start that was cut short within the making of a file system
+// is done again, and the interface may have its address later than it is attached.
+func TestBootEndsWhatItBegan(t *testing.T) {
+	m := newMachine(t)
+	m.put(t, "mkfs-dies", "")
+	ok, calls, out := m.run(t, bootScript)
+	if ok || len(of(calls, "mkfs")) != 1 || len(of(calls, "mount /", "xfs_admin")) > 0 || !strings.Contains(out, "mkfs.xfs -q -L \"$UNFINISHED\" \"$dev\": failed (3)") {
+		t.Errorf("%v %q\n%s", ok, calls, out)
+	}
+	if err := os.Remove(m.dir + "/world/mkfs-dies"); err != nil {
+		t.Fatal(err)
+	}
+	ok, calls, out = m.run(t, bootScript)
+	if made := of(calls, "mkfs"); !ok || len(made) != 2 || made[0] != "mkfs.xfs -q -f -L oc-making /devices/nvme-Amazon_Elastic_Block_Store_vol1" {
+		t.Errorf("%v %q\n%s", ok, calls, out)
+	}
+	late := newMachine(t)
+	late.put(t, "late", "not yet\nnot yet\n")
+	if ok, calls, out := late.run(t, bootScript); !ok || len(of(calls, "systemctl enable")) != 1 {
+		t.Errorf("%q\n%s", calls, out)
 	}
 }
 
@@ -254,9 +288,16 @@ func TestSecretsAreTheServersAlone(t *testing.T) {
 	m := newMachine(t)
 	m.put(t, "secret-admin-token", "0123456789012345678901234567890123456789\n")
 	m.put(t, "secret-acme-a", certificates)
+	// A run that was killed has left what it had.
+	if err := os.MkdirAll(m.dir+"/secrets/.new-killed", 0o700); err != nil {
+		t.Fatal(err)
+	}
 	ok, calls, out := m.run(t, "machine/oc-secrets.sh")
 	if !ok {
 		t.Fatal(out)
+	}
+	if asked := of(calls, "aws"); len(asked) != 2 || !strings.Contains(asked[0], "--cli-connect-timeout 3 --cli-read-timeout 8") {
+		t.Errorf("%q", asked)
 	}
 	for name, want := range map[string]string{"admin.token": "0123456789012345678901234567890123456789\n", "ca.crt": "CA\n", "node.crt": "NODE\n", "node.key": "KEY\n", "server.crt": "A\nB\n", "server.key": "C\n"} {
 		info, err := os.Stat(m.dir + "/secrets/" + name)
@@ -357,4 +398,40 @@ func TestJournalIsSentOnce(t *testing.T) {
 	step(true, "[m5 m6 m7]")
 	m.put(t, "journal-fails", "")
 	step(false, "")
+}
+
+// TestRequestsOfLogsAreTaken: one that is not in the order of time, or spans a day, would
+// be refused for good, and nothing behind it would ever be sent.
+func TestRequestsOfLogsAreTaken(t *testing.T) {
+	m := newMachine(t)
+	const hour = 3600 * 1000
+	var b strings.Builder
+	for i, e := range []struct {
+		at      int
+		message string
+	}{
+		{0, `"a"`}, {5, `"b"`}, {4, `"set back"`}, {4 + 23*hour - 1, `"a day"`}, {4 + 23*hour, `"after"`}, {4 + 23*hour, `["x", "y"]`}, {4 + 23*hour, `[[255, 104], "z"]`}, {4 + 23*hour, `null`}, {4 + 23*hour, `[]`},
+	} {
+		fmt.Fprintf(&b, `{"__CURSOR": "c%d", "__REALTIME_TIMESTAMP": "%d000", "MESSAGE": %s}`+"\n", i, 1700000000000+e.at, e.message)
+	}
+	m.put(t, "journal", b.String())
+	ok, calls, out := m.run(t, "machine/oc-logs.sh")
+	var got []string
+	for line := range strings.Lines(m.read("world/sent")) {
+		var batch struct{ LogEvents []struct{ Message string } }
+		if err := json.Unmarshal([]byte(line), &batch); err != nil {
+			t.Fatal(err)
+		}
+		text := ""
+		for _, e := range batch.LogEvents {
+			text += e.Message + "|"
+		}
+		got = append(got, text)
+	}
+	if diff := cmp.Diff([]string{"a|b|", "set back|a day|", "after|x\ny|\ufffdh\nz| | |"}, got); diff != "" || !ok {
+		t.Errorf("(-want +got)\n%s%s", diff, out)
+	}
+	if journal := of(calls, "journalctl"); len(journal) != 1 || !strings.Contains(journal[0], " --all ") || !strings.Contains(journal[0], "--unit=oc-boot.service") {
+		t.Errorf("%q", journal)
+	}
 }

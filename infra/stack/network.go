@@ -132,7 +132,9 @@ func (n *Network) elsewhere(c *config.Config, group awsec2.ISecurityGroup) {
 		}
 		awsec2.NewCfnVPCEndpoint(n.Stack, jsii.String("S3In"+region), &awsec2.CfnVPCEndpointProps{
 			VpcId: n.VPC.VpcId(), VpcEndpointType: jsii.String("Interface"), ServiceName: jsii.String("com.amazonaws." + region + ".s3"), ServiceRegion: jsii.String(region),
-			PrivateDnsEnabled: jsii.Bool(true), SubnetIds: &subnets, SecurityGroupIds: &[]any{group.SecurityGroupId()},
+			PrivateDnsEnabled: jsii.Bool(true), SubnetIds: &subnets,
+			// By name: what S3 takes for granted would be for resolvers of other networks alone.
+			DnsOptions: &awsec2.CfnVPCEndpoint_DnsOptionsSpecificationProperty{PrivateDnsOnlyForInboundResolverEndpoint: jsii.String("AllResolvers")}, SecurityGroupIds: &[]any{group.SecurityGroupId()},
 			PolicyDocument: awsiam.NewPolicyDocument(&awsiam.PolicyDocumentProps{Statements: &[]awsiam.PolicyStatement{ownAccount(c)}}),
 		})
 	}

@@ -2,7 +2,7 @@ package stack_test
 
 import (
 	"fmt"
-	"path"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -80,8 +80,10 @@ func (tm template) meets(t *testing.T, s *statement, r request) bool {
 				ok = !there || !slices.ContainsFunc(strings.Split(got, severalValues), func(v string) bool { return !slices.Contains(wanted, v) })
 			case "BoolIfExists":
 				ok = !there || slices.Contains(wanted, got)
-			case "StringNotEquals", "ArnNotEquals":
+			case "StringNotEquals":
 				ok = !slices.Contains(wanted, got)
+			case "ArnNotEquals":
+				ok = !slices.ContainsFunc(wanted, func(w string) bool { return like(w, got) })
 			case "ArnEquals", "ArnLike":
 				ok = there && slices.ContainsFunc(wanted, func(w string) bool { return like(w, got) })
 			case "NumericLessThan":
@@ -99,10 +101,25 @@ func (tm template) meets(t *testing.T, s *statement, r request) bool {
 	return true
 }
 
-// like matches with IAM's *, which matches anything.
+// like matches with IAM's wildcards: * is any text and ? one character, whatever they
+// are; nothing else is more than itself.
 func like(pattern, text string) bool {
-	ok, err := path.Match(strings.ReplaceAll(pattern, "/", "|"), strings.ReplaceAll(text, "/", "|"))
-	return err == nil && ok
+	p := strings.NewReplacer(`\*`, `.*`, `\?`, `.`).Replace(regexp.QuoteMeta(pattern))
+	return regexp.MustCompile(`(?s)^` + p + `$`).MatchString(text)
+}
+
+func TestLikeHasTheWildcardsOfIAM(t *testing.T) {
+	for _, c := range []struct {
+		pattern, text string
+		want          bool
+	}{
+		{"s3:Get*", "s3:GetObject", true}, {"*", "a/b:c", true}, {"a/*", "a/b/c", true}, {"a?c", "a/c", true}, {"a?c", "ac", false},
+		{"a.c", "abc", false}, {"[ab]", "a", false}, {"[ab]", "[ab]", true}, {`a\*`, "a*", false}, {"b", "abc", false},
+	} {
+		if got := like(c.pattern, c.text); got != c.want {
+			t.Errorf("%q like %q is %v", c.text, c.pattern, got)
+		}
+	}
 }
 
 // applies says that a statement is about the request.
@@ -149,4 +166,36 @@ func (tm template) policyOf(t *testing.T, role string) []statement {
 	}
 	t.Fatalf("%s has no policy", role)
 	return nil
+}
+
+// grants says that the policy of a resource, as a key's or who may take a role, lets
+// somebody do something who has a policy of their own too. A statement about the account
+// (":root") grants nothing by itself: it leaves it to that policy.
+func (tm template) grants(t *testing.T, policy, own []statement, r request) bool {
+	t.Helper()
+	return tm.denied(t, policy, r) == "" && slices.ContainsFunc(policy, func(s statement) bool {
+		if s.Resource == nil {
+			s.Resource = "*"
+		}
+		if s.Effect != "Allow" || !tm.applies(t, &s, r) {
+			return false
+		}
+		for _, p := range tm.principals(&s) {
+			if p == "*" || p == r.principal || strings.HasSuffix(p, ":root") && tm.allowed(t, own, r) {
+				return true
+			}
+		}
+		return false
+	})
+}
+
+// principals are whom a statement is about: ARNs, names of services, or * for everybody.
+func (tm template) principals(s *statement) (out []string) {
+	if p, ok := s.Principal.(map[string]any); ok {
+		for _, kind := range p {
+			out = append(out, tm.texts(kind)...)
+		}
+		return out
+	}
+	return tm.texts(s.Principal)
 }

@@ -119,6 +119,9 @@ func TestEndpointsLeadToTheAccountAlone(t *testing.T) {
 			short = strings.TrimSuffix(short, `"]]}`)
 			if elsewhere, ok := at(e, "Properties", "ServiceRegion").(string); ok {
 				short = "s3 in " + elsewhere
+				if v := at(e, "Properties", "DnsOptions", "PrivateDnsOnlyForInboundResolverEndpoint"); v != "AllResolvers" {
+					t.Errorf("%s answers to %v", id, v)
+				}
 			}
 			got[short], _ = at(e, "Properties", "VpcEndpointType").(string)
 			for _, s := range statements(t, at(e, "Properties", "PolicyDocument")) {
@@ -209,17 +212,19 @@ func TestKeysAreRotatedAndKept(t *testing.T) {
 				t.Errorf("%s: %v", id, k["Properties"])
 			}
 			for _, s := range statements(t, at(k, "Properties", "KeyPolicy")) {
-				if p, _ := json.Marshal(s.Principal); strings.Contains(string(p), `"*"`) && s.Effect != "Deny" {
+				// A condition may say better who: one role of one account.
+				confined := s.Condition["StringEquals"]["kms:CallerAccount"] != nil && s.Condition["ArnEquals"]["aws:PrincipalArn"] != nil
+				if slices.Contains(tm.principals(&s), "*") && s.Effect != "Deny" && !confined {
 					t.Errorf("%s is for everybody: %+v", id, s)
 				}
 			}
-			tm.grants(t, id, statements(t, at(k, "Properties", "KeyPolicy")))
+			tm.giveAway(t, id, statements(t, at(k, "Properties", "KeyPolicy")))
 		}
 	})
 }
 
-// grants asks a key's policy who may give it to others.
-func (tm template) grants(t *testing.T, id string, policy []statement) {
+// giveAway asks a key's policy who may give it to others.
+func (tm template) giveAway(t *testing.T, id string, policy []statement) {
 	t.Helper()
 	ask := func(context map[string]string) bool {
 		r := request{principal: "arn:aws:iam::1:role/Admin", action: "kms:CreateGrant", resource: "key", context: context}
@@ -239,6 +244,46 @@ func (tm template) grants(t *testing.T, id string, policy []statement) {
 			t.Errorf("%s: %s: denied %t", id, name, got)
 		}
 	}
+}
+
+// TestMachinesOfGroupsCanStart: the service that starts them encrypts their disks, in a
+// role that has no policy about any key.
+func TestMachinesOfGroupsCanStart(t *testing.T) {
+	tenants(t, func(t *testing.T, w *world, n *config.Tenant, _, tm template) {
+		policy := tm.keyPolicy(t, n)
+		role := func(name string) string { return "arn:aws:iam::" + w.config.Account + ":role/" + name }
+		service := role("aws-service-role/autoscaling.amazonaws.com/AWSServiceRoleForAutoScaling")
+		grant := map[string]string{"kms:CallerAccount": w.config.Account, "kms:GrantIsForAWSResource": "true"}
+		for _, c := range []struct {
+			who, action string
+			context     map[string]string
+			want        bool
+		}{
+			{service, "kms:Encrypt", grant, true}, {service, "kms:Decrypt", grant, true}, {service, "kms:ReEncryptTo", grant, true}, {service, "kms:ReEncryptFrom", grant, true},
+			{service, "kms:GenerateDataKeyWithoutPlaintext", grant, true}, {service, "kms:DescribeKey", grant, true}, {service, "kms:CreateGrant", grant, true},
+			{service, "kms:CreateGrant", map[string]string{"kms:CallerAccount": w.config.Account, "kms:GrantIsForAWSResource": "false"}, false},
+			{service, "kms:ScheduleKeyDeletion", grant, false}, {service, "kms:Decrypt", map[string]string{"kms:CallerAccount": "210987654321"}, false},
+			{role("Admin"), "kms:Decrypt", grant, false}, {role("Admin"), "kms:CreateGrant", grant, false},
+		} {
+			if got := tm.grants(t, policy, nil, request{c.who, c.action, "key", c.context}); got != c.want {
+				t.Errorf("%s, %v: %s is %v, want %v", c.who, c.context, c.action, got, c.want)
+			}
+		}
+	})
+}
+
+// keyPolicy is that of the key of an instance's volumes; of a key that is the tenant's
+// own, what the stack says that it needs.
+func (tm template) keyPolicy(t *testing.T, n *config.Tenant) (out []statement) {
+	t.Helper()
+	if n.KeyARN == "" {
+		return statements(t, at(tm.the(t, "AWS::KMS::Key"), "KeyPolicy"))
+	}
+	text, _ := at(tm["Outputs"], "KeyPolicyNeeded", "Value").(string)
+	if err := json.Unmarshal([]byte(text), &out); err != nil {
+		t.Fatalf("%v: %q", err, text)
+	}
+	return out
 }
 
 func TestSecretsAreEncryptedAndNotInTemplates(t *testing.T) {

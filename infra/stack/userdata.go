@@ -14,9 +14,11 @@ import (
 	"originchain/shared/serverunit"
 )
 
-// boot is what a machine does when it starts for the first time, secrets how it gets the
-// secrets of its node, logs how its journal reaches the group of logs.
+// write is what a machine is given, boot what it does when it starts, secrets how it gets
+// the secrets of its node, logs how its journal reaches the group of logs.
 var (
+	//go:embed machine/write.sh
+	write string
 	//go:embed machine/boot.sh
 	boot string
 	//go:embed machine/oc-secrets.sh
@@ -41,39 +43,60 @@ const (
 	serverUnit = "oc-http.service"
 )
 
-// userData is the script of a machine: what is its node's, the files it needs, and boot.
-// EC2 takes 16 KiB of it.
+// userData is the script of a machine: it writes what is its node's and how it boots,
+// first of all what sends its log. EC2 takes 16 KiB of it.
 func (in *Instance) userData(d *Deployment, t *config.Tenant, a *Archive, i int, binaries awss3assets.Asset) awsec2.UserData {
 	n := in.Node[i]
-	values := [][2]string{
+	var env strings.Builder
+	for _, v := range [][2]string{
 		{"REGION", d.Config.Region}, {"BINARIES", "s3://" + *binaries.S3BucketName() + "/" + *binaries.S3ObjectKey()},
 		{"STATE_VOLUME", *n.State.VolumeId()}, {"LOG_VOLUME", *n.Log.VolumeId()}, {"INTERFACE", *n.Interface.AttrId()}, {"ADDRESS", n.Address},
-		{"SERVER_USER", serverUser}, {"SERVER_UID", strconv.Itoa(serverUID)}, {"PROGRAMS", programs}, {"DATA_DIR", dataDir}, {"LOG_DIR", logDir}, {"SECRETS_DIR", secretsDir}, {"SETTINGS", settingsDir},
+		{"SERVER_USER", serverUser}, {"SERVER_UID", strconv.Itoa(serverUID)}, {"PROGRAMS", programs}, {"DATA_DIR", dataDir}, {"LOG_DIR", logDir}, {"SECRETS_DIR", secretsDir},
 		{"ADMIN_SECRET", adminSecret(t)}, {"CERTIFICATES_SECRET", certificateSecret(t, n.ID)},
 		{"LOG_GROUP", logGroup(t)}, {"LOGS_STATE", logsDir},
-	}
-	var text strings.Builder
-	for _, v := range values {
-		fmt.Fprintf(&text, "%s='%s'\n", v[0], v[1])
-	}
-	for _, f := range [][2]string{
-		{serverUnit, in.serverUnit(d, t, a, i)}, {"oc-node.service", nodeUnit(d.Config, t, n)},
-		// The certificates come anew twice a day, so that renewed ones need no restart.
-		{"oc-secrets.service", oneshot("secrets", "Restart=on-failure\nRestartSec=10\n")}, {"oc-secrets.timer", timer("secrets", "12h", "30min")},
-		{"oc-logs.service", oneshot("logs", "TimeoutStartSec=10min\n")}, {"oc-logs.timer", timer("logs", "30s", "10s")},
 	} {
-		fmt.Fprintf(&text, "cat >'/etc/systemd/system/%s' <<'END_OF_UNIT'\n%sEND_OF_UNIT\n", f[0], f[1])
+		fmt.Fprintf(&env, "%s='%s'\n", v[0], v[1])
 	}
-	text.WriteString("mkdir -p \"$PROGRAMS\"\n")
-	for _, f := range [][2]string{{"oc-secrets", secrets}, {"oc-logs", logs}} {
-		fmt.Fprintf(&text, "cat >\"$PROGRAMS/%[1]s\" <<'END_OF_SCRIPT'\n%[2]sEND_OF_SCRIPT\nchmod 0755 \"$PROGRAMS/%[1]s\"\n", f[0], f[1])
+	const units = "/etc/systemd/system/"
+	var text strings.Builder
+	fmt.Fprintf(&text, "PROGRAMS='%s'\nmkdir -p \"$PROGRAMS\" '%s'\n", programs, settingsDir)
+	for _, f := range [][2]string{
+		{settingsDir + "/machine.env", env.String()},
+		{programs + "/oc-logs", bare(logs)}, {units + "oc-logs.service", oneshot("logs", "TimeoutStartSec=10min\n")}, {units + "oc-logs.timer", timer("logs", "30s")},
+		{programs + "/oc-boot", bare(boot)}, {units + "oc-boot.service", oneshot("boot", bootSettings)},
+		{units + serverUnit, in.serverUnit(d, t, a, i)}, {units + "oc-node.service", nodeUnit(d.Config, t, n)},
+		// The certificates come anew again and again, so that renewed ones need no restart.
+		{programs + "/oc-secrets", bare(secrets)}, {units + "oc-secrets.service", oneshot("secrets", "TimeoutStartSec=60\n")}, {units + "oc-secrets.timer", timer("secrets", "5min")},
+	} {
+		fmt.Fprintf(&text, "cat >'%s' <<'END_OF_FILE'\n%sEND_OF_FILE\n", f[0], f[1])
 	}
-	head, body, _ := strings.Cut(boot, "# BEGIN\n")
+	head, body, _ := strings.Cut(write, "# BEGIN\n")
 	return awsec2.UserData_Custom(jsii.String(head + text.String() + body))
+}
+
+// bootSettings have a boot done again until it ends well, and at each start of the machine.
+const bootSettings = `RemainAfterExit=yes
+Restart=on-failure
+RestartSec=10
+
+[Install]
+WantedBy=multi-user.target
+`
+
+// bare is a script without the lines that are comments, for which there is no room.
+func bare(script string) string {
+	var b strings.Builder
+	for line := range strings.Lines(script) {
+		if c := strings.TrimSpace(line); c != "" && (!strings.HasPrefix(c, "#") || strings.HasPrefix(c, "#!")) {
+			b.WriteString(line)
+		}
+	}
+	return b.String()
 }
 
 // serverUnit is the unit of the node's server. The server never starts without both
 // volumes: what it would write instead would be on a disk that goes with the machine.
+// Without its secrets it ends at once, and is started again until they are there.
 func (in *Instance) serverUnit(d *Deployment, t *config.Tenant, a *Archive, i int) string {
 	n, leader := in.Node[i], in.Node[0]
 	// What is known at deployment alone is put in behind the quoting: no address has a
@@ -100,7 +123,7 @@ func (in *Instance) serverUnit(d *Deployment, t *config.Tenant, a *Archive, i in
 	}
 	u := serverunit.Unit{Node: n.ID, Instance: t.InstanceID, Directory: dataDir, Binary: programs + "/oc-server",
 		Flags:        append(flags, "--admin-token-file", secretsDir+"/admin.token"),
-		Dependencies: []string{"RequiresMountsFor=" + dataDir + " " + logDir, "Wants=network-online.target oc-secrets.service", "After=oc-secrets.service", "StartLimitIntervalSec=0"},
+		Dependencies: []string{"RequiresMountsFor=" + dataDir + " " + logDir, "Wants=network-online.target", "StartLimitIntervalSec=0"},
 		Settings: []string{"Environment=AWS_REGION=" + d.Config.Region, "User=" + serverUser, "Group=" + serverUser, "UMask=0077", "LimitNOFILE=1048576", "LimitCORE=0", "NoNewPrivileges=yes", "ProtectSystem=strict", "ProtectHome=yes",
 			"PrivateTmp=yes", "PrivateDevices=yes", "ProtectKernelTunables=yes", "ProtectKernelModules=yes", "ProtectControlGroups=yes", "RestrictSUIDSGID=yes", "CapabilityBoundingSet=",
 			"RestrictAddressFamilies=AF_INET AF_INET6 AF_NETLINK AF_UNIX", "ReadWritePaths=" + dataDir}}
@@ -132,7 +155,7 @@ WantedBy=multi-user.target
 `
 }
 
-// oneshot is the unit of a script that a timer runs; boot writes what it is told.
+// oneshot is the unit of a script, which is told what the machine is.
 func oneshot(what, more string) string {
 	return `[Unit]
 Description=OriginChain ` + what + `
@@ -147,15 +170,15 @@ ExecStart=` + programs + `/oc-` + what + `
 ` + more
 }
 
-// timer runs such a unit again and again, from when it ran last.
-func timer(what, every, spread string) string {
+// timer runs such a unit at once and again and again, from when it ran last.
+func timer(what, every string) string {
 	return `[Unit]
 Description=OriginChain ` + what + `, again
 
 [Timer]
-OnActiveSec=1min
+OnActiveSec=0
 OnUnitActiveSec=` + every + `
-RandomizedDelaySec=` + spread + `
+AccuracySec=1s
 
 [Install]
 WantedBy=timers.target

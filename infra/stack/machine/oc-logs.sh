@@ -11,18 +11,29 @@ BATCH_EVENTS=${BATCH_EVENTS:-1000}
 BATCHES=${BATCHES:-20}
 CURSOR=$LOGS_STATE/cursor
 
+# The machine has its name from EC2 before anything else of it can fail.
+STREAM=${STREAM:-$(cat /var/lib/cloud/data/instance-id)}
+
 mkdir -p "$LOGS_STATE"
+rm -rf "$LOGS_STATE"/.new-*
 work=$(mktemp -d "$LOGS_STATE/.new-XXXXXX")
 trap 'rm -rf "$work"' EXIT
 from=(--boot)
 [[ ! -s $CURSOR ]] || from=(--after-cursor="$(cat "$CURSOR")")
 
 # A reader that has enough closes the pipe, which journalctl dies of.
-{ journalctl --quiet --no-pager --output=json "${from[@]}" --unit=oc-http.service --unit=oc-node.service --unit=oc-secrets.service --unit=cloud-final.service ||
+# Without --all it gives no text that is longer than 4 KiB.
+{ journalctl --quiet --no-pager --all --output=json "${from[@]}" --unit=oc-boot.service --unit=oc-http.service --unit=oc-node.service --unit=oc-secrets.service --unit=cloud-final.service ||
   echo "$?" >"$work/failed"; } | python3 -c '
 import json, os, sys
 work, stream, events, batches = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
-most, number, batch, size, cursor = 200000, 0, [], 0, ""
+most, span, number, batch, size, cursor = 200000, 23 * 3600 * 1000, 0, [], 0, ""
+def plain(m):
+    if not isinstance(m, list):
+        return m or ""
+    if all(isinstance(b, int) for b in m):  # bytes that are no text come as numbers
+        return bytes(m).decode("utf-8", "replace")
+    return "\n".join(plain(e) for e in m)  # an entry may have several
 def end():
     global number, batch, size
     if batch:
@@ -33,15 +44,15 @@ def end():
         number, batch, size = number + 1, [], 0
 for line in sys.stdin:
     entry = json.loads(line)
-    text = entry.get("MESSAGE") or " "
-    if not isinstance(text, str):  # bytes that are no text come as numbers
-        text = bytes(text).decode("utf-8", "replace")
-    text = text.encode()[:most].decode("utf-8", "ignore")
-    if len(batch) == events or size + len(text.encode()) + 26 > 1000000:
+    text = (plain(entry.get("MESSAGE")) or " ").encode()[:most].decode("utf-8", "ignore")
+    at = int(entry["__REALTIME_TIMESTAMP"]) // 1000
+    # A request is taken in the order of time alone, and of less than a day: clocks are set.
+    apart = batch and (at < batch[-1]["timestamp"] or at - batch[0]["timestamp"] >= span)
+    if apart or len(batch) == events or size + len(text.encode()) + 26 > 1000000:
         end()
         if number == batches:
             break
-    batch.append({"timestamp": int(entry["__REALTIME_TIMESTAMP"]) // 1000, "message": text})
+    batch.append({"timestamp": at, "message": text})
     size, cursor = size + len(text.encode()) + 26, entry["__CURSOR"]
 else:
     end()

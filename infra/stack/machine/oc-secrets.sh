@@ -4,10 +4,14 @@
 set -euo pipefail
 umask 077
 
-secret() { aws secretsmanager get-secret-value --region "$REGION" --secret-id "$1" --query SecretString --output text; }
+# Four requests at most, which end before systemd ends this.
+export AWS_MAX_ATTEMPTS=2
+secret() { aws --cli-connect-timeout 3 --cli-read-timeout 8 secretsmanager get-secret-value --region "$REGION" --secret-id "$1" --query SecretString --output text; }
 
 # The directory is root's, so that the server cannot make there what is missing.
 install -d -m 0750 -o root -g "$SERVER_USER" "$SECRETS_DIR"
+# What a run that was cut short has left is secret too.
+rm -rf "$SECRETS_DIR"/.new-*
 work=$(mktemp -d "$SECRETS_DIR/.new-XXXXXX")
 trap 'rm -rf "$work"' EXIT
 
