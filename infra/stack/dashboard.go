@@ -85,10 +85,10 @@ func (o *Observability) dashboard(c *config.Config, t *config.Tenant, all []stri
 // metricsOf are those of a name, of each node or of the instance.
 func metricsOf(t *config.Tenant, metric string, nodes bool) (out []any) {
 	if !nodes {
-		return []any{[]any{alarms.Namespace, metric, instanceDimension, t.Name}}
+		return []any{[]any{alarms.Namespace(t.Name), metric, instanceDimension, t.Name}}
 	}
 	for _, n := range t.Nodes() {
-		out = append(out, []any{alarms.Namespace, metric, instanceDimension, t.Name, nodeDimension, n, object{"label": n}})
+		out = append(out, []any{alarms.Namespace(t.Name), metric, instanceDimension, t.Name, nodeDimension, n, object{"label": n}})
 	}
 	return out
 }

@@ -89,7 +89,7 @@ func (n *DNS) health(c *config.Config, t *config.Tenant, i int, node *Node) *str
 	name := "dns." + node.ID
 	alarm := awscloudwatch.NewCfnAlarm(n.Stack, jsii.String("Writes"+letter(i)), &awscloudwatch.CfnAlarmProps{
 		AlarmName: jsii.String(name), AlarmDescription: jsii.String(node.ID + " does not write, which is as it should be of all nodes but one. Route 53 reads it for " + t.AutoName() + "."),
-		Namespace: jsii.String(alarms.Namespace), MetricName: jsii.String(nodeWrites), Dimensions: &[]any{
+		Namespace: jsii.String(alarms.Namespace(t.Name)), MetricName: jsii.String(nodeWrites), Dimensions: &[]any{
 			&awscloudwatch.CfnAlarm_DimensionProperty{Name: jsii.String(instanceDimension), Value: jsii.String(t.Name)},
 			&awscloudwatch.CfnAlarm_DimensionProperty{Name: jsii.String(nodeDimension), Value: jsii.String(node.ID)}},
 		// The highest value of the shortest period that Route 53 can read: a node that has

@@ -112,7 +112,7 @@ func TestHealthIsWhatNodesSayOfThemselves(t *testing.T) {
 		want := make(map[string]map[string]any)
 		for _, id := range n.Nodes() {
 			if n.Followers > 0 {
-				want["dns."+id] = map[string]any{"Namespace": "OriginChain", "MetricName": "oc_node_writes", "Statistic": "Maximum", "Period": 60.0, "EvaluationPeriods": 1.0,
+				want["dns."+id] = map[string]any{"Namespace": alarms.Namespace(n.Name), "MetricName": "oc_node_writes", "Statistic": "Maximum", "Period": 60.0, "EvaluationPeriods": 1.0,
 					"ComparisonOperator": "LessThanThreshold", "Threshold": 1.0, "TreatMissingData": "breaching", "ActionsEnabled": true,
 					"Dimensions": []any{map[string]any{"Name": agent.InstanceDimension, "Value": n.Name}, map[string]any{"Name": agent.NodeDimension, "Value": id}}}
 			}

@@ -196,7 +196,7 @@ func (f *Failover) alarm(t *config.Tenant) {
 			continue
 		}
 		a := awscloudwatch.NewCfnAlarm(f.Stack, jsii.String("Silent"), &awscloudwatch.CfnAlarmProps{
-			AlarmName: jsii.String(w.Of(t.Name, "")), AlarmDescription: jsii.Sprintf("Severity %d. %s %s", w.Severity, w.Says, w.Runbook), Namespace: jsii.String(w.Namespace), MetricName: jsii.String(w.Metric),
+			AlarmName: jsii.String(w.Of(t.Name, "")), AlarmDescription: jsii.Sprintf("Severity %d. %s %s", w.Severity, w.Says, w.Runbook), Namespace: jsii.String(alarms.Namespace(t.Name)), MetricName: jsii.String(w.Metric),
 			Dimensions: &[]any{&awscloudwatch.CfnAlarm_DimensionProperty{Name: jsii.String(instanceDimension), Value: jsii.String(t.Name)}},
 			Statistic:  jsii.String(w.Statistic), ComparisonOperator: jsii.String(w.Comparison), Threshold: jsii.Number(w.Threshold), Period: jsii.Number(w.Period.Seconds()),
 			EvaluationPeriods: jsii.Number(w.Periods), DatapointsToAlarm: jsii.Number(w.Periods), TreatMissingData: jsii.String(string(w.Missing)), ActionsEnabled: jsii.Bool(true)})

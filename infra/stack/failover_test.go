@@ -439,7 +439,7 @@ func TestTheAlarmThatAFailoverBeginsWith(t *testing.T) {
 			}
 		}
 		a := tm.the(t, "AWS::CloudWatch::Alarm")
-		for key, want := range map[string]any{"AlarmName": silence.AlarmName(n.Name), "Namespace": of.Namespace, "MetricName": of.Metric, "Statistic": of.Statistic, "ComparisonOperator": of.Comparison,
+		for key, want := range map[string]any{"AlarmName": silence.AlarmName(n.Name), "Namespace": alarms.Namespace(n.Name), "MetricName": of.Metric, "Statistic": of.Statistic, "ComparisonOperator": of.Comparison,
 			"Threshold": of.Threshold, "Period": of.Period.Seconds(), "EvaluationPeriods": float64(of.Periods), "DatapointsToAlarm": float64(of.Periods), "TreatMissingData": "breaching",
 			"Dimensions": []any{map[string]any{"Name": agent.InstanceDimension, "Value": n.Name}}} {
 			if diff := cmp.Diff(want, a[key]); diff != "" {

@@ -23,7 +23,7 @@ func (in *Instance) role(d *Deployment, t *config.Tenant, a *Archive, binaries a
 	in.allowRecords(d, t)
 	in.allowMachine(d, t)
 	allow(in.Role, "Binaries", []string{"arn:aws:s3:::" + *binaries.S3BucketName() + "/" + *binaries.S3ObjectKey()}, nil, "s3:GetObject")
-	allow(in.Role, "Metrics", []string{"*"}, map[string]any{"StringEquals": map[string]any{"cloudwatch:namespace": alarms.Namespace}}, "cloudwatch:PutMetricData")
+	allow(in.Role, "Metrics", []string{"*"}, map[string]any{"StringEquals": map[string]any{"cloudwatch:namespace": alarms.Namespace(t.Name)}}, "cloudwatch:PutMetricData")
 	allow(in.Role, "Logs", []string{*in.Logs.LogGroupArn()}, nil, "logs:CreateLogStream", "logs:PutLogEvents")
 	excuse(in.Role, wildcard("*"), "Metrics, whose namespace is a condition, and what the agent of Systems Manager asks for itself are of no resource that could be named")
 }

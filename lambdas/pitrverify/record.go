@@ -49,7 +49,7 @@ func Publish(out io.Writer, instance string, now func() time.Time) func(age floa
 	)
 	return func(age float64) {
 		line, err := json.Marshal(map[string]any{
-			"_aws":     header{now().UnixMilli(), []set{{alarms.Namespace, [][]string{{"Instance"}}, []metric{{alarms.LastVerifiedAge, "Seconds"}}}}},
+			"_aws":     header{now().UnixMilli(), []set{{alarms.Namespace(instance), [][]string{{"Instance"}}, []metric{{alarms.LastVerifiedAge, "Seconds"}}}}},
 			"Instance": instance, alarms.LastVerifiedAge: age,
 		})
 		if err == nil {

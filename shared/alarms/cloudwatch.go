@@ -42,8 +42,9 @@ const (
 	NotBreaching Missing = "notBreaching"
 )
 
-// Namespace is where the metrics of nodes are.
-const Namespace = "OriginChain"
+// Namespace is where the metrics of an instance's nodes are. Who may put metrics is granted
+// by namespaces alone: in one that instances share a node could speak for another's.
+func Namespace(instance string) string { return "OriginChain/" + instance }
 
 // shortPeriod is the shortest of a metric of high resolution, longPeriod that of others;
 // agedPeriod is of what is published every quarter of an hour.
@@ -76,7 +77,7 @@ func (w *CloudWatch) Of(instance, node string) string {
 func (a *Alarm) cloudWatch(j int) []CloudWatch {
 	c := &a.Any[j]
 	w := CloudWatch{
-		Name: strings.TrimPrefix(a.Name, "/"), Alarm: a.Name, Namespace: Namespace, Metric: c.Metric, Threshold: c.Threshold,
+		Name: strings.TrimPrefix(a.Name, "/"), Alarm: a.Name, Metric: c.Metric, Threshold: c.Threshold,
 		Missing: a.missing(c), Severity: a.Severity, PerNode: c.perNode(),
 		Says: a.Summary + " " + a.Phrase() + ".", Runbook: "docs/RUNBOOK.md#" + a.Anchor(),
 	}

@@ -159,7 +159,7 @@ func (c *control) watch() {
 			continue
 		}
 		c.fake.CloudWatch.Evaluate(awsfake.MetricAlarm{
-			Name: silence.AlarmName(instance), Namespace: a.Namespace, Metric: a.Metric, Statistic: a.Statistic, Comparison: a.Comparison, Missing: string(a.Missing),
+			Name: silence.AlarmName(instance), Namespace: alarms.Namespace(instance), Metric: a.Metric, Statistic: a.Statistic, Comparison: a.Comparison, Missing: string(a.Missing),
 			Threshold: a.Threshold, Period: a.Period, Periods: a.Periods, Dimensions: map[string]string{"Instance": instance},
 		}, c.changed)
 	}

@@ -51,22 +51,28 @@ func (c *CloudWatch) Evaluate(a MetricAlarm, changed func(event []byte)) {
 	})
 }
 
-// evaluate is the state of an alarm by its last whole periods; "" keeps the one it has.
+// rangeBehind is how many periods the service looks back further than an alarm asks for,
+// before it takes one for missing. It says only that it does.
+const rangeBehind = 2
+
+// evaluate is the state of an alarm by its last whole periods that have data, within its
+// range; "" keeps the one it has.
 func (c *CloudWatch) evaluate(a *MetricAlarm, now time.Time) (state, why string) {
 	end := now.Truncate(a.Period)
-	breaching, missing := 0, 0
-	for i := range a.Periods {
+	breaching, missing := 0, a.Periods
+	for i := 0; i < a.Periods+rangeBehind && missing > 0; i++ {
 		to := end.Add(-time.Duration(i) * a.Period)
 		value, ok := c.statistic(a, to.Add(-a.Period), to)
-		switch {
-		case !ok:
-			missing++
-			if a.Missing == "breaching" {
-				breaching++
-			}
-		case a.breaches(value):
+		if !ok {
+			continue
+		}
+		missing--
+		if a.breaches(value) {
 			breaching++
 		}
+	}
+	if a.Missing == "breaching" {
+		breaching += missing
 	}
 	switch {
 	case breaching == a.Periods:

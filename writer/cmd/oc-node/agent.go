@@ -63,7 +63,7 @@ func (p program) runAgent(ctx context.Context, o *agentOptions) error {
 	if err != nil {
 		return cli.Usage(fmt.Errorf("--registry: %w", err))
 	}
-	metrics, err := cwmetrics.New(ctx, alarms.Namespace, session.Config{Region: o.region})
+	metrics, err := cwmetrics.New(ctx, alarms.Namespace(o.instance), session.Config{Region: o.region})
 	if err != nil {
 		return cli.Usage(err)
 	}
