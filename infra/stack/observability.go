@@ -68,7 +68,7 @@ type watched struct {
 }
 
 func tableAlarm(w *alarms.CloudWatch, t *config.Tenant, node string) watched {
-	a := watched{name: w.Of(t.Name, node), says: w.Says, runbook: w.Runbook, namespace: w.Namespace, metric: w.Metric, statistic: w.Statistic, comparison: w.Comparison,
+	a := watched{name: w.Of(t.Name, node), says: w.Says, runbook: w.Runbook, namespace: alarms.Namespace(t.Name), metric: w.Metric, statistic: w.Statistic, comparison: w.Comparison,
 		threshold: w.Threshold, period: w.Period, periods: w.Periods, missing: w.Missing, severity: w.Severity, dimensions: [][2]string{{instanceDimension, t.Name}}}
 	if node != "" {
 		a.dimensions = append(a.dimensions, [2]string{nodeDimension, node})

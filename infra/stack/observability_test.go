@@ -58,7 +58,7 @@ func TestEveryAlarmOfTheTableIsMade(t *testing.T) {
 				}
 				got := map[string]any{"metric": p["MetricName"], "namespace": p["Namespace"], "dimensions": p["Dimensions"], "statistic": p[statistic], "other": p[other], "comparison": p["ComparisonOperator"],
 					"threshold": p["Threshold"], "period": p["Period"], "periods": p["EvaluationPeriods"], "of": p["DatapointsToAlarm"], "missing": p["TreatMissingData"]}
-				if diff := cmp.Diff(map[string]any{"metric": want.Metric, "namespace": "OriginChain", "dimensions": dimensions, "statistic": want.Statistic, "other": nil, "comparison": want.Comparison,
+				if diff := cmp.Diff(map[string]any{"metric": want.Metric, "namespace": alarms.Namespace(n.Name), "dimensions": dimensions, "statistic": want.Statistic, "other": nil, "comparison": want.Comparison,
 					"threshold": want.Threshold, "period": want.Period.Seconds(), "periods": float64(want.Periods), "of": float64(want.Periods), "missing": string(want.Missing)}, got); diff != "" {
 					t.Errorf("%s (-want +got)\n%s", want.Of(n.Name, node), diff)
 				}

@@ -89,7 +89,7 @@ func TestTheFunction(t *testing.T) {
 		Age      float64 `json:"oc_pitr_last_verified_age_s"`
 	}
 	if err := json.Unmarshal([]byte(lines[len(lines)-1]), &emf); err != nil || len(lines) != 2 || emf.Age != 3600 || emf.Instance != "acme" || emf.AWS.Timestamp == 0 ||
-		emf.AWS.CloudWatchMetrics[0].Namespace != "OriginChain" || emf.AWS.CloudWatchMetrics[0].Metrics[0].Name != "oc_pitr_last_verified_age_s" {
+		emf.AWS.CloudWatchMetrics[0].Namespace != "OriginChain/acme" || emf.AWS.CloudWatchMetrics[0].Metrics[0].Name != "oc_pitr_last_verified_age_s" {
 		t.Errorf("%s: %v", out.String(), err)
 	}
 	w.err = errors.New("broken")

@@ -12,12 +12,12 @@ type CloudWatch struct {
 	Name string
 	// Alarm is the name of the Alarm.
 	Alarm string
-	// Metric and Statistic are what the nodes' agent publishes under Namespace: a
+	// Metric and Statistic are what the nodes' agent publishes in the Namespace: a
 	// counter as its increase, a histogram's quantile by the statistic, a probe as its
 	// status, and as 0 where it was not answered. The statistic is over all nodes of an
 	// instance, or, where PerNode, over one: the stack makes one alarm for each node.
-	Namespace, Metric, Statistic string
-	PerNode                      bool
+	Metric, Statistic string
+	PerNode           bool
 	// Comparison is the service's name of the operator.
 	Comparison string
 	Threshold  float64
