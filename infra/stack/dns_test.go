@@ -10,6 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"originchain/infra/config"
+	"originchain/shared/alarms"
 	"originchain/writer/agent"
 )
 

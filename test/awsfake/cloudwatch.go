@@ -154,7 +154,7 @@ func (c *CloudWatch) describeAlarms(in model.Struct) (model.Struct, error) {
 		}
 		found = append(found, model.Struct{
 			"AlarmName": a.Name, "AlarmArn": "arn:aws:cloudwatch:" + Region + ":" + Account + ":alarm:" + a.Name,
-			"StateValue": a.State, "StateReason": a.Reason, "StateUpdatedTimestamp": a.Updated, "StateTransitionedTimestamp": a.Since,
+			"StateValue": a.State, "StateReason": a.Reason, "StateUpdatedTimestamp": a.Updated,
 		})
 	}
 	from := 0
