@@ -136,9 +136,10 @@ func (t *Tenant) Nodes() (ids []string) {
 // NodeName is the name of a node in the tenant's zone.
 func (t *Tenant) NodeName(i int) string { return string(rune('a'+i)) + "." + t.Record }
 
-// AutoName is the name that follows the writer by health checks alone, and OthersName that
-// of those of its nodes that come after the first one.
-func (t *Tenant) AutoName() string   { return "auto." + t.Record }
+// AutoName is the name that follows the writer by health checks alone.
+func (t *Tenant) AutoName() string { return "auto." + t.Record }
+
+// OthersName is that of those of AutoName's nodes that come after the first one.
 func (t *Tenant) OthersName() string { return "others." + t.AutoName() }
 
 // SyncReplicas is --sync-replicas.

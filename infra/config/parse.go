@@ -112,6 +112,12 @@ func (t *Tenant) checkNames(f *fields, region string) {
 	} else if err != nil || id.String() != t.InstanceID {
 		f.fault("instance_id", "%q is not a ULID (26 characters in upper case); the id of a new instance can be %s", t.InstanceID, ulid.Make())
 	}
+	t.checkZone(f, named)
+	t.checkArchive(f, region)
+}
+
+// checkZone checks the tenant's names in DNS.
+func (t *Tenant) checkZone(f *fields, named bool) {
 	zone := t.Zone != "" && f.domain("zone", t.Zone)
 	if t.ZoneID != "" && !zoneIDForm.MatchString(t.ZoneID) {
 		f.fault("zone_id", "%q is no id of a hosted zone; `aws route53 list-hosted-zones-by-name` shows it, behind /hostedzone/", t.ZoneID)
@@ -123,6 +129,10 @@ func (t *Tenant) checkNames(f *fields, region string) {
 	if long := t.OthersName(); zone && len(t.Record) <= maxNameBytes && len(long) > maxNameBytes {
 		f.fault("record", "%d bytes, and there are names below it that are %d longer; at most %d all together", len(t.Record), len(long)-len(t.Record), maxNameBytes)
 	}
+}
+
+// checkArchive checks where the tenant's data is.
+func (t *Tenant) checkArchive(f *fields, region string) {
 	switch {
 	case t.ArchiveRegion != region && zonesOf(t.ArchiveRegion) == nil:
 		f.fault("archive_region", "%q is not a commercial region", t.ArchiveRegion)

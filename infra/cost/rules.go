@@ -19,6 +19,8 @@ const (
 	quietStates = 4
 	// callSeconds is how long a call of a function is assumed to take.
 	callSeconds = 0.5
+	// verifySeconds is how long a verification is assumed to take: as long as a function may.
+	verifySeconds = 900
 	// pollsPerMonth is how often Lambda asks a queue that is empty: five pollers, each for
 	// 20 seconds at a time.
 	pollsPerMonth = 5 * Hours * 3600 / 20
@@ -205,12 +207,17 @@ func (c *counter) schedule(text json.RawMessage) error {
 	}
 	c.add(Schedules, "scheduler.invocation", n)
 	service, name := target(p.Target.ARN)
-	switch service {
-	case "states":
+	seconds := float64(callSeconds)
+	instance, failover := strings.CutSuffix(name, "-failover")
+	verified, verify := strings.CutSuffix(name, "-verify")
+	switch {
+	case service == "states" && failover:
 		c.add(Schedules, "states.transition", n*quietStates)
-		// It asks the function that knows whether the writer is silent.
-		name = strings.TrimSuffix(name, "failover") + "silence"
-	case "lambda":
+		name = instance + "-silence" // which knows whether the writer is silent
+	case service == "states" && verify:
+		c.add(Schedules, "states.transition", n*quietStates)
+		name, seconds = verified+"-pitrverify", verifySeconds
+	case service == "lambda":
 	default:
 		return fmt.Errorf("a schedule starts %q, of which nobody has said what it costs", p.Target.ARN)
 	}
@@ -219,7 +226,7 @@ func (c *counter) schedule(text json.RawMessage) error {
 		return err
 	}
 	c.add(Schedules, "lambda.request", n)
-	c.add(Schedules, "lambda.arm64", n*callSeconds*mib/1024)
+	c.add(Schedules, "lambda.arm64", n*seconds*mib/1024)
 	return nil
 }
 

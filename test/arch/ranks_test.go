@@ -153,7 +153,7 @@ var ranks = map[string]int{
 	"lambdas/notify/cmd/notify":         10,
 	"writer/cmd/oc-server":              10,
 
-	"test/awsdrill":      10,
+	"test/awsdrill":      11,
 	"test/arch":          10,
 	"test/lambdahost":    10,
 	"test/stepfunctions": 10,

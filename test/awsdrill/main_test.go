@@ -56,7 +56,7 @@ func outside() error {
 	if err != nil {
 		return err
 	}
-	build := exec.Command("go", "build", "-o", file.Name(), "github.com/aws/amazon-ec2-metadata-mock/cmd/ec2-metadata-mock") //nolint:gosec // a file of ours
+	build := exec.Command("go", "build", "-o", file.Name(), "github.com/aws/amazon-ec2-metadata-mock/cmd/ec2-metadata-mock")
 	build.Dir = filepath.Join("..", "emulators", "imds")
 	out, err := build.CombinedOutput()
 	if err = errors.Join(err, file.Close(), os.Setenv(metadataEnv, file.Name())); err != nil {
