@@ -57,6 +57,8 @@ const (
 	Repeated        failover.Code = "repeated"
 	FailedOver      failover.Code = "already_failed_over"
 	NobodyApproved  failover.Code = "rejected"
+	// NothingWritten: the instance has no record of who writes, as before its first start.
+	NothingWritten failover.Code = "nothing_written"
 	// ApprovalVoid is no reason to ignore an event: what was approved is not what is so now,
 	// and a person is asked again.
 	ApprovalVoid failover.Code = "approval_void"
@@ -233,9 +235,15 @@ func (h *Handler) stranger(e alarmevent.Event) (failover.Code, string) {
 func (h *Handler) confirm(ctx context.Context, c change) (Answer, error) {
 	ask, e, known, entry := c.ask, c.event, c.known, c.entry
 	d := &h.deps.Failover
-	rec, _, err := d.Lease.Load(ctx)
-	if err != nil {
+	rec, written, err := d.Lease.Load(ctx)
+	const never = "there is no record of who writes: nobody ever has, and nobody is to be replaced"
+	switch {
+	case err != nil:
 		return Answer{}, fmt.Errorf("read who writes: %w", err)
+	case !written && c.quiet:
+		return h.nothing(ask, NothingWritten, never), nil
+	case !written:
+		return h.ignore(ctx, ask, e, NothingWritten, never)
 	}
 	if entry.Epoch == 0 {
 		entry.Epoch = uint64(rec.Epoch)

@@ -14,6 +14,7 @@ import (
 
 	"github.com/sirupsen/logrus"
 
+	"originchain/lambdas/alarmevent"
 	"originchain/lambdas/instancetest"
 	"originchain/lambdas/outcome"
 	"originchain/shared/failover"
@@ -373,5 +374,30 @@ func TestTheRegisterIsBounded(t *testing.T) {
 	}
 	if _, ok := r.find("real"); !ok || len(r.Ignored) != maxKept || len(r.Handled) != 1 || len(r.Started) != 1 {
 		t.Errorf("%d ignored, %d handled, %d started", len(r.Ignored), len(r.Handled), len(r.Started))
+	}
+}
+
+// Before its first start an instance is silent, and there is nobody to be replaced: nobody is
+// called, and the schedule leaves no trace.
+func TestBeforeTheFirstStart(t *testing.T) {
+	f := newFixture(t)
+	f.h.deps.Failover.Lease = lease.NewMemory(lease.Hooks{})
+	a, err := f.ask("one", 0, nil)
+	if err != nil || a.Verdict != Ignored || len(a.Reasons) != 1 || a.Reasons[0].Code != NothingWritten {
+		t.Errorf("%+v, %v", a, err)
+	}
+	f.h.deps.Alarm = func(context.Context, string) (alarmevent.State, time.Time, error) {
+		return alarmevent.Alarm, f.now, nil
+	}
+	before, err := Events(t.Context(), f.reg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a, err = f.h.Handle(t.Context(), []byte(`{"event": {"watch": true}, "execution": "two"}`))
+	if err != nil || a.Verdict != Ignored || a.Reasons[0].Code != NothingWritten {
+		t.Errorf("%+v, %v", a, err)
+	}
+	if after, err := Events(t.Context(), f.reg); err != nil || len(after.Ignored) != len(before.Ignored) || len(after.Handled) != len(before.Handled) {
+		t.Errorf("%+v, %v", after, err)
 	}
 }

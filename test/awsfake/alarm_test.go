@@ -54,7 +54,9 @@ func TestEvaluate(t *testing.T) {
 		t.Fatal(err)
 	}
 	var e struct {
-		Detail struct{ State struct{ Value, Timestamp string } }
+		Detail struct {
+			State struct{ Value, Timestamp string }
+		}
 	}
 	if err = json.Unmarshal(event, &e); err != nil || e.Detail.State.Value != "ALARM" || e.Detail.State.Timestamp == "" {
 		t.Errorf("%v: %s", err, event)
