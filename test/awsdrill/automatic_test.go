@@ -117,7 +117,7 @@ func (c *control) metadata(i int, n *node) {
 	dir := c.t.TempDir()
 	file := filepath.Join(dir, "imds.json")
 	c.must(os.WriteFile(file, document, 0o600))
-	cmd := exec.Command(filepath.Join(programs, "ec2-metadata-mock"), "--imdsv2", "--hostname", c.net.Gateway(), "--port", strconv.Itoa(imdsPort+i), "--config-file", file) //nolint:noctx // it is ended below
+	cmd := exec.Command(filepath.Join(os.Getenv(toolsEnv), "ec2-metadata-mock"), "--imdsv2", "--hostname", c.net.Gateway(), "--port", strconv.Itoa(imdsPort+i), "--config-file", file) //nolint:noctx // it is ended below
 	cmd.Env = []string{"HOME=" + dir}
 	c.must(cmd.Start())
 	c.t.Cleanup(func() {
@@ -152,7 +152,7 @@ func (c *control) deploy() {
 		"dns":    append(slices.Clone(common), "OC_ZONE_ID="+c.zone, "OC_RECORD="+record),
 		"notify": append(slices.Clone(common), "OC_CONTROL_REGISTRY="+c.controlURL("registry", "control"), "OC_MAIL_FROM="+mailFrom),
 	} {
-		c.functions[name] = lambdahost.Start(c.t, instance+"-"+name, filepath.Join(programs, name), env)
+		c.functions[name] = lambdahost.Start(c.t, instance+"-"+name, filepath.Join(os.Getenv(toolsEnv), name), env)
 	}
 }
 

@@ -24,8 +24,8 @@ import (
 // namespaces of its own.
 const insideEnv = "AWSDRILL_TEST_BINARIES"
 
-// metadataEnv names the program of the metadata service.
-const metadataEnv = "AWSDRILL_TEST_IMDS"
+// toolsEnv names the directory of the functions' programs and of the metadata service.
+const toolsEnv = "AWSDRILL_TEST_TOOLS"
 
 // programs is that directory; errSetup says why no test can run.
 var (
@@ -44,29 +44,35 @@ func TestMain(m *testing.M) {
 		m.Run()
 		return
 	}
-	defer func() { _ = os.RemoveAll(programs) }() // no test can speak up any more
+	defer func() { _, _ = os.RemoveAll(programs), os.RemoveAll(os.Getenv(toolsEnv)) }() // no test can speak up any more
 	shims := filepath.Join(programs, "systemd")
-	errSetup = errors.Join(os.Mkdir(shims, 0o755), os.Rename(filepath.Join(programs, "shim"), filepath.Join(shims, "systemctl")), os.Rename(os.Getenv(metadataEnv), filepath.Join(programs, "ec2-metadata-mock")), netns.Inside("1"))
+	errSetup = errors.Join(os.Mkdir(shims, 0o755), os.Rename(filepath.Join(programs, "shim"), filepath.Join(shims, "systemctl")), netns.Inside("1"))
 	s3test.Main(m)
 }
 
 // outside gets what needs the network, and begins the process anew.
 func outside() error {
-	file, err := os.CreateTemp("", "oc-imds-*")
+	dir, err := os.MkdirTemp("", "oc-awsdrill-*")
 	if err != nil {
 		return err
 	}
-	build := exec.Command("go", "build", "-o", file.Name(), "github.com/aws/amazon-ec2-metadata-mock/cmd/ec2-metadata-mock")
-	build.Dir = filepath.Join("..", "emulators", "imds")
-	out, err := build.CombinedOutput()
-	if err = errors.Join(err, file.Close(), os.Setenv(metadataEnv, file.Name())); err != nil {
-		return fmt.Errorf("build the metadata service: %w\n%s", err, out)
+	for _, b := range [][]string{
+		{filepath.Join("..", "emulators", "imds"), "github.com/aws/amazon-ec2-metadata-mock/cmd/ec2-metadata-mock"},
+		{".", "originchain/lambdas/silence/cmd/silence", "originchain/lambdas/promote/cmd/promote", "originchain/lambdas/dns/cmd/dns", "originchain/lambdas/notify/cmd/notify"},
+	} {
+		build := exec.Command("go", append([]string{"build", "-o", dir + "/"}, b[1:]...)...)
+		build.Dir = b[0]
+		if out, err := build.CombinedOutput(); err != nil {
+			return fmt.Errorf("build %v: %w\n%s", b[1:], err, out)
+		}
 	}
 	if err := (stepfunctions.Runner{Dir: filepath.Join("..", "stepfunctions")}).Install(context.Background()); err != nil {
 		return err
 	}
-	return netns.Enter(insideEnv, "originchain/writer/cmd/oc-server", "originchain/writer/cmd/oc-node", "originchain/scripts/promote", "originchain/test/systemctl/shim",
-		"originchain/lambdas/silence/cmd/silence", "originchain/lambdas/promote/cmd/promote", "originchain/lambdas/dns/cmd/dns", "originchain/lambdas/notify/cmd/notify")
+	if err := os.Setenv(toolsEnv, dir); err != nil {
+		return err
+	}
+	return netns.Enter(insideEnv, "originchain/writer/cmd/oc-server", "originchain/writer/cmd/oc-node", "originchain/scripts/promote", "originchain/test/systemctl/shim")
 }
 
 // all has every drill of the alarm run; the shortest is always.
