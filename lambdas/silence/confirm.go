@@ -240,10 +240,8 @@ func (h *Handler) confirm(ctx context.Context, c change) (Answer, error) {
 	switch {
 	case err != nil:
 		return Answer{}, fmt.Errorf("read who writes: %w", err)
-	case !written && c.quiet:
-		return h.nothing(ask, NothingWritten, never), nil
 	case !written:
-		return h.ignore(ctx, ask, e, NothingWritten, never)
+		return h.close(ctx, c, NothingWritten, never)
 	}
 	if entry.Epoch == 0 {
 		entry.Epoch = uint64(rec.Epoch)
@@ -256,10 +254,8 @@ func (h *Handler) confirm(ctx context.Context, c change) (Answer, error) {
 	switch why, err := h.over(ctx, e, rec, entry, heard); {
 	case err != nil:
 		return Answer{}, err
-	case why != "" && c.quiet:
-		return h.nothing(ask, FailedOver, "%s", why), nil
 	case why != "":
-		return h.ignore(ctx, ask, e, FailedOver, "%s", why)
+		return h.close(ctx, c, FailedOver, why)
 	}
 	a := Answer{Epoch: uint64(rec.Epoch), Writer: rec.Holder, Round: ask.Round + 1, Reasons: []failover.Reason{}}
 	a.Target = h.target(ask, rec, nodes, heard)
@@ -285,13 +281,7 @@ func (h *Handler) confirm(ctx context.Context, c change) (Answer, error) {
 			return Answer{}, err
 		}
 	}
-	a.AgainSeconds = seconds(pause(a.Round))
-	switch waits := a.Verdict == Verdict(failover.Wait); {
-	case waits && a.Round >= MaxRounds:
-		a.patienceEnds()
-	case waits:
-		a.AfterSeconds = max(a.AfterSeconds, a.AgainSeconds)
-	}
+	a.paced()
 	if a.Held, err = h.held(ctx, entry, a.Verdict); err != nil {
 		return Answer{}, err
 	}
@@ -301,16 +291,12 @@ func (h *Handler) confirm(ctx context.Context, c change) (Answer, error) {
 	return a, h.note(ctx, ask, e, entry.Epoch, a)
 }
 
-// maxPause bounds the pause before the next round.
-const maxPause = 30 * time.Second
-
-// pause grows from round to round, so that what is waited for has minutes to come back and
-// is found soon if it takes seconds.
-func pause(round int) time.Duration {
-	if round < 1 || round > 5 {
-		return maxPause
+// close answers that nothing is to be done: a watch leaves no trace of that.
+func (h *Handler) close(ctx context.Context, c change, code failover.Code, why string) (Answer, error) {
+	if c.quiet {
+		return h.nothing(c.ask, code, "%s", why), nil
 	}
-	return min(maxPause, time.Second<<(round-1))
+	return h.ignore(ctx, c.ask, c.event, code, "%s", why)
 }
 
 // heldFor is how long a failover of somebody else may stand before it is one that does not
@@ -445,19 +431,6 @@ func (a *Answer) because(c failover.Code, format string, args ...any) {
 func (a *Answer) wait(c failover.Code, why string, after time.Duration) {
 	a.Verdict, a.AfterSeconds = Verdict(failover.Wait), seconds(after)
 	a.because(c, "%s", why)
-}
-
-// patienceEnds makes of a wait without end what a person is called for; a writer that
-// answers all the time is none of that.
-func (a *Answer) patienceEnds() {
-	a.AfterSeconds = 0
-	answers := func(r failover.Reason) bool { return r.Code == failover.WriterAnswers }
-	if slices.ContainsFunc(a.Reasons, answers) {
-		a.Verdict = Ignored
-		return
-	}
-	a.Verdict = Verdict(failover.Page)
-	a.because(failover.Code("no_verdict"), "after %d rounds there is no verdict", MaxRounds)
 }
 
 // ignore answers that nothing is to be done, and why.
