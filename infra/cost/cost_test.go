@@ -114,7 +114,7 @@ func TestEveryOptionIsCounted(t *testing.T) {
 			t.Errorf("%s: %v hours of %s: %v", name, n, key, counted[name])
 		}
 	}
-	// A machine on a host of its own has no price here: nothing is left out in silence.
+	// A machine of dedicated tenancy has no price here: nothing is left out in silence.
 	l, err := prices.Load("us-east-1")
 	if err != nil {
 		t.Fatal(err)

@@ -87,8 +87,9 @@ func (n *Network) group(id, says string) awsec2.SecurityGroup {
 		Vpc: n.VPC, Description: jsii.String(says), AllowAllOutbound: jsii.Bool(false)})
 }
 
-// endpoints are the ways to AWS. None leads to what another account owns: data cannot
-// leave through them, whoever has a node's permissions.
+// endpoints are the ways to AWS. Those of S3 and DynamoDB lead to nothing that another
+// account owns, and the others take nobody else's principals: with a node's permissions data
+// cannot be put into another account.
 func (n *Network) endpoints(c *config.Config) {
 	for _, g := range []struct {
 		id      string

@@ -60,7 +60,7 @@ func queuePolicy(s awscdk.Stack, c *config.Config, q awssqs.CfnQueue, id, name s
 			from = append(from, arn(c, "events", "rule/"+r))
 		}
 		of = append(of, awsiam.NewPolicyStatement(&awsiam.PolicyStatementProps{Sid: jsii.String("Rules"), Principals: &[]awsiam.IPrincipal{awsiam.NewServicePrincipal(jsii.String("events.amazonaws.com"), nil)},
-			Actions: list("sqs:SendMessage"), Resources: to, Conditions: &map[string]any{"ArnEquals": map[string]any{"aws:SourceArn": from}, "StringEquals": map[string]any{"aws:SourceAccount": c.Account}}}))
+			Actions: list("sqs:SendMessage"), Resources: to, Conditions: &map[string]any{"ArnEquals": map[string]any{"aws:SourceArn": from}}}))
 	}
 	awssqs.NewCfnQueuePolicy(s, jsii.String(id+"Policy"), &awssqs.CfnQueuePolicyProps{Queues: &[]*string{q.Ref()},
 		PolicyDocument: awsiam.NewPolicyDocument(&awsiam.PolicyDocumentProps{Statements: &of})})
