@@ -180,7 +180,7 @@ func (h *Handler) Handle(ctx context.Context, raw []byte) (Answer, error) {
 	case !seen && age < -EventSlack:
 		return h.ignore(ctx, ask, e, FromTheFuture, "it is %s ahead of this clock", (-age).Round(time.Second))
 	case ask.Approval != nil && !ask.Approval.Approve:
-		return h.ignore(ctx, ask, e, NobodyApproved, "%s has refused to have the writer replaced", ask.Approval.By)
+		return h.rejected(ctx, ask, e, entry)
 	}
 	return h.confirm(ctx, change{ask: ask, event: e, known: &known, entry: entry})
 }
@@ -438,6 +438,17 @@ func (h *Handler) ignore(ctx context.Context, ask Ask, e alarmevent.Event, c fai
 	a := Answer{Verdict: Ignored, Round: ask.Round + 1, Reasons: []failover.Reason{}}
 	a.because(c, format, args...)
 	return a, h.note(ctx, ask, e, 0, a)
+}
+
+// rejected closes a change that a person has said no to. What a failover of it has stopped is
+// to be let go: nobody else would.
+func (h *Handler) rejected(ctx context.Context, ask Ask, e alarmevent.Event, entry Entry) (Answer, error) {
+	a, err := h.ignore(ctx, ask, e, NobodyApproved, "%s has refused to have the writer replaced", ask.Approval.By)
+	if err == nil {
+		a.AgainSeconds = 1
+		a.Held, err = h.held(ctx, entry, a.Verdict)
+	}
+	return a, err
 }
 
 // maxReasonBytes bounds what is kept of a reason, which may quote an event.

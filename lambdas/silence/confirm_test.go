@@ -401,3 +401,16 @@ func TestBeforeTheFirstStart(t *testing.T) {
 		t.Errorf("%+v, %v", after, err)
 	}
 }
+
+// A person's no is one, whoever has the change by then.
+func TestANoIsNoApproval(t *testing.T) {
+	f := newFixture(t)
+	f.Kill("acme-a")
+	f.h.deps.Alarm = func(context.Context, string) (alarmevent.State, time.Time, error) {
+		return alarmevent.Alarm, f.now.Add(-time.Hour), nil
+	}
+	a, err := f.h.Handle(t.Context(), []byte(`{"event": {"watch": true}, "execution": "lost", "round": 0, "approval": {"approve": false, "by": "jo", "to": "acme-b"}}`))
+	if err != nil || a.Verdict != Ignored || a.Run != "" || a.Reasons[0].Code != NobodyApproved {
+		t.Errorf("%+v, %v", a, err)
+	}
+}

@@ -56,12 +56,16 @@ func (h *Handler) watch(ctx context.Context, ask Ask) (Answer, error) {
 	}
 	now := h.deps.Now()
 	entry, seen := known.of(ask.Execution)
-	if _, at, ok := entry.at(); seen && ok && (ask.Round > 0 || ask.Approval != nil) { // it goes on with what it has begun
-		c := change{ask: ask, event: h.event(at), known: &known, entry: entry}
-		if ask.Approval != nil && !ask.Approval.Approve {
-			return h.ignore(ctx, ask, c.event, NobodyApproved, "%s has refused to have the writer replaced", ask.Approval.By)
-		}
-		return h.confirm(ctx, c)
+	_, at, ok := entry.at()
+	mine := seen && ok // else somebody else has the change by now
+	if !mine {
+		at = now
+	}
+	switch {
+	case ask.Approval != nil && !ask.Approval.Approve:
+		return h.rejected(ctx, ask, h.event(at), entry)
+	case mine && (ask.Round > 0 || ask.Approval != nil): // it goes on with what it has begun
+		return h.confirm(ctx, change{ask: ask, event: h.event(at), known: &known, entry: entry})
 	}
 	if h.deps.Alarm == nil {
 		return Answer{}, &outcome.Error{Name: outcome.Input, Err: fmt.Errorf("nobody can be asked how the alarm stands")}
@@ -81,11 +85,16 @@ func (h *Handler) watch(ctx context.Context, ask Ask) (Answer, error) {
 		live := now.Sub(c.entry.Last)
 		switch {
 		case c.entry.Rejected:
-			return h.nothing(ask, NobodyApproved, "%s has refused to have the writer replaced", c.entry.ApprovedBy), nil
+			a := h.nothing(ask, NobodyApproved, "%s has refused to have the writer replaced", c.entry.ApprovedBy)
+			a.Held, err = h.held(ctx, c.entry, a.Verdict)
+			return a, err
+		case ask.Approval != nil && live < abandonedAfter && c.entry.Execution != ask.Execution:
+			return h.ignore(ctx, ask, h.event(now), Repeated, "what %s has approved is not carried out: execution %s has the change by now; answer its call", ask.Approval.By, c.entry.Execution)
 		case live < abandonedAfter && c.entry.Execution != ask.Execution:
 			return h.nothing(ask, Repeated, "execution %s has it, and its verdict at %s was %s", c.entry.Execution, c.entry.Last.UTC().Format(time.RFC3339), c.entry.Verdict), nil
 		}
-		c.only = c.entry.Verdict == Verdict(failover.Page) && live < approvalLasts || live < abandonedAfter<<min(max(0, c.entry.Executions-1), maxRedrives)
+		called := c.entry.Verdict == Verdict(failover.Page) || c.entry.Verdict == Verdict(failover.ShedLoad)
+		c.only = called && live < approvalLasts || live < abandonedAfter<<min(max(0, c.entry.Executions-1), maxRedrives)
 	}
 	return h.confirm(ctx, c)
 }

@@ -2,6 +2,7 @@ package failover
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -94,6 +95,10 @@ func letGo(ctx context.Context, d Deps, j *journal, nodes []Node, rec lease.Reco
 		short, cancel := context.WithTimeout(ctx, standingTimeout)
 		defer cancel()
 		_, err = (&client{http: d.HTTP, token: d.AdminToken}).standing(short, other)
+		// One that refuses to say has answered, and opens perhaps.
+		if silent := new(silentError); err != nil && !errors.As(heardOf(err), &silent) {
+			return "", fmt.Errorf("%s is not started: %s was given epoch %d, and nobody knows whether it opens: %w", id, rec.Holder, rec.Epoch, err)
+		}
 	}
 	if err == nil {
 		return "", &HeldError{Node: id, Why: fmt.Sprintf("%s was given epoch %d, has not confirmed it, and answers: it may be about to write", rec.Holder, rec.Epoch)}

@@ -29,7 +29,7 @@ var needed = map[string]string{
 	"AWS::EC2::Subnet":                       "ec2:CreateSubnet ec2:DeleteSubnet",
 	"AWS::EC2::SubnetRouteTableAssociation":  "ec2:AssociateRouteTable ec2:DisassociateRouteTable",
 	"AWS::EC2::VPC":                          "ec2:CreateVpc ec2:ModifyVpcAttribute ec2:DeleteVpc",
-	"AWS::EC2::VPCEndpoint":                  "ec2:CreateVpcEndpoint ec2:ModifyVpcEndpoint ec2:DeleteVpcEndpoints",
+	"AWS::EC2::VPCEndpoint":                  "ec2:CreateVpcEndpoint ec2:ModifyVpcEndpoint ec2:DeleteVpcEndpoints vpce:AllowMultiRegion",
 	"AWS::EC2::Volume":                       "ec2:CreateVolume ec2:DeleteVolume ec2:ModifyVolume kms:GenerateDataKeyWithoutPlaintext kms:CreateGrant",
 	"AWS::Events::Rule":                      "events:PutRule events:PutTargets events:RemoveTargets events:DeleteRule iam:PassRole",
 	"AWS::IAM::InstanceProfile":              "iam:CreateInstanceProfile iam:AddRoleToInstanceProfile iam:DeleteInstanceProfile iam:PassRole",

@@ -203,6 +203,17 @@ func TestTheMachine(t *testing.T) {
 				return nil
 			}
 		}, "Begin Whence Confirm Holding Verdict Fence DeriveUnit RaiseEpoch Again Pause Confirm Holding LetGoHeld Released Pause Confirm Holding Verdict TellPage Page Approval Confirm Holding Verdict Ignored", "SUCCEEDED", "", true},
+		{"none is, who was stopped cannot be let go at once, and a person says no", func(m *machine) {
+			m.Kill("acme-a")
+			m.Fail("start", 3)
+			m.before = func(state string, n int) error {
+				if state == "RaiseEpoch" && n == 1 {
+					m.Behind("acme-b", 3000)
+					m.Behind("acme-c", 3000)
+				}
+				return nil
+			}
+		}, "Begin Whence Confirm Holding Verdict Fence DeriveUnit RaiseEpoch Again Pause Confirm Holding LetGoHeld Verdict TellPage Page Approval Confirm Holding LetGoHeld Released Pause Confirm Holding Verdict Ignored", "SUCCEEDED", "", true},
 		{"it never goes on", func(m *machine) {
 			m.Kill("acme-a")
 			m.before = func(state string, n int) error {
@@ -279,7 +290,7 @@ func TestTheMachine(t *testing.T) {
 				}
 				return nil
 			}
-		}, "Begin Whence Confirm Stopped TellStuck CallStuck Stuck", "FAILED OC.Stuck", "", false},
+		}, "Begin Whence Confirm Stopped StuckHolding TellStuck CallStuck Stuck", "FAILED OC.Stuck", "", false},
 		{"the name does not follow", func(m *machine) {
 			m.Kill("acme-a")
 			m.Fail("dns", 1000)
