@@ -25,7 +25,7 @@ import (
 // the state machine waits for the function.
 const (
 	silenceSeconds = 90  // the writer is watched for 12 s, with what is read before and after
-	promoteSeconds = 120 // the new writer is looked for up to a minute, after a restart
+	promoteSeconds = 170 // the new writer is looked for up to a minute, is restarted, and has another
 	dnsSeconds     = 150 // Route 53 has two minutes for a change
 
 	failoverMiB = 512

@@ -4,13 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"time"
 
 	"originchain/shared/lease"
 )
-
-// startTimeout bounds the start of a server that was held.
-const startTimeout = 30 * time.Second
 
 // HeldError says why a server that a failover may have stopped is not started again.
 type HeldError struct{ Node, Why string }
@@ -61,7 +57,7 @@ func LetGo(ctx context.Context, d Deps, run string) (detail string, err error) {
 	if detail, err = letGo(ctx, d, &j, nodes, rec); err != nil {
 		return "", err
 	}
-	short, cancel := context.WithTimeout(ctx, startTimeout)
+	short, cancel := context.WithTimeout(ctx, restartTimeout+pace(d.Control))
 	defer cancel()
 	if err := asOf(d.Control, uint64(rec.Epoch)).Start(short, old); err != nil {
 		return "", fmt.Errorf("the server of %s may be held, and was not let go: %w", id, err)

@@ -10,6 +10,7 @@ import (
 
 	"originchain/shared/lease"
 	"originchain/shared/lsn"
+	"originchain/shared/serverunit"
 )
 
 const (
@@ -20,7 +21,9 @@ const (
 	// promoteTries is how many calls there are before the node is restarted.
 	promoteTimeout = 5 * time.Second
 	promoteTries   = 3
-	restartTimeout = 30 * time.Second
+	// restartTimeout bounds a restart, and a start, which may have to wait for one that ends:
+	// a server may take all of its unit's TimeoutStopSec.
+	restartTimeout = serverunit.StopTimeout + 15*time.Second
 	// smokeTimeout bounds how long a node may take to open as the writer: it applies what
 	// it has, and under --sync-strict waits for followers.
 	smokeTimeout = 60 * time.Second
@@ -177,7 +180,7 @@ func (r *run) promote(ctx context.Context) (string, error) {
 		return fmt.Sprintf("%s has begun anew, and opens epoch %d", r.to.ID, r.epoch), nil
 	}
 	r.tell("%s did not take epoch %d in its process (%v): it is restarted by its unit", r.to.ID, r.epoch, last)
-	short, cancel := context.WithTimeout(ctx, restartTimeout)
+	short, cancel := context.WithTimeout(ctx, restartTimeout+pace(r.deps.Control))
 	defer cancel()
 	if err := asOf(r.deps.Control, r.epoch).Restart(short, r.to); err != nil {
 		return "", fmt.Errorf("epoch %d is given to %s, which neither took it in its process (%w) nor was restarted (%w): start it by hand as a writer, or run again", r.epoch, r.to.ID, last, err)
@@ -262,8 +265,12 @@ func (r *run) restartOpening(ctx context.Context, hung bool) (bool, error) {
 		return false, err
 	}
 	r.inProcess = false
+	// Noted first: whoever goes on after this process does not restart it a second time.
+	if err := r.note(ctx, func(j *journal) { j.InProcess = false }); err != nil {
+		return false, err
+	}
 	r.tell("%s was told to open epoch %d in its process, and hangs: it is restarted by its unit", r.to.ID, r.epoch)
-	short, cancel := context.WithTimeout(ctx, restartTimeout)
+	short, cancel := context.WithTimeout(ctx, restartTimeout+pace(r.deps.Control))
 	defer cancel()
 	if err := asOf(r.deps.Control, r.epoch).Restart(short, r.to); err != nil {
 		return false, fmt.Errorf("restart %s: %w", r.to.ID, err)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"strings"
 	"text/template"
+	"time"
 )
 
 // text is the unit. Words with spaces or quotes are quoted as systemd.syntax(7) has it;
@@ -23,12 +24,15 @@ ExecStart={{.Binary}}{{range .Flags}} \
     {{.}}{{end}}
 Restart=always
 RestartSec=1
-TimeoutStopSec=30
+TimeoutStopSec={{.StopSeconds}}
 {{range .Unit.Settings}}{{.}}
 {{end}}
 [Install]
 WantedBy=multi-user.target
 `
+
+// StopTimeout is the unit's TimeoutStopSec: how long a server has to end before it is killed.
+const StopTimeout = 30 * time.Second
 
 // Unit is what the service of a node is made of.
 type Unit struct {
@@ -64,7 +68,7 @@ func (u *Unit) Text() ([]byte, error) {
 	}
 	var b strings.Builder
 	err = t.Execute(&b, map[string]any{"Node": u.Node, "Instance": u.Instance, "Directory": strings.ReplaceAll(u.Directory, "%", "%%"),
-		"Binary": binary, "Flags": flags, "Unit": u})
+		"Binary": binary, "Flags": flags, "Unit": u, "StopSeconds": int(StopTimeout.Seconds())})
 	return []byte(b.String()), err
 }
 

@@ -73,12 +73,9 @@ func (m *Machine) Held() (h Hold, stands bool, err error) {
 
 // holdText is the drop-in; nil if there is none.
 func (m *Machine) holdText() ([]byte, error) {
-	text, err := os.ReadFile(m.holdPath())
-	switch {
-	case errors.Is(err, os.ErrNotExist):
+	text, err := readAtMost(m.holdPath(), maxHoldBytes)
+	if errors.Is(err, os.ErrNotExist) {
 		return nil, nil
-	case err == nil && len(text) > maxHoldBytes:
-		err = fmt.Errorf("%s has %d bytes, and no hold has more than %d", m.holdPath(), len(text), maxHoldBytes)
 	}
 	return text, err
 }
@@ -91,9 +88,10 @@ func (m *Machine) hold(ctx context.Context, epoch uint64) (undo func() error, er
 	if err != nil {
 		return nil, fmt.Errorf("hold %s: %w", m.unit, err)
 	}
+	// Known before: an undo has to leave it as it was, running or not.
 	ran, err := m.show(ctx)
 	if err != nil {
-		ran = &state{} // what systemd has not read yet does not run, as far as it knows
+		return nil, fmt.Errorf("hold %s: %w; nothing was changed", m.unit, err)
 	}
 	by, stands, err := m.Held()
 	if err != nil {

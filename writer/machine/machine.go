@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -174,13 +175,25 @@ func (m *Machine) begin(ctx context.Context, epoch uint64, do func() error) (fai
 // Text is the unit file.
 func (m *Machine) Text() (path string, text []byte, err error) {
 	path = m.path()
-	if text, err = os.ReadFile(path); err != nil {
-		return path, nil, err
+	text, err = readAtMost(path, MaxTextBytes)
+	return path, text, err
+}
+
+// readAtMost is a whole file of at most so many bytes; more are not read.
+func readAtMost(path string, most int64) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
 	}
-	if len(text) > MaxTextBytes {
-		return path, nil, fmt.Errorf("%s has %d bytes; an answer has room for %d", path, len(text), MaxTextBytes)
+	text, err := io.ReadAll(io.LimitReader(f, most+1))
+	err = errors.Join(err, f.Close())
+	if err == nil && int64(len(text)) > most {
+		err = fmt.Errorf("%s has more than the %d bytes that there is room for", path, most)
 	}
-	return path, text, nil
+	if err != nil {
+		return nil, err
+	}
+	return text, nil
 }
 
 // Rewrite replaces the unit file as one step, for the next start. A text that is not this

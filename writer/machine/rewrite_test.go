@@ -174,7 +174,7 @@ func TestATextThatDoesNotFitIsRefused(t *testing.T) {
 		}
 	}
 	r.must(os.WriteFile(r.path(), append(old, strings.Repeat("# x\n", MaxTextBytes/4)...), 0o600))
-	if _, _, err := r.Text(); err == nil || !strings.Contains(err.Error(), "has room for") {
+	if _, _, err := r.Text(); err == nil || !strings.Contains(err.Error(), "there is room for") {
 		t.Errorf("a unit that no answer has room for: %v", err)
 	}
 }
