@@ -258,6 +258,52 @@ func TestWhatIsHeldIsNamed(t *testing.T) {
 	}
 }
 
+// What a failover has stopped is let go after a no as well: by whoever was told no, and by the
+// watches that come after.
+func TestWhatIsHeldAfterANo(t *testing.T) {
+	f := newFixture(t)
+	f.now = time.Now()
+	f.Kill("acme-a")
+	f.alarm(alarmevent.Alarm, f.now)
+	a, err := f.watch("w1", 0, nil)
+	f.wants(a, err, Verdict(failover.Promote), "")
+	if _, err := failover.Continue(t.Context(), f.Deps(), failover.Next{Run: a.Run, Step: "fence"}, nil); err != nil {
+		t.Fatal(err)
+	}
+	no := &Approval{By: "jo", Epoch: a.Epoch, Writer: a.Writer, To: a.Target}
+	said, err := f.watch("w1", 1, no)
+	f.wants(said, err, Ignored, NobodyApproved)
+	f.now = f.now.Add(heldFor)
+	later, err := f.watch("w2", 0, nil)
+	f.wants(later, err, Ignored, NobodyApproved)
+	if said.Held != a.Run || later.Held != a.Run {
+		t.Errorf("held: %q and %q, want %q", said.Held, later.Held, a.Run)
+	}
+}
+
+// Somebody who was called because load is to be shed is waited for as well.
+func TestWhoIsToShedLoadIsCalledOnce(t *testing.T) {
+	f := newFixture(t)
+	f.now = time.Now()
+	for _, id := range []string{"acme-a", "acme-b", "acme-c"} {
+		f.Kill(id)
+	}
+	f.alarm(alarmevent.Alarm, f.now)
+	a, err := f.watch("w1", 0, nil)
+	f.wants(a, err, Verdict(failover.Wait), failover.TargetSilent)
+	e, _ := (&Register{Handled: f.register().Handled}).of("w1")
+	e.Verdict = Verdict(failover.ShedLoad)
+	if err := keep(t.Context(), f.Registry, e); err != nil {
+		t.Fatal(err)
+	}
+	f.now = f.now.Add(approvalLasts - time.Minute)
+	a, err = f.watch("w2", 0, nil)
+	f.wants(a, err, Ignored, failover.TargetSilent)
+	f.now = f.now.Add(time.Minute)
+	a, err = f.watch("w3", 0, nil)
+	f.wants(a, err, Verdict(failover.Wait), failover.TargetSilent)
+}
+
 // documentsClear has the register forget all.
 func documentsClear(ctx context.Context, f *fixture) error {
 	doc, err := f.Registry.Load(ctx, registerKey)

@@ -105,8 +105,15 @@ func TestFaultsAreRecordedAsFaults(t *testing.T) {
 	if r.Green != nil || r.Last.Green || r.Last.Faults == 0 || !r.Last.Full || r.Last.OK || r.Last.LSN != uint64(w.Lines[3].Last()) {
 		t.Errorf("%+v", r)
 	}
+	for _, path := range objectsBelow(t, reg, "") {
+		must(t, os.WriteFile(path, []byte("damaged"), 0o600))
+	}
+	code, out, errs := c.run(append(args, "file://"+reg)...)
+	if code != pitr.ExitFailure || out != "" || !strings.Contains(errs, "nothing was verified") {
+		t.Errorf("exit code %d, %s%s", code, out, errs)
+	}
 	must(t, os.WriteFile(reg+"-file", nil, 0o600))
-	code, out, errs := c.run(append(args, "file://"+reg+"-file")...)
+	code, out, errs = c.run(append(args, "file://"+reg+"-file")...)
 	if code != pitr.ExitFailure || out != "" || !strings.Contains(errs, "--record") {
 		t.Errorf("exit code %d, %s%s", code, out, errs)
 	}

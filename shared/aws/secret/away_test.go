@@ -1,6 +1,7 @@
 package secret
 
 import (
+	"context"
 	"testing"
 	"time"
 
@@ -33,5 +34,23 @@ func TestTheServiceIsAway(t *testing.T) {
 	take()
 	if diff := cmp.Diff([]string{"oc_admin_one", "oc_admin_one", "oc_admin_one", "none", "oc_admin_one"}, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+// A service that takes a request and does not answer costs little where the value is known.
+func TestTheServiceHangs(t *testing.T) {
+	f := awsfake.Start(t)
+	s := New(f.Config(), f.Secrets.Put("acme/admin-token", "oc_admin_one"))
+	if _, err := s.Value(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	s.at = time.Time{}
+	until := make(chan struct{})
+	defer close(until)
+	f.Secrets.Next("GetSecretValue", awsfake.Held(until))
+	ctx, cancel := context.WithTimeout(t.Context(), 10*renewWithin)
+	defer cancel()
+	if v, err := s.Value(ctx); v != "oc_admin_one" || err != nil || ctx.Err() != nil {
+		t.Errorf("%q, %v, %v", v, err, ctx.Err())
 	}
 }
