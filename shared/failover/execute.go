@@ -472,8 +472,7 @@ func (r *run) begin(ctx context.Context) error {
 			other = &OtherRunError{Run: on.Run, To: on.To, Step: on.Step}
 			return false
 		default:
-			held := on.Stopped && !on.LetGo && on.holder() == r.holder.ID // by a run that has not let go
-			*on = journal{Run: fresh, Stopped: held, State: running, From: r.from.ID, To: r.to.ID, Holder: r.holder.ID, FromEpoch: now, StartedAt: r.report.StartedAt, Steps: []Step{}, Runners: 1}
+			*on = journal{Run: fresh, Held: on.Held, Stops: on.Stops, State: running, From: r.from.ID, To: r.to.ID, Holder: r.holder.ID, FromEpoch: now, StartedAt: r.report.StartedAt, Steps: []Step{}, Runners: 1}
 			if r.given {
 				on.FromEpoch, on.Epoch, on.Holder = now-1, now, r.from.ID
 			}

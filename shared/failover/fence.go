@@ -97,7 +97,7 @@ func (r *run) stop(ctx context.Context, ranOut bool) (p Process, how string, err
 	if r.holder.Machine == "" {
 		return p, fmt.Sprintf("%s was not stopped: the registry does not say on which machine it is", r.holder.ID), nil
 	}
-	if err := r.note(ctx, func(j *journal) { j.Stopped, j.LetGo = true, false }); err != nil {
+	if err := r.note(ctx, func(j *journal) { j.stops(r.holder.ID, uint64(r.seen.Record.Epoch)) }); err != nil {
 		return p, "", err
 	}
 	bound := stopTimeout
@@ -107,7 +107,8 @@ func (r *run) stop(ctx context.Context, ranOut bool) (p Process, how string, err
 	short, cancel := context.WithTimeout(ctx, bound+pace(r.deps.Control))
 	defer cancel()
 	p, err = asOf(r.deps.Control, uint64(r.seen.Record.Epoch)).Stop(short, r.holder)
-	r.gone = err != nil && short.Err() != nil
+	// A Control may give up a little before its time is over.
+	r.gone = err != nil && (short.Err() != nil || errors.Is(err, context.DeadlineExceeded))
 	switch {
 	case err != nil && ranOut:
 		return Process{}, fmt.Sprintf("%s could not be stopped (%v); its lease has run out, and it acknowledges nothing", r.holder.ID, err), nil

@@ -7,7 +7,6 @@ import (
 	"testing/synctest"
 	"time"
 
-	"originchain/shared/lease"
 	"originchain/shared/lsn"
 )
 
@@ -53,17 +52,8 @@ func holders() map[string]struct {
 // reopen has a node written the last epoch, and follow since, whoever it would follow.
 func (w *world) reopen(id string) {
 	w.give(id)
-	by := lease.Claim{Node: id, Epoch: 2}
-	for _, rule := range []func(lease.Record) (lease.Record, error){
-		func(r lease.Record) (lease.Record, error) {
-			return r.Adopt(lease.Candidate{Instance: r.Instance, Node: id, URL: "http://" + id, Last: lsn.Pos{Epoch: 1, LSN: 5010}, Place: "place-" + id})
-		},
-		func(r lease.Record) (lease.Record, error) { return r.Confirm(by, lsn.Pos{Epoch: 1, LSN: 5010}, nil, 0) },
-	} {
-		if _, err := w.change(rule); err != nil {
-			w.t.Fatal(err)
-		}
-	}
+	w.adopts(id)
+	w.confirms(id)
 	w.with("a", func(n *fakeNode) { n.role = roleFollower })
 	w.with(id, func(n *fakeNode) { n.last = lsn.Pos{Epoch: 2, LSN: 5011}; n.applied, n.streams = 5011, false })
 }

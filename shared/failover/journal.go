@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"time"
 
 	"originchain/shared/lease"
@@ -50,10 +51,10 @@ type journal struct {
 	Heard     uint64     `json:"heard,omitempty"`
 	Fenced    recordMark `json:"fenced,omitzero"`
 	InProcess bool       `json:"in_process,omitempty"`
-	// Stopped: the holder was told to stop, or may have been, and is held then; LetGo: it was
-	// started again since.
-	Stopped bool `json:"stopped,omitempty"`
-	LetGo   bool `json:"let_go,omitempty"`
+	// Held are the nodes that this run, or one before it, has told to stop, or may have, and
+	// which were not started again since. Stops counts what was told.
+	Held  []stopped `json:"held,omitempty"`
+	Stops uint64    `json:"stops,omitempty"`
 	// Gone: the old writer's machine did not answer when it was to be stopped, and is asked
 	// nothing more.
 	Gone bool `json:"gone,omitempty"`
@@ -65,6 +66,25 @@ func (j *journal) holder() string {
 		return j.From
 	}
 	return j.Holder
+}
+
+// stopped is a node whose server was told to stop, and is held by that: in which epoch, and
+// by which stop of all.
+type stopped struct {
+	Node  string `json:"node"`
+	Epoch uint64 `json:"epoch"`
+	N     uint64 `json:"n"`
+}
+
+// stops notes that a node is told to stop, before it is.
+func (j *journal) stops(node string, epoch uint64) {
+	j.Stops++
+	j.Held = append(slices.DeleteFunc(j.Held, func(s stopped) bool { return s.Node == node }), stopped{node, epoch, j.Stops})
+}
+
+// runs notes that what was stopped is started again, unless it was stopped since.
+func (j *journal) runs(s stopped) {
+	j.Held = slices.DeleteFunc(j.Held, func(held stopped) bool { return held == s })
 }
 
 // lossStands is how long a loss that was accepted keeps others from being promoted, if

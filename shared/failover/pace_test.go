@@ -3,6 +3,7 @@ package failover
 import (
 	"context"
 	"errors"
+	"fmt"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -155,6 +156,19 @@ func (u unitReads) Unit(ctx context.Context, n Node) (string, []byte, error) {
 		return "", nil, ctx.Err()
 	}
 	return u.world.Unit(ctx, n)
+}
+
+// Stop gives a machine that is gone up a little before its time is over, as whoever takes a
+// command back then.
+func (u unitReads) Stop(ctx context.Context, n Node) (Process, error) {
+	if n.ID != u.gone {
+		return u.world.Stop(ctx, n)
+	}
+	end, _ := ctx.Deadline()
+	short, cancel := context.WithDeadline(ctx, end.Add(-300*time.Millisecond))
+	defer cancel()
+	<-short.Done()
+	return Process{}, fmt.Errorf("nobody knows whether it is stopped: %w", short.Err())
 }
 
 // The old writer's unit is read by the step that needs it, and by no other; that of a

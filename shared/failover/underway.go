@@ -22,7 +22,7 @@ type Run struct {
 	// way, or waits for somebody to go on with it.
 	Done, Failed bool
 	Error        string
-	// Held: it has stopped the server of who wrote, which was not let go since (LetGo).
+	// Held: it, or one before it, has stopped a server that was not let go since (LetGo).
 	Held bool
 }
 
@@ -31,6 +31,6 @@ func Latest(ctx context.Context, reg registry.Store) (Run, bool, error) {
 	j, err := loadJournal(ctx, reg)
 	return Run{
 		ID: j.Run, From: j.From, To: j.To, Epoch: j.Epoch, Planned: j.Planned, StartedAt: j.StartedAt,
-		Done: j.State == done, Failed: j.State == failed, Error: j.Error, Held: j.Stopped && !j.LetGo,
+		Done: j.State == done, Failed: j.State == failed, Error: j.Error, Held: len(j.Held) > 0,
 	}, j.Run != "", err
 }

@@ -81,6 +81,7 @@ type fakeNode struct {
 	more           lsn.LSN // frames that arrive between its last answer and its opening
 	cut            bool    // it does not reach the lease store
 	elsewhere      bool    // the process that instance control knows is of another directory
+	strict         bool    // as a writer it is not ready without a follower
 }
 
 // newWorld: a writes epoch 1, b and c follow, b is in sync.
@@ -290,6 +291,10 @@ func (n *fakeNode) serve(rw http.ResponseWriter, req *http.Request) {
 	case "GET /health":
 		answer(rw, http.StatusOK, api.Health{Status: api.HealthOK, Mode: n.role})
 	case "GET /ready":
+		if n.strict && n.role == roleWriter && !w.followed(n) {
+			answer(rw, http.StatusServiceUnavailable, api.Ready{})
+			return
+		}
 		answer(rw, http.StatusOK, api.Ready{Ready: true})
 	case "GET /v1/admin/replication":
 		out := api.Replication{Role: n.role, Node: n.node.ID, Epoch: uint64(n.last.Epoch), LSN: uint64(n.last.LSN), DurableLSN: uint64(n.last.LSN), DurableEpoch: uint64(n.last.Epoch),
@@ -309,6 +314,16 @@ func (n *fakeNode) serve(rw http.ResponseWriter, req *http.Request) {
 	default:
 		answer(rw, http.StatusNotFound, api.Error{Error: "not_found", Message: req.URL.Path})
 	}
+}
+
+// followed says whether another node runs, with mu.
+func (w *world) followed(n *fakeNode) bool {
+	for _, f := range w.nodes {
+		if f != n && f.up {
+			return true
+		}
+	}
+	return false
 }
 
 func answer(rw http.ResponseWriter, status int, v any) {

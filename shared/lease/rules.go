@@ -127,6 +127,9 @@ func (r Record) Given(node string) bool {
 	return r.Holder == node && r.Epoch != 0 && !r.Confirmed() && !r.Released && r.Place == ""
 }
 
+// Adopted says that the holder has a process that opens the record's epoch, or has opened it.
+func (r Record) Adopted() bool { return r.Epoch != 0 && r.Place != "" && !r.Released }
+
 // Adopt is how a node opens in an epoch that was taken on its behalf, in place of
 // Take: it says where it is, which only one can. It fails with RefusedError, with
 // ErrOtherInstance, and where the record was not given so.
