@@ -54,6 +54,9 @@ var (
 	_ Told = (*Roster)(nil)
 )
 
+// CheckSubscriberID says what is wrong with the id of a subscriber.
+func CheckSubscriberID(id string) error { return checkID("subscriber", id) }
+
 // stored is a Subscriber as its document has it.
 type stored struct {
 	ID      string          `json:"id"`
@@ -166,7 +169,7 @@ func (r *Roster) save(ctx context.Context, id string, expect uint64, body []byte
 
 // load reads the document of an id; version 0 says that there is none.
 func (r *Roster) load(ctx context.Context, id string) (e entry, err error) {
-	if err := checkID("subscriber", id); err != nil {
+	if err := CheckSubscriberID(id); err != nil {
 		return e, err
 	}
 	b, version, ok, err := r.docs.Load(ctx, subscribers+id)

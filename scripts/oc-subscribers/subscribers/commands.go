@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/url"
 	"strconv"
 	"text/tabwriter"
 
@@ -170,8 +171,12 @@ func checkURL(raw string) error {
 	if err := notice.CheckURL(raw); err != nil {
 		return err
 	}
-	if len(raw) > maxFileBytes || raw[:len("https")] != "https" {
-		return fmt.Errorf("a webhook's URL is https, and has at most %d bytes", maxFileBytes)
+	u, err := url.Parse(raw)
+	switch {
+	case err != nil || u.Scheme != "https":
+		return errors.New("a webhook's URL is https")
+	case len(raw) > maxFileBytes:
+		return fmt.Errorf("the webhook's URL has %d bytes, at most %d", len(raw), maxFileBytes)
 	}
 	return nil
 }
@@ -181,12 +186,12 @@ func (c *command) removeCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "remove --registry URL --id ID", Short: "Remove a subscriber: what it is still owed is given up", Args: cli.NoArgs, DisableFlagsInUseLine: true,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := incident.CheckSubscriberID(id); err != nil {
+				return cli.Usage(fmt.Errorf("--id: %w", err))
+			}
 			roster, err := c.open(cmd.Context())
 			if err != nil {
 				return err
-			}
-			if id == "" {
-				return cli.Usage(errors.New("--id: say who is removed"))
 			}
 			if err := roster.Unsubscribe(cmd.Context(), id); err != nil {
 				return err

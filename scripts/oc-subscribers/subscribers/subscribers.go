@@ -85,9 +85,11 @@ const registryEnv = "OC_CONTROL_REGISTRY"
 func (c *command) root() *cobra.Command {
 	root := &cobra.Command{
 		Use: name, Short: "Say who is told of incidents", Long: long,
-		Version:           fmt.Sprintf("%s, %s", c.Version, runtime.Version()),
-		Args:              cli.NoArgs,
-		RunE:              func(*cobra.Command, []string) error { return cli.Usage(errors.New("name a command: list, add or remove")) },
+		Version: fmt.Sprintf("%s, %s", c.Version, runtime.Version()),
+		Args:    cli.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			return cli.Usage(errors.New("name a command: list, add or remove"))
+		},
 		CompletionOptions: cobra.CompletionOptions{DisableDefaultCmd: true},
 	}
 	f := root.PersistentFlags()
