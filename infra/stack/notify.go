@@ -10,6 +10,7 @@ import (
 	"github.com/aws/jsii-runtime-go"
 
 	"originchain/infra/config"
+	"originchain/shared/incident"
 )
 
 const (
@@ -18,7 +19,7 @@ const (
 	// alarmBatch is how many messages a call is given: each of them asks for the same.
 	alarmBatch = 100
 	// controlScope is the registry of incidents and subscribers.
-	controlScope = "control"
+	controlScope = incident.ControlScope
 	everyMinute  = "rate(1 minute)"
 	// scheduled is what a schedule calls with.
 	scheduled = `{"source":"aws.scheduler"}`
@@ -69,8 +70,13 @@ func seconds(n int) awscdk.Duration { return awscdk.Duration_Seconds(jsii.Number
 
 // allowScope lets a role at the items of one registry.
 func allowScope(r awsiam.Role, d *Deployment, sid, scope string, actions ...string) {
-	allow(r, sid, []string{*d.Control.Registry.TableArn()}, map[string]any{"ForAllValues:StringEquals": map[string]any{"dynamodb:LeadingKeys": []any{scope}}, "Null": map[string]any{"dynamodb:LeadingKeys": "false"}}, actions...)
+	allow(r, sid, []string{*d.Control.Registry.TableArn()}, scopeAlone(scope), actions...)
 	allow(r, sid+"Key", []string{*d.Control.Key.KeyArn()}, map[string]any{"StringEquals": map[string]any{"kms:ViaService": "dynamodb." + d.Config.Region + ".amazonaws.com"}}, "kms:Decrypt")
+}
+
+// scopeAlone holds for the items of one registry, or lease.
+func scopeAlone(scope string) map[string]any {
+	return map[string]any{"ForAllValues:StringEquals": map[string]any{"dynamodb:LeadingKeys": []any{scope}}, "Null": map[string]any{"dynamodb:LeadingKeys": "false"}}
 }
 
 // identities are those that a verified sender may be of: the address, its domain, or one above.
