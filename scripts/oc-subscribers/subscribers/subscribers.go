@@ -104,9 +104,9 @@ func (c *command) root() *cobra.Command {
 // the documents' test. nil: there is no such command.
 func Options(of string) (names []string) {
 	root := (&command{}).root()
-	for _, cmd := range append(root.Commands(), root) {
-		if cmd == root || of == "" || cmd.Name() == of {
-			for _, set := range []*pflag.FlagSet{cmd.Flags(), cmd.PersistentFlags()} {
+	for _, cmd := range root.Commands() {
+		if of == "" || cmd.Name() == of {
+			for _, set := range []*pflag.FlagSet{root.PersistentFlags(), cmd.Flags()} {
 				set.VisitAll(func(f *pflag.Flag) { names = append(names, f.Name) })
 			}
 		}
