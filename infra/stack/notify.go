@@ -10,7 +10,6 @@ import (
 	"github.com/aws/jsii-runtime-go"
 
 	"originchain/infra/config"
-	"originchain/shared/incident"
 )
 
 const (
@@ -19,7 +18,7 @@ const (
 	// alarmBatch is how many messages a call is given: each of them asks for the same.
 	alarmBatch = 100
 	// controlScope is the registry of incidents and subscribers.
-	controlScope = incident.ControlScope
+	controlScope = "control"
 	everyMinute  = "rate(1 minute)"
 	// scheduled is what a schedule calls with.
 	scheduled = `{"source":"aws.scheduler"}`

@@ -124,8 +124,8 @@ var ranks = map[string]int{
 	"test/systemctl":        7,
 	"writer/config":         7,
 
-	"scripts/oc-subscribers/subscribers": 7,
-	"scripts/oc-subscribers":             8,
+	"scripts/oc-subscribers/subscribers": 8,
+	"scripts/oc-subscribers":             9,
 
 	"infra/config": 8,
 	"infra/prices": 8,

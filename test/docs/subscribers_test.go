@@ -10,6 +10,7 @@ import (
 	"originchain/scripts/oc-subscribers/subscribers"
 	"originchain/shared/aws/ddblease/ddbtest"
 	"originchain/shared/aws/ddbregistry"
+	"originchain/shared/incident"
 )
 
 // typed has a shell say how it would call a program: its arguments, each ended by a
@@ -18,6 +19,19 @@ const typed = `
 set -euo pipefail
 oc-subscribers() { printf '%s\x1f' "$@"; echo; }
 `
+
+// TestTheFunctionReadsWhatIsWritten: the registry that the command takes is the one that
+// the deployed function is told of, and that the policy for people is for.
+func TestTheFunctionReadsWhatIsWritten(t *testing.T) {
+	for file, want := range map[string]string{
+		"pro-Observability": `"OC_CONTROL_REGISTRY": "dynamodb://originchain-registry/` + incident.ControlScope + `?region=`,
+		"Control":           "\"dynamodb:LeadingKeys\": [\n          \"" + incident.ControlScope + "\"\n",
+	} {
+		if text := page(t, "infra/stack/testdata/tiers/"+file+".json"); !strings.Contains(text, want) {
+			t.Errorf("%s has no %s", file, want)
+		}
+	}
+}
 
 // TestDeploySubscribesWhoItSays: the commands of the page, as a shell reads them, against a
 // table of the same name in an emulator.
