@@ -16,7 +16,7 @@ LDFLAGS := -s -w \
 # Every command an operator runs, as far as it exists.
 BINARIES := $(patsubst %/main.go,%,$(wildcard \
 	writer/cmd/*/main.go follower/cmd/*/main.go lambdas/local/cmd/*/main.go \
-	scripts/waldump/main.go scripts/oc-pitr/main.go scripts/promote/main.go))
+	scripts/waldump/main.go scripts/oc-pitr/main.go scripts/promote/main.go scripts/oc-subscribers/main.go))
 
 # Packages to test, and what to tell `go test` about them.
 PKG      ?= ./...

@@ -3,6 +3,7 @@ package stack
 import (
 	"github.com/aws/aws-cdk-go/awscdk/v2"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awsdynamodb"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awsiam"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awskms"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awssecretsmanager"
 	"github.com/aws/constructs-go/constructs/v10"
@@ -36,7 +37,19 @@ func newControl(app awscdk.App, c *config.Config) *Control {
 	for i := range c.Tenants {
 		ctl.secrets(&c.Tenants[i])
 	}
+	ctl.subscribers(c)
 	return ctl
+}
+
+// subscribers is a policy for the roles of people: what oc-subscribers does. It is attached
+// to nobody here, and is not part of what an instance's operator is given: subscribers are
+// those of all instances, and their secrets are among them. Nothing is deleted.
+func (ctl *Control) subscribers(c *config.Config) {
+	p := awsiam.NewManagedPolicy(ctl.Stack, jsii.String("Subscribers"), &awsiam.ManagedPolicyProps{ManagedPolicyName: jsii.String("oc-subscribers-" + c.Region),
+		Description: jsii.String("For who says who is told of incidents of OriginChain in " + c.Region)})
+	p.AddStatements(
+		statementOf("Subscribers", []string{*ctl.Registry.TableArn()}, scopeAlone(controlScope), []string{"dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:Query"}),
+		statementOf("ControlKey", []string{*ctl.Key.KeyArn()}, map[string]any{"StringEquals": map[string]any{"kms:ViaService": "dynamodb." + c.Region + ".amazonaws.com"}}, []string{"kms:Decrypt"}))
 }
 
 // table is one whose items are texts by one key or two.

@@ -62,7 +62,7 @@ func (f *Failover) allow(d *Deployment, t *config.Tenant) {
 // it too, and to keep the journal. token: and at the nodes' admin token.
 func allowRecords(to grantee, d *Deployment, t *config.Tenant, writes, token bool) {
 	c := d.Config
-	mine := map[string]any{"ForAllValues:StringEquals": map[string]any{"dynamodb:LeadingKeys": []any{t.Name}}, "Null": map[string]any{"dynamodb:LeadingKeys": "false"}}
+	mine := scopeAlone(t.Name)
 	lease, through := []string{"dynamodb:GetItem"}, []any{"dynamodb." + c.Region + ".amazonaws.com"}
 	if writes {
 		lease = append(lease, "dynamodb:UpdateItem")

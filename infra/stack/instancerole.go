@@ -54,7 +54,7 @@ func allowArchiveKey(r awsiam.Role, c *config.Config, t *config.Tenant, actions 
 // allowRecords lets nodes at their own instance's items of the tables, and its secrets.
 func (in *Instance) allowRecords(d *Deployment, t *config.Tenant) {
 	c := d.Config
-	mine := map[string]any{"ForAllValues:StringEquals": map[string]any{"dynamodb:LeadingKeys": []any{t.Name}}, "Null": map[string]any{"dynamodb:LeadingKeys": "false"}}
+	mine := scopeAlone(t.Name)
 	allow(in.Role, "Lease", []string{*d.Control.Leases.TableArn()}, mine, "dynamodb:GetItem", "dynamodb:UpdateItem")
 	allow(in.Role, "Registry", []string{*d.Control.Registry.TableArn()}, mine,
 		"dynamodb:GetItem", "dynamodb:Query", "dynamodb:PutItem", "dynamodb:UpdateItem", "dynamodb:DeleteItem")

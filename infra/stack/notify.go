@@ -69,8 +69,13 @@ func seconds(n int) awscdk.Duration { return awscdk.Duration_Seconds(jsii.Number
 
 // allowScope lets a role at the items of one registry.
 func allowScope(r awsiam.Role, d *Deployment, sid, scope string, actions ...string) {
-	allow(r, sid, []string{*d.Control.Registry.TableArn()}, map[string]any{"ForAllValues:StringEquals": map[string]any{"dynamodb:LeadingKeys": []any{scope}}, "Null": map[string]any{"dynamodb:LeadingKeys": "false"}}, actions...)
+	allow(r, sid, []string{*d.Control.Registry.TableArn()}, scopeAlone(scope), actions...)
 	allow(r, sid+"Key", []string{*d.Control.Key.KeyArn()}, map[string]any{"StringEquals": map[string]any{"kms:ViaService": "dynamodb." + d.Config.Region + ".amazonaws.com"}}, "kms:Decrypt")
+}
+
+// scopeAlone holds for the items of one registry, or lease.
+func scopeAlone(scope string) map[string]any {
+	return map[string]any{"ForAllValues:StringEquals": map[string]any{"dynamodb:LeadingKeys": []any{scope}}, "Null": map[string]any{"dynamodb:LeadingKeys": "false"}}
 }
 
 // identities are those that a verified sender may be of: the address, its domain, or one above.

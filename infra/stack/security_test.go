@@ -204,6 +204,50 @@ func TestTablesCanBeHadBack(t *testing.T) {
 	}
 }
 
+// TestWhoSubscribesOthers: what oc-subscribers needs, and no more: with no role is it given.
+func TestWhoSubscribesOthers(t *testing.T) {
+	for _, d := range []string{"tiers", "options"} {
+		w := deploy(t, d)
+		tm := w.stacks["OriginChain-Control"]
+		p := tm.the(t, "AWS::IAM::ManagedPolicy")
+		if p["ManagedPolicyName"] != "oc-subscribers-"+w.config.Region || p["Roles"] != nil || p["Users"] != nil || p["Groups"] != nil {
+			t.Errorf("%v", p)
+		}
+		policy, tables := statements(t, p["PolicyDocument"]), map[string]string{}
+		key := ""
+		for id, table := range tm.resources("AWS::DynamoDB::Table") {
+			tables[at(table, "Properties", "TableName").(string)] = "<" + id + ".Arn>"
+			key = tm.resolve(at(table, "Properties", "SSESpecification", "KMSMasterKeyId"))
+		}
+		registry, keys := tables["originchain-registry"], "dynamodb:LeadingKeys"
+		via := func(service string) []string {
+			return []string{"kms:ViaService", service + "." + w.config.Region + ".amazonaws.com"}
+		}
+		for name, c := range map[string]struct {
+			action, resource string
+			context          []string
+			want             bool
+		}{
+			"list subscribers":        {"dynamodb:Query", registry, []string{keys, "control"}, true},
+			"read one":                {"dynamodb:GetItem", registry, []string{keys, "control"}, true},
+			"add one":                 {"dynamodb:PutItem", registry, []string{keys, "control"}, true},
+			"delete":                  {"dynamodb:DeleteItem", registry, []string{keys, "control"}, false},
+			"update past a condition": {"dynamodb:UpdateItem", registry, []string{keys, "control"}, false},
+			"scan":                    {"dynamodb:Scan", registry, nil, false},
+			"read without a key":      {"dynamodb:GetItem", registry, nil, false},
+			"read a journal":          {"dynamodb:GetItem", registry, []string{keys, w.config.Tenants[0].Name}, false},
+			"read who writes":         {"dynamodb:GetItem", tables["originchain-leases"], []string{keys, "control"}, false},
+			"decrypt the table":       {"kms:Decrypt", key, via("dynamodb"), true},
+			"decrypt a secret":        {"kms:Decrypt", key, via("secretsmanager"), false},
+			"decrypt otherwise":       {"kms:Decrypt", key, nil, false},
+		} {
+			if got := tm.may(t, policy, c.action, c.resource, c.context...); got != c.want {
+				t.Errorf("%s, %s: %v, want %v", d, name, got, c.want)
+			}
+		}
+	}
+}
+
 // TestKeysAreRotatedAndKept: as are all that the stacks make.
 func TestKeysAreRotatedAndKept(t *testing.T) {
 	each(t, func(t *testing.T, _ *world, _ string, tm template) {

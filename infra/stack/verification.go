@@ -71,7 +71,7 @@ func newVerification(app awscdk.App, d *Deployment, t *config.Tenant, in *Instan
 			"OC_SCRATCH_BYTES": strconv.Itoa((ephemeralMiB - spareMiB) << 20)}})
 	allowReading(v.Verify.Role, c, t)
 	allowRecord(v.Verify.Role, d, t)
-	allow(v.Verify.Role, "Lease", []string{*d.Control.Leases.TableArn()}, map[string]any{"ForAllValues:StringEquals": map[string]any{"dynamodb:LeadingKeys": []any{t.Name}}, "Null": map[string]any{"dynamodb:LeadingKeys": "false"}}, "dynamodb:GetItem")
+	allow(v.Verify.Role, "Lease", []string{*d.Control.Leases.TableArn()}, scopeAlone(t.Name), "dynamodb:GetItem")
 	template := v.machine(d, t, in)
 	v.states(d, t, in, template)
 	dead := verifyDeadQueue(t)

@@ -15,6 +15,7 @@ var ranks = map[string]int{
 	"shared/progress":          0,
 	"shared/replica/replicapb": 0,
 	"shared/schedule":          0,
+	"shared/secretfile":        0,
 	"shared/simdisk":           0,
 	"shared/telemetry":         0,
 	"shared/unitfile":          0,
@@ -122,6 +123,9 @@ var ranks = map[string]int{
 	"test/settle":           7,
 	"test/systemctl":        7,
 	"writer/config":         7,
+
+	"scripts/oc-subscribers/subscribers": 8,
+	"scripts/oc-subscribers":             9,
 
 	"infra/config": 8,
 	"infra/prices": 8,

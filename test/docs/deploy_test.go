@@ -13,6 +13,7 @@ import (
 
 	"originchain/infra/config"
 	"originchain/scripts/oc-pitr/pitr"
+	"originchain/scripts/oc-subscribers/subscribers"
 )
 
 const deployPage = "docs/DEPLOY.md"
@@ -96,7 +97,7 @@ func TestDeployNamesWhatIsSynthesized(t *testing.T) {
 		templates.Write(b)
 	}
 	for _, name := range []string{"originchain/acme/admin-token", "originchain/acme/certificates/", "originchain-acme-page", "originchain-page", "oc-acme-failover",
-		"oc-acme-operator-eu-central-1", "acme-oc-controlplane-instance-silent", "originchain-leases", "originchain-registry", "StatusPage", "VPCIsolatedSubnet1", "/var/lib/originchain"} {
+		"oc-acme-operator-eu-central-1", "oc-subscribers-eu-central-1", "acme-oc-controlplane-instance-silent", "originchain-leases", "originchain-registry", "StatusPage", "VPCIsolatedSubnet1", "/var/lib/originchain"} {
 		if !strings.Contains(text, name) || !strings.Contains(templates.String(), strings.ReplaceAll(name, "acme", "pro")) {
 			t.Errorf("%s is not both on the page and, for the tenant pro, in the templates", name)
 		}
@@ -118,15 +119,16 @@ func TestDeployOptionsExist(t *testing.T) {
 				program := path.Base(words[0])
 				code, ours := source[program]
 				switch {
-				case program == "oc-pitr" && !slices.Contains(pitr.Options(), m[1]), ours && !strings.Contains(code, `"`+m[1]+`"`):
+				case program == "oc-pitr" && !slices.Contains(pitr.Options(), m[1]), ours && !strings.Contains(code, `"`+m[1]+`"`),
+					program == "oc-subscribers" && !slices.Contains(subscribers.Options(words[1]), m[1]):
 					t.Errorf("%s has no --%s: %s", program, m[1], line)
-				case ours, program == "oc-pitr":
+				case ours, program == "oc-pitr", program == "oc-subscribers":
 					seen++
 				}
 			}
 		}
 	}
-	if seen < 15 {
+	if seen < 25 {
 		t.Errorf("%d options seen", seen)
 	}
 }

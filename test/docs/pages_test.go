@@ -16,6 +16,7 @@ import (
 
 	"originchain/lambdas/local/command"
 	"originchain/scripts/oc-pitr/pitr"
+	"originchain/scripts/oc-subscribers/subscribers"
 	"originchain/shared/alarms"
 	"originchain/writer"
 	"originchain/writer/config"
@@ -130,12 +131,13 @@ func TestCommandsExist(t *testing.T) {
 			}
 			for _, o := range option.FindAllStringSubmatch(m[1], -1) {
 				server, restores, controls := flags.Lookup(o[1]) != nil, slices.Contains(pitr.Options(), o[1]), slices.Contains(command.Options(), o[1])
+				subscribes := slices.Contains(subscribers.Options(""), o[1])
 				switch program := path.Base(first); {
 				case o[1] == "help":
-				case program == "oc-server" && !server, program == "oc-pitr" && !restores, program == "oc-control" && !controls:
+				case program == "oc-server" && !server, program == "oc-pitr" && !restores, program == "oc-control" && !controls, program == "oc-subscribers" && !subscribes:
 					t.Errorf("%s names --%s, which %s does not have", p, o[1], program)
-				case strings.HasPrefix(first, "--") && !server && !restores && !controls:
-					t.Errorf("%s names --%s, which none of oc-server, oc-pitr and oc-control has", p, o[1])
+				case strings.HasPrefix(first, "--") && !server && !restores && !controls && !subscribes:
+					t.Errorf("%s names --%s, which none of oc-server, oc-pitr, oc-control and oc-subscribers has", p, o[1])
 				}
 			}
 		}

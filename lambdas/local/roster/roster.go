@@ -6,11 +6,9 @@ package roster
 import (
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"net"
 	"net/netip"
-	"os"
 	"path/filepath"
 	"strings"
 	"time"
@@ -20,6 +18,7 @@ import (
 	"originchain/shared/alarms"
 	"originchain/shared/incident"
 	"originchain/shared/notice"
+	"originchain/shared/secretfile"
 )
 
 // FileName is the file's name in the directory of an instance.
@@ -65,7 +64,7 @@ type subscriber struct {
 // Read reads the roster of an instance's directory. Without the file nobody is told.
 func Read(dir string) (Roster, error) {
 	path := filepath.Join(dir, FileName)
-	text, err := private(path)
+	text, err := secretfile.Read(path, maxFileBytes)
 	if errors.Is(err, fs.ErrNotExist) {
 		return Roster{Webhooks: notice.NewWebhooks(notice.WebhookConfig{Now: time.Now})}, nil
 	} else if err != nil {
@@ -98,29 +97,6 @@ func lineOf(err error) error {
 	return errors.New("it cannot be read as TOML")
 }
 
-// private reads a file that nobody but its owner may read.
-func private(path string) (_ string, err error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return "", err
-	}
-	defer func() { err = errors.Join(err, f.Close()) }()
-	info, err := f.Stat()
-	switch {
-	case err != nil:
-		return "", err
-	case !info.Mode().IsRegular():
-		return "", fmt.Errorf("%s is no file", path)
-	case info.Mode().Perm()&0o077 != 0:
-		return "", fmt.Errorf("%s may be read by others (mode %#o): chmod 600 it, and change the secret if anybody could have read it", path, info.Mode().Perm())
-	}
-	b, err := io.ReadAll(io.LimitReader(f, maxFileBytes+1))
-	if err == nil && len(b) > maxFileBytes {
-		err = fmt.Errorf("%s is longer than %d bytes", path, maxFileBytes)
-	}
-	return string(b), err
-}
-
 // reading gathers every fault of a file.
 type reading struct {
 	dir    string
@@ -139,13 +115,9 @@ func (r *reading) secret(what, path string) string {
 	if !filepath.IsAbs(path) {
 		path = filepath.Join(r.dir, path)
 	}
-	text, err := private(path)
+	text, err := secretfile.Line(path, maxFileBytes)
 	if err != nil {
 		r.fault("%s: %w", what, err)
-		return ""
-	}
-	if text = strings.TrimSpace(text); text == "" || strings.ContainsAny(text, "\r\n") {
-		r.fault("%s: %s is to hold one line", what, path)
 	}
 	return text
 }
