@@ -51,7 +51,7 @@ func Verification() map[string]any {
 		return object{"Type": "Task", "Resource": "arn:aws:states:::lambda:invoke", "TimeoutSeconds": seconds,
 			"Parameters":     object{"FunctionName": "${" + Verify + "}", "Payload": payload},
 			"ResultSelector": object{"handed_over.$": "$.Payload.handed_over", "reason.$": "$.Payload.reason", "age_seconds.$": "$.Payload.age_seconds"},
-			"ResultPath":     "$.verified", "Retry": retry(5, 3), "Catch": failed("Failed"), "Next": next}
+			"ResultPath":     "$.verified", "Retry": retry(beginAttempts, 5, 3), "Catch": failed("Failed"), "Next": next}
 	}
 	ec2 := func(action string, parameters object, more object) object {
 		s := object{"Type": "Task", "Resource": "arn:aws:states:::aws-sdk:ec2:" + action, "TimeoutSeconds": callSeconds, "Parameters": parameters,
