@@ -123,7 +123,7 @@ func TestVolumesAreEncryptedAndKept(t *testing.T) {
 			if got != want || p["Encrypted"] != true || p["VolumeType"] != "gp3" || p["MultiAttachEnabled"] == true || n.KeyARN != "" && key != n.KeyARN || n.KeyARN == "" && !strings.HasPrefix(key, "<Key") {
 				t.Errorf("%s: %v", id, p)
 			}
-			if v["DeletionPolicy"] != "Retain" || v["UpdateReplacePolicy"] != "Retain" {
+			if !stays(v) {
 				t.Errorf("%s goes with its stack", id)
 			}
 		}

@@ -196,7 +196,7 @@ func TestTablesCanBeHadBack(t *testing.T) {
 			"originchain-leases":   {map[string]any{"AttributeName": "lease", "KeyType": "HASH"}},
 			"originchain-registry": {map[string]any{"AttributeName": "registry", "KeyType": "HASH"}, map[string]any{"AttributeName": "key", "KeyType": "RANGE"}},
 		} {
-			raw.HasResource(jsii.String("AWS::DynamoDB::Table"), map[string]any{"DeletionPolicy": "Retain", "UpdateReplacePolicy": "Retain", "Properties": map[string]any{
+			raw.HasResource(jsii.String("AWS::DynamoDB::Table"), map[string]any{"DeletionPolicy": "RetainExceptOnCreate", "UpdateReplacePolicy": "Retain", "Properties": map[string]any{
 				"TableName": name, "KeySchema": keys, "BillingMode": "PAY_PER_REQUEST", "DeletionProtectionEnabled": true,
 				"PointInTimeRecoverySpecification": map[string]any{"PointInTimeRecoveryEnabled": true},
 				"SSESpecification":                 map[string]any{"SSEEnabled": true, "SSEType": "KMS", "KMSMasterKeyId": assertions.Match_AnyValue()}}})

@@ -113,7 +113,7 @@ func TestScriptsThatVerifyAreSound(t *testing.T) {
 		if len(text)+1024 > 16<<10 {
 			t.Errorf("%d bytes", len(text))
 		}
-		for _, want := range []string{"INSTANCE_ID='" + n.InstanceID + "'\n", "ARCHIVE='s3://oc-" + n.Name + "-" + w.config.Account + "-" + n.ArchiveRegion + "?region=" + n.ArchiveRegion + "'\n",
+		for _, want := range []string{"INSTANCE_ID='" + n.InstanceID + "'\n", "ARCHIVE='s3://" + w.archive(n) + "?region=" + n.ArchiveRegion + "'\n",
 			"RECORD='dynamodb://originchain-registry/" + n.Name + "?region=" + w.config.Region + "'\n", "LIMIT_SECONDS='36000'\n"} {
 			if !strings.Contains(text, want) {
 				t.Errorf("%q is not in\n%s", want, text)
