@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -18,6 +19,48 @@ func (w *world) archive(n *config.Tenant) string {
 		return "oc-" + n.Name + "-" + w.config.Account + "-" + w.config.Region
 	}
 	return "oc-" + n.Name + "-" + w.config.Account + "-aps1-in-euw1"
+}
+
+// archiveStack is the stack of it.
+func (w *world) archiveStack(n *config.Tenant) string {
+	if n.ArchiveRegion == w.config.Region {
+		return "OriginChain-" + n.Name + "-Archive"
+	}
+	return "OriginChain-" + n.Name + "-Archive-" + w.config.Region
+}
+
+// TestArchivesAbroadAreTheirOwnRegions: deployments of two regions know nothing of each other.
+// What one has in the region of the other has no name that the other's own tenant may have.
+func TestArchivesAbroadAreTheirOwnRegions(t *testing.T) {
+	const tenant = `{"account": "111122223333", "region": %q, "mail_from": "a@example.com", "tenants": [{"name": "acme", "instance_id": "01JDV5K2Q8W3M0ZB7R4N6XHE90", "tier": "dev", "zone": "db.example.com", "zone_id": "Z0123456789"%s}]}`
+	abroad := synthesize(t, "abroad", fmt.Appendf(nil, tenant, "eu-central-1", `, "archive_region": "eu-west-1", "allow_cross_region": true`))
+	home := synthesize(t, "home", fmt.Appendf(nil, tenant, "eu-west-1", ""))
+	other := synthesize(t, "other", fmt.Appendf(nil, tenant, "eu-north-1", `, "archive_region": "eu-west-1", "allow_cross_region": true`))
+	names := make(map[string]string)
+	for of, w := range map[string]*world{"abroad": abroad, "home": home, "other": other} {
+		for _, stack := range slices.Sorted(maps.Keys(w.stacks)) {
+			if !strings.HasPrefix(stack, "OriginChain-acme-Archive") {
+				continue
+			}
+			mine := []string{"stack " + stack}
+			for _, kind := range [][2]string{{"AWS::S3::Bucket", "BucketName"}, {"AWS::KMS::Alias", "AliasName"}, {"AWS::IAM::Role", "RoleName"}} {
+				for _, r := range w.stacks[stack].resources(kind[0]) {
+					if name, ok := at(r, "Properties", kind[1]).(string); ok {
+						mine = append(mine, kind[0]+" "+name)
+					}
+				}
+			}
+			if len(mine) != 6 {
+				t.Errorf("%s: %q", of, mine)
+			}
+			for _, name := range mine {
+				if names[name] != "" {
+					t.Errorf("%s is %s's and %s's", name, names[name], of)
+				}
+				names[name] = of
+			}
+		}
+	}
 }
 
 // bucket returns the archive's: the other of its stack has who asked what of it.
