@@ -216,7 +216,7 @@ func TestNothingIsLeftByADeploymentThatFails(t *testing.T) {
 	each(t, func(t *testing.T, _ *world, _ string, tm template) {
 		all, _ := tm["Resources"].(map[string]any)
 		for id, r := range all {
-			if p := at(r, "DeletionPolicy"); p != nil && p != "RetainExceptOnCreate" && p != "Delete" && at(r, "Type") != "AWS::S3::BucketPolicy" {
+			if p := at(r, "DeletionPolicy"); p != nil && p != "RetainExceptOnCreate" && p != "Delete" {
 				t.Errorf("%s, %v: %v", id, at(r, "Type"), p)
 			}
 		}
