@@ -8,7 +8,6 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"originchain/lambdas/dns"
 	"originchain/lambdas/instancetest"
 	"originchain/lambdas/outcome"
 	"originchain/lambdas/promote"
@@ -81,9 +80,6 @@ func TestNotReady(t *testing.T) {
 		if a, err := promote.New(c.deps, "").Handle(t.Context(), []byte(c.ask)); err == nil || outcome.Of(err) != c.want {
 			t.Errorf("%s: %+v, %v", name, a, err)
 		}
-	}
-	if _, err := dns.New(i.Deps(), "").Handle(t.Context(), []byte(`{"step":"ready"}`)); outcome.Of(err) != outcome.Input {
-		t.Errorf("the function for names has a step of another: %v", err)
 	}
 	nobody := failover.Deps{Lease: lease.NewMemory(lease.Hooks{}), Registry: registry.NewMemory()}
 	if a, err := promote.New(nobody, "").Handle(t.Context(), []byte(`{"step":"ready"}`)); err != nil || a.Detail != "nobody has written yet, and 0 nodes are known" {
