@@ -144,10 +144,10 @@ func TestAStepIsWaitedFor(t *testing.T) {
 
 // longest is for how long a retrier waits in all, at most.
 func longest(r object) (sum float64) {
-	next, most := float64(r["IntervalSeconds"].(int)), float64(r["MaxDelaySeconds"].(int))
+	next, most := asFloat(r["IntervalSeconds"]), asFloat(r["MaxDelaySeconds"])
 	for range r["MaxAttempts"].(int) {
 		sum += min(next, most)
-		next *= r["BackoffRate"].(float64)
+		next *= asFloat(r["BackoffRate"])
 	}
 	return sum
 }
