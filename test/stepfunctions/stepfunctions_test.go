@@ -385,7 +385,9 @@ func TestTheMachine(t *testing.T) {
 }
 
 // named is an error as Step Functions names one of a service.
-func named(name outcome.Name) error { return &outcome.Error{Name: name, Err: errors.New("of the service")} }
+func named(name outcome.Name) error {
+	return &outcome.Error{Name: name, Err: errors.New("of the service")}
+}
 
 // forget has the registry know nothing of a node.
 func (m *machine) forget(id string) error {
