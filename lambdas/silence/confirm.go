@@ -250,7 +250,7 @@ func (h *Handler) confirm(ctx context.Context, c change) (Answer, error) {
 	if err != nil {
 		return Answer{}, err
 	}
-	heard := h.listen(ctx, nodes)
+	heard, mute := h.listen(ctx, nodes)
 	switch why, err := h.over(ctx, e, rec, entry, heard); {
 	case err != nil:
 		return Answer{}, err
@@ -269,7 +269,7 @@ func (h *Handler) confirm(ctx context.Context, c change) (Answer, error) {
 			return Answer{}, err
 		}
 	case a.Target == "":
-		a.wait(failover.TargetSilent, fmt.Sprintf("of %d nodes none but %s answers: nobody can take its place", len(nodes), rec.Holder), 0)
+		a.wait(failover.TargetSilent, nobody(rec.Holder, nodes, mute), 0)
 	case known.recent(h.deps.Now()) >= MaxFailovers && ask.Approval == nil && !h.goesOn(ctx, entry):
 		a.Verdict = Verdict(failover.Page)
 		a.because(Flapping, "%d failovers were started within %s: find out why writers die before there is another", known.recent(h.deps.Now()), FlapWithin)
@@ -340,27 +340,44 @@ func (h *Handler) over(ctx context.Context, e alarmevent.Event, rec lease.Record
 	return fmt.Sprintf("%s is the writer of epoch %d, which began after the alarm", rec.Holder, rec.Epoch), nil
 }
 
-// listen asks every node how far it is.
-func (h *Handler) listen(ctx context.Context, nodes []failover.Node) map[string]api.Replication {
+// listen asks every node how far it is; mute is why those did not say that are not heard.
+func (h *Handler) listen(ctx context.Context, nodes []failover.Node) (heard map[string]api.Replication, mute map[string]error) {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
 	var mu sync.Mutex
 	var all sync.WaitGroup
-	heard := make(map[string]api.Replication)
+	heard, mute = make(map[string]api.Replication), make(map[string]error)
 	for _, n := range nodes {
 		all.Go(func() {
 			client := call.Client{URL: n.URL, Token: h.deps.Failover.AdminToken, HTTP: h.client()}
 			var r api.Replication
-			if client.Get(ctx, "/v1/admin/replication", &r) != nil || r.Node != n.ID {
-				return // another node's word is not this one's
+			err := client.Get(ctx, "/v1/admin/replication", &r)
+			if err == nil && r.Node != n.ID { // another node's word is not this one's
+				err = fmt.Errorf("at %s answers %q", n.URL, r.Node)
 			}
 			mu.Lock()
 			defer mu.Unlock()
+			if err != nil {
+				mute[n.ID] = err
+				return
+			}
 			heard[n.ID] = r
 		})
 	}
 	all.Wait()
-	return heard
+	return heard, mute
+}
+
+// nobody says why no node can take the holder's place, for each that could have.
+func nobody(holder string, nodes []failover.Node, mute map[string]error) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "of %d nodes none answers that could take the place of %s", len(nodes), holder)
+	for _, n := range nodes {
+		if n.ID != holder {
+			fmt.Fprintf(&b, "; %s: %v", n.ID, mute[n.ID])
+		}
+	}
+	return b.String()
 }
 
 func (h *Handler) client() *http.Client {
