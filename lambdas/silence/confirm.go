@@ -5,10 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net/http"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/sirupsen/logrus"
@@ -16,7 +14,6 @@ import (
 	"originchain/lambdas/alarmevent"
 	"originchain/lambdas/candidate"
 	"originchain/lambdas/outcome"
-	"originchain/scripts/call"
 	"originchain/shared/alarms"
 	"originchain/shared/api"
 	"originchain/shared/failover"
@@ -34,8 +31,6 @@ const (
 	ExecutionLasts = 24 * time.Hour
 	// MaxRounds is how often a verdict is waited for.
 	MaxRounds = 20
-	// askTimeout bounds the question how far a follower is.
-	askTimeout = time.Second
 )
 
 // Verdict is the function's answer: one of package failover's, or Ignored.
@@ -338,53 +333,6 @@ func (h *Handler) over(ctx context.Context, e alarmevent.Event, rec lease.Record
 		return "", nil
 	}
 	return fmt.Sprintf("%s is the writer of epoch %d, which began after the alarm", rec.Holder, rec.Epoch), nil
-}
-
-// listen asks every node how far it is; mute is why those did not say that are not heard.
-func (h *Handler) listen(ctx context.Context, nodes []failover.Node) (heard map[string]api.Replication, mute map[string]error) {
-	ctx, cancel := context.WithTimeout(ctx, askTimeout)
-	defer cancel()
-	var mu sync.Mutex
-	var all sync.WaitGroup
-	heard, mute = make(map[string]api.Replication), make(map[string]error)
-	for _, n := range nodes {
-		all.Go(func() {
-			client := call.Client{URL: n.URL, Token: h.deps.Failover.AdminToken, HTTP: h.client()}
-			var r api.Replication
-			err := client.Get(ctx, "/v1/admin/replication", &r)
-			if err == nil && r.Node != n.ID { // another node's word is not this one's
-				err = fmt.Errorf("at %s answers %q", n.URL, r.Node)
-			}
-			mu.Lock()
-			defer mu.Unlock()
-			if err != nil {
-				mute[n.ID] = err
-				return
-			}
-			heard[n.ID] = r
-		})
-	}
-	all.Wait()
-	return heard, mute
-}
-
-// nobody says why no node can take the holder's place, for each that could have.
-func nobody(holder string, nodes []failover.Node, mute map[string]error) string {
-	var b strings.Builder
-	fmt.Fprintf(&b, "of %d nodes none answers that could take the place of %s", len(nodes), holder)
-	for _, n := range nodes {
-		if n.ID != holder {
-			fmt.Fprintf(&b, "; %s: %v", n.ID, mute[n.ID])
-		}
-	}
-	return b.String()
-}
-
-func (h *Handler) client() *http.Client {
-	if h.deps.Failover.HTTP != nil {
-		return h.deps.Failover.HTTP
-	}
-	return http.DefaultClient
 }
 
 // target is the node that a person names, or the fittest.
