@@ -343,6 +343,9 @@ func TestNobodyIsLeft(t *testing.T) {
 	}
 	a, err := f.ask("one", 0, nil)
 	f.wants(a, err, Verdict(failover.Wait), failover.TargetSilent)
+	if why := a.Reasons[0].Detail; !strings.Contains(why, "take the place of acme-a; acme-b: EOF; acme-c: EOF") {
+		t.Errorf("why nobody answers: %s", why)
+	}
 	a, err = f.ask("one", MaxRounds-1, nil)
 	f.wants(a, err, Verdict(failover.Page), failover.TargetSilent)
 }

@@ -4,10 +4,6 @@ package nodes
 
 import (
 	"context"
-	"crypto/tls"
-	"net"
-	"net/http"
-	"time"
 
 	"github.com/sirupsen/logrus"
 	"github.com/spf13/pflag"
@@ -19,12 +15,6 @@ import (
 	"originchain/shared/aws/ssmcontrol"
 	"originchain/shared/failover"
 	"originchain/writer/config"
-)
-
-const (
-	// dialTimeout bounds the way to a node; each request has a bound of its own.
-	dialTimeout = 2 * time.Second
-	idlePerHost = 2
 )
 
 // Needs and May are the variables that Open reads.
@@ -89,10 +79,7 @@ func Open(ctx context.Context, e *awsenv.Env) (*Instance, error) {
 		return nil, err
 	}
 	i.token = secret.New(cfg, e.Get(awsenv.AdminTokenSecret))
-	i.deps.HTTP = &http.Client{Transport: &http.Transport{
-		TLSClientConfig: &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: e.Roots()},
-		DialContext:     (&net.Dialer{Timeout: dialTimeout}).DialContext, TLSHandshakeTimeout: dialTimeout, MaxIdleConnsPerHost: idlePerHost, ForceAttemptHTTP2: true,
-	}}
+	i.deps.HTTP = failover.NodesClient(e.Roots(), awsenv.CA)
 	i.deps.Flags = flags()
 	return i, nil
 }

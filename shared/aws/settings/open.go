@@ -2,10 +2,8 @@ package settings
 
 import (
 	"context"
-	"crypto/tls"
 	"crypto/x509"
 	"fmt"
-	"net/http"
 	"net/url"
 
 	"originchain/shared/aws/ddblease"
@@ -16,9 +14,6 @@ import (
 	"originchain/shared/aws/ssmcontrol"
 	"originchain/shared/failover"
 )
-
-// maxIdle is how many connections to a node are kept.
-const maxIdle = 4
 
 // Open makes the outside of a failover: the stores, the machines by SSM, the name by
 // Route 53, and the admin token, which is read. Flags and Observer are the caller's.
@@ -57,7 +52,7 @@ func (s Settings) Open(ctx context.Context, c session.Config) (d failover.Deps, 
 	if d.AdminToken, err = secret.New(loaded, s.AdminSecret).Value(ctx); err != nil {
 		return d, err
 	}
-	d.HTTP = s.client()
+	d.HTTP = failover.NodesClient(s.roots(), "ca of the parameter "+Parameter(s.Instance))
 	return d, nil
 }
 
@@ -75,12 +70,12 @@ func (s Settings) table(raw string, c session.Config) (ddblease.Config, error) {
 	return out, err
 }
 
-// client asks nodes, which are known by the certificates of the instance.
-func (s Settings) client() *http.Client {
-	t := &http.Transport{MaxIdleConnsPerHost: maxIdle, ForceAttemptHTTP2: true, TLSClientConfig: &tls.Config{MinVersion: tls.VersionTLS12}}
-	if s.CA != "" {
-		t.TLSClientConfig.RootCAs = x509.NewCertPool()
-		t.TLSClientConfig.RootCAs.AppendCertsFromPEM([]byte(s.CA))
+// roots are the certificates that nodes are known by; nil for the system's own.
+func (s Settings) roots() *x509.CertPool {
+	if s.CA == "" {
+		return nil
 	}
-	return &http.Client{Transport: t}
+	pool := x509.NewCertPool()
+	pool.AppendCertsFromPEM([]byte(s.CA)) // checked by Check
+	return pool
 }
