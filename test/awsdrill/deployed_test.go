@@ -123,15 +123,15 @@ func (n *node) secret(name string, text []byte) {
 func (n *node) lost() {
 	n.r.t.Helper()
 	n.machine.PowerOff()
-	n.r.fake.SSM.Gone(n.Machine)
+	n.r.fake.SSM.Away(n.Machine)
 	n.r.must(os.RemoveAll(filepath.Join(n.machine.Root, secrets)))
 }
 
 // boots is the machine with power again.
 func (n *node) boots() {
 	n.r.t.Helper()
-	n.r.fake.SSM.Machine(n.Machine, n.agent)
 	n.machine.Boot()
+	n.r.fake.SSM.Back(n.Machine)
 	n.secrets(n.r.certs)
 	n.systemctl("start", unitName)
 }
