@@ -148,13 +148,3 @@ func (e *Env) Documents(ctx context.Context, name string) (registry.Store, error
 func (e *Env) Objects(ctx context.Context) (object.Store, error) {
 	return object.Open(ctx, e.Get(Archive), map[string]object.Opener{"s3": s3object.Open})
 }
-
-// Roots are the certificates that nodes are known by; nil for the system's own.
-func (e *Env) Roots() *x509.CertPool {
-	if e.Get(CA) == "" {
-		return nil
-	}
-	pool := x509.NewCertPool()
-	pool.AppendCertsFromPEM([]byte(e.Get(CA))) // checked by Read
-	return pool
-}

@@ -5,8 +5,10 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
+	"net"
 	"net/http"
 	"net/url"
+	"time"
 
 	"originchain/shared/aws/ddblease"
 	"originchain/shared/aws/ddbregistry"
@@ -15,10 +17,16 @@ import (
 	"originchain/shared/aws/session"
 	"originchain/shared/aws/ssmcontrol"
 	"originchain/shared/failover"
+	"originchain/shared/lease"
+	"originchain/shared/registry"
 )
 
-// maxIdle is how many connections to a node are kept.
-const maxIdle = 4
+const (
+	// dialTimeout bounds the way to a node; each request has a bound of its own.
+	dialTimeout = 2 * time.Second
+	// idlePerHost is how many connections to a node are kept.
+	idlePerHost = 2
+)
 
 // Open makes the outside of a failover: the stores, the machines by SSM, the name by
 // Route 53, and the admin token, which is read. Flags and Observer are the caller's.
@@ -27,38 +35,48 @@ func (s Settings) Open(ctx context.Context, c session.Config) (d failover.Deps, 
 		return d, fmt.Errorf("the settings of %s: %w", s.Instance, err)
 	}
 	c.Region = s.Region
-	leases, err := s.table(s.Leases, c)
+	table, err := s.table(s.Leases, c)
 	if err != nil {
 		return d, err
 	}
-	if d.Lease, err = ddblease.New(ctx, leases); err != nil {
-		return d, err
-	}
-	documents, err := s.table(s.Registry, c)
+	leases, err := ddblease.New(ctx, table)
 	if err != nil {
 		return d, err
 	}
-	if d.Registry, err = ddbregistry.New(ctx, documents); err != nil {
+	if table, err = s.table(s.Registry, c); err != nil {
 		return d, err
 	}
-	if d.Control, err = ssmcontrol.New(ctx, ssmcontrol.Config{Prefix: s.Documents, Config: c}, d.Lease); err != nil {
+	documents, err := ddbregistry.New(ctx, table)
+	if err != nil {
 		return d, err
+	}
+	d, token, err := s.Reach(ctx, c, leases, documents)
+	if err != nil {
+		return d, err
+	}
+	d.AdminToken, err = token.Value(ctx)
+	return d, err
+}
+
+// Reach makes the outside of a failover over stores that are open, all but the admin
+// token, whose secret it is with. Nothing is sent. Of the settings it takes those of the
+// documents, the zone, the secret and the certificates.
+func (s Settings) Reach(ctx context.Context, c session.Config, leases lease.Store, documents registry.Store) (d failover.Deps, token *secret.Secret, err error) {
+	d.Lease, d.Registry, d.HTTP = leases, documents, s.client()
+	if d.Control, err = ssmcontrol.New(ctx, ssmcontrol.Config{Prefix: s.Documents, Config: c}, leases); err != nil {
+		return d, nil, err
 	}
 	if s.ZoneID != "" {
 		if d.DNS, err = route53dns.New(ctx, route53dns.Config{Zone: s.ZoneID, Config: c}); err != nil {
-			return d, err
+			return d, nil, err
 		}
 	}
 	loaded, err := session.Load(ctx, c)
 	if err != nil {
-		return d, err
+		return d, nil, err
 	}
 	loaded.BaseEndpoint = c.Base(loaded.BaseEndpoint)
-	if d.AdminToken, err = secret.New(loaded, s.AdminSecret).Value(ctx); err != nil {
-		return d, err
-	}
-	d.HTTP = s.client()
-	return d, nil
+	return d, secret.New(loaded, s.AdminSecret), nil
 }
 
 // table is the store of a URL; what the session says goes before what the URL leaves out.
@@ -77,10 +95,13 @@ func (s Settings) table(raw string, c session.Config) (ddblease.Config, error) {
 
 // client asks nodes, which are known by the certificates of the instance.
 func (s Settings) client() *http.Client {
-	t := &http.Transport{MaxIdleConnsPerHost: maxIdle, ForceAttemptHTTP2: true, TLSClientConfig: &tls.Config{MinVersion: tls.VersionTLS12}}
+	known := &tls.Config{MinVersion: tls.VersionTLS12}
 	if s.CA != "" {
-		t.TLSClientConfig.RootCAs = x509.NewCertPool()
-		t.TLSClientConfig.RootCAs.AppendCertsFromPEM([]byte(s.CA))
+		known.RootCAs = x509.NewCertPool()
+		known.RootCAs.AppendCertsFromPEM([]byte(s.CA))
 	}
-	return &http.Client{Transport: t}
+	return &http.Client{Transport: &http.Transport{
+		TLSClientConfig: known,
+		DialContext:     (&net.Dialer{Timeout: dialTimeout}).DialContext, TLSHandshakeTimeout: dialTimeout, MaxIdleConnsPerHost: idlePerHost, ForceAttemptHTTP2: true,
+	}}
 }
