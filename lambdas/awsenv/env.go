@@ -15,6 +15,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"originchain/shared/aws/s3object"
+	"originchain/shared/instance"
 	"originchain/shared/lease"
 	"originchain/shared/lease/leaseopen"
 	"originchain/shared/notice"
@@ -62,7 +63,7 @@ func (e *Env) Get(name string) string { return e.values[name] }
 // patterns are what values look like that nothing else checks.
 func patterns() map[string]*regexp.Regexp {
 	return map[string]*regexp.Regexp{
-		Instance:         regexp.MustCompile(`^[a-z][a-z0-9-]{1,30}$`),
+		Instance:         regexp.MustCompile(instance.NameForm),
 		ZoneID:           regexp.MustCompile(`^[A-Z0-9]{1,32}$`),
 		Record:           regexp.MustCompile(`^([a-z0-9_]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z0-9-]{2,63}\.?$`),
 		DocumentPrefix:   regexp.MustCompile(`^[A-Za-z0-9_.-]{3,100}$`),
