@@ -173,7 +173,7 @@ func TestAPersonIsWaitedFor(t *testing.T) {
 	f.now = f.now.Add(time.Hour)
 	w, err := f.watch("w1", 0, nil)
 	f.wants(w, err, Ignored, failover.NotEntitled)
-	f.now = f.now.Add(approvalLasts - 2*time.Hour)
+	f.now = f.now.Add(ApprovalLasts - 2*time.Hour)
 	w, err = f.watch("w2", 0, nil)
 	f.wants(w, err, Ignored, failover.NotEntitled)
 	// Nobody has come: another person is called.
@@ -296,7 +296,7 @@ func TestWhoIsToShedLoadIsCalledOnce(t *testing.T) {
 	if err := keep(t.Context(), f.Registry, e); err != nil {
 		t.Fatal(err)
 	}
-	f.now = f.now.Add(approvalLasts - time.Minute)
+	f.now = f.now.Add(ApprovalLasts - time.Minute)
 	a, err = f.watch("w2", 0, nil)
 	f.wants(a, err, Ignored, failover.TargetSilent)
 	f.now = f.now.Add(time.Minute)
