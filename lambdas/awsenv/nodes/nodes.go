@@ -6,7 +6,6 @@ import (
 	"context"
 
 	"github.com/sirupsen/logrus"
-	"github.com/spf13/pflag"
 
 	"originchain/lambdas/awsenv"
 	"originchain/shared/aws/secret"
@@ -70,7 +69,7 @@ func Open(ctx context.Context, e *awsenv.Env) (*Instance, error) {
 	if i.deps, i.token, err = s.Reach(ctx, session.Config{}, leases, documents); err != nil {
 		return nil, err
 	}
-	i.deps.Flags = flags()
+	i.deps.Flags = config.Known()
 	return i, nil
 }
 
@@ -81,14 +80,4 @@ func (i *Instance) Deps(ctx context.Context) (failover.Deps, error) {
 	var err error
 	d.AdminToken, err = i.token.Value(ctx)
 	return d, err
-}
-
-// flags says of the flags of oc-server whether they take a value.
-func flags() func(name string) (takesValue, known bool) {
-	set := pflag.NewFlagSet("oc-server", pflag.ContinueOnError)
-	config.Register(set)
-	return func(name string) (takesValue, known bool) {
-		f := set.Lookup(name)
-		return f != nil && f.NoOptDefVal == "", f != nil
-	}
 }
