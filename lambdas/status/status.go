@@ -122,8 +122,8 @@ func (p *Publisher) Handle(ctx context.Context, raw []byte) (Answer, error) {
 		return Answer{}, err
 	}
 	for _, f := range []s3site.File{
-		{"status.json", "application/json", cacheControl, append(data, '\n')},
-		{"index.html", "text/html; charset=utf-8", cacheControl, html.Bytes()},
+		{Name: "status.json", ContentType: "application/json", CacheControl: cacheControl, Body: append(data, '\n')},
+		{Name: "index.html", ContentType: "text/html; charset=utf-8", CacheControl: cacheControl, Body: html.Bytes()},
 	} {
 		if err := p.site.Put(ctx, f); err != nil {
 			return Answer{}, fmt.Errorf("publish %s: %w", f.Name, err)
