@@ -109,8 +109,9 @@ restores: toolchain ## restore recorded histories to N (500) random frames and m
 	go test ./test/pitr -run EveryPoint -count=1 -timeout 0 -v -args -points=$(if $(filter 1,$(N)),500,$(N))
 
 .PHONY: drills
-drills: toolchain ## every failover drill, nodes in network namespaces; SEED= what strikes where (ARGS="-run Zombie")
+drills: toolchain ## every failover drill, nodes in network namespaces, and those of a deployment; SEED= what strikes where (ARGS="-run Zombie")
 	go test ./test/drills -count=1 -timeout 0 -v $(ARGS) -args -all -seed=$(SEED)
+	go test ./test/awsdrill -count=1 -timeout 0 -v $(ARGS) -args -all
 
 .PHONY: bench
 bench: build ## measure against the targets and put the figures into README.md

@@ -10,6 +10,7 @@ import (
 
 	"github.com/oklog/ulid/v2"
 
+	"originchain/shared/instance"
 	"originchain/shared/tenant"
 )
 
@@ -89,7 +90,7 @@ func readTenant(f *fields, region string) Tenant {
 // Forms of names.
 var (
 	accountForm = regexp.MustCompile(`^[0-9]{12}$`)
-	nameForm    = regexp.MustCompile(`^[a-z][a-z0-9-]{1,30}$`)
+	nameForm    = regexp.MustCompile(instance.NameForm)
 	zoneIDForm  = regexp.MustCompile(`^Z[A-Z0-9]{1,31}$`)
 	labelForm   = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
 	keyForm     = regexp.MustCompile(`^arn:aws:kms:([a-z0-9-]+):([0-9]{12}):key/[0-9a-zA-Z-]{1,64}$`)

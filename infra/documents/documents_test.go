@@ -136,10 +136,8 @@ func all(t *testing.T) []Document {
 func well() map[string]string { return map[string]string{"Epoch": "5", "Text": "aGVsbG8="} }
 
 func TestDocuments(t *testing.T) {
-	var verbs []string
 	for _, doc := range all(t) {
 		d := parse(t, doc)
-		verbs = append(verbs, doc.Verb)
 		if d.SchemaVersion != "2.2" || d.Description == "" || len(d.MainSteps) != 1 || d.MainSteps[0].Action != "aws:runShellScript" || doc.Name("OriginChain-a") != "OriginChain-a-"+doc.Verb {
 			t.Errorf("%s: %+v", doc.Verb, d)
 		}
@@ -163,15 +161,6 @@ func TestDocuments(t *testing.T) {
 		}
 		if len(d.Parameters) != len(want) {
 			t.Errorf("%s: %d parameters, want %v", doc.Verb, len(d.Parameters), want)
-		}
-	}
-	entries, err := os.ReadDir(".")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, e := range entries {
-		if name, ok := strings.CutSuffix(e.Name(), ".json"); ok && !strings.Contains(strings.Join(verbs, " "), name) {
-			t.Errorf("%s.json is no document of All", name)
 		}
 	}
 }

@@ -9,11 +9,13 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
 	"originchain/lambdas/outcome"
 	"originchain/lambdas/promote"
+	"originchain/lambdas/silence"
 	"originchain/shared/failover"
 )
 
@@ -45,6 +47,25 @@ func TestTheStepsAreThoseOfAFailover(t *testing.T) {
 		if s := states[name].(object); s["Parameters"].(object)["Payload"].(object)["step"] != promote.LetGo {
 			t.Errorf("%s is %v", name, s)
 		}
+	}
+}
+
+// The machine and the function that it asks agree on how long a person is waited for, how
+// long an execution lasts, and who says that there is no verdict: the function, which has
+// somebody called, before the machine gives up.
+func TestTheMachineWaitsAsItsFunctionDoes(t *testing.T) {
+	waits := Definition()["States"].(object)["Page"].(object)["TimeoutSeconds"]
+	if waits != int(silence.ApprovalLasts/time.Second) {
+		t.Errorf("the machine waits %v s for a person, the function %s", waits, silence.ApprovalLasts)
+	}
+	if lasts := Definition()["TimeoutSeconds"]; lasts != int(silence.ExecutionLasts/time.Second) {
+		t.Errorf("an execution lasts %v s, its event %s", lasts, silence.ExecutionLasts)
+	}
+	if approveSeconds >= machineSeconds {
+		t.Errorf("a person is waited for %d s, and an execution ends after %d", approveSeconds, machineSeconds)
+	}
+	if most := rounds()["NumericLessThan"].(int); most <= silence.MaxRounds {
+		t.Errorf("the machine gives up after %d rounds, the function calls a person after %d", most, silence.MaxRounds)
 	}
 }
 

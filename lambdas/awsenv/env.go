@@ -15,6 +15,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"originchain/shared/aws/s3object"
+	"originchain/shared/instance"
 	"originchain/shared/lease"
 	"originchain/shared/lease/leaseopen"
 	"originchain/shared/notice"
@@ -62,7 +63,7 @@ func (e *Env) Get(name string) string { return e.values[name] }
 // patterns are what values look like that nothing else checks.
 func patterns() map[string]*regexp.Regexp {
 	return map[string]*regexp.Regexp{
-		Instance:         regexp.MustCompile(`^[a-z][a-z0-9-]{1,30}$`),
+		Instance:         regexp.MustCompile(instance.NameForm),
 		ZoneID:           regexp.MustCompile(`^[A-Z0-9]{1,32}$`),
 		Record:           regexp.MustCompile(`^([a-z0-9_]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z0-9-]{2,63}\.?$`),
 		DocumentPrefix:   regexp.MustCompile(`^[A-Za-z0-9_.-]{3,100}$`),
@@ -147,14 +148,4 @@ func (e *Env) Documents(ctx context.Context, name string) (registry.Store, error
 // Objects opens the archive.
 func (e *Env) Objects(ctx context.Context) (object.Store, error) {
 	return object.Open(ctx, e.Get(Archive), map[string]object.Opener{"s3": s3object.Open})
-}
-
-// Roots are the certificates that nodes are known by; nil for the system's own.
-func (e *Env) Roots() *x509.CertPool {
-	if e.Get(CA) == "" {
-		return nil
-	}
-	pool := x509.NewCertPool()
-	pool.AppendCertsFromPEM([]byte(e.Get(CA))) // checked by Read
-	return pool
 }

@@ -12,6 +12,7 @@ import (
 	"originchain/lambdas/alarmevent"
 	"originchain/lambdas/ledger"
 	"originchain/lambdas/outcome"
+	"originchain/lambdas/scheduled"
 )
 
 // MaxRecords is how many messages a queue gives to one call.
@@ -77,9 +78,8 @@ type incoming struct {
 		EventSource string `json:"eventSource"`
 		Body        string `json:"body"`
 	} `json:"Records"`
-	Source     string `json:"source"`
-	DetailType string `json:"detail-type"`
-	Say        *Say   `json:"say"`
+	scheduled.Event
+	Say *Say `json:"say"`
 }
 
 // Handle answers one call.
@@ -96,7 +96,7 @@ func (h *Handler) Handle(ctx context.Context, raw []byte) (Answer, error) {
 		if err := h.keep(ctx, in.Say.words()...); err != nil {
 			return a, err
 		}
-	case in.DetailType == "Scheduled Event" || in.Source == "aws.scheduler" || in.Source == "aws.events":
+	case in.Scheduled():
 		// What was missed is made good by now; what still cannot be is told of all the same.
 		if err := h.keep(ctx); err != nil {
 			report, tellErr := h.deps.Notifier.Handle(ctx)

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"originchain/lambdas/outcome"
+	"originchain/lambdas/scheduled"
 	"originchain/shared/restore"
 )
 
@@ -77,15 +78,11 @@ const maxCallBytes = 256 << 10
 // not green is an error, but for one that is handed over.
 func (h *Handler) Handle(ctx context.Context, raw []byte) (Answer, error) {
 	var in struct {
-		Age        bool   `json:"age"`
-		Verify     bool   `json:"verify"`
-		Source     string `json:"source"`
-		DetailType string `json:"detail-type"`
+		Age    bool `json:"age"`
+		Verify bool `json:"verify"`
+		scheduled.Event
 	}
-	scheduled := func() bool {
-		return in.DetailType == "Scheduled Event" || in.Source == "aws.scheduler" || in.Source == "aws.events"
-	}
-	if len(raw) > maxCallBytes || json.Unmarshal(raw, &in) != nil || !in.Age && !in.Verify && !scheduled() {
+	if len(raw) > maxCallBytes || json.Unmarshal(raw, &in) != nil || !in.Age && !in.Verify && !in.Scheduled() {
 		return Answer{}, &outcome.Error{Name: outcome.Input, Err: errors.New(`it is called by a schedule, or with {"verify": true} or {"age": true}`)}
 	}
 	if in.Age {

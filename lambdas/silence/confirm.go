@@ -5,10 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net/http"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/sirupsen/logrus"
@@ -16,7 +14,6 @@ import (
 	"originchain/lambdas/alarmevent"
 	"originchain/lambdas/candidate"
 	"originchain/lambdas/outcome"
-	"originchain/scripts/call"
 	"originchain/shared/alarms"
 	"originchain/shared/api"
 	"originchain/shared/failover"
@@ -34,8 +31,6 @@ const (
 	ExecutionLasts = 24 * time.Hour
 	// MaxRounds is how often a verdict is waited for.
 	MaxRounds = 20
-	// askTimeout bounds the question how far a follower is.
-	askTimeout = time.Second
 )
 
 // Verdict is the function's answer: one of package failover's, or Ignored.
@@ -250,7 +245,7 @@ func (h *Handler) confirm(ctx context.Context, c change) (Answer, error) {
 	if err != nil {
 		return Answer{}, err
 	}
-	heard := h.listen(ctx, nodes)
+	heard, mute := h.listen(ctx, nodes)
 	switch why, err := h.over(ctx, e, rec, entry, heard); {
 	case err != nil:
 		return Answer{}, err
@@ -269,7 +264,7 @@ func (h *Handler) confirm(ctx context.Context, c change) (Answer, error) {
 			return Answer{}, err
 		}
 	case a.Target == "":
-		a.wait(failover.TargetSilent, fmt.Sprintf("of %d nodes none but %s answers: nobody can take its place", len(nodes), rec.Holder), 0)
+		a.wait(failover.TargetSilent, nobody(rec.Holder, nodes, mute), 0)
 	case known.recent(h.deps.Now()) >= MaxFailovers && ask.Approval == nil && !h.goesOn(ctx, entry):
 		a.Verdict = Verdict(failover.Page)
 		a.because(Flapping, "%d failovers were started within %s: find out why writers die before there is another", known.recent(h.deps.Now()), FlapWithin)
@@ -338,36 +333,6 @@ func (h *Handler) over(ctx context.Context, e alarmevent.Event, rec lease.Record
 		return "", nil
 	}
 	return fmt.Sprintf("%s is the writer of epoch %d, which began after the alarm", rec.Holder, rec.Epoch), nil
-}
-
-// listen asks every node how far it is.
-func (h *Handler) listen(ctx context.Context, nodes []failover.Node) map[string]api.Replication {
-	ctx, cancel := context.WithTimeout(ctx, askTimeout)
-	defer cancel()
-	var mu sync.Mutex
-	var all sync.WaitGroup
-	heard := make(map[string]api.Replication)
-	for _, n := range nodes {
-		all.Go(func() {
-			client := call.Client{URL: n.URL, Token: h.deps.Failover.AdminToken, HTTP: h.client()}
-			var r api.Replication
-			if client.Get(ctx, "/v1/admin/replication", &r) != nil || r.Node != n.ID {
-				return // another node's word is not this one's
-			}
-			mu.Lock()
-			defer mu.Unlock()
-			heard[n.ID] = r
-		})
-	}
-	all.Wait()
-	return heard
-}
-
-func (h *Handler) client() *http.Client {
-	if h.deps.Failover.HTTP != nil {
-		return h.deps.Failover.HTTP
-	}
-	return http.DefaultClient
 }
 
 // target is the node that a person names, or the fittest.

@@ -1,99 +1,17 @@
 package silence
 
 import (
-	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
-
-	"github.com/sirupsen/logrus"
 
 	"originchain/lambdas/alarmevent"
 	"originchain/lambdas/instancetest"
 	"originchain/lambdas/outcome"
 	"originchain/shared/failover"
 	"originchain/shared/lease"
-	"originchain/shared/registry"
 )
-
-const arn = "arn:aws:cloudwatch:eu-central-1:123456789012:alarm:acme-oc-controlplane-instance-silent"
-
-// fixture is an instance with its function.
-type fixture struct {
-	*instancetest.Instance
-	t   *testing.T
-	reg *away
-	now time.Time
-	h   *Handler
-}
-
-// away is a registry that cannot be written while it is away.
-type away struct {
-	registry.Store
-	away bool
-}
-
-func (a *away) Save(ctx context.Context, key string, expect uint64, b []byte) (registry.Document, error) {
-	if a.away {
-		return registry.Document{}, errors.New("away")
-	}
-	return a.Store.Save(ctx, key, expect, b)
-}
-
-func newFixture(t *testing.T) *fixture {
-	reg := &away{Store: registry.NewMemory()}
-	f := &fixture{t: t, reg: reg, Instance: instancetest.New(t, lease.NewMemory(lease.Hooks{}), reg, 2), now: time.Date(2026, 3, 1, 12, 0, 5, 0, time.UTC)}
-	log := logrus.New()
-	log.SetOutput(io.Discard)
-	f.h = NewHandler(Config{Instance: "acme", Zone: instancetest.Zone, AlarmARN: arn}, EventDeps{Failover: f.Deps(), Log: log, Now: func() time.Time { return f.now }})
-	return f
-}
-
-func recorded(t testing.TB, name string) []byte {
-	t.Helper()
-	b, err := os.ReadFile(filepath.Join("testdata", name))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return b
-}
-
-// ask calls as the state machine does.
-func (f *fixture) ask(execution string, round int, approval *Approval) (Answer, error) {
-	f.t.Helper()
-	raw, err := json.Marshal(Ask{Event: recorded(f.t, "eventbridge-alarm.json"), Execution: execution, Round: round, Approval: approval})
-	if err != nil {
-		f.t.Fatal(err)
-	}
-	return f.h.Handle(f.t.Context(), raw)
-}
-
-func (f *fixture) wants(a Answer, err error, v Verdict, c failover.Code) {
-	f.t.Helper()
-	codes := []failover.Code{}
-	for _, r := range a.Reasons {
-		codes = append(codes, r.Code)
-	}
-	if err != nil || a.Verdict != v || c != "" && !strings.Contains(fmt.Sprint(codes), string(c)) {
-		f.t.Errorf("the answer is %+v, %v; want %s for %s", a, err, v, c)
-	}
-}
-
-// finish carries the steps out that the state machine has carried out behind the function.
-func (f *fixture) finish(run string) {
-	f.t.Helper()
-	for _, step := range failover.StepNames()[1:] {
-		if _, err := failover.Continue(f.t.Context(), f.Deps(), failover.Next{Run: run, Step: step, Zone: instancetest.Zone}, nil); err != nil {
-			f.t.Fatal(err)
-		}
-	}
-}
 
 // Of a dead writer the event starts a failover to the fittest follower, by whatever way it
 // comes; the same execution goes on with it, another one has nothing to do.
@@ -197,21 +115,10 @@ func TestAWriterThatAnswers(t *testing.T) {
 	f.wants(again, err, Ignored, Repeated)
 }
 
-// quick asks with an observer that has just begun, whose verdict is the first.
-func (f *fixture) quick(execution string, round int) (Answer, error) {
-	f.t.Helper()
-	f.h.patience = time.Nanosecond
-	return f.ask(execution, round, nil)
-}
-
 // A guard calls a person, whose word gives it up by name, or ends it.
 func TestAPersonDecides(t *testing.T) {
 	f := newFixture(t)
-	f.Alone("acme-b")
-	f.Alone("acme-c")
-	f.Behind("acme-b", 10)
-	f.Behind("acme-c", 20)
-	f.Kill("acme-a")
+	f.nobodyIsEntitled()
 	a, err := f.ask("one", 0, nil)
 	f.wants(a, err, Verdict(failover.Page), failover.NotEntitled)
 	if a.Target != "acme-b" || a.Run != "" {
@@ -240,11 +147,7 @@ func TestAPersonDecides(t *testing.T) {
 // has told: with any other the person is asked again, and told what is so now.
 func TestAnApprovalIsOfWhatIsSo(t *testing.T) {
 	f := newFixture(t)
-	f.Alone("acme-b")
-	f.Alone("acme-c")
-	f.Behind("acme-b", 10)
-	f.Behind("acme-c", 20)
-	f.Kill("acme-a")
+	f.nobodyIsEntitled()
 	page, err := f.ask("one", 0, nil)
 	f.wants(page, err, Verdict(failover.Page), failover.NotEntitled)
 	if page.Epoch != 1 || page.Writer != "acme-a" || page.Target != "acme-b" || page.LostFrom != instancetest.Last-9 || page.LostTo != instancetest.Last {
@@ -282,11 +185,7 @@ func TestAnApprovalIsOfWhatIsSo(t *testing.T) {
 	}
 	a, err := f.ask("one", 1, &good)
 	f.wants(a, err, Verdict(failover.Promote), failover.OverriddenGuard)
-	for _, step := range []string{"fence", "derive unit", "raise epoch"} {
-		if _, err := failover.Continue(t.Context(), f.Deps(), failover.Next{Run: a.Run, Step: step}, nil); err != nil {
-			t.Fatal(err)
-		}
-	}
+	f.carryOut(a.Run, "fence", "derive unit", "raise epoch")
 	// What is left to do needs no approval, and the one that there was is void for no more.
 	a, err = f.ask("one", 2, &good)
 	f.wants(a, err, Verdict(failover.Promote), failover.EpochGiven)
@@ -306,10 +205,7 @@ func TestAnApprovalIsForItsNode(t *testing.T) {
 	f.Alone("acme-b")
 	f.Behind("acme-b", 10)
 	f.Kill("acme-a")
-	begun, err := failover.Begin(t.Context(), f.Deps(), failover.Request{To: "acme-c", Allow: failover.Overrides{AllowLag: failover.DefaultAllowLag}}, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	begun := f.begunToC()
 	a, err := f.ask("one", 0, &Approval{Approve: true, By: "jo", Epoch: 1, Writer: "acme-a", To: "acme-b", LossFrom: 1, LossTo: instancetest.Last,
 		Allow: failover.Overrides{AcceptDataLoss: true, AllowLag: 1 << 40}})
 	f.wants(a, err, Verdict(failover.Promote), "")
@@ -338,11 +234,12 @@ func TestWritersThatDieAgainAndAgain(t *testing.T) {
 
 func TestNobodyIsLeft(t *testing.T) {
 	f := newFixture(t)
-	for _, id := range []string{"acme-a", "acme-b", "acme-c"} {
-		f.Kill(id)
-	}
+	f.killAll()
 	a, err := f.ask("one", 0, nil)
 	f.wants(a, err, Verdict(failover.Wait), failover.TargetSilent)
+	if why := a.Reasons[0].Detail; !strings.Contains(why, "take the place of acme-a; acme-b: EOF; acme-c: EOF") {
+		t.Errorf("why nobody answers: %s", why)
+	}
 	a, err = f.ask("one", MaxRounds-1, nil)
 	f.wants(a, err, Verdict(failover.Page), failover.TargetSilent)
 }
@@ -351,10 +248,7 @@ func TestNobodyIsLeft(t *testing.T) {
 func TestAnotherOneIsUnderWay(t *testing.T) {
 	f := newFixture(t)
 	f.Kill("acme-a")
-	begun, err := failover.Begin(t.Context(), f.Deps(), failover.Request{To: "acme-c", Allow: failover.Overrides{AllowLag: failover.DefaultAllowLag}}, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	begun := f.begunToC()
 	a, err := f.ask("one", 0, nil)
 	f.wants(a, err, Verdict(failover.Promote), "")
 	if a.Target != "acme-c" || a.Run != begun.Run {
@@ -386,19 +280,14 @@ func TestBeforeTheFirstStart(t *testing.T) {
 	if err != nil || a.Verdict != Ignored || len(a.Reasons) != 1 || a.Reasons[0].Code != NothingWritten {
 		t.Errorf("%+v, %v", a, err)
 	}
-	f.h.deps.Alarm = func(context.Context, string) (alarmevent.State, time.Time, error) {
-		return alarmevent.Alarm, f.now, nil
-	}
-	before, err := Events(t.Context(), f.reg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	a, err = f.h.Handle(t.Context(), []byte(`{"event": {"watch": true}, "execution": "two"}`))
+	f.alarm(alarmevent.Alarm, f.now)
+	before := f.register()
+	a, err = f.watch("two", 0, nil)
 	if err != nil || a.Verdict != Ignored || a.Reasons[0].Code != NothingWritten {
 		t.Errorf("%+v, %v", a, err)
 	}
-	if after, err := Events(t.Context(), f.reg); err != nil || len(after.Ignored) != len(before.Ignored) || len(after.Handled) != len(before.Handled) {
-		t.Errorf("%+v, %v", after, err)
+	if after := f.register(); len(after.Ignored) != len(before.Ignored) || len(after.Handled) != len(before.Handled) {
+		t.Errorf("%+v", after)
 	}
 }
 
@@ -406,10 +295,8 @@ func TestBeforeTheFirstStart(t *testing.T) {
 func TestANoIsNoApproval(t *testing.T) {
 	f := newFixture(t)
 	f.Kill("acme-a")
-	f.h.deps.Alarm = func(context.Context, string) (alarmevent.State, time.Time, error) {
-		return alarmevent.Alarm, f.now.Add(-time.Hour), nil
-	}
-	a, err := f.h.Handle(t.Context(), []byte(`{"event": {"watch": true}, "execution": "lost", "round": 0, "approval": {"approve": false, "by": "jo", "to": "acme-b"}}`))
+	f.alarm(alarmevent.Alarm, f.now.Add(-time.Hour))
+	a, err := f.watch("lost", 0, &Approval{By: "jo", To: "acme-b"})
 	if err != nil || a.Verdict != Ignored || a.Run != "" || a.Reasons[0].Code != NobodyApproved {
 		t.Errorf("%+v, %v", a, err)
 	}

@@ -15,8 +15,9 @@ import (
 )
 
 const (
-	// approvalLasts is how long a person is waited for who was called.
-	approvalLasts = 12 * time.Hour
+	// ApprovalLasts is how long a person is waited for who was called: as long as the state
+	// machine waits.
+	ApprovalLasts = 12 * time.Hour
 	// maxRedrives bounds how often the time doubles after which a watch takes up a change again
 	// that an execution has come to no end with.
 	maxRedrives = 4
@@ -94,7 +95,7 @@ func (h *Handler) watch(ctx context.Context, ask Ask) (Answer, error) {
 			return h.nothing(ask, Repeated, "execution %s has it, and its verdict at %s was %s", c.entry.Execution, c.entry.Last.UTC().Format(time.RFC3339), c.entry.Verdict), nil
 		}
 		called := c.entry.Verdict == Verdict(failover.Page) || c.entry.Verdict == Verdict(failover.ShedLoad)
-		c.only = called && live < approvalLasts || live < abandonedAfter<<min(max(0, c.entry.Executions-1), maxRedrives)
+		c.only = called && live < ApprovalLasts || live < abandonedAfter<<min(max(0, c.entry.Executions-1), maxRedrives)
 	}
 	return h.confirm(ctx, c)
 }

@@ -2,7 +2,6 @@ package silence
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"strings"
 	"testing"
@@ -12,38 +11,6 @@ import (
 	"originchain/lambdas/instancetest"
 	"originchain/shared/failover"
 )
-
-// changed is when the recorded event's alarm went off.
-func changed() time.Time { return time.Date(2026, 3, 1, 12, 0, 0, 314e6, time.UTC) }
-
-// alarm has the alarm stand so from then on, whoever asks.
-func (f *fixture) alarm(state alarmevent.State, since time.Time) {
-	f.h.deps.Alarm = func(_ context.Context, name string) (alarmevent.State, time.Time, error) {
-		if name != "acme-oc-controlplane-instance-silent" {
-			return "", time.Time{}, errors.New("whose alarm is " + name + "?")
-		}
-		return state, since, nil
-	}
-}
-
-// watch calls as the state machine does that the schedule has started.
-func (f *fixture) watch(execution string, round int, approval *Approval) (Answer, error) {
-	f.t.Helper()
-	raw, err := json.Marshal(Ask{Event: json.RawMessage(`{"watch": true}`), Execution: execution, Round: round, Approval: approval})
-	if err != nil {
-		f.t.Fatal(err)
-	}
-	return f.h.Handle(f.t.Context(), raw)
-}
-
-func (f *fixture) register() Register {
-	f.t.Helper()
-	r, err := Events(f.t.Context(), f.Registry)
-	if err != nil {
-		f.t.Fatal(err)
-	}
-	return r
-}
 
 // An alarm whose event never came is found by the next watch, and its event, should it come
 // late, is the same change.
@@ -133,9 +100,7 @@ func TestAWatchThatIsNone(t *testing.T) {
 // from time to time; what can be done without a person is done before that.
 func TestAChangeIsTakenUpAgain(t *testing.T) {
 	f := newFixture(t)
-	for _, id := range []string{"acme-a", "acme-b", "acme-c"} {
-		f.Kill(id)
-	}
+	f.killAll()
 	f.alarm(alarmevent.Alarm, changed())
 	a, err := f.ask("one", 0, nil)
 	f.wants(a, err, Verdict(failover.Wait), failover.TargetSilent)
@@ -162,18 +127,14 @@ func TestAChangeIsTakenUpAgain(t *testing.T) {
 // may have gone. Nobody is called twice.
 func TestAPersonIsWaitedFor(t *testing.T) {
 	f := newFixture(t)
-	f.Alone("acme-b")
-	f.Alone("acme-c")
-	f.Behind("acme-b", 10)
-	f.Behind("acme-c", 20)
-	f.Kill("acme-a")
+	f.nobodyIsEntitled()
 	f.alarm(alarmevent.Alarm, changed())
 	a, err := f.ask("one", 0, nil)
 	f.wants(a, err, Verdict(failover.Page), failover.NotEntitled)
 	f.now = f.now.Add(time.Hour)
 	w, err := f.watch("w1", 0, nil)
 	f.wants(w, err, Ignored, failover.NotEntitled)
-	f.now = f.now.Add(approvalLasts - 2*time.Hour)
+	f.now = f.now.Add(ApprovalLasts - 2*time.Hour)
 	w, err = f.watch("w2", 0, nil)
 	f.wants(w, err, Ignored, failover.NotEntitled)
 	// Nobody has come: another person is called.
@@ -192,9 +153,7 @@ func TestAPersonIsWaitedFor(t *testing.T) {
 // back with the same.
 func TestPausesGrow(t *testing.T) {
 	f := newFixture(t)
-	for _, id := range []string{"acme-a", "acme-b", "acme-c"} {
-		f.Kill(id)
-	}
+	f.killAll()
 	total, last := 0, 0
 	for round := range MaxRounds {
 		a, err := f.ask("one", round, nil)
@@ -217,17 +176,7 @@ func TestPausesGrow(t *testing.T) {
 // one's own at once, somebody else's when it has stood for a while.
 func TestWhatIsHeldIsNamed(t *testing.T) {
 	f := newFixture(t)
-	f.now = time.Now()
-	f.Kill("acme-a")
-	f.alarm(alarmevent.Alarm, f.now)
-	a, err := f.watch("w1", 0, nil)
-	f.wants(a, err, Verdict(failover.Promote), "")
-	if a.Held != "" {
-		t.Errorf("%+v", a)
-	}
-	if _, err := failover.Continue(t.Context(), f.Deps(), failover.Next{Run: a.Run, Step: "fence"}, nil); err != nil {
-		t.Fatal(err)
-	}
+	a := f.held()
 	f.Kill("acme-b")
 	f.Kill("acme-c")
 	mine, err := f.watch("w1", 1, nil)
@@ -235,9 +184,7 @@ func TestWhatIsHeldIsNamed(t *testing.T) {
 	if mine.Held != a.Run {
 		t.Errorf("%+v", mine)
 	}
-	if err := documentsClear(t.Context(), f); err != nil {
-		t.Fatal(err)
-	}
+	f.forget()
 	for _, c := range []struct {
 		after time.Duration
 		want  string
@@ -262,14 +209,7 @@ func TestWhatIsHeldIsNamed(t *testing.T) {
 // watches that come after.
 func TestWhatIsHeldAfterANo(t *testing.T) {
 	f := newFixture(t)
-	f.now = time.Now()
-	f.Kill("acme-a")
-	f.alarm(alarmevent.Alarm, f.now)
-	a, err := f.watch("w1", 0, nil)
-	f.wants(a, err, Verdict(failover.Promote), "")
-	if _, err := failover.Continue(t.Context(), f.Deps(), failover.Next{Run: a.Run, Step: "fence"}, nil); err != nil {
-		t.Fatal(err)
-	}
+	a := f.held()
 	no := &Approval{By: "jo", Epoch: a.Epoch, Writer: a.Writer, To: a.Target}
 	said, err := f.watch("w1", 1, no)
 	f.wants(said, err, Ignored, NobodyApproved)
@@ -285,9 +225,7 @@ func TestWhatIsHeldAfterANo(t *testing.T) {
 func TestWhoIsToShedLoadIsCalledOnce(t *testing.T) {
 	f := newFixture(t)
 	f.now = time.Now()
-	for _, id := range []string{"acme-a", "acme-b", "acme-c"} {
-		f.Kill(id)
-	}
+	f.killAll()
 	f.alarm(alarmevent.Alarm, f.now)
 	a, err := f.watch("w1", 0, nil)
 	f.wants(a, err, Verdict(failover.Wait), failover.TargetSilent)
@@ -296,7 +234,7 @@ func TestWhoIsToShedLoadIsCalledOnce(t *testing.T) {
 	if err := keep(t.Context(), f.Registry, e); err != nil {
 		t.Fatal(err)
 	}
-	f.now = f.now.Add(approvalLasts - time.Minute)
+	f.now = f.now.Add(ApprovalLasts - time.Minute)
 	a, err = f.watch("w2", 0, nil)
 	f.wants(a, err, Ignored, failover.TargetSilent)
 	f.now = f.now.Add(time.Minute)
@@ -304,22 +242,11 @@ func TestWhoIsToShedLoadIsCalledOnce(t *testing.T) {
 	f.wants(a, err, Verdict(failover.Wait), failover.TargetSilent)
 }
 
-// documentsClear has the register forget all.
-func documentsClear(ctx context.Context, f *fixture) error {
-	doc, err := f.Registry.Load(ctx, registerKey)
-	if err != nil {
-		return err
-	}
-	return f.Registry.Delete(ctx, registerKey, doc.Version)
-}
-
 // A failover of somebody else is waited for: it ends, or can be taken over later.
 func TestAFailoverOfSomebodyElse(t *testing.T) {
 	f := newFixture(t)
 	f.Kill("acme-a")
-	if _, err := failover.Begin(t.Context(), f.Deps(), failover.Request{To: "acme-c", Allow: failover.Overrides{AllowLag: failover.DefaultAllowLag}}, nil); err != nil {
-		t.Fatal(err)
-	}
+	f.begunToC()
 	f.Behind("acme-c", instancetest.Last-1) // not fit any more, and to be heard all the same
 	journal, err := f.Registry.Load(t.Context(), "failover")
 	if err != nil {

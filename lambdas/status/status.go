@@ -23,6 +23,7 @@ import (
 
 	"originchain/lambdas/outcome"
 	"originchain/shared/alarms"
+	"originchain/shared/aws/s3site"
 	"originchain/shared/incident"
 )
 
@@ -35,15 +36,9 @@ const (
 	format       = 1
 )
 
-// File is what is published under a name.
-type File struct {
-	Name, ContentType, CacheControl string
-	Body                            []byte
-}
-
 // Site takes files; one of the same name is replaced as one step.
 type Site interface {
-	Publish(ctx context.Context, f File) error
+	Put(ctx context.Context, f s3site.File) error
 }
 
 // Health is that of a region.
@@ -126,11 +121,11 @@ func (p *Publisher) Handle(ctx context.Context, raw []byte) (Answer, error) {
 	if err := layout().Execute(&html, page); err != nil {
 		return Answer{}, err
 	}
-	for _, f := range []File{
-		{"status.json", "application/json", cacheControl, append(data, '\n')},
-		{"index.html", "text/html; charset=utf-8", cacheControl, html.Bytes()},
+	for _, f := range []s3site.File{
+		{Name: "status.json", ContentType: "application/json", CacheControl: cacheControl, Body: append(data, '\n')},
+		{Name: "index.html", ContentType: "text/html; charset=utf-8", CacheControl: cacheControl, Body: html.Bytes()},
 	} {
-		if err := p.site.Publish(ctx, f); err != nil {
+		if err := p.site.Put(ctx, f); err != nil {
 			return Answer{}, fmt.Errorf("publish %s: %w", f.Name, err)
 		}
 	}

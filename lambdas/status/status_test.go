@@ -12,14 +12,15 @@ import (
 
 	"originchain/lambdas/documents"
 	"originchain/shared/alarms"
+	"originchain/shared/aws/s3site"
 	"originchain/shared/incident"
 	"originchain/shared/registry"
 )
 
 // shelf keeps what was published.
-type shelf map[string]File
+type shelf map[string]s3site.File
 
-func (s shelf) Publish(_ context.Context, f File) error {
+func (s shelf) Put(_ context.Context, f s3site.File) error {
 	s[f.Name] = f
 	return nil
 }

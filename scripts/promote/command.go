@@ -9,7 +9,6 @@ import (
 	"runtime"
 
 	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
 
 	"originchain/shared/cli"
 	"originchain/shared/failover"
@@ -112,7 +111,7 @@ func (p program) promote(ctx context.Context, o *options) (err error) {
 	if err != nil {
 		return err
 	}
-	deps.Flags = serverFlags()
+	deps.Flags = config.Known()
 	steps := p.stdout
 	if o.asJSON {
 		steps = p.stderr
@@ -152,14 +151,4 @@ func (p program) letGo(ctx context.Context, deps failover.Deps, report *failover
 	}
 	report.Notes = append(report.Notes, said)
 	_, _ = fmt.Fprintf(p.stderr, "%s: %s\n", name, said)
-}
-
-// serverFlags knows the flags of oc-server.
-func serverFlags() func(string) (takesValue, known bool) {
-	set := pflag.NewFlagSet("", pflag.ContinueOnError)
-	config.Register(set)
-	return func(flag string) (bool, bool) {
-		f := set.Lookup(flag)
-		return f != nil && f.NoOptDefVal == "", f != nil
-	}
 }

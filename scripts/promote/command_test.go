@@ -128,12 +128,3 @@ func TestOnAWS(t *testing.T) {
 		t.Errorf("exit code %d\n%s", code, out)
 	}
 }
-
-func TestServerFlags(t *testing.T) {
-	flags := serverFlags()
-	for name, want := range map[string][2]bool{"sync-replicas": {true, true}, "sync-strict": {false, true}, "leader-addr": {true, true}, "what": {false, false}} {
-		if takes, known := flags(name); takes != want[0] || known != want[1] {
-			t.Errorf("--%s: %t, %t", name, takes, known)
-		}
-	}
-}

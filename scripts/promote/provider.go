@@ -15,6 +15,7 @@ import (
 	"originchain/shared/aws/settings"
 	"originchain/shared/cli"
 	"originchain/shared/failover"
+	"originchain/shared/instance"
 	"originchain/shared/lease/leaseopen"
 	"originchain/shared/registry"
 )
@@ -35,7 +36,7 @@ func onAWS(ctx context.Context, o *options) (d failover.Deps, zone string, err e
 	case o.instance == "":
 		return d, "", cli.Usage(errors.New("--instance: say which instance is meant"))
 	}
-	if err := settings.CheckName(o.instance); err != nil {
+	if err := instance.CheckName(o.instance); err != nil {
 		return d, "", cli.Usage(err)
 	}
 	c := session.Config{Region: o.region}

@@ -7,7 +7,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"originchain/shared/lease"
@@ -80,30 +79,14 @@ func TestAStepIsKilledAnywhere(t *testing.T) {
 	for name, way := range ways() {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			cuts := 0
-			for whole := false; !whole; {
-				cuts++
-				for _, after := range []bool{false, true} {
-					synctest.Test(t, func(t *testing.T) {
-						w := newWorld(t, "b")
-						defer w.stop()
-						req := w.request("b")
-						way(w, &req)
-						k := &trouble{at: cuts, after: after}
-						_, err := w.byStep(t, k, req)
-						if whole = !k.dead; err != nil {
-							t.Errorf("%v", err)
-						}
-						w.isDone(t, "b", 2)
-						if t.Failed() && k.dead {
-							t.Fatalf("killed at call %d (%s, after: %t)", cuts, k.calls[cuts-1], after)
-						}
-					})
+			cutting(t, func(t *testing.T, w *world, k *trouble) {
+				req := w.request("b")
+				way(w, &req)
+				if _, err := w.byStep(t, k, req); err != nil {
+					t.Errorf("%v", err)
 				}
-			}
-			if cuts < 30 {
-				t.Errorf("%d cuts are too few", cuts)
-			}
+				w.isDone(t, "b", 2)
+			})
 		})
 	}
 }

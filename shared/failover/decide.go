@@ -237,7 +237,11 @@ func (d *deciding) silent() Verdict {
 	case o.Writer.Silent < BlipFor:
 		d.because(Blip, "", "%s has been silent for %s, less than %s", o.Record.Holder, o.Writer.Silent, BlipFor)
 	case o.RecordUnchanged < 2*lease.RenewEvery:
-		d.because(ObserverCut, "", "%s renewed its lease %s ago: it lives, and the observer cannot reach it", o.Record.Holder, o.RecordUnchanged)
+		why := ""
+		if o.Writer.Error != "" {
+			why = ": " + o.Writer.Error
+		}
+		d.because(ObserverCut, "", "%s renewed its lease %s ago: it lives, and the observer cannot reach it%s", o.Record.Holder, o.RecordUnchanged, why)
 	default:
 		d.because(LeaseRuns, "", "%s has not renewed for %s; its lease runs for %s more", o.Record.Holder, o.RecordUnchanged, left)
 		d.out.After = min(left, lookAgain)

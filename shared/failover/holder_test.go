@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"slices"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"originchain/shared/lsn"
@@ -73,44 +72,29 @@ func TestTheHolderIsNoNodeOfTheRun(t *testing.T) {
 		for _, steps := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s, by steps %t", name, steps), func(t *testing.T) {
 				t.Parallel()
-				cuts := 0
-				for whole := false; !whole; {
-					cuts++
-					for _, after := range []bool{false, true} {
-						synctest.Test(t, func(t *testing.T) {
-							w := newWorld(t, "b")
-							defer w.stop()
-							c.way(t, w)
-							w.flags = c.flags
-							w.mu.Lock()
-							w.controls = nil
-							w.mu.Unlock()
-							time.Sleep(time.Second)
-							req := w.request("b")
-							req.From = ""
-							k := &trouble{at: cuts, after: after}
-							var err error
-							if steps {
-								_, err = w.byStep(t, k, req)
-							} else if _, err = w.execute(t, k, req); k.dead {
-								_, err = w.execute(t, &trouble{}, req)
-							}
-							if whole = !k.dead; err != nil {
-								t.Errorf("%v", err)
-							}
-							w.isDone(t, "b", c.epoch)
-							if w.stopped("a") || w.stopped("b") {
-								t.Errorf("%v: neither is the holder that is to be fenced", w.controls)
-							}
-							if t.Failed() {
-								t.Fatalf("killed at call %d of %v, after: %t", cuts, k.calls, after)
-							}
-						})
+				cutting(t, func(t *testing.T, w *world, k *trouble) {
+					c.way(t, w)
+					w.flags = c.flags
+					w.mu.Lock()
+					w.controls = nil
+					w.mu.Unlock()
+					pass(time.Second)
+					req := w.request("b")
+					req.From = ""
+					var err error
+					if steps {
+						_, err = w.byStep(t, k, req)
+					} else if _, err = w.execute(t, k, req); k.dead {
+						_, err = w.execute(t, &trouble{}, req)
 					}
-				}
-				if cuts < 30 {
-					t.Errorf("%d cuts are too few", cuts)
-				}
+					if err != nil {
+						t.Errorf("%v", err)
+					}
+					w.isDone(t, "b", c.epoch)
+					if w.stopped("a") || w.stopped("b") {
+						t.Errorf("%v: neither is the holder that is to be fenced", w.controls)
+					}
+				})
 			})
 		}
 	}

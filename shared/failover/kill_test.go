@@ -175,42 +175,54 @@ func ways() map[string]func(w *world, r *Request) {
 	}
 }
 
+// cutting runs a failover from a to b in worlds of their own, killed at its first call, at
+// its second, and so on, before and after the call had its effect, until it is killed at
+// none. It tells how many cuts there were, and at which calls.
+func cutting(t *testing.T, run func(t *testing.T, w *world, k *trouble)) (cuts int, seen map[string]bool) {
+	t.Helper()
+	seen = map[string]bool{}
+	for whole := false; !whole; {
+		cuts++
+		for _, after := range []bool{false, true} {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t, "b")
+				defer w.stop()
+				k := &trouble{at: cuts, after: after}
+				run(t, w, k)
+				if whole = !k.dead; k.dead {
+					seen[k.calls[cuts-1]] = true
+				}
+				if t.Failed() {
+					t.Fatalf("killed at call %d of %v, after: %t", cuts, k.calls, after)
+				}
+			})
+		}
+	}
+	if cuts < 30 {
+		t.Errorf("%d cuts are too few", cuts)
+	}
+	return cuts, seen
+}
+
 // A run that is killed at any call, before or after that had its effect, is finished by
 // the next one: one writer, in the one epoch, and a journal that is whole.
 func TestKilledAnywhere(t *testing.T) {
 	for name, way := range ways() {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			seen := map[string]bool{}
-			cuts := 0
-			for whole := false; !whole; {
-				cuts++
-				for _, after := range []bool{false, true} {
-					synctest.Test(t, func(t *testing.T) {
-						w := newWorld(t, "b")
-						defer w.stop()
-						req := w.request("b")
-						way(w, &req)
-						k := &trouble{at: cuts, after: after}
-						_, err := w.execute(t, k, req)
-						if whole = !k.dead; whole {
-							if err != nil {
-								t.Errorf("without a kill: %v", err)
-							}
-							return
-						}
-						seen[k.calls[cuts-1]] = true
-						req.Planned = true // a writer that is well is no obstacle to the second
-						if _, err := w.execute(t, &trouble{}, req); err != nil {
-							t.Fatalf("killed at call %d (%s, after: %t), then: %v", cuts, k.calls[cuts-1], after, err)
-						}
-						w.isDone(t, "b", 2)
-						if t.Failed() {
-							t.Fatalf("killed at call %d (%s, after: %t)", cuts, k.calls[cuts-1], after)
-						}
-					})
+			cuts, seen := cutting(t, func(t *testing.T, w *world, k *trouble) {
+				req := w.request("b")
+				way(w, &req)
+				_, err := w.execute(t, k, req)
+				if k.dead {
+					req.Planned = true // a writer that is well is no obstacle to the second
+					_, err = w.execute(t, &trouble{}, req)
 				}
-			}
+				if err != nil {
+					t.Errorf("%v", err)
+				}
+				w.isDone(t, "b", 2)
+			})
 			for _, call := range []string{"save failover", "save last_failover", "rewrite", "point", "POST /v1/admin/promote", "unit"} {
 				if !seen[call] {
 					t.Errorf("%d cuts, and none at %s: %v", cuts, call, seen)

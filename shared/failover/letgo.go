@@ -51,7 +51,7 @@ func LetGo(ctx context.Context, d Deps, run string) (detail string, err error) {
 	var said []string
 	var unknown, forbidden []error
 	for _, s := range j.Held {
-		one, err := start(ctx, d, run, s, nodes, rec)
+		one, err := start(ctx, d, &j, s, nodes, rec)
 		var held *HeldError
 		switch {
 		case err == nil:
@@ -69,7 +69,7 @@ func LetGo(ctx context.Context, d Deps, run string) (detail string, err error) {
 }
 
 // start starts a server that was stopped, if that may be, and notes that it was.
-func start(ctx context.Context, d Deps, run string, s stopped, nodes []Node, rec lease.Record) (detail string, err error) {
+func start(ctx context.Context, d Deps, j *journal, s stopped, nodes []Node, rec lease.Record) (detail string, err error) {
 	old, err := find(nodes, s.Node)
 	if err != nil {
 		return "", &HeldError{Node: s.Node, Why: err.Error()}
@@ -79,7 +79,11 @@ func start(ctx context.Context, d Deps, run string, s stopped, nodes []Node, rec
 		return "", err
 	}
 	if !since {
-		short, cancel := context.WithTimeout(ctx, restartTimeout+pace(d.Control))
+		bound := restartTimeout
+		if j.Gone && s.Node == j.holder() { // its machine has not answered a stop
+			bound = stopTimeout
+		}
+		short, cancel := context.WithTimeout(ctx, bound+pace(d.Control))
 		defer cancel()
 		if err := asOf(d.Control, uint64(rec.Epoch)).Start(short, old); err != nil {
 			return "", fmt.Errorf("the server of %s may be held, and was not let go: %w", s.Node, err)

@@ -207,6 +207,30 @@ func TestAStrictWriterWaitsForWhoIsHeld(t *testing.T) {
 	}, "b")
 }
 
+// It is not tried before the new writer opens: the old one would be refused for good.
+func TestNobodyIsBroughtBackTooEarly(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		w.kill("a", false)
+		w.begunSteps(t, stepRaise)
+		r := newRun(w.deps(), w.request("b"), nil)
+		if err := r.open(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		defer r.close()
+		var err error
+		if r.journal, err = loadJournal(t.Context(), w.reg); err != nil {
+			t.Fatal(err)
+		}
+		if r.bringBack(t.Context()) || w.starts("a") != 0 {
+			t.Errorf("a was started %d times while b was only given the epoch", w.starts("a"))
+		}
+		w.adopts("b")
+		if !r.bringBack(t.Context()) || w.starts("a") != 1 {
+			t.Errorf("a was started %d times while b opens", w.starts("a"))
+		}
+	}, "b")
+}
+
 // stoppedIn has the journal say in which epoch a node was stopped.
 func (w *world) stoppedIn(t *testing.T, epoch lsn.Epoch) {
 	if err := rewrite(t.Context(), w.reg, journalKey, func(j *journal) bool { j.Held[0].Epoch = uint64(epoch); return true }); err != nil {

@@ -34,6 +34,8 @@ type Writer struct {
 	Stopped bool
 	// Silent is for how long it has not answered; 0: the last request was answered.
 	Silent time.Duration
+	// Error is why it did not answer; "" if that is not known.
+	Error string
 	// Took is how long its last answer took, Status what it was.
 	Took   time.Duration
 	Status int

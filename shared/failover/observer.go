@@ -72,9 +72,10 @@ type recordRead struct {
 	err    error
 }
 
-// pulse is what the writer answered; durable is 0 where it did not say.
+// pulse is what the writer answered, or why it did not; durable is 0 where it did not say.
 type pulse struct {
 	answered bool
+	failed   string
 	took     time.Duration
 	status   int
 	durable  lsn.LSN
@@ -285,7 +286,7 @@ func (w *Observer) askPulse(ctx context.Context, n Node) (p pulse) {
 	_, status, took, err := w.client.health(ctx, n)
 	var a *answerError
 	if err != nil && !errors.As(err, &a) {
-		return pulse{}
+		return pulse{failed: err.Error()}
 	}
 	p = pulse{answered: true, took: took, status: status}
 	short, cancel := context.WithTimeout(ctx, standingTimeout)
@@ -356,7 +357,7 @@ func (w *Observer) seenWriter(n Node, now time.Time) Writer {
 		out.Silent = 1 // nobody has asked it yet
 		return out
 	}
-	out.Took, out.Status = w.pulse.last.took, w.pulse.last.status
+	out.Error, out.Took, out.Status = w.pulse.last.failed, w.pulse.last.took, w.pulse.last.status
 	switch {
 	case !w.silent.IsZero():
 		out.Silent = max(1, now.Sub(w.silent))

@@ -79,3 +79,28 @@ func (k killing) Restart(ctx context.Context, n Node) error {
 	defer k.kill()
 	return k.world.Restart(ctx, n)
 }
+
+// deaf is an instance control whose commands no machine answers.
+type deaf struct{ *world }
+
+func (deaf) Start(ctx context.Context, _ Node) error {
+	<-ctx.Done()
+	return ctx.Err()
+}
+
+// A machine that did not answer a stop is not waited for as one that restarts its server.
+func TestAMachineThatDidNotAnswerIsNotWaitedForLong(t *testing.T) {
+	for cut, want := range map[string]time.Duration{"": restartTimeout, "a": stopTimeout} {
+		bubble(t, func(t *testing.T, w *world) {
+			w.kill("a", false)
+			w.cut = cut
+			run := w.begunSteps(t, stepRecord)
+			d := w.deps()
+			d.Control = deaf{w}
+			began := time.Now()
+			if _, err := LetGo(t.Context(), d, run); err == nil || time.Since(began) != want {
+				t.Errorf("cut off: %q, after %s: %v", cut, time.Since(began), err)
+			}
+		}, "b")
+	}
+}

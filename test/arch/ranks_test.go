@@ -5,11 +5,13 @@ package arch
 // row a package. docs/ARCHITECTURE.md says what each is for.
 var ranks = map[string]int{
 	"infra/statemachine":       9,
+	"lambdas/scheduled":        0,
 	"scripts/protogen":         0,
 	"shared/aws/session":       0,
 	"test/awsfake/model":       0,
 	"test/output":              0,
 	"shared/fault":             0,
+	"shared/instance":          0,
 	"shared/lsn":               0,
 	"shared/notice":            0,
 	"shared/progress":          0,
@@ -215,7 +217,7 @@ var reserved = []struct {
 
 // described are the packages that infra may import besides its own: what it deploys is
 // described to it, and none of it runs there.
-var described = []string{"shared/alarms", "shared/fault", "shared/serverunit", "shared/tenant", "shared/unitfile"}
+var described = []string{"shared/alarms", "shared/fault", "shared/instance", "shared/serverunit", "shared/tenant", "shared/unitfile"}
 
 // replayed packages turn a log into a state, on every node and years later: they
 // read no clock and no randomness.

@@ -17,7 +17,6 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -145,15 +144,17 @@ func (c *control) agentUnit(i int) string {
 // deploy starts the functions with the environment that a deployment gives them.
 func (c *control) deploy() {
 	c.t.Helper()
-	common := append(c.fake.Environment(), "OC_INSTANCE="+instance, "OC_LEASES="+c.settings.Leases, "OC_REGISTRY="+c.settings.Registry)
-	reach := append(slices.Clone(common), "OC_DOCUMENT_PREFIX="+c.settings.Documents, "OC_ADMIN_TOKEN_SECRET="+c.settings.AdminSecret, "OC_ZONE_ID="+c.zone, "OC_RECORD="+record)
-	for name, env := range map[string][]string{
-		"silence": reach, "promote": reach,
-		"dns":    append(slices.Clone(common), "OC_ZONE_ID="+c.zone, "OC_RECORD="+record),
-		"notify": append(slices.Clone(common), "OC_CONTROL_REGISTRY="+c.controlURL("registry", "control"), "OC_MAIL_FROM="+mailFrom),
-	} {
-		c.functions[name] = lambdahost.Start(c.t, instance+"-"+name, filepath.Join(os.Getenv(toolsEnv), name), env)
+	env := c.variables(c.settings.CA)
+	env["notify"] = []string{"OC_INSTANCE=" + instance, "OC_LEASES=" + c.settings.Leases, "OC_REGISTRY=" + c.settings.Registry, "OC_CONTROL_REGISTRY=" + c.controlURL("registry", "control"), "OC_MAIL_FROM=" + mailFrom}
+	for name, variables := range env {
+		c.functions[name] = c.function(name, variables)
 	}
+}
+
+// function starts one with an environment, beside what reaches AWS.
+func (r *region) function(name string, variables []string) *lambdahost.Function {
+	r.t.Helper()
+	return lambdahost.Start(r.t, instance+"-"+name, filepath.Join(os.Getenv(toolsEnv), name), append(r.fake.Environment(), variables...))
 }
 
 // watch has the alarm of the table evaluated; when it goes off, the rule starts the machine.
@@ -349,22 +350,17 @@ func (c *control) told() {
 	})
 }
 
-// TestTheAlarmOfALostMachine: nobody does anything. The machine is gone, and with it its
-// agent; the alarm misses the heartbeat, and its event starts the state machine.
-func TestTheAlarmOfALostMachine(t *testing.T) {
-	c := newControl(t)
-	a := c.nodes[0]
-	l := c.load()
-	at := time.Now()
-	a.machine.PowerOff()
-	c.fake.SSM.Gone(a.Machine)
+// byAlarm is that nobody does anything: the alarm's event starts the state machine.
+func (c *control) byAlarm(l *load, at time.Time) {
+	c.t.Helper()
 	first := l.reaches(at, 1)
 	c.replaced(c.ended(), at, first)
-	c.fake.SSM.Machine(a.Machine, a.agent)
-	a.machine.Boot()
-	a.systemctl("start", unitName)
-	c.follows(a)
-	l.held()
+}
+
+// TestTheAlarmOfALostMachine: its agent is gone with it, and the alarm misses the heartbeat.
+func TestTheAlarmOfALostMachine(t *testing.T) {
+	c := newControl(t)
+	c.survives(c.lostMachine(), c.byAlarm)
 }
 
 // TestAlarms are the others, which take minutes.
@@ -375,22 +371,10 @@ func TestAlarms(t *testing.T) {
 	}
 }
 
-// frozenServer: the agent lives, and says how long the server has not
-// answered. It is stopped there by a command, and started again once it can only follow.
+// frozenServer: the agent lives, and says how long the server has not answered.
 func frozenServer(t *testing.T) {
 	c := newControl(t)
-	a := c.nodes[0]
-	l := c.load()
-	frozen := a.pid()
-	at := time.Now()
-	c.must(syscall.Kill(frozen, syscall.SIGSTOP))
-	first := l.reaches(at, 1)
-	c.replaced(c.ended(), at, first)
-	c.follows(a)
-	if now := a.pid(); now == 0 || now == frozen {
-		t.Errorf("the process of %s is %d, and was %d", a.ID, now, frozen)
-	}
-	l.held()
+	c.survives(c.frozenServer(), c.byAlarm)
 }
 
 // falseAlarm: the agent is gone, and the writer is well. The alarm goes off, and nobody

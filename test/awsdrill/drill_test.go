@@ -1,6 +1,7 @@
 package awsdrill
 
 import (
+	"fmt"
 	"strconv"
 	"strings"
 	"syscall"
@@ -67,68 +68,88 @@ func (r *region) follows(n *node) {
 	}
 }
 
-// A machine is gone: nobody can be asked to stop anything there, and its lease runs out.
-// When it has power again its unit, which says writer, makes a follower of it.
-func TestAMachineIsLost(t *testing.T) {
-	r := newRegion(t)
-	a := r.nodes[0]
-	l := r.load()
-	at := time.Now()
-	a.machine.PowerOff()
-	r.fake.SSM.Gone(a.Machine)
-	rep, steps, err := r.promote("--writer-instance", a.Machine, "--follower-instance", r.nodes[1].Machine)
-	r.failedOver(rep, steps, err)
-	t.Logf("a write was acknowledged %.2f s after the machine was lost", l.reaches(at, 1).Sub(at).Seconds())
-	r.fake.SSM.Machine(a.Machine, a.agent)
-	a.machine.Boot()
-	a.systemctl("start", unitName)
-	r.follows(a)
+// fault is what happens to the first writer: strike does it, and mend what a machine that is
+// well again does by itself.
+type fault struct{ strike, mend func() }
+
+// survives is the story of every failover: a fault under load, another node that takes the
+// writer's place, however that comes about, and the one before, which follows it then.
+func (r *region) survives(f fault, replace func(l *load, at time.Time)) {
+	r.t.Helper()
+	l, at := r.load(), time.Now()
+	f.strike()
+	replace(l, at)
+	f.mend()
+	r.follows(r.nodes[0])
 	l.held()
 }
 
-// A server is frozen: it is ended where it is, by a command that its machine carries out,
-// and seen to end, so that its epoch is released. Then it is started again, and follows.
+// lostMachine: nobody can be asked to stop anything there, and its lease runs out. When it has
+// power again its unit, which says writer, makes a follower of it.
+func (r *region) lostMachine() fault {
+	return fault{r.nodes[0].lost, r.nodes[0].boots}
+}
+
+// frozenServer: it is ended where it is, by a command that its machine carries out, and seen
+// to end, so that its epoch is released. Then it is started again, and can only follow.
+func (r *region) frozenServer() fault {
+	a := r.nodes[0]
+	was := a.pid()
+	return fault{func() { r.must(syscall.Kill(was, syscall.SIGSTOP)) }, func() {
+		settle.Eventually(r.t, "another process of "+a.ID+" runs", func() error {
+			if now := a.pid(); now == 0 || now == was {
+				return fmt.Errorf("it is %d, and was %d", now, was)
+			}
+			return nil
+		})
+	}}
+}
+
+// nothing is a writer that is well.
+func nothing() fault { return fault{func() {}, func() {}} }
+
+// byScript is an operator's command, which says which nodes are meant; planned: the writer
+// hands over.
+func (r *region) byScript(name func(*node) string, planned bool) func(*load, time.Time) {
+	return func(l *load, at time.Time) {
+		r.t.Helper()
+		rep, steps, err := r.promote("--writer-instance", name(r.nodes[0]), "--follower-instance", name(r.nodes[1]))
+		r.failedOver(rep, steps, err)
+		if rep.Planned != planned {
+			r.t.Errorf("%+v", rep)
+		}
+		r.t.Logf("a write was acknowledged after %.2f s", l.reaches(at, 1).Sub(at).Seconds())
+	}
+}
+
+// A node may be named by its machine, or by its id.
+func byMachine(n *node) string { return n.Machine }
+func byID(n *node) string      { return n.ID }
+
+func TestAMachineIsLost(t *testing.T) {
+	r := newRegion(t)
+	r.survives(r.lostMachine(), r.byScript(byMachine, false))
+}
+
 func TestAFrozenServer(t *testing.T) {
 	r := newRegion(t)
-	a := r.nodes[0]
-	l := r.load()
-	frozen := a.pid()
-	at := time.Now()
-	r.must(syscall.Kill(frozen, syscall.SIGSTOP))
-	rep, steps, err := r.promote("--writer-instance", a.ID, "--follower-instance", r.nodes[1].ID)
-	r.failedOver(rep, steps, err)
-	t.Logf("a write was acknowledged %.2f s after the server was frozen", l.reaches(at, 1).Sub(at).Seconds())
-	r.follows(a)
-	if now := a.pid(); now == 0 || now == frozen {
-		t.Errorf("the process of %s is %d, and was %d", a.ID, now, frozen)
-	}
-	l.held()
+	r.survives(r.frozenServer(), r.byScript(byID, false))
 }
 
 // A switchover of a writer that is well; a command of the epoch before, which comes late,
 // changes nothing any more.
 func TestAPlannedSwitchover(t *testing.T) {
 	r := newRegion(t)
-	a := r.nodes[0]
-	l := r.load()
-	at := time.Now()
-	rep, steps, err := r.promote("--writer-instance", a.ID, "--follower-instance", r.nodes[1].ID)
-	r.failedOver(rep, steps, err)
-	if !rep.Planned {
-		t.Errorf("%+v", rep)
-	}
-	t.Logf("a write was acknowledged %.2f s after it was asked for", l.reaches(at, 1).Sub(at).Seconds())
-	r.follows(a)
+	r.survives(nothing(), r.byScript(byID, true))
 	b := r.nodes[1]
 	was := b.pid()
 	out, said, code := b.agent(t.Context(), "exec "+bin+"/oc-node stop --unit "+unitName+" --epoch 1")
 	if code != 3 || b.pid() != was {
 		t.Errorf("a stop of epoch 1 at the writer of epoch 2: exit code %d, %s%s", code, out, said)
 	}
-	// So does a restart of its own epoch, which comes when it serves.
+	// So does a restart of its own epoch, which comes when it serves: it asks the server.
 	out, said, code = b.agent(t.Context(), "exec "+bin+"/oc-node restart --unattended --unit "+unitName+" --epoch 2")
 	if code != 0 || b.pid() != was || !strings.Contains(out, `"left":true`) {
 		t.Errorf("a restart of the writer that serves: exit code %d, %s%s", code, out, said)
 	}
-	l.held()
 }

@@ -1,7 +1,8 @@
 // Package awsdrill proves the failover on AWS as far as that can be without AWS: machines
 // in network namespaces with roots and service managers of their own, commands that come
 // to them by documents of Systems Manager and are really run there, records in DynamoDB,
-// an archive in S3, and clients that find the writer by its name in a hosted zone. The
+// an archive in S3, and clients that find the writer by its name in a hosted zone. Nodes
+// are known by certificates of the instance's own authority, to whoever asks them. The
 // programs are those that are deployed.
 package awsdrill
 

@@ -2,7 +2,8 @@ package awsdrill
 
 import (
 	"context"
-	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -18,19 +19,14 @@ import (
 	"testing"
 	"time"
 
-	"github.com/oklog/ulid/v2"
-
 	"originchain/infra/documents"
 	"originchain/scripts/call"
 	"originchain/shared/api"
 	"originchain/shared/aws/ddblease"
 	"originchain/shared/aws/ddblease/ddbtest"
 	"originchain/shared/aws/ddbregistry"
-	"originchain/shared/aws/s3object/s3test"
-	"originchain/shared/aws/session"
 	"originchain/shared/aws/settings"
 	"originchain/shared/failover"
-	"originchain/shared/serverunit"
 	"originchain/test/awsfake"
 	"originchain/test/netns"
 	"originchain/test/settle"
@@ -41,21 +37,18 @@ import (
 const (
 	apiPort         = 7400
 	replicationPort = 7401
+	namesPort       = 53
 	awsPort         = 7443
 	dynamoPort      = 7444
 	s3Port          = 7445
 )
 
-// Names of the instance, and where a machine has what.
+// Names of the instance.
 const (
 	instance   = "acme"
 	domain     = "db.example.com"
 	record     = instance + "." + domain
 	adminToken = "oc_admin_0123456789abcdef01234567"
-	unitName   = "oc-http.service"
-	bin        = "/opt/originchain/bin"
-	etc        = "/etc/originchain"
-	data       = "/var/lib/originchain/data"
 )
 
 var networks atomic.Int32
@@ -69,6 +62,7 @@ type region struct {
 	deps     failover.Deps
 	zone     string
 	names    string // host:port of the zone's name server
+	certs    string // the directory of the authority
 	nodes    []*node
 	http     *http.Client
 	tenant   string
@@ -88,7 +82,7 @@ func newRegion(t *testing.T) *region {
 	if errSetup != nil {
 		t.Fatal(errSetup)
 	}
-	r := &region{t: t, net: netns.NewNetwork(t, int(networks.Add(1)))}
+	r := &region{t: t, net: netns.NewNetwork(t, int(networks.Add(1))), certs: certificates(t, nodeID(0), nodeID(1))}
 	r.services()
 	for i := range 2 {
 		r.node(i)
@@ -98,7 +92,7 @@ func newRegion(t *testing.T) *region {
 	for _, n := range r.nodes {
 		n.systemctl("start", unitName)
 	}
-	r.http = &http.Client{Timeout: 20 * time.Second, Transport: &http.Transport{DialContext: r.dial, DisableKeepAlives: true}}
+	r.http = r.known(r.settings.CA)
 	settle.Eventually(t, "the writer has its follower in sync", r.whole)
 	r.found()
 	return r
@@ -124,7 +118,7 @@ func (r *region) services() {
 	ddbtest.Table(r.t, dynamo, "registry", ddbregistry.RegistryAttribute, ddbregistry.KeyAttribute)
 	netns.Relay(r.t, r.at(dynamoPort), strings.TrimPrefix(dynamo, "http://"))
 	r.zone = r.fake.Route53.Zone(domain)
-	r.names = r.fake.Route53.ServeDNS(r.net.Gateway())
+	r.nameServer()
 	all, err := documents.All()
 	r.must(err)
 	for _, d := range all {
@@ -134,79 +128,22 @@ func (r *region) services() {
 	r.settings = settings.Settings{
 		Format: settings.Format, Instance: instance, Region: awsfake.Region, Leases: "dynamodb://leases/" + instance + table, Registry: "dynamodb://registry/" + instance + table,
 		Documents: "OriginChain-" + instance, ZoneID: r.zone, Record: record, AdminSecret: r.fake.Secrets.Put("originchain/"+instance+"/admin-token", adminToken),
+		CA: authority(r.t, r.certs),
 	}
 	text, err := json.Marshal(r.settings)
 	r.must(err)
 	r.fake.SSM.Parameter(settings.Parameter(instance), string(text))
 }
 
-// node makes a node and boots its machine.
-func (r *region) node(i int) {
+// nameServer answers for the zone, at the port and for the programs that ask one.
+func (r *region) nameServer() {
 	r.t.Helper()
-	host := r.net.NewHost()
-	id := instance + "-" + string(rune('a'+i))
-	n := &node{r: r, Host: host, Node: failover.Node{
-		ID: id, Machine: fmt.Sprintf("i-0123456789abcde%02x", i), Address: host.IP,
-		URL: "http://" + net.JoinHostPort(host.IP, strconv.Itoa(apiPort)), ReplicationAddress: net.JoinHostPort(host.IP, strconv.Itoa(replicationPort)),
-	}}
-	n.OpsURL = n.URL
-	n.machine = systemctl.New(r.t, systemctl.Options{Bin: filepath.Join(programs, "systemd"), Wrap: host.Wrap(), Rooted: true})
-	for _, dir := range []string{bin, etc, data} {
-		r.must(os.MkdirAll(filepath.Join(n.machine.Root, dir), 0o755))
-	}
-	for _, p := range []string{"oc-server", "oc-node"} {
-		r.must(os.Link(filepath.Join(programs, p), filepath.Join(n.machine.Root, bin, p)))
-	}
-	r.must(os.WriteFile(filepath.Join(n.machine.Root, etc, "admin.token"), []byte(adminToken+"\n"), 0o600))
-	r.nodes = append(r.nodes, n)
-	r.fake.SSM.Machine(n.Machine, n.agent)
-}
-
-// deployed is what a deployment leaves: certificates, units, the nodes in the registry, the
-// first writer's address in the zone.
-func (r *region) deployed() {
-	r.t.Helper()
-	certs := filepath.Join(r.t.TempDir(), "certs")
-	args := []string{"cert", "dev", "--dir", certs}
-	for _, n := range r.nodes {
-		args = append(args, "--node", n.ID)
-	}
-	r.must(netns.Run("", filepath.Join(programs, "oc-server"), args...))
-	bucket := s3test.NewBucket(r.t, true)
-	netns.Relay(r.t, r.at(s3Port), strings.TrimPrefix(bucket.Endpoint, "http://"))
-	bucket.Endpoint = "http://" + r.at(s3Port)
-	id := ulid.MustNew(ulid.Now(), rand.Reader).String()
-	var err error
-	r.deps, err = r.settings.Open(r.t.Context(), session.Config{Endpoint: r.fake.URL, Credentials: awsfake.Credentials()})
+	udp, err := net.ListenPacket("udp", r.at(namesPort))
 	r.must(err)
-	for i, n := range r.nodes {
-		r.must(netns.Run("", "cp", "-a", filepath.Join(certs, n.ID), filepath.Join(n.machine.Root, etc, "tls")))
-		mode := []string{"--mode", "writer"}
-		if i > 0 {
-			mode = []string{"--mode", "follower", "--leader-addr", r.nodes[0].ReplicationAddress}
-		}
-		u := serverunit.Unit{Node: n.ID, Instance: id, Directory: data, Binary: bin + "/oc-server", Flags: append(mode,
-			"--instance-id", id, "--node-id", n.ID, "--region", awsfake.Region, "--data-dir", data, "--listen", n.Address+":"+strconv.Itoa(apiPort), "--advertise", n.URL,
-			"--replication-listen", n.ReplicationAddress, "--replication-tls-dir", etc+"/tls", "--control", r.settings.Leases, "--sync-replicas", "1",
-			"--archive", bucket.URL(""), "--tail-ship", "--admin-token-file", etc+"/admin.token")}
-		for _, v := range r.environment() {
-			u.Settings = append(u.Settings, "Environment="+v)
-		}
-		text, err := u.Text()
-		r.must(err)
-		n.machine.WriteUnit(unitName, string(text))
-		r.must(failover.SaveNode(r.t.Context(), r.deps.Registry, n.Node))
-	}
-	r.must(r.deps.DNS.Point(r.t.Context(), record, r.nodes[0].Address, failover.RecordTTL*time.Second))
-}
-
-// environment is what an instance profile gives to processes: the archive checks who asks.
-func (r *region) environment() []string {
-	env := []string{"AWS_REGION=" + awsfake.Region, "AWS_EC2_METADATA_DISABLED=true"}
-	for _, name := range []string{"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"} {
-		env = append(env, name+"="+os.Getenv(name))
-	}
-	return env
+	tcp, err := net.Listen("tcp", r.at(namesPort))
+	r.must(err)
+	r.names = r.fake.Route53.ServeDNSOn(udp, tcp)
+	r.must(netns.Names(r.net.Gateway()))
 }
 
 // agent is the machine's agent of Systems Manager.
@@ -250,8 +187,18 @@ func (r *region) dial(ctx context.Context, network, address string) (net.Conn, e
 	return d.DialContext(ctx, network, net.JoinHostPort(found[0], port))
 }
 
+// known is a client that knows nodes by their names, and an authority of their certificates;
+// it finds a name anew for each request.
+func (r *region) known(ca string) *http.Client {
+	roots := x509.NewCertPool()
+	if !roots.AppendCertsFromPEM([]byte(ca)) {
+		r.t.Fatal("the authority is no certificate")
+	}
+	return &http.Client{Timeout: 20 * time.Second, Transport: &http.Transport{DialContext: r.dial, DisableKeepAlives: true, TLSClientConfig: &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: roots}}}
+}
+
 func (r *region) client() *call.Client {
-	return &call.Client{URL: "http://" + net.JoinHostPort(record+".", strconv.Itoa(apiPort)), Token: r.token, HTTP: r.http}
+	return &call.Client{URL: "https://" + net.JoinHostPort(record+".", strconv.Itoa(apiPort)), Token: r.token, HTTP: r.http}
 }
 
 // stands is what a node says of its place in the log.

@@ -172,6 +172,31 @@ func (s *service) Next(operation string, b ...Behaviour) {
 	s.next[operation] = append(s.next[operation], b...)
 }
 
+// After is a context that ends, with the cause, when so many requests for an operation have
+// come: that of a caller who goes in the middle.
+func (s *service) After(t testing.TB, operation string, requests int, cause error) context.Context {
+	ctx, cancel := context.WithCancelCause(t.Context())
+	watching := make(chan struct{})
+	go func() {
+		defer close(watching)
+		tick := time.NewTicker(time.Millisecond)
+		defer tick.Stop()
+		for len(s.Calls(operation)) < requests {
+			select {
+			case <-tick.C:
+			case <-ctx.Done():
+				return
+			}
+		}
+		cancel(cause)
+	}()
+	t.Cleanup(func() {
+		cancel(nil)
+		<-watching
+	})
+	return ctx
+}
+
 // Calls are the requests for an operation so far, those too that were not answered.
 func (s *service) Calls(operation string) (calls []Call) {
 	s.mu.Lock()

@@ -121,6 +121,28 @@ func TestCommandsAreRunAndTold(t *testing.T) {
 	}
 }
 
+// TestAMachineThatIsAway: what is sent to it is taken, and carried out when it is back, unless
+// that was taken back.
+func TestAMachineThatIsAway(t *testing.T) {
+	w := newSSM(t)
+	w.SSM.Away(machine)
+	first, err := w.send("7")
+	second, err2 := w.send("8")
+	if err != nil || err2 != nil {
+		t.Fatal(err, err2)
+	}
+	if _, err := w.client.CancelCommand(t.Context(), &ssm.CancelCommandInput{CommandId: &second}); err != nil {
+		t.Fatal(err)
+	}
+	if got := w.SSM.Commands(); got[0].Details != "Pending" || got[1].Details != "Cancelled" {
+		t.Errorf("%+v", got)
+	}
+	w.SSM.Back(machine)
+	if _, out := w.follow(t, first); *out.StatusDetails != "Success" || len(w.ran) != 1 {
+		t.Errorf("%+v, ran %q", out, w.ran)
+	}
+}
+
 func TestAwkwardDeliveries(t *testing.T) {
 	w := newSSM(t)
 	for name, c := range map[string]struct {

@@ -34,6 +34,8 @@ type SSM struct {
 type machine struct {
 	agent      Agent
 	deliveries []Delivery
+	// away is closed when the machine is back, nil where it is not away.
+	away chan struct{}
 }
 
 // Delivery is how a command comes to its machine. The zero one is at once.
@@ -102,6 +104,22 @@ func (s *SSM) Machine(id string, agent Agent) {
 	s.machines[id] = &machine{agent: agent}
 }
 
+// Away is a machine without power, or cut off: EC2 says that it runs, and the service takes
+// commands for it, which wait until it is back. None expires here.
+func (s *SSM) Away(id string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.machines[id].away = make(chan struct{})
+}
+
+// Back has a machine that was away answer again.
+func (s *SSM) Back(id string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	close(s.machines[id].away)
+	s.machines[id].away = nil
+}
+
 // Gone takes a machine away, as one that is terminated.
 func (s *SSM) Gone(id string) {
 	s.mu.Lock()
@@ -149,7 +167,10 @@ func (s *SSM) sendCommand(in model.Struct) (model.Struct, error) {
 		return nil, err
 	}
 	inv := &invocation{id: uuid.NewString(), machine: id, document: name, script: script, status: "Pending", details: "Pending", code: -1, began: time.Now()}
-	if len(m.deliveries) > 0 {
+	switch {
+	case m.away != nil:
+		inv.plan = Waiting(m.away)
+	case len(m.deliveries) > 0:
 		inv.plan, m.deliveries = m.deliveries[0], m.deliveries[1:]
 	}
 	s.commands[inv.id] = inv

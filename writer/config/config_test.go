@@ -179,3 +179,13 @@ func TestValidateAtTheBoundary(t *testing.T) {
 		}
 	}
 }
+
+// What a failover is told of the flags in a unit.
+func TestKnown(t *testing.T) {
+	flags := Known()
+	for name, want := range map[string][2]bool{"sync-replicas": {true, true}, "sync-strict": {false, true}, "leader-addr": {true, true}, "what": {false, false}} {
+		if takes, known := flags(name); takes != want[0] || known != want[1] {
+			t.Errorf("--%s: %t, %t", name, takes, known)
+		}
+	}
+}

@@ -174,6 +174,17 @@ func (f *Flags) SetDefault(name, value string) {
 	}
 }
 
+// Known says of a flag of a node's command whether it takes a value, and whether there is one
+// of that name.
+func Known() func(name string) (takesValue, known bool) {
+	set := pflag.NewFlagSet("", pflag.ContinueOnError)
+	Register(set)
+	return func(name string) (takesValue, known bool) {
+		f := set.Lookup(name)
+		return f != nil && f.NoOptDefVal == "", f != nil
+	}
+}
+
 // Resolve makes the configuration of flags, environment and defaults, in this
 // order of precedence; an empty environment variable counts as unset. The
 // faults are all there are, of single values and of their combination.

@@ -4,27 +4,15 @@ package nodes
 
 import (
 	"context"
-	"crypto/tls"
-	"net"
-	"net/http"
-	"time"
 
 	"github.com/sirupsen/logrus"
-	"github.com/spf13/pflag"
 
 	"originchain/lambdas/awsenv"
-	"originchain/shared/aws/route53dns"
 	"originchain/shared/aws/secret"
 	"originchain/shared/aws/session"
-	"originchain/shared/aws/ssmcontrol"
+	"originchain/shared/aws/settings"
 	"originchain/shared/failover"
 	"originchain/writer/config"
-)
-
-const (
-	// dialTimeout bounds the way to a node; each request has a bound of its own.
-	dialTimeout = 2 * time.Second
-	idlePerHost = 2
 )
 
 // Needs and May are the variables that Open reads.
@@ -68,32 +56,20 @@ type Instance struct {
 
 // Open opens what reaches the instance of an environment. Nothing is sent.
 func Open(ctx context.Context, e *awsenv.Env) (*Instance, error) {
-	i := &Instance{}
-	var err error
-	if i.deps.Lease, err = e.Lease(ctx); err != nil {
-		return nil, err
-	}
-	if i.deps.Registry, err = e.Documents(ctx, awsenv.Registry); err != nil {
-		return nil, err
-	}
-	if i.deps.Control, err = ssmcontrol.New(ctx, ssmcontrol.Config{Prefix: e.Get(awsenv.DocumentPrefix)}, i.deps.Lease); err != nil {
-		return nil, err
-	}
-	if zone := e.Get(awsenv.ZoneID); zone != "" {
-		if i.deps.DNS, err = route53dns.New(ctx, route53dns.Config{Zone: zone}); err != nil {
-			return nil, err
-		}
-	}
-	cfg, err := session.Load(ctx, session.Config{})
+	leases, err := e.Lease(ctx)
 	if err != nil {
 		return nil, err
 	}
-	i.token = secret.New(cfg, e.Get(awsenv.AdminTokenSecret))
-	i.deps.HTTP = &http.Client{Transport: &http.Transport{
-		TLSClientConfig: &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: e.Roots()},
-		DialContext:     (&net.Dialer{Timeout: dialTimeout}).DialContext, TLSHandshakeTimeout: dialTimeout, MaxIdleConnsPerHost: idlePerHost, ForceAttemptHTTP2: true,
-	}}
-	i.deps.Flags = flags()
+	documents, err := e.Documents(ctx, awsenv.Registry)
+	if err != nil {
+		return nil, err
+	}
+	s := settings.Settings{Documents: e.Get(awsenv.DocumentPrefix), ZoneID: e.Get(awsenv.ZoneID), AdminSecret: e.Get(awsenv.AdminTokenSecret), CA: e.Get(awsenv.CA)}
+	i := &Instance{}
+	if i.deps, i.token, err = s.Reach(ctx, session.Config{}, leases, documents, awsenv.CA); err != nil {
+		return nil, err
+	}
+	i.deps.Flags = config.Known()
 	return i, nil
 }
 
@@ -104,14 +80,4 @@ func (i *Instance) Deps(ctx context.Context) (failover.Deps, error) {
 	var err error
 	d.AdminToken, err = i.token.Value(ctx)
 	return d, err
-}
-
-// flags says of the flags of oc-server whether they take a value.
-func flags() func(name string) (takesValue, known bool) {
-	set := pflag.NewFlagSet("oc-server", pflag.ContinueOnError)
-	config.Register(set)
-	return func(name string) (takesValue, known bool) {
-		f := set.Lookup(name)
-		return f != nil && f.NoOptDefVal == "", f != nil
-	}
 }

@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"crypto/x509"
 	"encoding/pem"
+	"errors"
 	"math/big"
 	"net/http"
 	"net/http/httptest"
@@ -14,6 +15,7 @@ import (
 	"time"
 
 	"originchain/lambdas/awsenv"
+	"originchain/shared/failover"
 	"originchain/test/awsfake"
 )
 
@@ -68,7 +70,8 @@ func TestNodesAreKnownByTheAuthorityThatIsNamed(t *testing.T) {
 		if err == nil {
 			err = answer.Body.Close()
 		}
-		if (err == nil) != c.known {
+		var untrusted *failover.UntrustedError
+		if known := !errors.As(err, &untrusted); known != c.known || known && err != nil || !known && (untrusted.Known != "") != (c.ca != "") {
 			t.Errorf("%s: %v", name, err)
 		}
 	}

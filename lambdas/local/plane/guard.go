@@ -11,8 +11,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/spf13/pflag"
-
 	"originchain/lambdas/candidate"
 	"originchain/lambdas/local/control"
 	"originchain/lambdas/local/supervise"
@@ -276,7 +274,7 @@ func (p *Plane) execute(ctx context.Context, target failover.Node, in control.Pr
 	var text bytes.Buffer
 	lines := failover.Print(&text)
 	return failover.Execute(ctx, failover.Deps{
-		Lease: p.record, Registry: p.registry, Control: p.reached, DNS: p.zone, HTTP: p.http, AdminToken: p.token, Flags: serverFlags(), Observer: p.observer,
+		Lease: p.record, Registry: p.registry, Control: p.reached, DNS: p.zone, HTTP: p.http, AdminToken: p.token, Flags: config.Known(), Observer: p.observer,
 	}, failover.Request{To: target.ID, Planned: in.Planned, DryRun: in.DryRun, Allow: overrides(in), Zone: p.in.Name}, func(e failover.Event) {
 		lines(e)
 		if line := strings.TrimRight(text.String(), "\n"); line != "" {
@@ -295,16 +293,6 @@ func overrides(in control.Promotion) failover.Overrides {
 		allow.AllowLag = *in.AllowLag
 	}
 	return allow
-}
-
-// serverFlags says of the flags of a node's command whether they take a value.
-func serverFlags() func(name string) (takesValue, known bool) {
-	set := pflag.NewFlagSet("oc-server", pflag.ContinueOnError)
-	config.Register(set)
-	return func(name string) (takesValue, known bool) {
-		f := set.Lookup(name)
-		return f != nil && f.NoOptDefVal == "", f != nil
-	}
 }
 
 // lastFailover is the report of the last one.

@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"net/netip"
 	"regexp"
 	"strings"
@@ -252,17 +251,10 @@ func (d *DNS) steadily(ctx context.Context, do func() error) error {
 	}
 }
 
-// rest waits between half of the pause and all of it, so that callers do not meet again.
+// rest is session.Rest, with the pause of tests.
 func (d *DNS) rest(ctx context.Context, pause time.Duration) error {
 	if d.config.pause > 0 {
 		pause = d.config.pause
 	}
-	timer := time.NewTimer(pause/2 + rand.N(pause/2+1))
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
+	return session.Rest(ctx, pause)
 }

@@ -1,7 +1,6 @@
 package route53dns
 
 import (
-	"context"
 	"errors"
 	"net/netip"
 	"strings"
@@ -80,32 +79,6 @@ func (w *world) resolved() string {
 
 var errKilled = errors.New("killed")
 
-// killedAfter is a context that ends when so many requests for an operation have come.
-func (w *world) killedAfter(operation string, requests int) context.Context {
-	ctx, cancel := context.WithCancelCause(w.Context())
-	watching := make(chan struct{})
-	go func() {
-		defer close(watching)
-		tick := time.NewTicker(time.Millisecond)
-		defer tick.Stop()
-		for len(w.fake.Route53.Calls(operation)) < requests {
-			select {
-			case <-tick.C:
-			case <-w.Context().Done():
-			}
-			if w.Context().Err() != nil {
-				return
-			}
-		}
-		cancel(errKilled)
-	}()
-	w.Cleanup(func() {
-		cancel(nil)
-		<-watching
-	})
-	return ctx
-}
-
 // changes is how many changes were sent.
 func (w *world) changes() int { return len(w.fake.Route53.Calls("ChangeResourceRecordSets")) }
 
@@ -132,7 +105,7 @@ func TestPoint(t *testing.T) {
 func TestARecordOnTheWay(t *testing.T) {
 	w := start(t)
 	w.fake.Route53.Pending(1 << 30)
-	ctx := w.killedAfter("GetChange", 3)
+	ctx := w.fake.Route53.After(t, "GetChange", 3, errKilled)
 	err := w.open().Point(ctx, name, "10.0.0.1", ttl)
 	if !errors.Is(err, errKilled) || !strings.Contains(err.Error(), "was accepted") {
 		t.Fatalf("got %v", err)
@@ -175,7 +148,7 @@ func TestAwkwardAnswers(t *testing.T) {
 func TestAZoneThatStaysBusy(t *testing.T) {
 	w := start(t)
 	w.fake.Route53.Next("ChangeResourceRecordSets", awsfake.Times(100_000, awsfake.Fail("PriorRequestNotComplete", ""))...)
-	err := w.open().Point(w.killedAfter("ChangeResourceRecordSets", attempts+2), name, "10.0.0.1", ttl)
+	err := w.open().Point(w.fake.Route53.After(t, "ChangeResourceRecordSets", attempts+2, errKilled), name, "10.0.0.1", ttl)
 	if !errors.Is(err, errKilled) || !strings.Contains(err.Error(), "PriorRequestNotComplete") {
 		t.Errorf("got %v", err)
 	}

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net/http"
 	"net/url"
 	"time"
@@ -112,6 +113,18 @@ func Attempts(n int, pause time.Duration) func() aws.Retryer {
 			o.MaxAttempts = n
 			o.MaxBackoff = pause
 		})
+	}
+}
+
+// Rest waits between half of the pause and all of it, so that callers do not meet again.
+func Rest(ctx context.Context, pause time.Duration) error {
+	timer := time.NewTimer(pause/2 + rand.N(pause/2+1))
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
 	}
 }
 

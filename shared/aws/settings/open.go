@@ -2,10 +2,8 @@ package settings
 
 import (
 	"context"
-	"crypto/tls"
 	"crypto/x509"
 	"fmt"
-	"net/http"
 	"net/url"
 
 	"originchain/shared/aws/ddblease"
@@ -15,10 +13,9 @@ import (
 	"originchain/shared/aws/session"
 	"originchain/shared/aws/ssmcontrol"
 	"originchain/shared/failover"
+	"originchain/shared/lease"
+	"originchain/shared/registry"
 )
-
-// maxIdle is how many connections to a node are kept.
-const maxIdle = 4
 
 // Open makes the outside of a failover: the stores, the machines by SSM, the name by
 // Route 53, and the admin token, which is read. Flags and Observer are the caller's.
@@ -27,38 +24,49 @@ func (s Settings) Open(ctx context.Context, c session.Config) (d failover.Deps, 
 		return d, fmt.Errorf("the settings of %s: %w", s.Instance, err)
 	}
 	c.Region = s.Region
-	leases, err := s.table(s.Leases, c)
+	table, err := s.table(s.Leases, c)
 	if err != nil {
 		return d, err
 	}
-	if d.Lease, err = ddblease.New(ctx, leases); err != nil {
-		return d, err
-	}
-	documents, err := s.table(s.Registry, c)
+	leases, err := ddblease.New(ctx, table)
 	if err != nil {
 		return d, err
 	}
-	if d.Registry, err = ddbregistry.New(ctx, documents); err != nil {
+	if table, err = s.table(s.Registry, c); err != nil {
 		return d, err
 	}
-	if d.Control, err = ssmcontrol.New(ctx, ssmcontrol.Config{Prefix: s.Documents, Config: c}, d.Lease); err != nil {
+	documents, err := ddbregistry.New(ctx, table)
+	if err != nil {
 		return d, err
+	}
+	d, token, err := s.Reach(ctx, c, leases, documents, "ca of the parameter "+Parameter(s.Instance))
+	if err != nil {
+		return d, err
+	}
+	d.AdminToken, err = token.Value(ctx)
+	return d, err
+}
+
+// Reach makes the outside of a failover over stores that are open, all but the admin
+// token, whose secret it is with. Nothing is sent. Of the settings it takes those of the
+// documents, the zone, the secret and the certificates, which known names where a node is
+// none of theirs.
+func (s Settings) Reach(ctx context.Context, c session.Config, leases lease.Store, documents registry.Store, known string) (d failover.Deps, token *secret.Secret, err error) {
+	d.Lease, d.Registry, d.HTTP = leases, documents, failover.NodesClient(s.roots(), known)
+	if d.Control, err = ssmcontrol.New(ctx, ssmcontrol.Config{Prefix: s.Documents, Config: c}, leases); err != nil {
+		return d, nil, err
 	}
 	if s.ZoneID != "" {
 		if d.DNS, err = route53dns.New(ctx, route53dns.Config{Zone: s.ZoneID, Config: c}); err != nil {
-			return d, err
+			return d, nil, err
 		}
 	}
 	loaded, err := session.Load(ctx, c)
 	if err != nil {
-		return d, err
+		return d, nil, err
 	}
 	loaded.BaseEndpoint = c.Base(loaded.BaseEndpoint)
-	if d.AdminToken, err = secret.New(loaded, s.AdminSecret).Value(ctx); err != nil {
-		return d, err
-	}
-	d.HTTP = s.client()
-	return d, nil
+	return d, secret.New(loaded, s.AdminSecret), nil
 }
 
 // table is the store of a URL; what the session says goes before what the URL leaves out.
@@ -75,12 +83,12 @@ func (s Settings) table(raw string, c session.Config) (ddblease.Config, error) {
 	return out, err
 }
 
-// client asks nodes, which are known by the certificates of the instance.
-func (s Settings) client() *http.Client {
-	t := &http.Transport{MaxIdleConnsPerHost: maxIdle, ForceAttemptHTTP2: true, TLSClientConfig: &tls.Config{MinVersion: tls.VersionTLS12}}
-	if s.CA != "" {
-		t.TLSClientConfig.RootCAs = x509.NewCertPool()
-		t.TLSClientConfig.RootCAs.AppendCertsFromPEM([]byte(s.CA))
+// roots are the certificates that nodes are known by; nil for the system's own.
+func (s Settings) roots() *x509.CertPool {
+	if s.CA == "" {
+		return nil
 	}
-	return &http.Client{Transport: t}
+	pool := x509.NewCertPool()
+	pool.AppendCertsFromPEM([]byte(s.CA)) // checked by Check
+	return pool
 }

@@ -11,7 +11,6 @@ import (
 	"fmt"
 	"io"
 	"net/url"
-	"regexp"
 	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -20,6 +19,7 @@ import (
 
 	"originchain/shared/aws/ddbtable"
 	"originchain/shared/aws/session"
+	"originchain/shared/instance"
 )
 
 const (
@@ -53,7 +53,7 @@ type Settings struct {
 }
 
 // Parameter is the name of an instance's parameter.
-func Parameter(instance string) string { return "/originchain/" + instance }
+func Parameter(name string) string { return "/originchain/" + name }
 
 // NotFoundError says that there are no settings of an instance.
 type NotFoundError struct{ Instance, Region string }
@@ -63,43 +63,32 @@ func (e *NotFoundError) Error() string {
 	return fmt.Sprintf("there is no parameter %s in %s: no instance of that name is deployed there; check the name, the region and the account", Parameter(e.Instance), e.Region)
 }
 
-// Name is what a short name of an instance looks like.
-var names = regexp.MustCompile(`^[a-z][a-z0-9-]{1,30}$`)
-
-// CheckName says what is wrong with an instance's short name.
-func CheckName(name string) error {
-	if !names.MatchString(name) {
-		return fmt.Errorf("%q is no name of an instance: it is 2 to 31 small letters, digits and hyphens, and begins with a letter", name)
-	}
-	return nil
-}
-
 // Load reads the settings of an instance. It needs ssm:GetParameter.
-func Load(ctx context.Context, c session.Config, instance string) (Settings, error) {
-	if err := CheckName(instance); err != nil {
+func Load(ctx context.Context, c session.Config, name string) (Settings, error) {
+	if err := instance.CheckName(name); err != nil {
 		return Settings{}, err
 	}
 	loaded, err := session.Load(ctx, c)
 	if err != nil {
-		return Settings{}, fmt.Errorf("read the settings of %s: %w", instance, err)
+		return Settings{}, fmt.Errorf("read the settings of %s: %w", name, err)
 	}
 	client := ssm.NewFromConfig(loaded, func(o *ssm.Options) { o.BaseEndpoint = c.Base(o.BaseEndpoint) })
-	out, err := client.GetParameter(ctx, &ssm.GetParameterInput{Name: aws.String(Parameter(instance))})
+	out, err := client.GetParameter(ctx, &ssm.GetParameterInput{Name: aws.String(Parameter(name))})
 	var absent *types.ParameterNotFound
 	switch {
 	case errors.As(err, &absent):
-		return Settings{}, &NotFoundError{Instance: instance, Region: loaded.Region}
+		return Settings{}, &NotFoundError{Instance: name, Region: loaded.Region}
 	case err != nil:
-		return Settings{}, fmt.Errorf("read the settings of %s from the parameter %s: %w", instance, Parameter(instance), err)
+		return Settings{}, fmt.Errorf("read the settings of %s from the parameter %s: %w", name, Parameter(name), err)
 	case out.Parameter == nil:
-		return Settings{}, fmt.Errorf("read the settings of %s: the answer has no parameter", instance)
+		return Settings{}, fmt.Errorf("read the settings of %s: the answer has no parameter", name)
 	}
 	s, err := Parse([]byte(aws.ToString(out.Parameter.Value)))
-	if err == nil && s.Instance != instance {
+	if err == nil && s.Instance != name {
 		err = fmt.Errorf("it is of the instance %q", s.Instance)
 	}
 	if err != nil {
-		return Settings{}, fmt.Errorf("the parameter %s: %w; deploy the instance anew", Parameter(instance), err)
+		return Settings{}, fmt.Errorf("the parameter %s: %w; deploy the instance anew", Parameter(name), err)
 	}
 	return s, nil
 }
@@ -129,7 +118,7 @@ func (s Settings) Check() error {
 	if s.Format < 1 {
 		fault("format is %d", s.Format)
 	}
-	if err := CheckName(s.Instance); err != nil {
+	if err := instance.CheckName(s.Instance); err != nil {
 		fault("instance: %w", err)
 	}
 	for name, raw := range map[string]string{"leases": s.Leases, "registry": s.Registry} {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"net"
 	"net/http"
 	"strings"
@@ -202,15 +201,7 @@ func (c *Control) callBack(ctx context.Context, o order) {
 		func(options *ssm.Options) { options.Retryer = aws.NopRetryer{} }) // the caller is told that nobody knows
 }
 
-// rest waits between half of the pause and all of it.
+// rest is session.Rest, with the pause of tests.
 func (c *Control) rest(ctx context.Context, pause time.Duration) error {
-	pause = c.config.pause(pause)
-	timer := time.NewTimer(pause/2 + rand.N(pause/2+1))
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
+	return session.Rest(ctx, c.config.pause(pause))
 }

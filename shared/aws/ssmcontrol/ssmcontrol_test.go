@@ -274,7 +274,7 @@ func TestACommandThatComesLate(t *testing.T) {
 			} else {
 				w.fake.SSM.Deliver(node().Machine, awsfake.Waiting(gate))
 			}
-			_, err := w.as.Stop(w.goneAfter("GetCommandInvocation", 2), node())
+			_, err := w.as.Stop(w.fake.SSM.After(t, "GetCommandInvocation", 2, errGone), node())
 			if !same(err, &UnknownError{}) || !errors.Is(err, errGone) || !strings.Contains(err.Error(), "Pending") {
 				t.Fatalf("got %v", err)
 			}
@@ -296,31 +296,6 @@ func TestACommandThatComesLate(t *testing.T) {
 }
 
 var errGone = errors.New("gone")
-
-// goneAfter is the context of a caller who goes when so many requests for an operation
-// have come.
-func (w *world) goneAfter(operation string, requests int) context.Context {
-	ctx, cancel := context.WithCancelCause(w.Context())
-	watching := make(chan struct{})
-	go func() {
-		defer close(watching)
-		tick := time.NewTicker(time.Millisecond)
-		defer tick.Stop()
-		for len(w.fake.SSM.Calls(operation)) < requests {
-			select {
-			case <-tick.C:
-			case <-ctx.Done():
-				return
-			}
-		}
-		cancel(errGone)
-	}()
-	w.Cleanup(func() {
-		cancel(nil)
-		<-watching
-	})
-	return ctx
-}
 
 // TestTimeIsLeftToCallBack: a command that changes something is given up a little before
 // its caller's time is over, and one that reads is not.

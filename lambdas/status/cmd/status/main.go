@@ -21,12 +21,6 @@ func main() {
 	awsenv.Main(awsenv.Function{Name: "status", Needs: []string{awsenv.ControlRegistry, awsenv.StatusBucket}, Open: open})
 }
 
-// site publishes into a bucket.
-type site struct{ *s3site.Site }
-
-// Publish implements status.Site.
-func (s site) Publish(ctx context.Context, f status.File) error { return s.Put(ctx, s3site.File(f)) }
-
 func open(ctx context.Context, e *awsenv.Env, _ *logrus.Logger) (awsenv.Handler, error) {
 	control, err := e.Documents(ctx, awsenv.ControlRegistry)
 	if err != nil {
@@ -37,7 +31,7 @@ func open(ctx context.Context, e *awsenv.Env, _ *logrus.Logger) (awsenv.Handler,
 		return nil, err
 	}
 	store := incident.NewStore(documents.Of(control), incident.Fixed{}, time.Now, rand.Float64)
-	bucket := site{s3site.New(cfg, e.Get(awsenv.StatusBucket), os.Getenv("AWS_ENDPOINT_URL_S3") != "")}
+	bucket := s3site.New(cfg, e.Get(awsenv.StatusBucket), os.Getenv("AWS_ENDPOINT_URL_S3") != "")
 	p := status.New(store, bucket, cfg.Region, time.Now)
 	return awsenv.Payload(p.Handle), nil
 }

@@ -1,0 +1,75 @@
+package silence
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync"
+	"time"
+
+	"originchain/scripts/call"
+	"originchain/shared/api"
+	"originchain/shared/failover"
+)
+
+// askTimeout bounds the question how far a follower is.
+const askTimeout = time.Second
+
+// listen asks every node how far it is; mute is why those did not say that are not heard.
+func (h *Handler) listen(ctx context.Context, nodes []failover.Node) (heard map[string]api.Replication, mute map[string]error) {
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	var mu sync.Mutex
+	var all sync.WaitGroup
+	heard, mute = make(map[string]api.Replication), make(map[string]error)
+	for _, n := range nodes {
+		all.Go(func() {
+			client := call.Client{URL: n.URL, Token: h.deps.Failover.AdminToken, HTTP: h.client()}
+			var r api.Replication
+			err := client.Get(ctx, "/v1/admin/replication", &r)
+			if err == nil && r.Node != n.ID { // another node's word is not this one's
+				err = fmt.Errorf("at %s answers %q", n.URL, r.Node)
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			if err != nil {
+				mute[n.ID] = bare(err)
+				return
+			}
+			heard[n.ID] = r
+		})
+	}
+	all.Wait()
+	return heard, mute
+}
+
+// bare is an error without the URL that was asked: the node is named beside it.
+func bare(err error) error {
+	var asked *url.Error
+	if errors.As(err, &asked) {
+		return asked.Err
+	}
+	return err
+}
+
+// nobody says why no node can take the holder's place, for each that could have.
+func nobody(holder string, nodes []failover.Node, mute map[string]error) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "of %d nodes none answers that could take the place of %s", len(nodes), holder)
+	for _, n := range nodes {
+		if n.ID != holder {
+			fmt.Fprintf(&b, "; %s: %v", n.ID, mute[n.ID])
+		}
+	}
+	return b.String()
+}
+
+func (h *Handler) client() *http.Client {
+	if h.deps.Failover.HTTP != nil {
+		return h.deps.Failover.HTTP
+	}
+	return http.DefaultClient
+}
