@@ -137,8 +137,8 @@ func notBegun() (names []any) {
 	return names
 }
 
-// unpublished are errors of SNS's that may pass, of both generations too: a publication that
-// was made all the same asks a second time, and either answer is good.
+// unpublished are errors of SNS's that may pass, of both generations too. Where a publication
+// was made all the same, two pages come, and the token of the second is the one that is taken.
 func unpublished() (names []any) {
 	for _, name := range []string{"AmazonSNS", "Sns", "InternalError", "Throttled", "KMSThrottling", "KmsThrottling", "SdkClient"} {
 		names = append(names, "SNS."+name+"Exception")
