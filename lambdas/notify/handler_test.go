@@ -3,7 +3,6 @@ package notify
 import (
 	"context"
 	"errors"
-	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -43,13 +42,14 @@ type desk struct {
 	// reg has the journal of failovers; ill are alarms that do not stand well, by name.
 	reg registry.Store
 	ill map[string]cwalarms.Alarm
+	log strings.Builder
 }
 
 func newDesk(t *testing.T) *desk {
 	d := &desk{t: t, mail: &sent{}, state: "OK", now: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC), reg: registry.NewMemory(), ill: map[string]cwalarms.Alarm{}}
 	d.since = d.now
 	log := logrus.New()
-	log.SetOutput(io.Discard)
+	log.SetOutput(&d.log)
 	docs := registered.Of(registry.NewMemory())
 	d.store = incident.NewStore(docs, incident.Fixed{{ID: "ops", Email: "ops@acme.example", UpTo: alarms.Drift}}, func() time.Time { return d.now }, func() float64 { return 0 })
 	book := &Book{Incidents: d.store, Registry: d.reg, Instance: "acme", Now: func() time.Time { return d.now }, Alarms: d.alarms}

@@ -123,10 +123,14 @@ func TestAFailoverThatIsLeft(t *testing.T) {
 		if n := d.told("c takes the place of the writer a"); n == 0 {
 			t.Errorf("%s: the next failover is told to nobody", state)
 		}
-		d.turns("OK")
 		d.journalled("R2", "done", "a", "c", d.now)
-		d.minutes(1)
+		d.minutes(2)
+		d.turns("OK") // alarms come late
+		d.minutes(10)
 		d.want("the next has ended", nil, []string{"failover-R1: ", "failover-R2: c is the writer"})
+		if n := d.told("c is the writer, of epoch 7"); n != 1 {
+			t.Errorf("%s: how it ended was told %d times", state, n)
+		}
 	}
 }
 
@@ -199,6 +203,9 @@ func TestAFailoverThatIsLeftAndGoneOnWith(t *testing.T) {
 		d.want("done", nil, want)
 		if n := d.told("b is the writer"); n != len(want)-1 {
 			t.Errorf("silent %t: told %d times", silent, n)
+		}
+		if n := strings.Count(d.log.String(), `msg="an incident was opened" from=a incident=failover-R1-again`); n != len(want)-1 {
+			t.Errorf("silent %t: opened %d times:\n%s", silent, n, d.log.String())
 		}
 	}
 }
