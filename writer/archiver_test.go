@@ -173,7 +173,7 @@ func TestAnEmptyDirectoryIsNoWriterOfAnArchivedInstance(t *testing.T) {
 		}
 		cfg.FailureGrace = time.Millisecond
 		n.metrics = nil
-		s := &Shell{cfg: cfg, deps: deps, metrics: n.w.metrics, opened: make(chan struct{}), health: newHealth(time.Now())}
+		s := &Shell{cfg: cfg, deps: deps, metrics: n.w.metrics, opened: make(chan struct{}), health: newHealth(time.Now(), cfg.StuckAfter)}
 		s.SetRole(alone{})
 		w := NewWriter(s, Replication{})
 		err := w.Run(context.Background())

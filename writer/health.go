@@ -19,7 +19,8 @@ import (
 // a load balancer's check must get its answer while every lock of the node is
 // held and every core is busy.
 type health struct {
-	started time.Time
+	started    time.Time
+	stuckAfter time.Duration
 	// failed is set once, when the log is of no more use.
 	failed atomic.Pointer[string]
 	// probe is the outcome of the last finished probe of the disk; nil is good.
@@ -29,11 +30,9 @@ type health struct {
 	probing atomic.Int64
 }
 
-// stuckAfter is how long one probe may take before the disk counts as gone: a
-// disk that hangs reports no error.
-const stuckAfter = 5 * time.Second
-
-func newHealth(now time.Time) *health { return &health{started: now} }
+func newHealth(now time.Time, stuckAfter time.Duration) *health {
+	return &health{started: now, stuckAfter: stuckAfter}
+}
 
 // fail records why the log is of no more use; the first reason stays.
 func (h *health) fail(err error) {
@@ -41,25 +40,38 @@ func (h *health) fail(err error) {
 	h.failed.CompareAndSwap(nil, &reason)
 }
 
-// reason says why the node is not healthy; "" when it is.
-func (h *health) reason(now time.Time) string {
+// reason says why the node is not healthy; "" when it is. waits is for how long the oldest
+// commit has waited for its fsync.
+func (h *health) reason(now time.Time, waits time.Duration) string {
 	if r := h.failed.Load(); r != nil {
 		return *r
 	}
 	if r := h.probe.Load(); r != nil {
 		return *r
 	}
-	if began := h.probing.Load(); began != 0 && now.Sub(h.started)-time.Duration(began) > stuckAfter {
-		return fmt.Sprintf("the disk of the log has not answered for more than %s", stuckAfter)
+	if began := h.probing.Load(); began != 0 && now.Sub(h.started)-time.Duration(began) > h.stuckAfter {
+		return fmt.Sprintf("the disk of the log has not answered for more than %s", h.stuckAfter)
+	}
+	if waits > h.stuckAfter {
+		return fmt.Sprintf("a commit has waited for its fsync for more than %s: the disk of the log does not answer", h.stuckAfter)
 	}
 	return ""
+}
+
+// unwell is health.reason of this node.
+func (n *Shell) unwell(now time.Time) string {
+	var waits time.Duration
+	if e := n.engine.Load(); e != nil {
+		waits = e.Waiting()
+	}
+	return n.health.reason(now, waits)
 }
 
 func (n *Shell) getHealth(c *httpx.Call) error {
 	now := time.Now()
 	answer := api.Health{
 		Status: api.HealthOK, Version: telemetry.Version, Commit: telemetry.Commit, Mode: n.now().Mode(),
-		UptimeSeconds: int64(now.Sub(n.health.started) / time.Second), Reason: telemetry.Redact(n.health.reason(now)),
+		UptimeSeconds: int64(now.Sub(n.health.started) / time.Second), Reason: telemetry.Redact(n.unwell(now)),
 	}
 	if answer.Reason != "" {
 		answer.Status = api.HealthFailed
@@ -68,8 +80,8 @@ func (n *Shell) getHealth(c *httpx.Call) error {
 	return c.JSON(http.StatusOK, answer)
 }
 
-// probeName is the file that probes write, in the data directory beside the
-// log's: in the log's own directory only segments may stand.
+// probeName is the file that probes write, in the log's own directory: that may be a file
+// system of its own. Who reads the directory looks for segments by their names.
 const probeName = "health.probe"
 
 // probeDisk tries the log's disk out once per ProbeInterval, until ctx ends. When
@@ -82,7 +94,7 @@ func (n *Shell) probeDisk(ctx context.Context) error {
 	for {
 		began := time.Now()
 		n.health.probing.Store(max(1, int64(began.Sub(n.health.started))))
-		err := probe(n.deps.FS, n.cfg.Engine.DataDir, n.logDir())
+		err := probe(n.deps.FS, n.logDir())
 		n.health.probing.Store(0)
 		switch {
 		case err == nil:
@@ -111,20 +123,21 @@ func (n *Shell) probeDisk(ctx context.Context) error {
 func (n *Shell) logDir() string { return n.deps.FS.PathJoin(n.cfg.Engine.DataDir, "log") }
 
 func (n *Shell) removeProbe() error {
-	err := n.deps.FS.Remove(n.deps.FS.PathJoin(n.cfg.Engine.DataDir, probeName))
+	err := n.deps.FS.Remove(n.deps.FS.PathJoin(n.logDir(), probeName))
 	if err != nil {
 		n.deps.Log.WithError(err).Debug("the probe file was not removed")
 	}
 	return nil
 }
 
-// probe reads the directory of the log and appends to a file beside it. It does
-// not sync: an fsync would queue behind the log's own, and slow it down.
-func probe(fs vfs.FS, dataDir, logDir string) error {
+// probe reads the directory of the log and writes a file there. It does not sync: an fsync
+// would queue behind the log's own, and slow it down. One that hangs is seen by the commits
+// that wait for it.
+func probe(fs vfs.FS, logDir string) error {
 	if _, err := fs.List(logDir); err != nil {
 		return fmt.Errorf("the directory of the log cannot be read: %w", err)
 	}
-	f, err := fs.Create(fs.PathJoin(dataDir, probeName), vfs.WriteCategoryUnspecified)
+	f, err := fs.Create(fs.PathJoin(logDir, probeName), vfs.WriteCategoryUnspecified)
 	if err != nil {
 		return fmt.Errorf("the disk of the log takes no file: %w", err)
 	}

@@ -83,7 +83,7 @@ func newMetrics(r *telemetry.Metrics, w *Shell) *metrics {
 	r.GaugeFunc("oc_replication_degraded_frames", "Frames of this opening that were acknowledged by fewer followers than asked for.",
 		func() float64 { return float64(w.now().Standing().Degraded) })
 	r.GaugeFunc("oc_healthy", "1 while /health answers 200, else 0.", func() float64 {
-		if w.health.reason(time.Now()) == "" {
+		if w.unwell(time.Now()) == "" {
 			return 1
 		}
 		return 0

@@ -8,9 +8,13 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 
 	"originchain/shared/simdisk"
 	"originchain/shared/telemetry"
@@ -135,14 +139,45 @@ func TestProbeEndsTheNode(t *testing.T) {
 // TestStuckDisk: a probe that does not come back counts as a failure.
 func TestStuckDisk(t *testing.T) {
 	now := time.Now()
-	h := newHealth(now)
+	const stuckAfter = 5 * time.Second
+	h := newHealth(now, stuckAfter)
 	h.probing.Store(int64(time.Second))
-	if r := h.reason(now.Add(time.Second + stuckAfter)); r != "" {
+	if r := h.reason(now.Add(time.Second+stuckAfter), stuckAfter); r != "" {
 		t.Fatalf("too early: %s", r)
 	}
-	if r := h.reason(now.Add(time.Second + stuckAfter + 1)); r == "" {
+	if r := h.reason(now.Add(time.Second+stuckAfter+1), 0); r == "" {
 		t.Fatal("a stuck disk is well")
 	}
+}
+
+// TestAnFsyncThatHangs: the disk answers every probe, and no commit becomes durable.
+func TestAnFsyncThatHangs(t *testing.T) {
+	hang := make(chan struct{})
+	var hangs atomic.Bool
+	disk := errorfs.Wrap(vfs.NewMem(), errorfs.InjectorFunc(func(op errorfs.Op) error {
+		if (op.Kind == errorfs.OpFileSync || op.Kind == errorfs.OpFileSyncData) && strings.HasPrefix(op.Path, "/data/log/") && hangs.Load() {
+			<-hang
+		}
+		return nil
+	}))
+	n := open(t, disk, func(c *Config, _ *Deps) { c.StuckAfter = 20 * time.Millisecond })
+	n.tenant, n.token = n.newTenant(`{}`)
+	n.register(ordersManifest)
+	n.call("POST", "/rows/shop.orders", `{"id":"before"}`).want(200)
+	n.public("/health").want(200)
+	hangs.Store(true)
+	acknowledged := make(chan *answer, 1)
+	go func() { acknowledged <- n.call("POST", "/rows/shop.orders", `{"id":"waits"}`) }()
+	for n.public("/health").status == 200 {
+		runtime.Gosched()
+	}
+	if h := n.public("/health").want(503); !strings.Contains(h.str("reason"), "waited for its fsync") {
+		t.Errorf("reason: %s", h.body)
+	}
+	hangs.Store(false)
+	close(hang)
+	(<-acknowledged).want(200)
+	n.public("/health").want(200)
 }
 
 // metricRow is a row of docs/METRICS.md.

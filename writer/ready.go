@@ -38,7 +38,7 @@ func (n *Shell) getReady(c *httpx.Call) error {
 
 func (n *Shell) checks(now time.Time) map[string]api.Check {
 	checks := map[string]api.Check{checkDisk: {OK: true, Detail: "the log's disk can be read and written"}}
-	if reason := n.health.reason(now); reason != "" {
+	if reason := n.unwell(now); reason != "" {
 		checks[checkDisk] = api.Check{Detail: reason}
 	}
 	if reason := n.fenced.Load(); reason != nil {

@@ -50,6 +50,9 @@ type Config struct {
 	FailureGrace time.Duration
 	// ProbeInterval is how often the log's disk is tried out; default 1 s.
 	ProbeInterval time.Duration
+	// StuckAfter is how long a probe may take, and a commit wait for its fsync, before the
+	// disk counts as gone: one that hangs reports no error; default 5 s.
+	StuckAfter time.Duration
 }
 
 const (
@@ -57,6 +60,7 @@ const (
 	defaultMinLSNWait      = 2 * time.Second
 	defaultFailureGrace    = 5 * time.Second
 	defaultProbeInterval   = time.Second
+	defaultStuckAfter      = 5 * time.Second
 )
 
 func (c Config) withDefaults() Config {
@@ -68,6 +72,7 @@ func (c Config) withDefaults() Config {
 		{&c.MinLSNWait, defaultMinLSNWait},
 		{&c.FailureGrace, defaultFailureGrace},
 		{&c.ProbeInterval, defaultProbeInterval},
+		{&c.StuckAfter, defaultStuckAfter},
 	} {
 		if *d.field == 0 {
 			*d.field = d.value
@@ -169,7 +174,7 @@ func NewShell(cfg Config, deps Deps) (*Shell, error) {
 		n.listing = archive.Remembering(cfg.Archive.Store)
 	}
 	n.SetRole(alone{url: cfg.URL})
-	n.health = newHealth(time.Now())
+	n.health = newHealth(time.Now(), n.cfg.StuckAfter)
 	n.metrics = newMetrics(deps.Metrics, n)
 	n.http = httpx.NewMetrics(deps.Metrics)
 	public := httpx.InScope(routes(n, nil), httpx.Public)

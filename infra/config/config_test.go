@@ -121,6 +121,7 @@ var broken = []struct{ tenant, more, want string }{
 	{`, "name": "Acme"`, "", `tenants[0].name: "Acme": use 2 to 31`},
 	{`, "name": "acme-"`, "", `tenants[0].name: "acme-": use 2 to 31`},
 	{`, "name": "control"`, "", `tenants[0].name: "control" is what the deployment calls a part of its own`},
+	{`, "name": "status-logs"`, "", `tenants[0].name: "status-logs" is what the deployment calls a part of its own`},
 	{`, "instance_id": ""`, "", "tenants[0].instance_id: missing; the id of a new instance can be 01"},
 	{`, "instance_id": "01jd0000000000000000000001"`, "", `tenants[0].instance_id: "01jd0000000000000000000001" is not a ULID`},
 	{`, "tier": "huge"`, "", `tenants[0].tier: "huge" is not known; it is one of dev, starter, pro, scale, dedicated`},

@@ -96,8 +96,9 @@ var (
 	keyForm     = regexp.MustCompile(`^arn:aws:kms:([a-z0-9-]+):([0-9]{12}):key/[0-9a-zA-Z-]{1,64}$`)
 )
 
-// reserved are names of stacks, and of what the registry keeps beside the tenants'.
-func reserved() []string { return []string{"control", "network", "pipeline", "status"} }
+// reserved are names of stacks, of what the registry keeps beside the tenants', and of the
+// buckets of the status page.
+func reserved() []string { return []string{"control", "network", "pipeline", "status", "status-logs"} }
 
 // checkNames checks what the tenant and its parts are called.
 func (t *Tenant) checkNames(f *fields, region string) {

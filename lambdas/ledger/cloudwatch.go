@@ -2,6 +2,7 @@ package ledger
 
 import (
 	"math"
+	"slices"
 	"strings"
 	"time"
 
@@ -40,6 +41,29 @@ func FromCloudWatch(instance string, table []alarms.Alarm, all []Watched, now ti
 		}
 	}
 	return out, func(alarm, _ string) time.Duration { return over[alarm] }
+}
+
+// proofs are the alarms that together say that an instance is written. That the writer is
+// silent no more is not enough: who the record names may be a follower still, which nobody
+// has told to open, or wait for a follower of its own.
+func proofs() []string {
+	return []string{alarms.InstanceSilent, "/ready", "oc_lease_remaining_ms", "oc_replication_leader_connected"}
+}
+
+// Written says whether a node is a ready writer, by what FromCloudWatch has made, and for how
+// long nothing has said otherwise. An alarm that is not there, or knows nothing, proves nothing.
+func Written(all []alarms.Status, overFor func(alarm, node string) time.Duration) (writtenFor func() time.Duration, writes bool) {
+	var least time.Duration
+	for n, name := range proofs() {
+		i := slices.IndexFunc(all, func(s alarms.Status) bool { return s.Alarm == name })
+		if i < 0 || all[i].State != alarms.OK {
+			return func() time.Duration { return 0 }, false
+		}
+		if age := overFor(name, ""); n == 0 || age < least {
+			least = age
+		}
+	}
+	return func() time.Duration { return least }, true
 }
 
 // of are those that one of the table is at an instance, or at its nodes.

@@ -21,9 +21,14 @@ const (
 	tooOldFor = incident.GiveUpAfter
 	// faultSuffix ends the id of the incident of a run that began as a switchover.
 	faultSuffix = "-fault"
+	// againSuffix ends that of a run that was gone on with when its first was over.
+	againSuffix = "-again"
 	// writtenFor is how long a writer must be ready for a failover to be over that has not
 	// come to its own end.
 	writtenFor = time.Minute
+	// quietFor is that where alarms alone tell of the writer: they come late, and a step of
+	// the run may be at work for minutes after it.
+	quietFor = 5 * time.Minute
 )
 
 // failovers has an incident for the failover that was begun last, whoever has carried it
@@ -37,6 +42,9 @@ func (l *Ledger) failovers(ctx context.Context, writes bool) error {
 		l.written = time.Time{}
 	} else if l.written.IsZero() {
 		l.written = l.now()
+		if l.writtenFor != nil {
+			l.written = l.written.Add(-l.writtenFor())
+		}
 	}
 	if err := l.overtake(ctx, &run); err != nil {
 		return err
@@ -57,6 +65,9 @@ func (l *Ledger) failovers(ctx context.Context, writes bool) error {
 
 // told says whether an incident has this run's last word, or the run is history.
 func (l *Ledger) told(ctx context.Context, run *failover.Run) (bool, error) {
+	if again, err := l.resumed(ctx, run); err != nil || again {
+		return false, err
+	}
 	if l.now().Sub(run.StartedAt) > tooOldFor {
 		l.settled = run.ID
 		return true, nil
@@ -90,6 +101,26 @@ func (l *Ledger) told(ctx context.Context, run *failover.Run) (bool, error) {
 		break // the last one decides: runs come one after the other
 	}
 	return false, nil
+}
+
+// resumed says whether a run has come to its end that was gone on with once its incident was
+// over without that: a failover goes on with the one that is under way, however old it is.
+// That the writer was lost anew is known by the alarm, which has changed since.
+func (l *Ledger) resumed(ctx context.Context, run *failover.Run) (bool, error) {
+	if l.overFor == nil || !run.Done {
+		return false, nil
+	}
+	changed := l.overFor(alarms.InstanceSilent, "")
+	if changed <= 0 {
+		return false, nil // the alarm is not known; the next round knows
+	}
+	first, ok, err := l.store.Get(ctx, failoverPrefix+run.ID)
+	if err != nil || !ok || first.Resolved == nil || first.Updates[len(first.Updates)-1].Key != leftKey(run) || !l.now().Add(-changed).After(*first.Resolved) {
+		return false, err
+	}
+	_, known, err := l.store.Get(ctx, failoverPrefix+run.ID+againSuffix)
+	l.again = err == nil && !known
+	return l.again, err
 }
 
 // overtake has an incident of its own for a failover that was not planned, where that of a
@@ -129,8 +160,11 @@ func (l *Ledger) dropped(ctx context.Context, past []string, run *failover.Run) 
 
 func (l *Ledger) begun(ctx context.Context, run *failover.Run) error {
 	id := failoverPrefix + run.ID
-	if l.failover == id {
+	switch {
+	case l.failover == id:
 		id += faultSuffix
+	case l.again:
+		id += againSuffix
 	}
 	o := incident.Opening{
 		ID: id, Severity: alarms.TenantDown, Cause: incident.Cause{Failover: run.ID, Node: run.From, Instance: l.instance},
@@ -148,8 +182,40 @@ func (l *Ledger) begun(ctx context.Context, run *failover.Run) error {
 	return nil
 }
 
+// left says whether a node has been a ready writer for so long that a run which has not come
+// to its end is over all the same. Where alarms tell of the writer, what was well before the
+// run was begun says nothing of it.
+func (l *Ledger) left(run *failover.Run) bool {
+	switch {
+	case l.written.IsZero():
+		return false
+	case l.writtenFor == nil:
+		return l.now().Sub(l.written) >= writtenFor
+	}
+	return l.now().Sub(l.written) >= quietFor && l.now().Sub(run.StartedAt) >= quietFor
+}
+
+func leftKey(run *failover.Run) string { return "left-" + run.ID }
+
+// next adds that another run goes on in the incident that is open: of one that nothing shows
+// to be over, whoever hears of it must hear of what comes next too.
+func (l *Ledger) next(ctx context.Context, run *failover.Run) error {
+	own := failoverPrefix + run.ID
+	if l.writtenFor == nil || slices.Contains([]string{own, own + faultSuffix, own + againSuffix}, l.failover) {
+		return nil
+	}
+	_, err := l.store.Add(ctx, l.failover, "begun-"+run.ID, incident.Clip(fmt.Sprintf("Another failover has begun since: %s takes the place of %s.", run.To, run.From)))
+	if err != nil && !errors.Is(err, incident.ErrFull) && !errors.Is(err, incident.ErrResolved) {
+		return fmt.Errorf("add to incident %s: %w", l.failover, err)
+	}
+	return nil
+}
+
 // went adds how the run has ended to the incident that is open.
 func (l *Ledger) went(ctx context.Context, run *failover.Run) error {
+	if err := l.next(ctx, run); err != nil {
+		return err
+	}
 	switch {
 	case run.Done:
 		text, err := l.ended(ctx, run)
@@ -157,8 +223,10 @@ func (l *Ledger) went(ctx context.Context, run *failover.Run) error {
 			return err
 		}
 		return l.over(ctx, run, "done-"+run.ID, text)
-	case !l.written.IsZero() && l.now().Sub(l.written) >= writtenFor:
-		return l.over(ctx, run, "left-"+run.ID, "A node writes and is ready, and has been for a minute. The failover has not come to its own end: oc-control status says who writes.")
+	case l.left(run) && l.writtenFor == nil:
+		return l.over(ctx, run, leftKey(run), "A node writes and is ready, and has been for a minute. The failover has not come to its own end: oc-control status says who writes.")
+	case l.left(run):
+		return l.over(ctx, run, leftKey(run), fmt.Sprintf("The writer answers and holds its lease, and the nodes are ready: no alarm has said otherwise for %s. The failover has not come to its own end: the dashboard of the instance says who writes.", quietFor))
 	case run.Failed && run.ID != l.settled:
 		_, err := l.store.Add(ctx, l.failover, "failed-"+run.ID, incident.Clip(fmt.Sprintf("%s could not be made the writer: %s. Who else can is looked for; docs/RUNBOOK.md#a-failover", run.To, run.Error)))
 		if err != nil && !errors.Is(err, incident.ErrFull) {

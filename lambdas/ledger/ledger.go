@@ -41,6 +41,9 @@ type Deps struct {
 	// OverFor is for how long an alarm that does not fire has not, where somebody else
 	// keeps that; nil: since the Ledger saw it first.
 	OverFor func(alarm, node string) time.Duration
+	// WrittenFor is for how long a node has been a ready writer, where somebody else keeps
+	// that; nil: since the Ledger saw it first.
+	WrittenFor func() time.Duration
 }
 
 // Ledger has an incident for each alarm that fires and for each failover. It goes by what
@@ -55,6 +58,8 @@ type Ledger struct {
 	now      func() time.Time
 	instance string
 	overFor  func(alarm, node string) time.Duration
+	// writtenFor is nil where this Ledger sees the writer itself.
+	writtenFor func() time.Duration
 
 	open map[cause]*opened
 	// failover is the incident of failovers that is open, "" if none is; settled is the run
@@ -65,6 +70,8 @@ type Ledger struct {
 	mild bool
 	// overtaken are incidents of switchovers that became failovers, which have their own.
 	overtaken []string
+	// again: the run has had an incident that was over before it was.
+	again bool
 	// written is since when a ready writer was seen without a break.
 	written time.Time
 	// said is the last failure that was logged: the next round has the same one.
@@ -85,7 +92,7 @@ type opened struct {
 
 // New makes a Ledger that knows of nothing yet.
 func New(d Deps) *Ledger {
-	return &Ledger{store: d.Incidents, registry: d.Registry, log: d.Log, now: d.Now, instance: d.Instance, overFor: d.OverFor, open: make(map[cause]*opened)}
+	return &Ledger{store: d.Incidents, registry: d.Registry, log: d.Log, now: d.Now, instance: d.Instance, overFor: d.OverFor, writtenFor: d.WrittenFor, open: make(map[cause]*opened)}
 }
 
 // Load finds what is open. alone says that whoever kept it before is no more: what that

@@ -41,12 +41,13 @@ func (b *Book) Keep(log logrus.FieldLogger) Keep {
 			watched = append(watched, ledger.Watched(a))
 		}
 		statuses, overFor := ledger.FromCloudWatch(b.Instance, alarms.Table(), watched, b.Now())
-		l := ledger.New(ledger.Deps{Incidents: b.Incidents, Registry: b.Registry, Log: log, Now: b.Now, Instance: b.Instance, OverFor: overFor})
+		writtenFor, writes := ledger.Written(statuses, overFor)
+		l := ledger.New(ledger.Deps{Incidents: b.Incidents, Registry: b.Registry, Log: log, Now: b.Now, Instance: b.Instance, OverFor: overFor, WrittenFor: writtenFor})
 		if loadErr := l.Load(ctx, false); loadErr != nil {
 			return errors.Join(err, loadErr)
 		}
 		// What is known is told, although something is not.
-		err = errors.Join(err, l.Round(ctx, statuses, false))
+		err = errors.Join(err, l.Round(ctx, statuses, writes))
 		for _, w := range words {
 			err = errors.Join(err, l.Say(ctx, w))
 		}

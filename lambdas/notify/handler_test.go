@@ -3,7 +3,6 @@ package notify
 import (
 	"context"
 	"errors"
-	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -40,21 +39,39 @@ type desk struct {
 	fail  error
 	now   time.Time
 	store *incident.Store
+	// reg has the journal of failovers; ill are alarms that do not stand well, by name.
+	reg registry.Store
+	ill map[string]cwalarms.Alarm
+	log strings.Builder
 }
 
 func newDesk(t *testing.T) *desk {
-	d := &desk{t: t, mail: &sent{}, state: "OK", now: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)}
+	d := &desk{t: t, mail: &sent{}, state: "OK", now: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC), reg: registry.NewMemory(), ill: map[string]cwalarms.Alarm{}}
 	d.since = d.now
 	log := logrus.New()
-	log.SetOutput(io.Discard)
+	log.SetOutput(&d.log)
 	docs := registered.Of(registry.NewMemory())
 	d.store = incident.NewStore(docs, incident.Fixed{{ID: "ops", Email: "ops@acme.example", UpTo: alarms.Drift}}, func() time.Time { return d.now }, func() float64 { return 0 })
-	book := &Book{Incidents: d.store, Registry: registry.NewMemory(), Instance: "acme", Now: func() time.Time { return d.now },
-		Alarms: func(context.Context, string) ([]cwalarms.Alarm, error) {
-			return []cwalarms.Alarm{{Name: "acme-" + alarms.InstanceSilent, State: d.state, Since: d.since}}, d.fail
-		}}
+	book := &Book{Incidents: d.store, Registry: d.reg, Instance: "acme", Now: func() time.Time { return d.now }, Alarms: d.alarms}
 	d.Handler = NewHandler(HandlerDeps{Notifier: New(d.store, nil, d.mail), Keep: book.Keep(log), Account: "123456789012", Region: "eu-central-1", Log: log})
 	return d
+}
+
+// alarms are all of the table, well for a year where the test says nothing of them.
+func (d *desk) alarms(context.Context, string) (out []cwalarms.Alarm, err error) {
+	for _, c := range alarms.ForCloudWatch(alarms.Table()) {
+		a := cwalarms.Alarm{Name: c.Of("acme", "acme-a"), State: "OK", Since: d.now.AddDate(-1, 0, 0)}
+		if c.Alarm == alarms.InstanceSilent {
+			a.State, a.Since = d.state, d.since
+		}
+		if ill, ok := d.ill[c.Alarm]; ok {
+			a.State, a.Since = ill.State, ill.Since
+		}
+		if a.State != "" {
+			out = append(out, a)
+		}
+	}
+	return out, d.fail
 }
 
 func (d *desk) call(file string) Answer {

@@ -26,6 +26,9 @@ func (e *Engine) Aside() []wal.Divergent { return e.aside }
 // latest fsync did.
 func (e *Engine) FsyncLag() time.Duration { return e.queue.lag.now() }
 
+// Waiting is for how long the oldest decided frame has not been durable; 0 while none waits.
+func (e *Engine) Waiting() time.Duration { return e.queue.lag.waits() }
+
 // fsyncLag is written under the queue's lock and read by anyone without it.
 type fsyncLag struct {
 	waiting atomic.Int64 // since when the oldest frame waits, unix nanoseconds; 0: none does
@@ -38,8 +41,15 @@ func (l *fsyncLag) begin(since time.Time) { l.waiting.CompareAndSwap(0, since.Un
 func (l *fsyncLag) end() { l.latest.Store(time.Now().UnixNano() - l.waiting.Swap(0)) }
 
 func (l *fsyncLag) now() time.Duration {
+	if waits := l.waits(); waits > 0 {
+		return waits
+	}
+	return max(0, time.Duration(l.latest.Load()))
+}
+
+func (l *fsyncLag) waits() time.Duration {
 	if since := l.waiting.Load(); since != 0 {
 		return max(0, time.Duration(time.Now().UnixNano()-since))
 	}
-	return max(0, time.Duration(l.latest.Load()))
+	return 0
 }

@@ -14,7 +14,7 @@ import (
 // of a type. A type that the templates have must be here.
 var needed = map[string]string{
 	"AWS::AutoScaling::AutoScalingGroup":     "autoscaling:CreateAutoScalingGroup autoscaling:UpdateAutoScalingGroup autoscaling:DeleteAutoScalingGroup iam:PassRole ec2:RunInstances",
-	"AWS::CloudFront::Distribution":          "cloudfront:CreateDistribution cloudfront:UpdateDistribution cloudfront:DeleteDistribution",
+	"AWS::CloudFront::Distribution":          "cloudfront:CreateDistribution cloudfront:UpdateDistribution cloudfront:DeleteDistribution s3:GetBucketAcl s3:PutBucketAcl",
 	"AWS::CloudFront::OriginAccessControl":   "cloudfront:CreateOriginAccessControl cloudfront:DeleteOriginAccessControl",
 	"AWS::CloudFront::ResponseHeadersPolicy": "cloudfront:CreateResponseHeadersPolicy cloudfront:DeleteResponseHeadersPolicy",
 	"AWS::CloudWatch::Alarm":                 "cloudwatch:PutMetricAlarm cloudwatch:DeleteAlarms",
@@ -29,7 +29,7 @@ var needed = map[string]string{
 	"AWS::EC2::Subnet":                       "ec2:CreateSubnet ec2:DeleteSubnet",
 	"AWS::EC2::SubnetRouteTableAssociation":  "ec2:AssociateRouteTable ec2:DisassociateRouteTable",
 	"AWS::EC2::VPC":                          "ec2:CreateVpc ec2:ModifyVpcAttribute ec2:DeleteVpc",
-	"AWS::EC2::VPCEndpoint":                  "ec2:CreateVpcEndpoint ec2:ModifyVpcEndpoint ec2:DeleteVpcEndpoints vpce:AllowMultiRegion",
+	"AWS::EC2::VPCEndpoint":                  "ec2:CreateVpcEndpoint ec2:ModifyVpcEndpoint ec2:DeleteVpcEndpoints vpce:AllowMultiRegion route53:AssociateVPCWithHostedZone",
 	"AWS::EC2::Volume":                       "ec2:CreateVolume ec2:DeleteVolume ec2:ModifyVolume kms:GenerateDataKeyWithoutPlaintext kms:CreateGrant",
 	"AWS::Events::Rule":                      "events:PutRule events:PutTargets events:RemoveTargets events:DeleteRule iam:PassRole",
 	"AWS::IAM::InstanceProfile":              "iam:CreateInstanceProfile iam:AddRoleToInstanceProfile iam:DeleteInstanceProfile iam:PassRole",

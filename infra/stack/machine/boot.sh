@@ -80,6 +80,8 @@ filesystem() {
     return 0
   fi
   xfs_admin -L "$2" "$dev" >/dev/null
+  # It ends with 0 where it could not write, too.
+  [[ $(blkid -p -o value -s LABEL "$dev") == "$2" ]] || fail "volume $1 did not take the label $2"
 }
 
 # mounted VOLUME DIRECTORY: now and at each start. The server's unit requires it.
