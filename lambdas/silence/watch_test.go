@@ -29,7 +29,7 @@ func (f *fixture) alarm(state alarmevent.State, since time.Time) {
 // watch calls as the state machine does that the schedule has started.
 func (f *fixture) watch(execution string, round int, approval *Approval) (Answer, error) {
 	f.t.Helper()
-	raw, err := json.Marshal(Ask{Event: json.RawMessage(`{"watch": true}`), Execution: execution, Round: round, Approval: approval})
+	raw, err := json.Marshal(Ask{Event: json.RawMessage(`{"watch": true}`), Execution: execution, Round: round, Approval: written(f.t, approval)})
 	if err != nil {
 		f.t.Fatal(err)
 	}
