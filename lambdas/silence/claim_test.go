@@ -224,6 +224,24 @@ func TestAnApprovalOfAChangeThatAnotherHas(t *testing.T) {
 	}
 }
 
+// An approval whose change is over, and which nobody has kept, calls nobody: who has taken the
+// place by then writes.
+func TestAnApprovalThatComesTooLate(t *testing.T) {
+	f := guarded(t)
+	f.now = time.Now().Add(time.Hour)
+	page, err := f.watch("one", 0, nil)
+	f.wants(page, err, Verdict(failover.Page), failover.NotEntitled)
+	a, err := f.watch("one", 0, of(page))
+	f.wants(a, err, Verdict(failover.Promote), failover.OverriddenGuard)
+	f.finish(a.Run)
+	if err := documentsClear(t.Context(), f); err != nil {
+		t.Fatal(err)
+	}
+	f.alarm(alarmevent.OK, f.now)
+	a, err = f.watch("one", 0, of(page))
+	f.wants(a, err, Ignored, FailedOver)
+}
+
 // has has another execution have the change, with a verdict of its own.
 func (f *fixture) has(execution string, v failover.Verdict) {
 	f.change(func(r *Register) {
@@ -281,6 +299,9 @@ func TestTwoPeopleDoNotAgree(t *testing.T) {
 	if !strings.Contains(fmt.Sprint(a.Reasons), "kim has refused") {
 		t.Errorf("%+v", a)
 	}
+	f.now = f.now.Add(abandonedAfter)
+	late, err := f.ask("delivered again", 0, nil)
+	f.wants(late, err, Ignored, Repeated)
 	for _, wait := range []time.Duration{time.Minute, approvalLasts} {
 		f.now = f.now.Add(wait)
 		w, err := f.watch("w"+wait.String(), 0, nil)

@@ -328,7 +328,7 @@ func (h *Handler) left(ctx context.Context, rec lease.Record, heard map[string]a
 // target is the node that a person names, the one that a failover was left at, or the fittest.
 func (h *Handler) target(ask Ask, rec lease.Record, nodes []failover.Node, heard map[string]api.Replication, left bool) string {
 	if p := ask.said; p != nil && slices.ContainsFunc(nodes, func(n failover.Node) bool { return n.ID == p.To }) {
-		if _, answers := heard[p.To]; p.To != rec.Holder || left || answers && carriedOut(p, rec) {
+		if _, answers := heard[p.To]; p.To != rec.Holder || answers && carriedOut(p, rec) {
 			return p.To
 		}
 	}
