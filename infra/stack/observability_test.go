@@ -100,10 +100,10 @@ func TestAWriterThatNobodyReplacesWakesSomebody(t *testing.T) {
 		longest := failover.DefaultPatience
 		for _, f := range w.stacks["OriginChain-"+n.Name+"-Failover"].resources("AWS::Lambda::Function") {
 			if at(f, "Properties", "FunctionName") == "oc-"+n.Name+"-promote" {
-				longest += time.Duration(at(f, "Properties", "Timeout").(float64)) * time.Second
+				longest += time.Duration(at(f, "Properties", "Timeout").(float64) * float64(time.Second))
 			}
 		}
-		after := time.Duration(second["Period"].(float64)*second["EvaluationPeriods"].(float64)) * time.Second
+		after := time.Duration(second["Period"].(float64) * second["EvaluationPeriods"].(float64) * float64(time.Second))
 		if after <= longest || longest < time.Minute || after > 5*time.Minute || second["DatapointsToAlarm"] != second["EvaluationPeriods"] || !strings.HasPrefix(second["AlarmDescription"].(string), "Severity 1. ") {
 			t.Errorf("it wakes somebody after %s, and a failover may take %s: %v", after, longest, second)
 		}
