@@ -137,6 +137,9 @@ func TestAStepIsWaitedFor(t *testing.T) {
 			continue
 		}
 		retriers := s["Retry"].([]any)
+		if name == "verification Verify" {
+			retriers = retriers[1:] // one of its own comes before, of a call that was ended
+		}
 		first := retriers[0].(object)["ErrorEquals"].([]any)
 		for _, e := range []string{"TooManyRequests", "ResourceNotReady", "ResourceConflict", "EC2Throttled", "EC2Unexpected", "ENILimitReached", "ENINotReady",
 			"SubnetIPAddressLimitReached", "KMSAccessDenied", "KMSDisabled", "KMSInvalidState", "KMSNotFound"} {

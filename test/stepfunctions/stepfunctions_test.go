@@ -174,6 +174,38 @@ func TestTheMachine(t *testing.T) {
 				return nil
 			}
 		}, "Begin Whence Confirm Holding Verdict TellPage Page Approval Confirm Holding Verdict TellPage Page Approval Confirm Holding Verdict " + way, "SUCCEEDED", "acme-b", true},
+		{"page, and the answers cannot be read", func(m *machine) {
+			lacking(m)
+			words := []string{`"yes"`, `7`, `true`, `null`, `[{"approve":false,"by":"jo"}]`, `{}`, `{"approve":"false","by":"jo"}`, `{"reject":true,"by":"jo"}`,
+				`{"approve":true,"by":"jo","epoch":1,"writer":"acme-a","to":"acme-b","loss_from":5001,"loss_to":5010,"allow":{"accept_data_loss":true}}`}
+			m.before = func(state string, n int) error {
+				if state == "Page" {
+					m.word = words[n-1]
+				}
+				return nil
+			}
+		}, "Begin Whence Confirm Holding Verdict" + strings.Repeat(" TellPage Page Approval Confirm Holding Verdict", 9) + " " + way, "SUCCEEDED", "acme-b", true},
+		{"a watch, page, and the answers cannot be read", func(m *machine) {
+			lacking(m)
+			m.watch("ALARM")
+			words := []string{`"yes"`, `null`, `{"approve":true,"by":"jo","epoch":1,"writer":"acme-a","to":"acme-b","loss_from":5001,"loss_to":5010,"allow":{"accept_data_loss":true}}`}
+			m.before = func(state string, n int) error {
+				if state == "Page" {
+					m.word = words[n-1]
+				}
+				return nil
+			}
+		}, "Begin Whence Watch Holding Verdict" + strings.Repeat(" TellPage Page Approval Confirm Holding Verdict", 3) + " " + way, "SUCCEEDED", "acme-b", true},
+		{"page, rejected by nobody, and then by somebody", func(m *machine) {
+			lacking(m)
+			m.word = `{"approve":false}`
+			m.before = func(state string, n int) error {
+				if state == "Page" && n == 2 {
+					m.word = `{"approve":false,"by":"jo"}`
+				}
+				return nil
+			}
+		}, "Begin Whence Confirm Holding Verdict" + strings.Repeat(" TellPage Page Approval Confirm Holding Verdict", 2) + " Ignored", "SUCCEEDED", "", false},
 		{"page, rejected", lacking, "Begin Whence Confirm Holding Verdict TellPage Page Approval Confirm Holding Verdict Ignored", "SUCCEEDED", "", false},
 		{"what is fenced is not well by then", func(m *machine) {
 			m.Kill("acme-a")
