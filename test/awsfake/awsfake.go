@@ -220,6 +220,12 @@ func (f *Fake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "not signed", http.StatusForbidden)
 		return
 	}
+	// The service without regions is signed for as its own endpoint has it, or as ours has.
+	if scope[1] != Region && scope[2] != "route53" {
+		f.t.Errorf("%s %s is signed for the region %s, and this is %s", r.Method, r.URL, scope[1], Region)
+		http.Error(w, "another region", http.StatusForbidden)
+		return
+	}
 	s := f.services[scope[2]]
 	if s == nil {
 		f.t.Errorf("%s %s is for the service %q, which is not served here", r.Method, r.URL, scope[2])
