@@ -76,6 +76,8 @@ func TestCertificatesOfAuthorities(t *testing.T) {
 		"without both ends":      {ca + ca[40:120] + "\n" + ca, "", unread(2)},
 		"moved in":               {ca + "  " + ca, "", unread(2)},
 		"a key cut off":          {ca + block("PRIVATE KEY", private)[:100], "", unread(2)},
+		"a beginning alone":      {ca + "-----BEGIN CERTIFICATE-----\n", "", unread(2)},
+		"an end too many":        {ca + "-----END CERTIFICATE-----\n" + ca, "", unread(2)},
 		"too large":              {wide + wide, "", "tenants[0].ca: "},
 	} {
 		text2, err := json.Marshal(c.given)
