@@ -49,7 +49,8 @@ bin/promote: toolchain
 	go build -ldflags '$(LDFLAGS)' -o $@ ./scripts/promote
 
 # The functions that run on AWS. What is built depends on the sources and the toolchain
-# alone: no paths, no version of the working copy, no build id.
+# alone: no paths, no version of the working copy, no build id. Who runs them is another
+# user, whatever the umask is here; the CDK knows a changed file by its time.
 LAMBDAS       := $(patsubst lambdas/%/cmd,%,$(wildcard lambdas/*/cmd))
 LAMBDAS       := $(filter-out local,$(LAMBDAS))
 LAMBDA_DIR    ?= bin/lambdas
@@ -60,7 +61,7 @@ lambdas: toolchain ## build the functions that run on AWS into bin/lambdas/<name
 	@for name in $(LAMBDAS); do \
 		GOOS=linux GOARCH=$(LAMBDA_GOARCH) go build -tags lambda.norpc -trimpath -buildvcs=false -ldflags '-s -w -buildid=' \
 			-o $(LAMBDA_DIR)/$$name/bootstrap ./lambdas/$$name/cmd/$$name; \
-		touch -d @0 $(LAMBDA_DIR)/$$name/bootstrap $(LAMBDA_DIR)/$$name; \
+		chmod 755 $(LAMBDA_DIR)/$$name $(LAMBDA_DIR)/$$name/bootstrap; \
 		echo $(LAMBDA_DIR)/$$name/bootstrap; \
 	done
 

@@ -14,7 +14,6 @@ import (
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
-	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 
 	"originchain/shared/simdisk"
 	"originchain/shared/telemetry"
@@ -150,22 +149,54 @@ func TestStuckDisk(t *testing.T) {
 	}
 }
 
+// hanging is a disk on which the syncs of segments hang, while it does.
+type hanging struct {
+	*simdisk.Disk
+	hangs atomic.Bool
+	until chan struct{}
+}
+
+// OpenReadWrite implements vfs.FS.
+func (h *hanging) OpenReadWrite(path string, c vfs.DiskWriteCategory, opts ...vfs.OpenOption) (vfs.File, error) {
+	f, err := h.Disk.OpenReadWrite(path, c, opts...)
+	t, ok := f.(truncatable)
+	if !ok || !strings.HasSuffix(path, ".log") && !strings.HasSuffix(path, "next.tmp") {
+		return f, err
+	}
+	return hangingFile{t, h}, err
+}
+
+type truncatable interface {
+	vfs.File
+	Truncate(size int64) error
+}
+
+type hangingFile struct {
+	truncatable
+	on *hanging
+}
+
+func (f hangingFile) wait() {
+	if f.on.hangs.Load() {
+		<-f.on.until
+	}
+}
+
+// Sync implements vfs.File.
+func (f hangingFile) Sync() error { f.wait(); return f.truncatable.Sync() }
+
+// SyncData implements vfs.File.
+func (f hangingFile) SyncData() error { f.wait(); return f.truncatable.SyncData() }
+
 // TestAnFsyncThatHangs: the disk answers every probe, and no commit becomes durable.
 func TestAnFsyncThatHangs(t *testing.T) {
-	hang := make(chan struct{})
-	var hangs atomic.Bool
-	disk := errorfs.Wrap(vfs.NewMem(), errorfs.InjectorFunc(func(op errorfs.Op) error {
-		if (op.Kind == errorfs.OpFileSync || op.Kind == errorfs.OpFileSyncData) && strings.HasPrefix(op.Path, "/data/log/") && hangs.Load() {
-			<-hang
-		}
-		return nil
-	}))
+	disk := &hanging{Disk: simdisk.New(), until: make(chan struct{})}
 	n := open(t, disk, func(c *Config, _ *Deps) { c.StuckAfter = 20 * time.Millisecond })
 	n.tenant, n.token = n.newTenant(`{}`)
 	n.register(ordersManifest)
 	n.call("POST", "/rows/shop.orders", `{"id":"before"}`).want(200)
 	n.public("/health").want(200)
-	hangs.Store(true)
+	disk.hangs.Store(true)
 	acknowledged := make(chan *answer, 1)
 	go func() { acknowledged <- n.call("POST", "/rows/shop.orders", `{"id":"waits"}`) }()
 	for n.public("/health").status == 200 {
@@ -174,8 +205,8 @@ func TestAnFsyncThatHangs(t *testing.T) {
 	if h := n.public("/health").want(503); !strings.Contains(h.str("reason"), "waited for its fsync") {
 		t.Errorf("reason: %s", h.body)
 	}
-	hangs.Store(false)
-	close(hang)
+	disk.hangs.Store(false)
+	close(disk.until)
 	(<-acknowledged).want(200)
 	n.public("/health").want(200)
 }

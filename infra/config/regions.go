@@ -1,5 +1,7 @@
 package config
 
+import "strings"
+
 // regions are the commercial regions, and the letters of the availability zones that
 // new accounts get machines in. A region with fewer than three cannot keep the nodes of
 // an instance apart. It is a table, so that synthesis asks no account; where an account
@@ -41,6 +43,21 @@ func regions() map[string]string {
 		"us-west-1":      "ac",
 		"us-west-2":      "abcd",
 	}
+}
+
+// ShortRegion is the short name of a region, as ids of zones begin with: euc1 of eu-central-1.
+// There are no two of one name.
+func ShortRegion(region string) string {
+	parts := strings.Split(region, "-")
+	for i, p := range parts[1:] {
+		switch {
+		case strings.HasSuffix(p, "east") && p != "east", strings.HasSuffix(p, "west") && p != "west":
+			parts[i+1] = p[:1] + p[5:6]
+		default:
+			parts[i+1] = p[:1]
+		}
+	}
+	return strings.Join(parts, "")
 }
 
 // zonesOf are the availability zones of a region, nil for one that is not known.

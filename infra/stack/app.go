@@ -109,6 +109,11 @@ func part(app awscdk.App, c *config.Config, region, name, says string) awscdk.St
 	})
 }
 
+// kept has what holds data, or has a name of its own, stay when its stack goes or replaces it.
+// What a deployment has made that fails goes with it: it holds nothing, and the next one could
+// make no other of its name.
+func kept() awscdk.RemovalPolicy { return awscdk.RemovalPolicy_RETAIN_ON_UPDATE_OR_DELETE }
+
 // acknowledge says why a rule that objects to a part does not fit it.
 func acknowledge(part constructs.IConstruct, rule, reason string) {
 	awscdk.Validations_Of(part).Acknowledge(&awscdk.Acknowledgment{Id: jsii.String(rule), Reason: jsii.String(reason)})

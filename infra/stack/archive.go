@@ -32,7 +32,7 @@ const (
 // takes a node over cannot destroy the past.
 type Archive struct {
 	Stack awscdk.Stack
-	// Bucket's name follows from the tenant, account and region, so that policies of
+	// Bucket's name follows from the tenant, account and regions, so that policies of
 	// other regions can name it.
 	Bucket     awss3.Bucket
 	BucketName string
@@ -43,8 +43,25 @@ type Archive struct {
 	Restore, Retention, Erasure string
 }
 
+// bucketName of an archive that is not in the instance's region says whose region's it is, by
+// the short names of both, as there is no room for the long ones: deployments of two regions
+// know nothing of each other, and each may have a tenant of that name.
 func bucketName(c *config.Config, t *config.Tenant) string {
-	return "oc-" + t.Name + "-" + c.Account + "-" + t.ArchiveRegion
+	of := "oc-" + t.Name + "-" + c.Account + "-"
+	if abroad(c, t) {
+		return of + config.ShortRegion(c.Region) + "-in-" + config.ShortRegion(t.ArchiveRegion)
+	}
+	return of + c.Region
+}
+
+func abroad(c *config.Config, t *config.Tenant) bool { return t.ArchiveRegion != c.Region }
+
+// whose says so of what has room for it.
+func whose(c *config.Config, t *config.Tenant) string {
+	if abroad(c, t) {
+		return "-" + c.Region
+	}
+	return ""
 }
 
 // archiveURL is as nodes are told of the archive, and of the role that they delete in.
@@ -52,22 +69,24 @@ func archiveURL(c *config.Config, t *config.Tenant) string {
 	return "s3://" + bucketName(c, t) + "?region=" + t.ArchiveRegion + "&remover=" + roleARN(c, retentionRole(c, t))
 }
 
-func archiveAlias(t *config.Tenant) string { return "originchain-" + t.Name + "-archive" }
+func archiveAlias(c *config.Config, t *config.Tenant) string {
+	return "originchain-" + t.Name + "-archive" + whose(c, t)
+}
 
 func newArchive(app awscdk.App, c *config.Config, t *config.Tenant) *Archive {
-	s := part(app, c, t.ArchiveRegion, t.Name+"-Archive", "OriginChain: the archive of instance "+t.Name)
+	s := part(app, c, t.ArchiveRegion, t.Name+"-Archive"+whose(c, t), "OriginChain: the archive of instance "+t.Name)
 	own(s, t)
 	a := &Archive{Stack: s, BucketName: bucketName(c, t),
 		Restore: roleARN(c, restoreRole(c, t)), Retention: roleARN(c, retentionRole(c, t)), Erasure: roleARN(c, erasureRole(c, t))}
 	if t.KeyARN != "" {
 		a.Key = awskms.Key_FromKeyArn(s, jsii.String("Key"), jsii.String(t.KeyARN))
 	} else {
-		a.Key = newKey(s, "Key", archiveAlias(t), "Encrypts the archive of OriginChain instance "+t.Name)
+		a.Key = newKey(s, "Key", archiveAlias(c, t), "Encrypts the archive of OriginChain instance "+t.Name)
 	}
 	a.AccessLogs = accessLogs(s)
 	a.Bucket = awss3.NewBucket(s, jsii.String("Bucket"), &awss3.BucketProps{
 		ServerAccessLogsBucket: a.AccessLogs, ServerAccessLogsPrefix: jsii.String("archive/"),
-		BucketName: jsii.String(a.BucketName), Versioned: jsii.Bool(true), RemovalPolicy: awscdk.RemovalPolicy_RETAIN,
+		BucketName: jsii.String(a.BucketName), Versioned: jsii.Bool(true), RemovalPolicy: kept(),
 		Encryption: awss3.BucketEncryption_KMS, EncryptionKey: a.Key, BucketKeyEnabled: jsii.Bool(true),
 		EnforceSSL: jsii.Bool(true), MinimumTLSVersion: jsii.Number(minTLS), BlockPublicAccess: awss3.BlockPublicAccess_BLOCK_ALL(),
 		ObjectOwnership: awss3.ObjectOwnership_BUCKET_OWNER_ENFORCED, LifecycleRules: lifecycle(t),
@@ -92,7 +111,7 @@ const (
 // nobody has to know it.
 func accessLogs(s awscdk.Stack) awss3.Bucket {
 	b := awss3.NewBucket(s, jsii.String("AccessLogs"), &awss3.BucketProps{
-		Versioned: jsii.Bool(true), RemovalPolicy: awscdk.RemovalPolicy_RETAIN, Encryption: awss3.BucketEncryption_S3_MANAGED,
+		Versioned: jsii.Bool(true), RemovalPolicy: kept(), Encryption: awss3.BucketEncryption_S3_MANAGED,
 		EnforceSSL: jsii.Bool(true), MinimumTLSVersion: jsii.Number(minTLS), BlockPublicAccess: awss3.BlockPublicAccess_BLOCK_ALL(),
 		ObjectOwnership: awss3.ObjectOwnership_BUCKET_OWNER_ENFORCED, LifecycleRules: &[]*awss3.LifecycleRule{
 			{Id: jsii.String("year"), Expiration: awscdk.Duration_Days(jsii.Number(accessLogDays)), NoncurrentVersionExpiration: awscdk.Duration_Days(jsii.Number(accessLogDeletedDays)),
@@ -124,6 +143,12 @@ func lifecycle(t *config.Tenant) *[]*awss3.LifecycleRule {
 	}
 }
 
+// retained are the prefixes below which retention deletes. What it never deletes says which
+// epochs there were, what is missing, and what was erased.
+func retained() []string {
+	return []string{"boundaries/", "checkpoints/", "log/", "objects/", "pending/", "tail/"}
+}
+
 // restrict is what nobody may do, whatever a policy of theirs allows.
 func (a *Archive) restrict(c *config.Config, t *config.Tenant) {
 	node, objects := roleARN(c, nodeRole(c, t)), a.BucketName+"/*"
@@ -138,12 +163,14 @@ func (a *Archive) restrict(c *config.Config, t *config.Tenant) {
 	// The parts of an upload carry no condition; its completion does.
 	deny("CreateOnly", map[string]any{"Null": map[string]any{"s3:if-none-match": "true"}, "Bool": map[string]any{"s3:ObjectCreationOperation": "true"}},
 		[]string{a.BucketName + "/log/*", a.BucketName + "/epochs/*"}, "s3:PutObject")
-	only := func(sid, action string, roles ...any) {
-		deny(sid, map[string]any{"ArnNotEquals": map[string]any{"aws:PrincipalArn": roles}}, []string{objects}, action)
+	only := func(sid, action string, of []string, roles ...any) {
+		deny(sid, map[string]any{"ArnNotEquals": map[string]any{"aws:PrincipalArn": roles}}, of, action)
 	}
-	only("OnlyNodesAndErasurePut", "s3:PutObject", node, a.Erasure)
-	only("OnlyRetentionAndErasureDelete", "s3:DeleteObject", a.Retention, a.Erasure)
-	only("OnlyErasureDeletesVersions", "s3:DeleteObjectVersion", a.Erasure)
+	only("OnlyNodesAndErasurePut", "s3:PutObject", []string{objects}, node, a.Erasure)
+	only("OnlyRetentionAndErasureDelete", "s3:DeleteObject", []string{objects}, a.Retention, a.Erasure)
+	// To S3 what was deleted is not there: whoever deletes an epoch could put another in its place.
+	only("OnlyErasureDeletesHistory", "s3:DeleteObject", []string{a.BucketName + "/epochs/*", a.BucketName + "/gaps/*", a.BucketName + "/redactions/*", a.BucketName + "/instance.json"}, a.Erasure)
+	only("OnlyErasureDeletesVersions", "s3:DeleteObjectVersion", []string{objects}, a.Erasure)
 	const with, key = "s3:x-amz-server-side-encryption", "s3:x-amz-server-side-encryption-aws-kms-key-id"
 	deny("OnlyKMS", map[string]any{"Null": map[string]any{with: "false"}, "StringNotEquals": map[string]any{with: "aws:kms"}}, []string{objects}, "s3:PutObject")
 	deny("OnlyThisKey", map[string]any{"Null": map[string]any{key: "false"}, "StringNotEquals": map[string]any{key: *a.Key.KeyArn()}}, []string{objects}, "s3:PutObject")
@@ -160,10 +187,9 @@ func (a *Archive) roles(c *config.Config, t *config.Tenant) {
 			// when the policy is written, and the nodes' role comes later.
 			by = awsiam.NewPrincipalWithConditions(by, &who)
 		}
-		r := awsiam.NewRole(a.Stack, jsii.String(id), &awsiam.RoleProps{RoleName: jsii.String(name), Description: jsii.String(says), AssumedBy: by})
-		excuse(r, wildcard("<Bucket.Arn>/*"), "The objects of this archive: their keys are not known beforehand")
-		return r
+		return awsiam.NewRole(a.Stack, jsii.String(id), &awsiam.RoleProps{RoleName: jsii.String(name), Description: jsii.String(says), AssumedBy: by})
 	}
+	const unknown = "The objects of this archive: their keys are not known beforehand"
 	restore := role("RestoreRole", restoreRole(c, t), "Gets what the archive of "+t.Name+" holds, to restore or verify it", nil)
 	retention := role("RetentionRole", retentionRole(c, t), "Deletes what the archive of "+t.Name+" no longer needs; its versions stay for the window",
 		map[string]any{"ArnEquals": map[string]any{"aws:PrincipalArn": node}})
@@ -172,9 +198,15 @@ func (a *Archive) roles(c *config.Config, t *config.Tenant) {
 	for _, r := range []awsiam.Role{restore, erasure} {
 		allow(r, "List", []string{*a.Bucket.BucketArn()}, nil, "s3:ListBucket", "s3:ListBucketVersions", "s3:GetBucketLocation")
 		allow(r, "Get", []string{objects}, nil, "s3:GetObject", "s3:GetObjectVersion")
+		excuse(r, wildcard("<Bucket.Arn>/*"), unknown)
 	}
 	// A node lists and gets in its own role: what it deletes is all that it does in this one.
-	allow(retention, "Delete", []string{objects}, nil, "s3:DeleteObject")
+	var old []string
+	for _, prefix := range retained() {
+		old = append(old, *a.Bucket.ArnForObjects(jsii.String(prefix + "*")))
+		excuse(retention, wildcard("<Bucket.Arn>/"+prefix+"*"), unknown)
+	}
+	allow(retention, "Delete", old, nil, "s3:DeleteObject")
 	// What an erasure breaks off, so that no part of what was erased comes to be.
 	allow(erasure, "Uploads", []string{*a.Bucket.BucketArn()}, nil, "s3:ListBucketMultipartUploads")
 	allow(erasure, "Erase", []string{objects}, nil, "s3:DeleteObject", "s3:DeleteObjectVersion")

@@ -4,12 +4,64 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 
 	"originchain/infra/config"
+	"originchain/shared/archive"
 )
+
+// archive is the name of a tenant's bucket. One of another region says whose it is.
+func (w *world) archive(n *config.Tenant) string {
+	if n.ArchiveRegion == w.config.Region {
+		return "oc-" + n.Name + "-" + w.config.Account + "-" + w.config.Region
+	}
+	return "oc-" + n.Name + "-" + w.config.Account + "-aps1-in-euw1"
+}
+
+// archiveStack is the stack of it.
+func (w *world) archiveStack(n *config.Tenant) string {
+	if n.ArchiveRegion == w.config.Region {
+		return "OriginChain-" + n.Name + "-Archive"
+	}
+	return "OriginChain-" + n.Name + "-Archive-" + w.config.Region
+}
+
+// TestArchivesAbroadAreTheirOwnRegions: deployments of two regions know nothing of each other.
+// What one has in the region of the other has no name that the other's own tenant may have.
+func TestArchivesAbroadAreTheirOwnRegions(t *testing.T) {
+	const tenant = `{"account": "111122223333", "region": %q, "mail_from": "a@example.com", "tenants": [{"name": "acme", "instance_id": "01JDV5K2Q8W3M0ZB7R4N6XHE90", "tier": "dev", "zone": "db.example.com", "zone_id": "Z0123456789"%s}]}`
+	abroad := synthesize(t, "abroad", fmt.Appendf(nil, tenant, "eu-central-1", `, "archive_region": "eu-west-1", "allow_cross_region": true`))
+	home := synthesize(t, "home", fmt.Appendf(nil, tenant, "eu-west-1", ""))
+	other := synthesize(t, "other", fmt.Appendf(nil, tenant, "eu-north-1", `, "archive_region": "eu-west-1", "allow_cross_region": true`))
+	names := make(map[string]string)
+	for of, w := range map[string]*world{"abroad": abroad, "home": home, "other": other} {
+		for _, stack := range slices.Sorted(maps.Keys(w.stacks)) {
+			if !strings.HasPrefix(stack, "OriginChain-acme-Archive") {
+				continue
+			}
+			mine := []string{"stack " + stack}
+			for _, kind := range [][2]string{{"AWS::S3::Bucket", "BucketName"}, {"AWS::KMS::Alias", "AliasName"}, {"AWS::IAM::Role", "RoleName"}} {
+				for _, r := range w.stacks[stack].resources(kind[0]) {
+					if name, ok := at(r, "Properties", kind[1]).(string); ok {
+						mine = append(mine, kind[0]+" "+name)
+					}
+				}
+			}
+			if len(mine) != 6 {
+				t.Errorf("%s: %q", of, mine)
+			}
+			for _, name := range mine {
+				if names[name] != "" {
+					t.Errorf("%s is %s's and %s's", name, names[name], of)
+				}
+				names[name] = of
+			}
+		}
+	}
+}
 
 // bucket returns the archive's: the other of its stack has who asked what of it.
 func (tm template) bucket(t *testing.T) map[string]any {
@@ -64,7 +116,7 @@ func TestAccessesAreLogged(t *testing.T) {
 			allowed++
 			source := tm.resolve(s.Condition["ArnLike"]["aws:SourceArn"])
 			if diff := cmp.Diff(map[string]any{"Service": "logging.s3.amazonaws.com"}, s.Principal); diff != "" || len(s.actions()) != 1 || s.actions()[0] != "s3:PutObject" ||
-				s.Condition["StringEquals"]["aws:SourceAccount"] != w.config.Account || source != "arn:aws:s3:::oc-"+n.Name+"-"+w.config.Account+"-"+n.ArchiveRegion {
+				s.Condition["StringEquals"]["aws:SourceAccount"] != w.config.Account || source != "arn:aws:s3:::"+w.archive(n) {
 				t.Errorf("%+v", s)
 			}
 		}
@@ -82,7 +134,7 @@ func TestArchiveBuckets(t *testing.T) {
 			want any
 		}{
 			{[]any{"VersioningConfiguration", "Status"}, "Enabled"},
-			{[]any{"BucketName"}, "oc-" + n.Name + "-" + w.config.Account + "-" + n.ArchiveRegion},
+			{[]any{"BucketName"}, w.archive(n)},
 			{[]any{"BucketEncryption", "ServerSideEncryptionConfiguration", 0, "ServerSideEncryptionByDefault", "SSEAlgorithm"}, "aws:kms"},
 			{[]any{"BucketEncryption", "ServerSideEncryptionConfiguration", 0, "BucketKeyEnabled"}, true},
 			{[]any{"OwnershipControls", "Rules", 0, "ObjectOwnership"}, "BucketOwnerEnforced"},
@@ -170,6 +222,12 @@ func TestWhatTheArchiveRefuses(t *testing.T) {
 			"retention deletes a version":       {retention, "s3:DeleteObjectVersion", "objects/x", with(), "OnlyErasureDeletesVersions!"},
 			"erasure deletes a version":         {erasure, "s3:DeleteObjectVersion", "objects/x", with(), ""},
 			"retention deletes":                 {retention, "s3:DeleteObject", "objects/x", with(), ""},
+			"retention deletes a segment":       {retention, "s3:DeleteObject", "log/0/1.seg.zst", with(), ""},
+			"retention deletes an epoch":        {retention, "s3:DeleteObject", "epochs/1.json", with(), "OnlyErasureDeletesHistory!"},
+			"retention deletes a gap":           {retention, "s3:DeleteObject", "gaps/0/1-2.json", with(), "OnlyErasureDeletesHistory!"},
+			"retention deletes an erasure":      {retention, "s3:DeleteObject", "redactions/x.json", with(), "OnlyErasureDeletesHistory!"},
+			"retention deletes whose it is":     {retention, "s3:DeleteObject", "instance.json", with(), "OnlyErasureDeletesHistory!"},
+			"erasure deletes an epoch":          {erasure, "s3:DeleteObject", "epochs/1.json", with(), ""},
 			"retention of another region":       {"arn:aws:iam::" + w.config.Account + ":role/oc-" + n.Name + "-retention-us-east-1", "s3:DeleteObject", "objects/x", with(), "OnlyRetentionAndErasureDelete!"},
 			"plain HTTP":                        {node, "s3:GetObject", "objects/x", with("aws:SecureTransport", "false"), "!"},
 			"old TLS":                           {node, "s3:GetObject", "objects/x", with("s3:TlsVersion", "1.1"), "!"},
@@ -179,7 +237,7 @@ func TestWhatTheArchiveRefuses(t *testing.T) {
 			"encrypted by a key of S3":          {node, "s3:PutObject", "objects/x", with(sse, "AES256"), "OnlyKMS!"},
 			"encrypted as the bucket's default": {node, "s3:PutObject", "objects/x", with(sse, "", sseKey, ""), ""},
 		} {
-			r := request{c.who, c.action, "arn:aws:s3:::oc-" + n.Name + "-" + w.config.Account + "-" + n.ArchiveRegion + "/" + c.key, c.context}
+			r := request{c.who, c.action, "arn:aws:s3:::" + w.archive(n) + "/" + c.key, c.context}
 			if got := tm.denied(t, policy, r); got != c.want {
 				t.Errorf("%s: denied by %q, want %q", name, got, c.want)
 			}
@@ -189,7 +247,7 @@ func TestWhatTheArchiveRefuses(t *testing.T) {
 
 // TestTheRolesShareTheWork: what each may do, and nothing more.
 func TestTheRolesShareTheWork(t *testing.T) {
-	tenants(t, func(t *testing.T, w *world, n *config.Tenant, archive, instance template) {
+	tenants(t, func(t *testing.T, w *world, n *config.Tenant, bucket, instance template) {
 		want := map[string][]string{
 			"RestoreRole":   {"kms:Decrypt", "s3:GetBucketLocation", "s3:GetObject", "s3:GetObjectVersion", "s3:ListBucket", "s3:ListBucketVersions"},
 			"RetentionRole": {"s3:DeleteObject"},
@@ -198,9 +256,9 @@ func TestTheRolesShareTheWork(t *testing.T) {
 		}
 		for role, actions := range want {
 			var got []string
-			for _, s := range archive.policyOf(t, role) {
+			for _, s := range bucket.policyOf(t, role) {
 				got = append(got, s.actions()...)
-				for _, r := range archive.texts(s.Resource) {
+				for _, r := range bucket.texts(s.Resource) {
 					if r == "*" {
 						t.Errorf("%s may do %v to everything", role, s.actions())
 					}
@@ -210,9 +268,19 @@ func TestTheRolesShareTheWork(t *testing.T) {
 				t.Errorf("%s may %q, want %q", role, got, actions)
 			}
 		}
+		// By its own policy too, whatever the bucket's says: what retention deletes, and nothing else.
+		for key, want := range map[archive.Key]bool{
+			archive.SegmentKey{Epoch: 1, First: 1, Last: 2}: true, archive.PartKey{Epoch: 1, Segment: 1, From: 1, To: 2}: true, archive.CheckpointKey{LSN: 1, Epoch: 1}: true,
+			archive.PendingKey{CheckpointKey: archive.CheckpointKey{LSN: 1, Epoch: 1}}: true, archive.FileKey{Generation: 1}: true, archive.BoundaryKey{Number: 1}: true,
+			archive.EpochKey{Epoch: 1}: false, archive.GapKey{Epoch: 1, From: 1, To: 2}: false, archive.RedactionKey{ID: "x"}: false, archive.InstanceKey{}: false,
+		} {
+			if got := bucket.may(t, bucket.policyOf(t, "RetentionRole"), "s3:DeleteObject", "arn:aws:s3:::"+w.archive(n)+"/"+key.String()); got != want {
+				t.Errorf("retention may delete %s: %v", key, got)
+			}
+		}
 		node := instance.policyOf(t, "NodeRole")
 		for _, action := range []string{"s3:DeleteObject", "s3:DeleteObjectVersion", "s3:PutBucketPolicy", "s3:PutLifecycleConfiguration", "s3:BypassGovernanceRetention"} {
-			r := request{action: action, resource: "arn:aws:s3:::oc-" + n.Name + "-" + w.config.Account + "-" + n.ArchiveRegion + "/x"}
+			r := request{action: action, resource: "arn:aws:s3:::" + w.archive(n) + "/x"}
 			if instance.allowed(t, node, r) {
 				t.Errorf("a node may %s", action)
 			}
@@ -234,13 +302,13 @@ func TestTheRolesShareTheWork(t *testing.T) {
 			{"erasure", admin, all, true}, {"erasure", admin, nil, false}, {"restore", admin, all, true},
 		} {
 			made := false
-			for _, r := range archive.resources("AWS::IAM::Role") {
+			for _, r := range bucket.resources("AWS::IAM::Role") {
 				if "arn:aws:iam::"+w.config.Account+":role/"+fmt.Sprint(at(r, "Properties", "RoleName")) != name(c.role, n.Name) {
 					continue
 				}
 				made = true
 				trust := statements(t, at(r, "Properties", "AssumeRolePolicyDocument"))
-				if got := archive.grants(t, trust, c.own, request{principal: c.who, action: "sts:AssumeRole", resource: name(c.role, n.Name)}); got != c.want {
+				if got := bucket.grants(t, trust, c.own, request{principal: c.who, action: "sts:AssumeRole", resource: name(c.role, n.Name)}); got != c.want {
 					t.Errorf("%s takes %s: %v, want %v", c.who, c.role, got, c.want)
 				}
 			}

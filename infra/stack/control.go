@@ -32,24 +32,29 @@ type Control struct {
 func newControl(app awscdk.App, c *config.Config) *Control {
 	s := part(app, c, c.Region, "Control", "OriginChain: leases, registry and secrets of a region")
 	ctl := &Control{Stack: s, Key: newKey(s, "Key", "originchain-control", "Encrypts leases, registry and secrets of OriginChain")}
-	ctl.Leases = ctl.table("Leases", leasesTable, "lease", "")
-	ctl.Registry = ctl.table("Registry", registryTable, "registry", "key")
+	// Tables come last, and one by one: they are protected from deletion from their beginning,
+	// by CloudFormation too, which has to delete what it has made where a deployment fails.
+	first := []constructs.IDependable{ctl.Key, ctl.subscribers(c)}
 	for i := range c.Tenants {
-		ctl.secrets(&c.Tenants[i])
+		first = append(first, ctl.secrets(&c.Tenants[i]))
 	}
-	ctl.subscribers(c)
+	ctl.Leases = ctl.table("Leases", leasesTable, "lease", "")
+	ctl.Leases.Node().AddDependency(first...)
+	ctl.Registry = ctl.table("Registry", registryTable, "registry", "key")
+	ctl.Registry.Node().AddDependency(append(first, ctl.Leases)...)
 	return ctl
 }
 
 // subscribers is a policy for the roles of people: what oc-subscribers does. It is attached
 // to nobody here, and is not part of what an instance's operator is given: subscribers are
 // those of all instances, and their secrets are among them. Nothing is deleted.
-func (ctl *Control) subscribers(c *config.Config) {
+func (ctl *Control) subscribers(c *config.Config) constructs.IDependable {
 	p := awsiam.NewManagedPolicy(ctl.Stack, jsii.String("Subscribers"), &awsiam.ManagedPolicyProps{ManagedPolicyName: jsii.String("oc-subscribers-" + c.Region),
 		Description: jsii.String("For who says who is told of incidents of OriginChain in " + c.Region)})
 	p.AddStatements(
-		statementOf("Subscribers", []string{*ctl.Registry.TableArn()}, scopeAlone(controlScope), []string{"dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:Query"}),
+		statementOf("Subscribers", []string{arn(c, "dynamodb", "table/"+registryTable)}, scopeAlone(controlScope), []string{"dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:Query"}),
 		statementOf("ControlKey", []string{*ctl.Key.KeyArn()}, map[string]any{"StringEquals": map[string]any{"kms:ViaService": "dynamodb." + c.Region + ".amazonaws.com"}}, []string{"kms:Decrypt"}))
+	return p
 }
 
 // table is one whose items are texts by one key or two.
@@ -57,7 +62,7 @@ func (ctl *Control) table(id, name, partition, sort string) awsdynamodb.Table {
 	p := &awsdynamodb.TableProps{
 		TableName: jsii.String(name), PartitionKey: &awsdynamodb.Attribute{Name: jsii.String(partition), Type: awsdynamodb.AttributeType_STRING},
 		BillingMode: awsdynamodb.BillingMode_PAY_PER_REQUEST, Encryption: awsdynamodb.TableEncryption_CUSTOMER_MANAGED, EncryptionKey: ctl.Key,
-		DeletionProtection: jsii.Bool(true), RemovalPolicy: awscdk.RemovalPolicy_RETAIN,
+		DeletionProtection: jsii.Bool(true), RemovalPolicy: kept(),
 		PointInTimeRecoverySpecification: &awsdynamodb.PointInTimeRecoverySpecification{PointInTimeRecoveryEnabled: jsii.Bool(true)},
 	}
 	if sort != "" {
@@ -71,14 +76,14 @@ func (ctl *Control) table(id, name, partition, sort string) awsdynamodb.Table {
 // secrets are a tenant's admin token, which is made here, and the certificates of its
 // nodes, which are not: their secrets are empty until the operator fills them, and the
 // nodes wait for that. A key made here would be in a template.
-func (ctl *Control) secrets(t *config.Tenant) {
+func (ctl *Control) secrets(t *config.Tenant) constructs.IDependable {
 	// A scope of its own keeps ids apart that differ by a hyphen alone.
 	of := constructs.NewConstruct(ctl.Stack, jsii.String("Tenant-"+t.Name))
 	own(of, t)
 	excuse(of, "cdk-nag::SecretsManagerRotationEnabled",
 		"The operator rotates the token and the certificates, whose authority is not ours; machines take new ones by themselves every few minutes")
 	awssecretsmanager.NewSecret(of, jsii.String("AdminToken"), &awssecretsmanager.SecretProps{
-		SecretName: jsii.String(adminSecret(t)), EncryptionKey: ctl.Key, RemovalPolicy: awscdk.RemovalPolicy_RETAIN,
+		SecretName: jsii.String(adminSecret(t)), EncryptionKey: ctl.Key, RemovalPolicy: kept(),
 		Description: jsii.String("The token of /v1/admin of instance " + t.Name),
 		GenerateSecretString: &awssecretsmanager.SecretStringGenerator{
 			PasswordLength: jsii.Number(adminTokenChars), ExcludePunctuation: jsii.Bool(true), IncludeSpace: jsii.Bool(false)},
@@ -87,8 +92,9 @@ func (ctl *Control) secrets(t *config.Tenant) {
 		secret := awssecretsmanager.NewCfnSecret(of, jsii.String("Certificates"+letter(i)), &awssecretsmanager.CfnSecretProps{
 			Name: jsii.String(certificateSecret(t, node)), KmsKeyId: ctl.Key.KeyArn(),
 			Description: jsii.String("Certificates and keys of node " + node + `: {"ca.crt", "node.crt", "node.key", "server.crt", "server.key"}`)})
-		secret.ApplyRemovalPolicy(awscdk.RemovalPolicy_RETAIN, nil)
+		secret.ApplyRemovalPolicy(kept(), nil)
 	}
+	return of
 }
 
 // letter tells the nodes of an instance apart in the ids of what they have.

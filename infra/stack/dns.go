@@ -35,7 +35,7 @@ func newDNS(app awscdk.App, d *Deployment, t *config.Tenant, in *Instance) *DNS 
 	own(s, t)
 	n := &DNS{Stack: s}
 	n.Writer = n.record(t, "Writer", t.Record, in.Node[0], nil)
-	n.Writer.ApplyRemovalPolicy(awscdk.RemovalPolicy_RETAIN, nil)
+	n.Writer.ApplyRemovalPolicy(kept(), nil)
 	n.auto(d.Config, t, in)
 	return n
 }

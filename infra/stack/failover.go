@@ -41,6 +41,11 @@ const (
 	watchMinutes = 2
 	// watchInput is what a failover is started with then.
 	watchInput = `{"watch":true}`
+	// readyInput is what the function that carries steps out is called with once a day: Lambda
+	// sets a function of a VPC aside that nobody calls for weeks, and nobody but a failover does.
+	readyInput = `{"step":"ready"}`
+	// readySeconds is for how long that call is tried.
+	readySeconds = 3600
 )
 
 // Failover is what replaces a writer that died: the alarm of its silence, which starts a
@@ -54,9 +59,10 @@ type Failover struct {
 	Role    awsiam.Role
 }
 
-// silentRule and watchSchedule start the state machine.
+// silentRule and watchSchedule start the state machine; readySchedule calls a function.
 func silentRule(t *config.Tenant) string    { return "oc-" + t.Name + "-silent" }
 func watchSchedule(t *config.Tenant) string { return "oc-" + t.Name + "-watch" }
+func readySchedule(t *config.Tenant) string { return "oc-" + t.Name + "-ready" }
 
 // silentAlarm is the alarm that a failover begins with.
 func silentAlarm(t *config.Tenant) string { return t.Name + "-" + alarms.InstanceSilent }
@@ -127,7 +133,7 @@ func (f *Failover) machine(d *Deployment, t *config.Tenant) {
 	c := d.Config
 	name := machineName(t, "failover")
 	log := awslogs.NewLogGroup(f.Stack, jsii.String("MachineLogs"), &awslogs.LogGroupProps{LogGroupName: jsii.String(vendedLogs + t.Name + "/failover"),
-		EncryptionKey: d.Network.Logs, Retention: logRetention(), RemovalPolicy: awscdk.RemovalPolicy_RETAIN})
+		EncryptionKey: d.Network.Logs, Retention: logRetention(), RemovalPolicy: kept()})
 	f.Role = awsiam.NewRole(f.Stack, jsii.String("MachineRole"), &awsiam.RoleProps{RoleName: jsii.String(roleName(c, t, "failover")), Description: jsii.String("The state machine " + name),
 		AssumedBy: awsiam.NewPrincipalWithConditions(awsiam.NewServicePrincipal(jsii.String("states.amazonaws.com"), nil),
 			&map[string]any{"StringEquals": map[string]any{"aws:SourceAccount": c.Account}, "ArnLike": map[string]any{"aws:SourceArn": arn(c, "states", "stateMachine:"+name)}})})
@@ -186,6 +192,9 @@ func (f *Failover) begin(c *config.Config, t *config.Tenant) {
 	watch := newSchedule(f.Stack, c, schedule{id: "Watch", name: watchSchedule(t), role: roleName(c, t, "watch"), says: "Looks at the alarm of a silent writer of " + t.Name + ", for the case that its change was lost",
 		expression: fmt.Sprintf("rate(%d minutes)", watchMinutes), target: machine, action: "states:StartExecution", input: watchInput, dead: silentDeadQueue(t), retries: 3, seconds: watchMinutes * 60})
 	watch.Node().AddDependency(f.Machine)
+	ready := newSchedule(f.Stack, c, schedule{id: "Ready", name: readySchedule(t), role: roleName(c, t, "ready"), says: "Has the function that carries out a failover of " + t.Name + " say that it could",
+		expression: "rate(1 day)", target: functionARN(c, t, "promote"), action: "lambda:InvokeFunction", input: readyInput, dead: silentDeadQueue(t), retries: eventRetries, seconds: readySeconds})
+	ready.Node().AddDependency(f.Promote.Fn)
 }
 
 // alarm is that of the writer's silence. Whatever is missing is silence: it is there to

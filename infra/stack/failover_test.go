@@ -15,6 +15,7 @@ import (
 	"originchain/infra/statemachine"
 	"originchain/lambdas/awsenv"
 	"originchain/lambdas/awsenv/nodes"
+	"originchain/lambdas/promote"
 	"originchain/lambdas/silence"
 	"originchain/shared/alarms"
 	"originchain/shared/aws/settings"
@@ -140,7 +141,7 @@ func TestWhoReadsAndWritesRecords(t *testing.T) {
 			"read another's settings":      {"ssm:GetParameter", w.arnOf("ssm", "parameter/originchain/"+other.Name), nil, nil},
 			"look at alarms":               {"cloudwatch:DescribeAlarms", w.arnOf("cloudwatch", "alarm:x"), nil, []string{"silence"}},
 			"set an alarm off":             {"cloudwatch:SetAlarmState", w.arnOf("cloudwatch", "alarm:x"), nil, nil},
-			"read the archive":             {"s3:GetObject", "arn:aws:s3:::oc-" + n.Name + "-" + w.config.Account + "-" + n.ArchiveRegion + "/x", nil, nil},
+			"read the archive":             {"s3:GetObject", "arn:aws:s3:::" + w.archive(n) + "/x", nil, nil},
 			"approve":                      {"states:SendTaskSuccess", w.arnOf("states", "stateMachine:oc-"+n.Name+"-failover"), nil, []string{"operator"}},
 			"approve for another":          {"states:SendTaskSuccess", w.arnOf("states", "stateMachine:oc-"+other.Name+"-failover"), nil, nil},
 			"read what it was asked":       {"states:GetExecutionHistory", w.arnOf("states", "execution:oc-"+n.Name+"-failover:x"), nil, []string{"operator"}},
@@ -221,6 +222,17 @@ func TestFunctionsMakeNoInterfaces(t *testing.T) {
 			}
 			if tm.may(t, s, "ec2:CreateNetworkInterface", w.arnOf("ec2", "subnet/subnet-elsewhere")) {
 				t.Errorf("%s may be in another network", who)
+			}
+			// Lambda asks of no interface, as there is none yet, and makes no function else.
+			for _, action := range []string{"ec2:DeleteNetworkInterface", "ec2:AssignPrivateIpAddresses", "ec2:UnassignPrivateIpAddresses", "ec2:DescribeNetworkInterfaces", "ec2:DescribeSubnets"} {
+				for _, of := range []string{"*", w.arnOf("ec2", "*/*"), resource} {
+					if got := tm.may(t, s, action, of); got != in {
+						t.Errorf("Lambda may %s for %s, of %s: %v", action, who, of, got)
+					}
+					if tm.may(t, s, action, of, "lambda:SourceFunctionArn", w.arnOf("lambda", "function:oc-"+n.Name+"-"+who)) {
+						t.Errorf("the code of %s may %s of %s", who, action, of)
+					}
+				}
 			}
 		}
 	})
@@ -361,7 +373,7 @@ func TestWhatStartsAFailover(t *testing.T) {
 		if age := at(target, "RetryPolicy", "MaximumEventAgeInSeconds"); age != silence.MaxEventAge.Seconds() {
 			t.Errorf("it is tried for %v s", age)
 		}
-		watch := tm.the(t, "AWS::Scheduler::Schedule")
+		watch := tm.schedule(t, "oc-"+n.Name+"-watch")
 		to := watch["Target"].(map[string]any)
 		var input struct {
 			Watch bool `json:"watch"`
@@ -393,6 +405,51 @@ func TestWhatStartsAFailover(t *testing.T) {
 	})
 }
 
+// schedule are the properties of one, by its name.
+func (tm template) schedule(t *testing.T, name string) map[string]any {
+	t.Helper()
+	for _, s := range tm.resources("AWS::Scheduler::Schedule") {
+		if at(s, "Properties", "Name") == name {
+			return s["Properties"].(map[string]any)
+		}
+	}
+	t.Fatalf("there is no schedule %s", name)
+	return nil
+}
+
+// TestWhoCarriesOutIsNeverSetAside: the function that nobody but a failover calls is called
+// once a day, by what can call nothing else, with what changes nothing.
+func TestWhoCarriesOutIsNeverSetAside(t *testing.T) {
+	failovers(t, func(t *testing.T, w *world, n *config.Tenant, tm template) {
+		function := w.arnOf("lambda", "function:oc-"+n.Name+"-promote")
+		daily := tm.schedule(t, "oc-"+n.Name+"-ready")
+		to := daily["Target"].(map[string]any)
+		var ask promote.Ask
+		if err := json.Unmarshal([]byte(to["Input"].(string)), &ask); err != nil || ask != (promote.Ask{Step: promote.Ready}) {
+			t.Errorf("it is called with %v, %v", to["Input"], err)
+		}
+		if daily["ScheduleExpression"] != "rate(1 day)" || daily["State"] != "ENABLED" || to["Arn"] != function || at(to, "DeadLetterConfig", "Arn") != w.arnOf("sqs", "oc-"+n.Name+"-silent-dead") {
+			t.Errorf("%v", daily)
+		}
+		if n := len(tm.resources("AWS::Scheduler::Schedule")); n != 2 {
+			t.Errorf("%d schedules", n)
+		}
+		role := tm.policyOf(t, "ReadyRole")
+		for action, resource := range map[string]string{"lambda:InvokeFunction": function, "sqs:SendMessage": w.arnOf("sqs", "oc-"+n.Name+"-silent-dead")} {
+			if !tm.may(t, role, action, resource) {
+				t.Errorf("it may not %s", action)
+			}
+		}
+		for _, resource := range []string{w.arnOf("lambda", "function:oc-"+n.Name+"-dns"), w.arnOf("lambda", "function:oc-"+w.other(n).Name+"-promote"), w.arnOf("states", "stateMachine:oc-"+n.Name+"-failover")} {
+			for _, action := range []string{"lambda:InvokeFunction", "states:StartExecution"} {
+				if tm.may(t, role, action, resource) {
+					t.Errorf("it may %s %s", action, resource)
+				}
+			}
+		}
+	})
+}
+
 // TestRolesAreTakenByWhomTheyAreFor: and not for somebody else's.
 func TestRolesAreTakenByWhomTheyAreFor(t *testing.T) {
 	failovers(t, func(t *testing.T, w *world, n *config.Tenant, tm template) {
@@ -400,6 +457,7 @@ func TestRolesAreTakenByWhomTheyAreFor(t *testing.T) {
 			"MachineRole": {"states.amazonaws.com", w.arnOf("states", "stateMachine:oc-"+n.Name+"-failover")},
 			"RuleRole":    {"events.amazonaws.com", w.arnOf("events", "rule/oc-"+n.Name+"-silent")},
 			"WatchRole":   {"scheduler.amazonaws.com", w.arnOf("scheduler", "schedule-group/default")},
+			"ReadyRole":   {"scheduler.amazonaws.com", w.arnOf("scheduler", "schedule-group/default")},
 			"Rolesilence": {"lambda.amazonaws.com", ""}, "Rolepromote": {"lambda.amazonaws.com", ""}, "Roledns": {"lambda.amazonaws.com", ""},
 		} {
 			found := false

@@ -74,7 +74,7 @@ func newFunction(s awscdk.Stack, d *Deployment, spec functionSpec) *Function {
 	c := d.Config
 	id := spec.Name
 	log := awslogs.NewLogGroup(s, jsii.String("Logs-"+id), &awslogs.LogGroupProps{LogGroupName: jsii.String(functionLogs(spec.Tenant, spec.Name)),
-		EncryptionKey: d.Network.Logs, Retention: logRetention(), RemovalPolicy: awscdk.RemovalPolicy_RETAIN})
+		EncryptionKey: d.Network.Logs, Retention: logRetention(), RemovalPolicy: kept()})
 	f := &Function{}
 	f.Role = awsiam.NewRole(s, jsii.String("Role-"+id), &awsiam.RoleProps{RoleName: jsii.String(functionRole(c, spec.Tenant, spec.Name)),
 		Description: jsii.String("The function " + functionName(spec.Tenant, spec.Name)), AssumedBy: awsiam.NewServicePrincipal(jsii.String("lambda.amazonaws.com"), nil)})
@@ -106,6 +106,9 @@ func newFunction(s awscdk.Stack, d *Deployment, spec functionSpec) *Function {
 }
 
 // joinNetwork lets Lambda, and not the function's own code, make interfaces in the VPC.
+//
+// What it does with one that is there is allowed of all, as there is none when it looks: it
+// refuses to make a function whose role may do that with interfaces alone, or with those of a name.
 func (f *Function) joinNetwork(c *config.Config, n *Network, own string) {
 	var subnets []string
 	for _, s := range n.Subnets {
@@ -116,9 +119,9 @@ func (f *Function) joinNetwork(c *config.Config, n *Network, own string) {
 	look, address, create := []string{"ec2:DescribeNetworkInterfaces", "ec2:DescribeSubnets"}, []string{"ec2:AssignPrivateIpAddresses", "ec2:UnassignPrivateIpAddresses", "ec2:DeleteNetworkInterface"}, "ec2:CreateNetworkInterface"
 	allow(f.Role, "NetworkDescribe", []string{"*"}, nil, look...)
 	allow(f.Role, "NetworkInterfaces", slices.Concat(subnets, groups, []string{interfaces}), nil, create)
-	allow(f.Role, "NetworkAddresses", []string{interfaces}, nil, address...)
+	allow(f.Role, "NetworkAddresses", []string{"*"}, nil, address...)
 	excuse(f.Role, wildcard(interfaces), "Lambda makes the function's interfaces, whose ids are not known before; the function's own code may not")
-	excuse(f.Role, wildcard("*"), "What is described has no ARN; the function's own code may not describe it")
+	excuse(f.Role, wildcard("*"), "What is described has no ARN, and Lambda asks whether it may delete an interface before there is one; the function's own code may neither")
 	f.Role.AddToPolicy(awsiam.NewPolicyStatement(&awsiam.PolicyStatementProps{
 		Sid: jsii.String("NotItsCode"), Effect: awsiam.Effect_DENY, Actions: list(slices.Concat(look, address, []string{create})...), Resources: list("*"),
 		Conditions: &map[string]any{"ArnEquals": map[string]any{"lambda:SourceFunctionArn": own}}}))

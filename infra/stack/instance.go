@@ -66,7 +66,7 @@ func newInstance(app awscdk.App, d *Deployment, t *config.Tenant, a *Archive, o 
 	s.AddStackDependency(a.Stack, nil)
 	in.key(d.Config, t)
 	in.Logs = awslogs.NewLogGroup(s, jsii.String("Logs"), &awslogs.LogGroupProps{LogGroupName: jsii.String(logGroup(t)), EncryptionKey: d.Network.Logs,
-		Retention: logRetention(), RemovalPolicy: awscdk.RemovalPolicy_RETAIN})
+		Retention: logRetention(), RemovalPolicy: kept()})
 	in.group(d)
 	binaries := awss3assets.NewAsset(s, jsii.String("Binaries"), &awss3assets.AssetProps{Path: jsii.String(o.Binaries + "/linux-" + string(t.Architecture))})
 	for i, id := range t.Nodes() {
@@ -154,7 +154,7 @@ func (in *Instance) node(d *Deployment, t *config.Tenant, i int, id string) *Nod
 	volume := func(what string, v config.Volume) awsec2.Volume {
 		made := awsec2.NewVolume(in.Stack, jsii.String(what+letter(i)), &awsec2.VolumeProps{
 			AvailabilityZone: jsii.String(d.Config.Zones[i]), VolumeType: awsec2.EbsDeviceVolumeType_GP3, Size: awscdk.Size_Gibibytes(jsii.Number(v.GiB)),
-			Iops: jsii.Number(v.IOPS), Throughput: jsii.Number(v.MiBps), Encrypted: jsii.Bool(true), EncryptionKey: in.Key, RemovalPolicy: awscdk.RemovalPolicy_RETAIN})
+			Iops: jsii.Number(v.IOPS), Throughput: jsii.Number(v.MiBps), Encrypted: jsii.Bool(true), EncryptionKey: in.Key, RemovalPolicy: kept()})
 		excuse(made, "cdk-nag::EC2EBSInBackupPlan", "What is on a volume is in the archive, by which it is restored to any moment: a snapshot of a volume would be of one that changes")
 		return made
 	}

@@ -123,7 +123,7 @@ func TestVolumesAreEncryptedAndKept(t *testing.T) {
 			if got != want || p["Encrypted"] != true || p["VolumeType"] != "gp3" || p["MultiAttachEnabled"] == true || n.KeyARN != "" && key != n.KeyARN || n.KeyARN == "" && !strings.HasPrefix(key, "<Key") {
 				t.Errorf("%s: %v", id, p)
 			}
-			if v["DeletionPolicy"] != "Retain" || v["UpdateReplacePolicy"] != "Retain" {
+			if !stays(v) {
 				t.Errorf("%s goes with its stack", id)
 			}
 		}
@@ -145,7 +145,7 @@ func TestWhatMachinesMayDo(t *testing.T) {
 			}
 			return ""
 		}
-		bucket, region := "arn:aws:s3:::oc-"+n.Name+"-"+w.config.Account+"-"+n.ArchiveRegion, w.config.Region
+		bucket, region := "arn:aws:s3:::"+w.archive(n), w.config.Region
 		keys := func(k string) map[string]string { return map[string]string{"dynamodb:LeadingKeys": k} }
 		for name, c := range map[string]struct {
 			action, resource string
@@ -255,7 +255,7 @@ func TestServersAreToldWhatWasAskedFor(t *testing.T) {
 				"mode": {c.Mode, mode}, "leader": {c.LeaderAddr, leader}, "instance": {c.InstanceID, n.InstanceID}, "node": {c.NodeID, id}, "region": {c.Region, w.config.Region},
 				"sync": {c.SyncReplicas, map[config.Sync]int{config.Async: 0, config.Wait: 1, config.Strict: 1}[n.Sync]}, "strict": {c.SyncStrict, n.Sync == config.Strict},
 				"retention": {int(c.Retention.Hours()), 24 * n.RetentionDays}, "tail": {c.TailShip, n.TailShip}, "abroad": {c.AllowCrossRegion, n.ArchiveRegion != w.config.Region},
-				"archive": {c.Archive, "s3://oc-" + n.Name + "-" + w.config.Account + "-" + n.ArchiveRegion + "?region=" + n.ArchiveRegion + "&remover=arn:aws:iam::" + w.config.Account + ":role/oc-" + n.Name + "-retention-" + w.config.Region},
+				"archive": {c.Archive, "s3://" + w.archive(n) + "?region=" + n.ArchiveRegion + "&remover=arn:aws:iam::" + w.config.Account + ":role/oc-" + n.Name + "-retention-" + w.config.Region},
 				"lease":   {c.Control, "dynamodb://originchain-leases/" + n.Name + "?region=" + w.config.Region}, "data": {c.DataDir, "/var/lib/originchain"},
 				"certificate": {c.TLSCert != "" && c.TLSKey != "" && c.ReplicationTLSDir != "", true},
 				"advertised":  {c.Advertise, "https://" + strings.ToLower(letter) + "." + n.Record + ":7400"},

@@ -46,7 +46,7 @@ func allowArchiveKey(r awsiam.Role, c *config.Config, t *config.Tenant, actions 
 		// By its alias: the key may be in another region, whose stack has no ARN to give.
 		key = "arn:aws:kms:" + t.ArchiveRegion + ":" + c.Account + ":key/*"
 		excuse(r, wildcard(key), "The condition names the one key by its alias")
-		conditions["ForAnyValue:StringEquals"] = map[string]any{"kms:ResourceAliases": "alias/" + archiveAlias(t)}
+		conditions["ForAnyValue:StringEquals"] = map[string]any{"kms:ResourceAliases": "alias/" + archiveAlias(c, t)}
 	}
 	allow(r, "ArchiveKey", []string{key}, conditions, actions...)
 }

@@ -49,13 +49,24 @@ func TestWhateverItIsCalledItFits(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	everythingFits(t, name, c)
+	// An archive abroad has a longer name, where there is room for it.
+	for i := range c.Tenants {
+		c.Tenants[i].ArchiveRegion, c.Tenants[i].AllowCrossRegion = "ap-northeast-1", true
+	}
+	everythingFits(t, name, c)
+}
+
+// everythingFits holds the names of a deployment to what services take.
+func everythingFits(t *testing.T, name string, c *config.Config) {
+	t.Helper()
 	const most = 4096 // of an environment, and of a parameter
 	limits := map[string]map[string]int{
 		"AWS::IAM::Role": {"RoleName": 64, "Description": 1000}, "AWS::IAM::ManagedPolicy": {"ManagedPolicyName": 128, "Description": 1000},
 		"AWS::Lambda::Function": {"FunctionName": 64, "Description": 256}, "AWS::StepFunctions::StateMachine": {"StateMachineName": 80, "DefinitionString": 1 << 20},
 		"AWS::SQS::Queue": {"QueueName": 80}, "AWS::SNS::Topic": {"TopicName": 256, "DisplayName": 100}, "AWS::Events::Rule": {"Name": 64, "Description": 512}, "AWS::Scheduler::Schedule": {"Name": 64, "Description": 512},
 		"AWS::CloudWatch::Alarm": {"AlarmName": 255, "AlarmDescription": 1024}, "AWS::SSM::Parameter": {"Value": most, "Description": 1024}, "AWS::SSM::Document": {"Name": 128},
-		"AWS::Logs::LogGroup": {"LogGroupName": 512}, "AWS::S3::Bucket": {"BucketName": 63}, "AWS::SecretsManager::Secret": {"Name": 512, "Description": 2048}, "AWS::EC2::SecurityGroup": {"GroupDescription": 255},
+		"AWS::KMS::Alias": {"AliasName": 256}, "AWS::Logs::LogGroup": {"LogGroupName": 512}, "AWS::S3::Bucket": {"BucketName": 63}, "AWS::SecretsManager::Secret": {"Name": 512, "Description": 2048}, "AWS::EC2::SecurityGroup": {"GroupDescription": 255},
 		"AWS::AutoScaling::AutoScalingGroup": {"AutoScalingGroupName": 255}, "AWS::Route53::RecordSet": {"Name": 254, "SetIdentifier": 128}, "AWS::DynamoDB::Table": {"TableName": 255},
 	}
 	for stack, tm := range deployment(t, c).stacks {

@@ -60,7 +60,7 @@ func (n *Network) logs(c *config.Config) {
 		Conditions: &map[string]any{"ArnLike": map[string]any{"kms:EncryptionContext:aws:logs:arn": []any{arn(c, "logs", "log-group:/originchain/*"), arn(c, "logs", "log-group:"+vendedLogs+"*")}}},
 	}), nil)
 	group := awslogs.NewLogGroup(n.Stack, jsii.String("FlowLogs"), &awslogs.LogGroupProps{
-		LogGroupName: jsii.String("/originchain/network/flows"), EncryptionKey: n.Logs, Retention: logRetention(), RemovalPolicy: awscdk.RemovalPolicy_RETAIN})
+		LogGroupName: jsii.String("/originchain/network/flows"), EncryptionKey: n.Logs, Retention: logRetention(), RemovalPolicy: kept()})
 	flows := n.VPC.AddFlowLog(jsii.String("Flows"), &awsec2.FlowLogOptions{Destination: awsec2.FlowLogDestination_ToCloudWatchLogs(group, nil), TrafficType: awsec2.FlowLogTrafficType_ALL})
 	excuse(flows, inlineRule, inlineReason)
 }
@@ -159,7 +159,7 @@ func only(c *config.Config, key string) awsiam.PolicyStatement {
 func newKey(s awscdk.Stack, id, alias, says string) awskms.Key {
 	key := awskms.NewKey(s, jsii.String(id), &awskms.KeyProps{
 		Alias: jsii.String("alias/" + alias), Description: jsii.String(says), EnableKeyRotation: jsii.Bool(true),
-		PendingWindow: awscdk.Duration_Days(jsii.Number(maxKeyWait)), RemovalPolicy: awscdk.RemovalPolicy_RETAIN})
+		PendingWindow: awscdk.Duration_Days(jsii.Number(maxKeyWait)), RemovalPolicy: kept()})
 	// A grant would give the key to whoever it names, past this policy.
 	key.AddToResourcePolicy(awsiam.NewPolicyStatement(&awsiam.PolicyStatementProps{
 		Sid: jsii.String("GrantsForServicesAlone"), Effect: awsiam.Effect_DENY, Principals: &[]awsiam.IPrincipal{awsiam.NewAnyPrincipal()},

@@ -5,12 +5,14 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/aws/jsii-runtime-go"
 	"github.com/google/go-cmp/cmp"
 
 	"originchain/infra/config"
 	"originchain/shared/alarms"
+	"originchain/shared/failover"
 )
 
 // observed calls f with the observability of every tenant of both deployments.
@@ -65,11 +67,45 @@ func TestEveryAlarmOfTheTableIsMade(t *testing.T) {
 				tm.wakes(t, p, want.Severity <= alarms.OneAlarm, want.Runbook)
 			}
 		}
+		delete(made, n.Name+"-writer-unreplaced")
 		for name, p := range made { // those of the deployment's own parts
 			tm.wakes(t, p, true, "docs/RUNBOOK.md#the-deployments-own-alarms")
 			if !strings.HasPrefix(name, n.Name+"-") || p["TreatMissingData"] == "missing" {
 				t.Errorf("%s: %v", name, p)
 			}
+		}
+	})
+}
+
+// TestAWriterThatNobodyReplacesWakesSomebody: by the metric that a failover begins with, whatever
+// of the failover's parts is away, and not before one that works has come to its end.
+func TestAWriterThatNobodyReplacesWakesSomebody(t *testing.T) {
+	observed(t, func(t *testing.T, w *world, n *config.Tenant, tm template) {
+		first := w.stacks["OriginChain-"+n.Name+"-Failover"].the(t, "AWS::CloudWatch::Alarm")
+		var second map[string]any
+		for _, a := range tm.resources("AWS::CloudWatch::Alarm") {
+			if at(a, "Properties", "AlarmName") == n.Name+"-writer-unreplaced" {
+				second = a["Properties"].(map[string]any)
+			}
+		}
+		if second == nil {
+			t.Fatal("nobody is woken but by the failover's own parts")
+		}
+		tm.wakes(t, second, true, "docs/RUNBOOK.md#"+alarms.InstanceSilent)
+		for _, key := range []string{"Namespace", "MetricName", "Dimensions", "Statistic", "ComparisonOperator", "Threshold", "Period", "TreatMissingData"} {
+			if diff := cmp.Diff(first[key], second[key]); diff != "" {
+				t.Errorf("%s (-the failover's +this one's)\n%s", key, diff)
+			}
+		}
+		longest := failover.DefaultPatience
+		for _, f := range w.stacks["OriginChain-"+n.Name+"-Failover"].resources("AWS::Lambda::Function") {
+			if at(f, "Properties", "FunctionName") == "oc-"+n.Name+"-promote" {
+				longest += time.Duration(at(f, "Properties", "Timeout").(float64) * float64(time.Second))
+			}
+		}
+		after := time.Duration(second["Period"].(float64) * second["EvaluationPeriods"].(float64) * float64(time.Second))
+		if after <= longest || longest < time.Minute || after > 5*time.Minute || second["DatapointsToAlarm"] != second["EvaluationPeriods"] || !strings.HasPrefix(second["AlarmDescription"].(string), "Severity 1. ") {
+			t.Errorf("it wakes somebody after %s, and a failover may take %s: %v", after, longest, second)
 		}
 	})
 }

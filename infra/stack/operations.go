@@ -1,6 +1,7 @@
 package stack
 
 import (
+	"fmt"
 	"strings"
 	"time"
 
@@ -36,9 +37,30 @@ const (
 	step   = 5 * time.Minute
 )
 
+// unreplacedAfter is how long nobody writes until somebody is woken by that itself: longer than
+// the watch of the writer and all that the promotion waits for, so that a failover which works
+// wakes nobody.
+const unreplacedAfter = 4 * time.Minute
+
+// unreplaced is the alarm of the writer's silence once more, for when whatever that starts does
+// not put an end to it: the rule, the state machine or the functions may be what is away. It
+// publishes to the page by itself.
+func unreplaced(t *config.Tenant) watched {
+	for _, w := range alarms.ForCloudWatch(alarms.Table()) {
+		if w.Alarm == alarms.InstanceSilent {
+			a := tableAlarm(&w, t, "")
+			a.name, a.periods = t.Name+"-writer-unreplaced", int(unreplacedAfter/w.Period)
+			a.says = fmt.Sprintf("Nobody has written for %d minutes: no failover has replaced the writer.", unreplacedAfter/time.Minute)
+			return a
+		}
+	}
+	panic("the table has no alarm of a silent writer")
+}
+
 // ownAlarms watch what watches: functions, queues, rules and state machines. Names of what
 // they watch are fixed, so that they need nothing of other stacks.
 func ownAlarms(c *config.Config, t *config.Tenant) (out []watched) {
+	out = append(out, unreplaced(t))
 	for _, f := range []struct {
 		name  string
 		fails time.Duration

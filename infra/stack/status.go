@@ -47,7 +47,7 @@ func newStatus(app awscdk.App, d *Deployment) *Status {
 	st := &Status{Stack: s, Name: statusBucket(c), pager: newPager(s, c, "originchain-page", "OriginChain "+c.Region, regionAlarms)}
 	accesses := accessLogs(s)
 	st.Bucket = awss3.NewBucket(s, jsii.String("Bucket"), &awss3.BucketProps{
-		BucketName: jsii.String(st.Name), Versioned: jsii.Bool(true), RemovalPolicy: awscdk.RemovalPolicy_RETAIN, Encryption: awss3.BucketEncryption_S3_MANAGED,
+		BucketName: jsii.String(st.Name), Versioned: jsii.Bool(true), RemovalPolicy: kept(), Encryption: awss3.BucketEncryption_S3_MANAGED,
 		EnforceSSL: jsii.Bool(true), MinimumTLSVersion: jsii.Number(minTLS), BlockPublicAccess: awss3.BlockPublicAccess_BLOCK_ALL(),
 		ObjectOwnership: awss3.ObjectOwnership_BUCKET_OWNER_ENFORCED, ServerAccessLogsBucket: accesses, ServerAccessLogsPrefix: jsii.String("status/"),
 		LifecycleRules: &[]*awss3.LifecycleRule{{Id: jsii.String("replaced"), NoncurrentVersionExpiration: awscdk.Duration_Days(jsii.Number(pastPages)), ExpiredObjectDeleteMarker: jsii.Bool(true)},
@@ -65,7 +65,7 @@ func newStatus(app awscdk.App, d *Deployment) *Status {
 // pageLogs is the bucket of who asked CloudFront for the page.
 func (st *Status) pageLogs(c *config.Config, accesses awss3.Bucket) awss3.Bucket {
 	b := awss3.NewBucket(st.Stack, jsii.String("PageLogs"), &awss3.BucketProps{
-		BucketName: jsii.String(statusLogBucket(c)), Versioned: jsii.Bool(true), RemovalPolicy: awscdk.RemovalPolicy_RETAIN, Encryption: awss3.BucketEncryption_S3_MANAGED,
+		BucketName: jsii.String(statusLogBucket(c)), Versioned: jsii.Bool(true), RemovalPolicy: kept(), Encryption: awss3.BucketEncryption_S3_MANAGED,
 		EnforceSSL: jsii.Bool(true), MinimumTLSVersion: jsii.Number(minTLS), BlockPublicAccess: awss3.BlockPublicAccess_BLOCK_ALL(),
 		// CloudFront gives its logs away by a list, and by nothing else.
 		ObjectOwnership: awss3.ObjectOwnership_OBJECT_WRITER,

@@ -15,7 +15,7 @@ func TestTheStatusPage(t *testing.T) {
 		w := deploy(t, d)
 		tm, raw := w.stacks["OriginChain-Status"], w.raw["OriginChain-Status"]
 		name := "oc-status-" + w.config.Account + "-" + w.config.Region
-		raw.HasResource(jsii.String("AWS::S3::Bucket"), map[string]any{"DeletionPolicy": "Retain", "Properties": map[string]any{"BucketName": name, "VersioningConfiguration": map[string]any{"Status": "Enabled"},
+		raw.HasResource(jsii.String("AWS::S3::Bucket"), map[string]any{"DeletionPolicy": "RetainExceptOnCreate", "Properties": map[string]any{"BucketName": name, "VersioningConfiguration": map[string]any{"Status": "Enabled"},
 			"OwnershipControls":              map[string]any{"Rules": []any{map[string]any{"ObjectOwnership": "BucketOwnerEnforced"}}},
 			"PublicAccessBlockConfiguration": map[string]any{"BlockPublicAcls": true, "BlockPublicPolicy": true, "IgnorePublicAcls": true, "RestrictPublicBuckets": true}}})
 		var policy []statement

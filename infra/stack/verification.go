@@ -100,7 +100,7 @@ func allowRecord(r awsiam.Role, d *Deployment, t *config.Tenant) {
 // machine is the template of a machine that verifies. It is reached by nobody.
 func (v *Verification) machine(d *Deployment, t *config.Tenant, in *Instance) awsec2.CfnLaunchTemplate {
 	c, s := d.Config, v.Stack
-	logs := awslogs.NewLogGroup(s, jsii.String("Logs"), &awslogs.LogGroupProps{LogGroupName: jsii.String(verifyLogs(t)), EncryptionKey: d.Network.Logs, Retention: logRetention(), RemovalPolicy: awscdk.RemovalPolicy_RETAIN})
+	logs := awslogs.NewLogGroup(s, jsii.String("Logs"), &awslogs.LogGroupProps{LogGroupName: jsii.String(verifyLogs(t)), EncryptionKey: d.Network.Logs, Retention: logRetention(), RemovalPolicy: kept()})
 	binaries := awss3assets.NewAsset(s, jsii.String("Binaries"), &awss3assets.AssetProps{Path: jsii.String(d.options.Binaries + "/linux-" + string(t.Architecture))})
 	v.Role = awsiam.NewRole(s, jsii.String("MachineRole"), &awsiam.RoleProps{RoleName: jsii.String(roleName(c, t, "verify")), Description: jsii.String("Machines that verify recovery points of " + t.Name),
 		AssumedBy: awsiam.NewServicePrincipal(jsii.String("ec2.amazonaws.com"), nil)})
@@ -181,7 +181,7 @@ func (v *Verification) states(d *Deployment, t *config.Tenant, in *Instance, tem
 	grants := map[string]any{"StringEquals": through["StringEquals"], "Bool": map[string]any{"kms:GrantIsForAWSResource": "true"}}
 	allow(role, "VolumeKeyGrants", []string{*in.Key.KeyArn()}, grants, "kms:CreateGrant")
 	allow(role, "VolumeKey", []string{*in.Key.KeyArn()}, through, "kms:Decrypt", "kms:DescribeKey", "kms:GenerateDataKeyWithoutPlaintext", "kms:ReEncryptFrom", "kms:ReEncryptTo")
-	logs := awslogs.NewLogGroup(s, jsii.String("StatesLogs"), &awslogs.LogGroupProps{LogGroupName: jsii.String(vendedLogs + t.Name + "/verify"), EncryptionKey: d.Network.Logs, Retention: logRetention(), RemovalPolicy: awscdk.RemovalPolicy_RETAIN})
+	logs := awslogs.NewLogGroup(s, jsii.String("StatesLogs"), &awslogs.LogGroupProps{LogGroupName: jsii.String(vendedLogs + t.Name + "/verify"), EncryptionKey: d.Network.Logs, Retention: logRetention(), RemovalPolicy: kept()})
 	allow(role, "Logs", []string{"*"}, nil, "logs:CreateLogDelivery", "logs:GetLogDelivery", "logs:UpdateLogDelivery", "logs:DeleteLogDelivery", "logs:ListLogDeliveries",
 		"logs:PutResourcePolicy", "logs:DescribeResourcePolicies", "logs:DescribeLogGroups")
 	v.Machine = awsstepfunctions.NewCfnStateMachine(s, jsii.String("Machine"), &awsstepfunctions.CfnStateMachineProps{StateMachineName: jsii.String(machineName(t, "verify")), StateMachineType: jsii.String("STANDARD"),

@@ -34,7 +34,7 @@ func TestRecoveryPointsAreVerified(t *testing.T) {
 		}
 		// What a verification may write fits what there is, with room to spare.
 		want := map[string]any{"OC_INSTANCE": n.Name, "OC_LEASES": "dynamodb://originchain-leases/" + n.Name + "?region=" + w.config.Region, "OC_REGISTRY": "dynamodb://originchain-registry/" + n.Name + "?region=" + w.config.Region,
-			"OC_ARCHIVE": "s3://oc-" + n.Name + "-" + w.config.Account + "-" + n.ArchiveRegion + "?region=" + n.ArchiveRegion, "OC_SCRATCH_BYTES": "9663676416"}
+			"OC_ARCHIVE": "s3://" + w.archive(n) + "?region=" + n.ArchiveRegion, "OC_SCRATCH_BYTES": "9663676416"}
 		if diff := cmp.Diff(want, at(f, "Environment", "Variables")); diff != "" {
 			t.Error(diff)
 		}
@@ -88,7 +88,7 @@ func TestWhatVerificationsMayDo(t *testing.T) {
 		arn := func(service, resource string) string {
 			return "arn:aws:" + service + ":" + region + ":" + account + ":" + resource
 		}
-		bucket := "arn:aws:s3:::oc-" + n.Name + "-" + account + "-" + n.ArchiveRegion
+		bucket := "arn:aws:s3:::" + w.archive(n)
 		registry := ""
 		for _, s := range tm.policyOf(t, "MachineRole") {
 			if s.Sid == "Record" {

@@ -20,7 +20,19 @@ if [[ -e $WORLD/hangs ]]; then
   trap 'echo "oc-pitr was asked to end" >>"$WORLD/calls"; exit 1' TERM
   for ((;;)); do read -rt 0.05 <> <(:) || :; done
 fi
+[[ ! -e $WORLD/fills ]] || { echo x >"$SCRATCH/restored" && exit 61; }
 [[ ! -e $WORLD/faults ]] || exit 61
+`
+
+// onDisk stands for a program that writes to the machine's disk: it cannot where that is full,
+// or where what is restored has filled it.
+const onDisk = `#!/bin/bash
+if [[ -e $WORLD/full || -e $SCRATCH/restored ]]; then
+  [[ ${0##*/} != tee ]] || cat
+  echo "${0##*/}: No space left on device" >&2
+  exit 1
+fi
+exec "/usr/bin/${0##*/}" "$@"
 `
 
 // newVerifier is a machine that has what one that verifies is given.
@@ -42,8 +54,10 @@ func newVerifier(t *testing.T) *machine {
 	if err == nil {
 		err = f.Close()
 	}
-	if err == nil {
-		err = os.WriteFile(filepath.Join(m.dir, "shims", "shutdown"), []byte(shim), 0o755)
+	for name, text := range map[string]string{"shutdown": shim, "tee": onDisk, "mktemp": onDisk} {
+		if err == nil {
+			err = os.WriteFile(filepath.Join(m.dir, "shims", name), []byte(text), 0o755)
+		}
 	}
 	if err != nil {
 		t.Fatal(err)
@@ -72,6 +86,8 @@ func TestAMachineVerifiesAndEndsItself(t *testing.T) {
 		"faults":                 {world: map[string]string{"faults": ""}, calls: []string{call}, says: "ended with the exit code 61", sent: true},
 		"it takes too long":      {world: map[string]string{"hangs": ""}, env: []string{"LIMIT_SECONDS=1"}, calls: []string{call, "oc-pitr was asked to end"}, says: "ended with the exit code 124", sent: true},
 		"no programs":            {world: map[string]string{"programs.zip": "x"}, env: []string{"PROGRAMS_SECONDS=0"}, says: "did not come about within 0 s", sent: true},
+		"the restore fills it":   {world: map[string]string{"fills": ""}, calls: []string{call}, says: "ended with the exit code 61", sent: true},
+		"the disk is full":       {world: map[string]string{"full": ""}, env: []string{"PROGRAMS_SECONDS=0"}, says: "the log could not be sent"},
 		"the log cannot be sent": {world: map[string]string{"logs-away": ""}, ok: true, calls: []string{call}, says: "the log could not be sent"},
 		"no metadata":            {world: map[string]string{"no-metadata": ""}, ok: true, calls: []string{call}, says: "the log could not be sent"},
 	} {
@@ -113,7 +129,7 @@ func TestScriptsThatVerifyAreSound(t *testing.T) {
 		if len(text)+1024 > 16<<10 {
 			t.Errorf("%d bytes", len(text))
 		}
-		for _, want := range []string{"INSTANCE_ID='" + n.InstanceID + "'\n", "ARCHIVE='s3://oc-" + n.Name + "-" + w.config.Account + "-" + n.ArchiveRegion + "?region=" + n.ArchiveRegion + "'\n",
+		for _, want := range []string{"INSTANCE_ID='" + n.InstanceID + "'\n", "ARCHIVE='s3://" + w.archive(n) + "?region=" + n.ArchiveRegion + "'\n",
 			"RECORD='dynamodb://originchain-registry/" + n.Name + "?region=" + w.config.Region + "'\n", "LIMIT_SECONDS='36000'\n"} {
 			if !strings.Contains(text, want) {
 				t.Errorf("%q is not in\n%s", want, text)

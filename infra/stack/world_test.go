@@ -193,8 +193,8 @@ func TestGoldenStateful(t *testing.T) {
 			for _, kind := range slices.Concat(stateful, known) {
 				for id, r := range tm.resources(kind) {
 					lines = append(lines, strings.Join([]string{name, s, kind, id}, " "))
-					if slices.Contains(stateful, kind) && (r["DeletionPolicy"] != "Retain" || r["UpdateReplacePolicy"] != "Retain") {
-						t.Errorf("%s of %s goes with its stack: %v, %v", id, s, r["DeletionPolicy"], r["UpdateReplacePolicy"])
+					if slices.Contains(stateful, kind) && !stays(r) {
+						t.Errorf("%s of %s goes with its stack, or is left by a deployment that fails: %v, %v", id, s, r["DeletionPolicy"], r["UpdateReplacePolicy"])
 					}
 				}
 			}
@@ -202,6 +202,43 @@ func TestGoldenStateful(t *testing.T) {
 	}
 	slices.Sort(lines)
 	golden(t, "stateful.txt", []byte(strings.Join(lines, "\n")+"\n"))
+}
+
+// stays says that a resource outlives its stack, and what would replace it, but not the
+// deployment that makes it and fails.
+func stays(r map[string]any) bool {
+	return r["DeletionPolicy"] == "RetainExceptOnCreate" && r["UpdateReplacePolicy"] == "Retain"
+}
+
+// TestNothingIsLeftByADeploymentThatFails: what was left would have the name that the next
+// one needs.
+func TestNothingIsLeftByADeploymentThatFails(t *testing.T) {
+	each(t, func(t *testing.T, _ *world, _ string, tm template) {
+		all, _ := tm["Resources"].(map[string]any)
+		for id, r := range all {
+			if p := at(r, "DeletionPolicy"); p != nil && p != "RetainExceptOnCreate" && p != "Delete" {
+				t.Errorf("%s, %v: %v", id, at(r, "Type"), p)
+			}
+		}
+	})
+}
+
+// TestTablesComeLast: they are protected, from who would take back a deployment that has
+// failed as well. So nothing of their stack can fail when they are there, but the second of them.
+func TestTablesComeLast(t *testing.T) {
+	for _, d := range []string{"tiers", "options"} {
+		tm := deploy(t, d).stacks["OriginChain-Control"]
+		all, _ := tm["Resources"].(map[string]any)
+		tables := tm.resources("AWS::DynamoDB::Table")
+		for id, table := range tables {
+			first, second := words(table["DependsOn"]), at(table, "Properties", "TableName") == "originchain-registry"
+			for other, r := range all {
+				if _, isTable := tables[other]; !isTable && !slices.Contains(first, other) || isTable && slices.Contains(first, other) != (second && other != id) {
+					t.Errorf("%s and %s (%v) are made in no order: %q", id, other, at(r, "Type"), first)
+				}
+			}
+		}
+	}
 }
 
 // TestSynthesisIsRepeatable: nothing but the configuration is in a template.

@@ -11,9 +11,10 @@
 // {"watch": true}: where the alarm is on and nobody has it, that is as if it had just come
 // (Watch), and else nothing, of which nobody is told.
 //
-// Every call is retried where its error says that it may pass (lambdas/outcome), and what
-// is caught is said in the incident, and to who is on call. What Fence has stopped is let go
-// again, also where a step fails for good (LetGoStuck): nobody else would start it.
+// Every call is retried where its error says that it may pass (lambdas/outcome), for minutes
+// where Lambda has not begun it at all; and what is caught is said in the incident, and to who
+// is on call. What Fence has stopped is let go again, also where a step fails for good
+// (LetGoStuck): nobody else would start it. Where that is refused (WasLetGo), it is said too.
 package statemachine
 
 import (
@@ -43,6 +44,13 @@ const (
 	callSeconds = 180
 	// machineSeconds bounds an execution.
 	machineSeconds = 24 * 3600
+	// beginAttempts is how often a call is made that Lambda does not begin, at most
+	// beginSeconds apart: long enough for what uses up an account's calls, and for a function
+	// that was set aside to be brought back, and less than the time after which a watch takes
+	// a failover for abandoned (TestAStepIsWaitedFor).
+	beginAttempts, beginSeconds = 30, 10
+	// sayAttempts is how often of a call that only tells of what happens: the rest waits for it.
+	sayAttempts = 5
 	// maxRounds is how often Confirm is asked: above what the function answers with wait.
 	maxRounds = 40
 )
@@ -66,7 +74,8 @@ func Definition() map[string]any {
 		"Tell": say("Done", "tell", ""), "Done": object{"Type": "Succeed"}, "Ignored": object{"Type": "Succeed"},
 		"TellLeft": say("CallLeft", "record", "States.Format('The new writer writes, and something of the failover is left: {}. Finish it with scripts/promote-follower.sh, by the same node.', $.error.Cause)"),
 		"CallLeft": call("LetGo", "States.Format('The writer was replaced, and something is left to do: {}', $.error.Cause)"),
-		"LetGo":    letGo("run", "Tell", "TellHeld"), "LetGoStuck": letGo("run", "TellStuck", "TellStuck"), "LetGoHeld": letGo("held", "Released", "Verdict"),
+		"LetGo":    letGo("run", "WasLetGo", "TellHeld"), "LetGoStuck": letGo("run", "TellStuck", "TellStuck"), "LetGoHeld": letGo("held", "Released", "Verdict"),
+		"WasLetGo":     object{"Type": "Choice", "Default": "TellHeld", "Choices": []any{object{"Variable": "$.let_go.outcome", "StringEquals": "ok", "Next": "Tell"}}},
 		"DnsLeft":      object{"Type": "Pass", "Result": "dns", "ResultPath": "$.left", "Next": "Record"},
 		"Stopped":      object{"Type": "Choice", "Default": "LetGoStuck", "Choices": []any{object{"Variable": "$.confirm.run", "StringEquals": "", "Next": "StuckHolding"}}},
 		"StuckHolding": object{"Type": "Choice", "Default": "LetGoLeft", "Choices": []any{object{"Variable": "$.confirm.held", "StringEquals": "", "Next": "TellStuck"}}},
@@ -82,7 +91,7 @@ func Definition() map[string]any {
 		"Begin":       object{"Type": "Pass", "Parameters": object{"event.$": "$", "confirm": object{"round": 0, "run": "", "held": "", "reasons": []any{}}, "approval": nil, "let_go": object{"Cause": "it was not stopped"}, "left": ""}, "Next": "Whence"},
 		"Whence":      object{"Type": "Choice", "Default": "Confirm", "Choices": []any{object{"Variable": "$.event.watch", "IsPresent": true, "Next": "Watch"}}},
 		"Watch":       watch(),
-		"Unseen":      object{"Type": "Fail", "Error": "OC.Unseen", "Cause": "How the alarm stands could not be seen; the next watch tries again."},
+		"Unseen":      object{"Type": "Succeed", "Comment": "How the alarm stands could not be seen; the next watch tries again, and that the function fails is an alarm of its own."},
 		"Holding":     object{"Type": "Choice", "Default": "LetGoHeld", "Choices": []any{object{"Variable": "$.confirm.held", "StringEquals": "", "Next": "Verdict"}}},
 		"Released":    object{"Type": "Choice", "Default": "Verdict", "Choices": []any{object{"Next": "Pause", "And": []any{object{"Variable": "$.let_go.outcome", "StringEquals": "ok"}, rounds()}}}},
 		"Again":       object{"Type": "Choice", "Default": "Stopped", "Choices": []any{object{"Next": "Pause", "And": []any{rounds()}}}},
@@ -107,14 +116,43 @@ func Definition() map[string]any {
 	return object{"Comment": "The failover of an instance, begun by its alarm.", "StartAt": "Begin", "TimeoutSeconds": machineSeconds, "States": states}
 }
 
-// retried are the errors that may pass: the functions' own, and Lambda's.
+// retried are the errors that may pass: the functions' own, and Lambda's. What was asked for
+// may have been done.
 func retried() []any {
-	return []any{"OC.Unavailable", "Lambda.ServiceException", "Lambda.AWSLambdaException", "Lambda.SdkClientException", "Lambda.TooManyRequestsException",
+	return []any{"OC.Unavailable", "Lambda.ServiceException", "Lambda.AWSLambdaException", "Lambda.LambdaException", "Lambda.SdkClientException",
 		"Lambda.ClientExecutionTimeoutException", "Lambda.Unknown", "Runtime.ExitError", "Sandbox.Timedout", "States.Timeout"}
 }
 
-func retry(first, attempts int) []any {
-	return []any{object{"ErrorEquals": retried(), "IntervalSeconds": first, "BackoffRate": 2, "MaxAttempts": attempts, "MaxDelaySeconds": 20, "JitterStrategy": "FULL"}}
+// notBegun are Lambda's own errors of a call that it has not begun, so that nothing was done:
+// too many at once, a function that is being changed or was set aside as nobody had called it
+// for weeks, its interfaces or the key of its environment not to be had. Some of these names
+// are spelled in two ways, by the generations of the library that the service calls Lambda by.
+func notBegun() (names []any) {
+	for _, name := range []string{"TooManyRequests", "ResourceNotReady", "ResourceConflict", "CodeArtifactUserPending",
+		"EC2Throttled", "Ec2Throttled", "EC2Unexpected", "Ec2Unexpected", "ENILimitReached", "EniLimitReached", "ENINotReady", "EniNotReady",
+		"SubnetIPAddressLimitReached", "SubnetIpAddressLimitReached", "KMSAccessDenied", "KmsAccessDenied", "KMSDisabled", "KmsDisabled",
+		"KMSInvalidState", "KmsInvalidState", "KMSNotFound", "KmsNotFound"} {
+		names = append(names, "Lambda."+name+"Exception")
+	}
+	return names
+}
+
+// unpublished are errors of SNS's that may pass, of both generations too. Where a publication
+// was made all the same, two pages come, and the token of the second is the one that is taken.
+func unpublished() (names []any) {
+	for _, name := range []string{"AmazonSNS", "Sns", "InternalError", "Throttled", "KMSThrottling", "KmsThrottling", "SdkClient"} {
+		names = append(names, "SNS."+name+"Exception")
+	}
+	return names
+}
+
+// retry waits for Lambda to begin a call, begin times, and repeats one that may have been
+// carried out, attempts times.
+func retry(begin, first, attempts int) []any {
+	return []any{
+		object{"ErrorEquals": notBegun(), "IntervalSeconds": 2, "BackoffRate": 1.5, "MaxAttempts": begin, "MaxDelaySeconds": beginSeconds, "JitterStrategy": "FULL"},
+		object{"ErrorEquals": retried(), "IntervalSeconds": first, "BackoffRate": 2, "MaxAttempts": attempts, "MaxDelaySeconds": 20, "JitterStrategy": "FULL"},
+	}
 }
 
 func stuck() object {
@@ -133,7 +171,7 @@ func rounds() object { return object{"Variable": "$.confirm.round", "NumericLess
 // that is held up. That it cannot be keeps nothing from going on.
 func letGo(of, next, failed string) object {
 	s := invoke(Promote, object{"step": "let go", "run.$": "$.confirm." + of}, object{"Cause.$": "$.Payload.detail", "outcome.$": "$.Payload.outcome"}, "$.let_go", next)
-	s["Retry"] = retry(1, 2)
+	s["Retry"] = retry(beginAttempts, 1, 2)
 	s["Catch"] = []any{object{"ErrorEquals": []any{"States.ALL"}, "ResultPath": "$.let_go", "Next": failed}}
 	return s
 }
@@ -143,7 +181,7 @@ func invoke(function string, payload, selector object, into, next string) object
 	return object{
 		"Type": "Task", "Resource": "arn:aws:states:::lambda:invoke", "TimeoutSeconds": callSeconds,
 		"Parameters":     object{"FunctionName": "${" + function + "}", "Payload": payload},
-		"ResultSelector": selector, "ResultPath": into, "Retry": retry(1, 4), "Catch": []any{stuck()}, "Next": next,
+		"ResultSelector": selector, "ResultPath": into, "Retry": retry(beginAttempts, 1, 4), "Catch": []any{stuck()}, "Next": next,
 	}
 }
 
@@ -156,11 +194,11 @@ func confirm(next string) object {
 	return invoke(Silence, payload, selector, "$.confirm", next)
 }
 
-// watch is the first Confirm of a watch. Nobody is called for one that fails: the next comes
-// two minutes later.
+// watch is the first Confirm of a watch. Nobody is called for one that fails, as would be for
+// an execution that fails: the next comes two minutes later.
 func watch() object {
 	s := confirm("Holding")
-	s["Retry"] = retry(1, 2)
+	s["Retry"] = retry(beginAttempts, 1, 2)
 	s["Catch"] = []any{object{"ErrorEquals": []any{"States.ALL"}, "ResultPath": "$.error", "Next": "Unseen"}}
 	return s
 }
@@ -192,6 +230,7 @@ func say(next, step, text string) object {
 		said["text.$"] = text
 	}
 	s := invoke(Notify, object{"say": said}, object{}, "$.said", next)
+	s["Retry"] = retry(sayAttempts, 1, 4)
 	s["Catch"] = []any{object{"ErrorEquals": []any{"States.ALL"}, "ResultPath": "$.unsaid", "Next": next}}
 	return s
 }
@@ -223,6 +262,8 @@ aws stepfunctions send-task-success --task-token {} --task-output file://approva
 approval.json: \{"approve": true, "by": "your name", "epoch": {}, "writer": "{}", "to": "{}", "loss_from": {}, "loss_to": {}, "allow": \{"allow_slow_writer": false, "allow_lag": 0, "allow_backfilling": false, "accept_data_loss": false\}\}
 Where that is not so any more by then, you are asked again.', $.confirm.writer, $.confirm.epoch, $.confirm.target, $.confirm.lost_from, $.confirm.lost_to, States.JsonToString($.confirm.reasons), $$.Task.Token, $.confirm.epoch, $.confirm.writer, $.confirm.target, $.confirm.lost_from, $.confirm.lost_to)`,
 		},
+		// By name: what runs out is the time of whoever is asked, and is not to be asked for again.
+		"Retry":      []any{object{"ErrorEquals": unpublished(), "IntervalSeconds": 1, "BackoffRate": 2, "MaxAttempts": 4, "JitterStrategy": "FULL"}},
 		"ResultPath": "$.page", "Next": "Approval",
 		"Catch": []any{object{"ErrorEquals": []any{"States.Timeout"}, "ResultPath": "$.error", "Next": "NotApproved"}, stuck()},
 	}

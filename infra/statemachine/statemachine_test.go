@@ -3,6 +3,7 @@ package statemachine
 import (
 	"encoding/json"
 	"flag"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -118,6 +119,93 @@ func leads(s object) (out []string) {
 		}
 	}
 	return out
+}
+
+// A call that Lambda has not begun changed nothing, and is waited for by a retrier of its own,
+// the first: a step for long, also one that has a server started again, and what only tells of
+// it for shorter. No other retrier has an error of it, and none waits past the time after which
+// a watch takes the failover for abandoned.
+func TestAStepIsWaitedFor(t *testing.T) {
+	const abandoned, told = 5 * 60, 60
+	all := maps.Clone(Definition()["States"].(object))
+	for name, s := range Verification()["States"].(object) {
+		all["verification "+name] = s
+	}
+	for name, v := range all {
+		s := v.(object)
+		if s["Resource"] != "arn:aws:states:::lambda:invoke" {
+			continue
+		}
+		retriers := s["Retry"].([]any)
+		if name == "verification Verify" {
+			retriers = retriers[1:] // one of its own comes before, of a call that was ended
+		}
+		first := retriers[0].(object)["ErrorEquals"].([]any)
+		for _, e := range []string{"TooManyRequests", "ResourceNotReady", "ResourceConflict", "EC2Throttled", "EC2Unexpected", "ENILimitReached", "ENINotReady",
+			"SubnetIPAddressLimitReached", "KMSAccessDenied", "KMSDisabled", "KMSInvalidState", "KMSNotFound"} {
+			if !slices.Contains(first, any("Lambda."+e+"Exception")) {
+				t.Errorf("%s is not waited for where Lambda answers with %s", name, e)
+			}
+		}
+		for _, r := range retriers[1:] {
+			for _, e := range r.(object)["ErrorEquals"].([]any) {
+				if slices.Contains(first, e) {
+					t.Errorf("%s has two ways to be retried by %v", name, e)
+				}
+			}
+		}
+		// By FULL jitter a pause is half of that, on average.
+		most := longest(retriers[0].(object))
+		least, below := 240.0, float64(abandoned)
+		if strings.HasPrefix(name, "Tell") {
+			least, below = 20, told
+		}
+		if most < least || most >= below {
+			t.Errorf("%s is waited for up to %v s, want %v to %v", name, most, least, below)
+		}
+	}
+}
+
+// longest is for how long a retrier waits in all, at most.
+func longest(r object) (sum float64) {
+	next, most := asFloat(r["IntervalSeconds"]), asFloat(r["MaxDelaySeconds"])
+	for range r["MaxAttempts"].(int) {
+		sum += min(next, most)
+		next *= asFloat(r["BackoffRate"])
+	}
+	return sum
+}
+
+// Who is to approve is asked again where SNS did not take it, and not where nobody answers.
+func TestTheApprovalIsAskedForAgain(t *testing.T) {
+	page := Definition()["States"].(object)["Page"].(object)
+	retriers, _ := page["Retry"].([]any)
+	if len(retriers) != 1 {
+		t.Fatalf("%d retriers", len(retriers))
+	}
+	names := retriers[0].(object)["ErrorEquals"].([]any)
+	for _, e := range []string{"SNS.AmazonSNSException", "SNS.InternalErrorException", "SNS.ThrottledException", "SNS.KMSThrottlingException", "SNS.SdkClientException"} {
+		if !slices.Contains(names, any(e)) {
+			t.Errorf("%s loses the page", e)
+		}
+	}
+	for _, e := range names {
+		if strings.HasPrefix(e.(string), "States.") {
+			t.Errorf("by %v a page would be sent again that was received", e)
+		}
+	}
+	if n := retriers[0].(object)["MaxAttempts"]; n != 4 {
+		t.Errorf("%v attempts", n)
+	}
+}
+
+// A watch that sees nothing is no failed execution, of which the alarm calls a person.
+func TestAWatchThatSeesNothingCallsNobody(t *testing.T) {
+	states := Definition()["States"].(object)
+	last := states["Watch"].(object)["Catch"].([]any)
+	if to := states[last[len(last)-1].(object)["Next"].(string)].(object); to["Type"] != "Succeed" {
+		t.Errorf("it ends as %v", to["Type"])
+	}
 }
 
 // What is retried is what may pass, of the names that the functions have.

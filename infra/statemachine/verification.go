@@ -34,7 +34,7 @@ const (
 
 // Verification is the machine that has recovery points verified:
 //
-//	Verify → HandedOver?
+//	Verify → HandedOver?      (killed: Start)
 //	           ├ no  → Done
 //	           └ yes → Start → Wait → Look → Ended?
 //	                             ↑             ├ not yet → Count
@@ -51,7 +51,7 @@ func Verification() map[string]any {
 		return object{"Type": "Task", "Resource": "arn:aws:states:::lambda:invoke", "TimeoutSeconds": seconds,
 			"Parameters":     object{"FunctionName": "${" + Verify + "}", "Payload": payload},
 			"ResultSelector": object{"handed_over.$": "$.Payload.handed_over", "reason.$": "$.Payload.reason", "age_seconds.$": "$.Payload.age_seconds"},
-			"ResultPath":     "$.verified", "Retry": retry(5, 3), "Catch": failed("Failed"), "Next": next}
+			"ResultPath":     "$.verified", "Retry": retry(beginAttempts, 5, 3), "Catch": failed("Failed"), "Next": next}
 	}
 	ec2 := func(action string, parameters object, more object) object {
 		s := object{"Type": "Task", "Resource": "arn:aws:states:::aws-sdk:ec2:" + action, "TimeoutSeconds": callSeconds, "Parameters": parameters,
@@ -62,9 +62,14 @@ func Verification() map[string]any {
 		}
 		return s
 	}
+	verify := call(object{"verify": true}, verifySeconds, "HandedOver")
+	// A function that is killed had too little memory or time, and would have the next time:
+	// the machine has more. It is tried once more, for what was no more than a bad moment.
+	verify["Retry"] = append([]any{object{"ErrorEquals": killed(), "IntervalSeconds": 5, "MaxAttempts": 1}}, verify["Retry"].([]any)...)
+	verify["Catch"] = append([]any{object{"ErrorEquals": killed(), "ResultPath": "$.error", "Next": "Start"}}, verify["Catch"].([]any)...)
 	machine := object{"InstanceIds.$": "States.Array($.machine.id)"}
 	return object{"Comment": "The verification of an instance's recovery points: by the function, or by a machine where that is too small.", "StartAt": "Verify", "TimeoutSeconds": verificationSeconds, "States": object{
-		"Verify":     call(object{"verify": true}, verifySeconds, "HandedOver"),
+		"Verify":     verify,
 		"HandedOver": object{"Type": "Choice", "Default": "Done", "Choices": []any{object{"Variable": "$.verified.handed_over", "BooleanEquals": true, "Next": "Start"}}},
 		// The token keeps a call that is made again from starting a second machine.
 		//nolint:gosec // G101: no credential, it is of the call
@@ -88,6 +93,12 @@ func Verification() map[string]any {
 		"Failed":    object{"Type": "Fail", "ErrorPath": "$.error.Error", "CausePath": "$.error.Cause"},
 		"Done":      object{"Type": "Succeed"},
 	}}
+}
+
+// killed are the errors of a function that did not come to say anything: out of memory, or of
+// its time.
+func killed() []any {
+	return []any{"Lambda.Unknown", "Runtime.ExitError", "Runtime.OutOfMemory", "Sandbox.Timedout", "States.Timeout"}
 }
 
 // RenderVerification is the definition with values for all placeholders.

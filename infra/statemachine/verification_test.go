@@ -1,8 +1,9 @@
 package statemachine
 
 import (
+	"cmp"
 	"encoding/json"
-	"fmt"
+	"errors"
 	"slices"
 	"strings"
 	"testing"
@@ -116,7 +117,7 @@ func (x *execution) task(name string, s, data object) string {
 	}
 	answer, err := x.answer(name, seen)
 	if err != nil {
-		c := s["Catch"].([]any)[0].(object)
+		c := matching(s["Catch"], err.Error())
 		data[strings.TrimPrefix(c["ResultPath"].(string), "$.")] = object{"Error": err.Error(), "Cause": err.Error()}
 		return c["Next"].(string)
 	}
@@ -126,6 +127,29 @@ func (x *execution) task(name string, s, data object) string {
 	}
 	data[strings.TrimPrefix(s["ResultPath"].(string), "$.")] = result
 	return s["Next"].(string)
+}
+
+// matching is the first catcher, or retrier, of an error: later ones are not asked.
+func matching(of any, name string) object {
+	for _, c := range of.([]any) {
+		if errs := c.(object)["ErrorEquals"].([]any); slices.Contains(errs, any(name)) || slices.Contains(errs, any("States.ALL")) {
+			return c.(object)
+		}
+	}
+	return nil
+}
+
+// TestAFunctionThatIsKilledIsTriedOnce more: there is time for that, and then for a machine.
+func TestAFunctionThatIsKilledIsTriedOnce(t *testing.T) {
+	verify := Verification()["States"].(object)["Verify"].(object)
+	for _, name := range killed() {
+		if attempts := matching(verify["Retry"], name.(string))["MaxAttempts"].(int); attempts != 1 || (2+attempts)*verifySeconds+lookRounds*lookSeconds > verificationSeconds {
+			t.Errorf("%s: it is tried %d times again, of %d s each, and an execution has %d s", name, attempts, verifySeconds, verificationSeconds)
+		}
+	}
+	if matching(verify["Retry"], "OC.Unavailable")["MaxAttempts"].(int) < 2 {
+		t.Error("a service that is away for a moment fails a verification")
+	}
 }
 
 // TestVerifications: what the function has verified is done; what it hands over is a machine
@@ -140,13 +164,18 @@ func TestVerifications(t *testing.T) {
 	for name, c := range map[string]struct {
 		over    bool
 		fails   string
-		ends    int // at which look the machine has ended
+		with    string // OC.<state> if empty
+		ends    int    // at which look the machine has ended
 		age     float64
 		want    string
 		started bool
 	}{
 		"the function is enough":           {want: "Done"},
 		"the function finds a fault":       {fails: "Verify", want: "Failed"},
+		"the function has no memory":       {fails: "Verify", with: "Runtime.ExitError", ends: 7, age: 301, want: "Done", started: true},
+		"the function has no time":         {fails: "Verify", with: "Sandbox.Timedout", ends: 7, age: 301, want: "Done", started: true},
+		"nobody answers for the function":  {fails: "Verify", with: "States.Timeout", ends: 7, age: 301, want: "Done", started: true},
+		"killed, and nothing is recorded":  {fails: "Verify", with: "Lambda.Unknown", ends: 7, age: 90_000, want: "NotGreen", started: true},
 		"handed over, and green":           {over: true, ends: 7, age: 301, want: "Done", started: true},
 		"handed over, and green late":      {over: true, ends: lookRounds, age: 301, want: "Done", started: true},
 		"handed over, yesterday's is left": {over: true, ends: 3, age: 24*3600 - MachineRuns.Seconds(), want: "NotGreen", started: true},
@@ -159,7 +188,7 @@ func TestVerifications(t *testing.T) {
 		x := &execution{t: t, states: Verification()["States"].(object)}
 		x.answer = func(task string, seen int) (object, error) {
 			if task == c.fails {
-				return nil, fmt.Errorf("OC.%s", task)
+				return nil, errors.New(cmp.Or(c.with, "OC."+task))
 			}
 			switch task {
 			case "Verify":

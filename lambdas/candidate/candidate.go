@@ -47,6 +47,13 @@ func Member(rec lease.Record, node string) bool {
 	return slices.Contains(rec.InSync, node) || slices.Contains(rec.Eligible, node)
 }
 
+// Left says that a failover that is under way has been given the record for its target, which
+// has not confirmed it: whoever was to have it opened may be gone. The target is the holder
+// then, whom Best has not, and with one follower nobody else is left.
+func Left(rec lease.Record, run failover.Run) bool {
+	return rec.Epoch != 0 && !rec.Confirmed() && run.To == rec.Holder && !run.Done && !run.Failed
+}
+
 // OrBegun has a target become the writer, or another node that somebody has begun to
 // promote: whoever that was may have been killed, and nobody else would come to finish it.
 // Of that one begun is true: what was approved for the target is nothing to it.

@@ -68,3 +68,26 @@ func TestBest(t *testing.T) {
 		}
 	}
 }
+
+// A failover is left at its target from when the record names that until it has confirmed its
+// epoch, as long as the failover is under way.
+func TestLeft(t *testing.T) {
+	given := lease.Record{Holder: "b", Epoch: 2, ConfirmedEpoch: 1}
+	for _, c := range []struct {
+		name string
+		rec  lease.Record
+		run  failover.Run
+		want bool
+	}{
+		{"given", given, failover.Run{ID: "R", To: "b"}, true},
+		{"to another", given, failover.Run{ID: "R", To: "c"}, false},
+		{"it has failed", given, failover.Run{ID: "R", To: "b", Failed: true}, false},
+		{"it is done", given, failover.Run{ID: "R", To: "b", Done: true}, false},
+		{"it writes", lease.Record{Holder: "b", Epoch: 2, ConfirmedEpoch: 2}, failover.Run{ID: "R", To: "b"}, false},
+		{"nobody ever wrote", lease.Record{}, failover.Run{}, false},
+	} {
+		if got := Left(c.rec, c.run); got != c.want {
+			t.Errorf("%s: %t", c.name, got)
+		}
+	}
+}

@@ -82,8 +82,10 @@ func TestErrorsHaveNames(t *testing.T) {
 	if got := i.Calls(); slices.Contains(got, "stop") {
 		t.Errorf("something was done: %v", got)
 	}
-	if a, err := dns.New(i.Deps(), instancetest.Zone).Handle(t.Context(), ask(t, "fence", run)); outcome.Of(err) != outcome.Input {
-		t.Errorf("the function for names did another step: %+v, %v", a, err)
+	for _, other := range [][]byte{ask(t, "fence", run), ask(t, promote.Ready, "")} {
+		if a, err := dns.New(i.Deps(), instancetest.Zone).Handle(t.Context(), other); outcome.Of(err) != outcome.Input {
+			t.Errorf("the function for names did another step: %+v, %v", a, err)
+		}
 	}
 }
 

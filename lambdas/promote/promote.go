@@ -21,9 +21,15 @@ import (
 // stopped, is started again. It is called also where the failover does not go on.
 const LetGo = "let go"
 
+// Ready is no step: it says that a step could be carried out, and changes nothing. A schedule
+// asks for it, as Lambda sets a function of a VPC aside that nobody calls for weeks, and it
+// takes minutes until such a one is called again.
+const Ready = "ready"
+
 // Ask is what it is called with.
 type Ask struct {
-	// Step is LetGo, or one of failover.StepNames but the first; Run what silence has answered.
+	// Step is LetGo, Ready, or one of failover.StepNames but the first; Run what silence has
+	// answered, and none for Ready.
 	Step string `json:"step"`
 	Run  string `json:"run"`
 	// Left is failover.Next's: the last step goes on without it.
@@ -52,7 +58,7 @@ type Handler struct {
 
 // New makes a Handler of all steps; zone is the writer's name, "" for none.
 func New(deps failover.Deps, zone string) *Handler {
-	return Of(deps, zone, append(failover.StepNames()[1:], LetGo)...)
+	return Of(deps, zone, append(failover.StepNames()[1:], LetGo, Ready)...)
 }
 
 // Of makes a Handler of some steps.
@@ -70,8 +76,11 @@ func (h *Handler) Handle(ctx context.Context, raw []byte) (Answer, error) {
 	if !slices.Contains(h.steps, ask.Step) {
 		return Answer{}, input("the step %.60q is none of %s", ask.Step, strings.Join(h.steps, ", "))
 	}
-	if ask.Step == LetGo {
+	switch ask.Step {
+	case LetGo:
 		return h.letGo(ctx, ask)
+	case Ready:
+		return h.ready(ctx)
 	}
 	report, err := failover.Continue(ctx, h.deps, failover.Next{Run: ask.Run, Step: ask.Step, Left: ask.Left, Zone: h.zone}, nil)
 	a := Answer{Run: ask.Run, Step: ask.Step, Outcome: failover.OK, From: report.From, To: report.To, Epoch: report.Epoch, Detail: "the failover has come to its end before"}
@@ -104,6 +113,25 @@ func (h *Handler) letGo(ctx context.Context, ask Ask) (a Answer, err error) {
 	return a, nil
 }
 
+// ready reads what each step reads first: who writes, and which nodes there are.
+func (h *Handler) ready(ctx context.Context) (a Answer, err error) {
+	began := time.Now()
+	a = Answer{Step: Ready, Outcome: failover.OK}
+	rec, there, err := h.deps.Lease.Load(ctx)
+	if err != nil {
+		return a, &outcome.Error{Name: outcome.Of(err), Err: fmt.Errorf("no failover could be carried out: read the record of who writes: %w", err)}
+	}
+	nodes, err := failover.Nodes(ctx, h.deps.Registry)
+	if err != nil {
+		return a, &outcome.Error{Name: outcome.Of(err), Err: fmt.Errorf("no failover could be carried out: list the nodes: %w", err)}
+	}
+	a.Seconds, a.Epoch = time.Since(began).Seconds(), uint64(rec.Epoch)
+	if a.Detail = fmt.Sprintf("%s writes epoch %d, and %d nodes are known", rec.Holder, rec.Epoch, len(nodes)); !there {
+		a.Detail = fmt.Sprintf("nobody has written yet, and %d nodes are known", len(nodes))
+	}
+	return a, nil
+}
+
 const maxAskBytes = 64 << 10
 
 func decode(raw []byte) (ask Ask, err error) {
@@ -115,7 +143,10 @@ func decode(raw []byte) (ask Ask, err error) {
 	if err := dec.Decode(&ask); err != nil {
 		return ask, input(`it is called with {"step": …, "run": …}: %v`, err)
 	}
-	if ask.Run == "" {
+	switch named := ask.Run != "" || ask.Left != ""; {
+	case ask.Step == Ready && named:
+		return ask, input("%s is of no run", Ready)
+	case ask.Step != Ready && ask.Run == "":
 		return ask, input("no run is named")
 	}
 	return ask, nil

@@ -2,7 +2,6 @@ package silence
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -13,7 +12,6 @@ import (
 
 	"originchain/lambdas/alarmevent"
 	"originchain/lambdas/candidate"
-	"originchain/lambdas/outcome"
 	"originchain/shared/alarms"
 	"originchain/shared/api"
 	"originchain/shared/failover"
@@ -92,8 +90,12 @@ type EventDeps struct {
 //   - Every event that is read leaves an entry in the register, and one in the log, with
 //     its reasons. A register that cannot be written is an error, and the call is repeated.
 //     A watch that finds nothing to do leaves none: it comes every other minute.
-//   - A change of the alarm is acted upon by one execution, and a repeated call of that one
-//     goes on with the failover that it has begun.
+//   - A change of the alarm is acted upon by one execution, which has claimed it in the register
+//     before it looks, and a repeated call of that one goes on with the failover that it has
+//     begun.
+//   - Of what a person answers nothing is thrown away. An approval of what is so now is carried
+//     out, whoever has the change by then; with anything else that is no no, a person is asked
+//     again, and told why.
 type Handler struct {
 	cfg  Config
 	deps EventDeps
@@ -103,15 +105,6 @@ type Handler struct {
 
 // NewHandler makes a Handler.
 func NewHandler(cfg Config, deps EventDeps) *Handler { return &Handler{cfg: cfg, deps: deps} }
-
-// Ask is what the state machine calls with. An event alone is an Ask of the first round.
-type Ask struct {
-	Event     json.RawMessage `json:"event"`
-	Execution string          `json:"execution"`
-	// Round is that of the answer before; absent in the first one.
-	Round    int       `json:"round"`
-	Approval *Approval `json:"approval"`
-}
 
 // Answer is what the function answers. Its JSON is stable.
 type Answer struct {
@@ -143,70 +136,22 @@ func (h *Handler) Handle(ctx context.Context, raw []byte) (Answer, error) {
 		return Answer{}, err
 	}
 	if watch, err := isWatch(ask.Event); err != nil {
-		return h.ignore(ctx, ask, alarmevent.Event{}, Malformed, "%v", err)
+		return h.ignore(ctx, change{ask: ask}, Malformed, "%v", err)
 	} else if watch {
 		return h.watch(ctx, ask)
 	}
 	e, err := alarmevent.Parse(ask.Event)
 	if err != nil {
-		return h.ignore(ctx, ask, e, Malformed, "%v", err)
+		return h.ignore(ctx, change{ask: ask, event: e}, Malformed, "%v", err)
 	}
 	if ask.Execution == "" {
 		ask.Execution = "event " + e.ID
 	}
 	if code, why := h.stranger(e); code != "" {
-		return h.ignore(ctx, ask, e, code, "%s", why)
+		return h.ignore(ctx, change{ask: ask, event: e}, code, "%s", why)
 	}
-	known, err := Events(ctx, h.deps.Failover.Registry)
-	if err != nil {
-		return Answer{}, err
-	}
-	now := h.deps.Now()
-	entry, seen := known.find(keyOf(e))
-	if _, at, ok := entry.at(); ok {
-		e.At = at // of the change as it is known
-	}
-	mine := seen && entry.Execution == ask.Execution && now.Sub(entry.First) < ExecutionLasts
-	switch age := now.Sub(e.At); {
-	case seen && entry.Execution != ask.Execution && (closed(entry.Verdict) || now.Sub(entry.Last) < abandonedAfter):
-		return h.ignore(ctx, ask, e, Repeated, "execution %s has it, and its verdict at %s was %s", entry.Execution, entry.Last.UTC().Format(time.RFC3339), entry.Verdict)
-	case !mine && age > MaxEventAge:
-		return h.ignore(ctx, ask, e, TooOld, "it is %s old, more than %s: whoever is silent by now has an alarm of its own", age.Round(time.Second), MaxEventAge)
-	case !seen && age < -EventSlack:
-		return h.ignore(ctx, ask, e, FromTheFuture, "it is %s ahead of this clock", (-age).Round(time.Second))
-	case ask.Approval != nil && !ask.Approval.Approve:
-		return h.rejected(ctx, ask, e, entry)
-	}
-	return h.confirm(ctx, change{ask: ask, event: e, known: &known, entry: entry})
+	return h.look(ctx, change{ask: ask, event: e}, h.eventStands)
 }
-
-// change is a change of the alarm that is looked at.
-type change struct {
-	ask   Ask
-	event alarmevent.Event
-	known *Register
-	entry Entry
-	// quiet: of a watch that has begun nothing yet; what is nothing to do leaves no trace then.
-	// only: of one while somebody else has the change: it does no more than promote.
-	quiet, only bool
-}
-
-// decode reads an Ask, or an event alone.
-func decode(raw []byte) (ask Ask, err error) {
-	if len(raw) > alarmevent.MaxBytes {
-		return ask, &outcome.Error{Name: outcome.Input, Err: fmt.Errorf("a call of %d bytes, at most %d", len(raw), alarmevent.MaxBytes)}
-	}
-	if err := json.Unmarshal(raw, &ask); err != nil {
-		return Ask{Event: raw}, nil // which the event's reader says
-	}
-	if len(ask.Event) == 0 {
-		return Ask{Event: raw}, nil
-	}
-	return ask, nil
-}
-
-// closed says that a verdict is the last of its execution.
-func closed(v Verdict) bool { return v == Verdict(failover.Done) || v == Ignored }
 
 // stranger says why an event is not one of this instance's alarm going off.
 func (h *Handler) stranger(e alarmevent.Event) (failover.Code, string) {
@@ -228,7 +173,7 @@ func (h *Handler) stranger(e alarmevent.Event) (failover.Code, string) {
 
 // confirm finds out who is to write, and has package failover decide.
 func (h *Handler) confirm(ctx context.Context, c change) (Answer, error) {
-	ask, e, known, entry := c.ask, c.event, c.known, c.entry
+	ask, e, entry := c.ask, c.event, c.entry
 	d := &h.deps.Failover
 	rec, written, err := d.Lease.Load(ctx)
 	const never = "there is no record of who writes: nobody ever has, and nobody is to be replaced"
@@ -239,7 +184,7 @@ func (h *Handler) confirm(ctx context.Context, c change) (Answer, error) {
 		return h.close(ctx, c, NothingWritten, never)
 	}
 	if entry.Epoch == 0 {
-		entry.Epoch = uint64(rec.Epoch)
+		entry.Epoch = ask.since(uint64(rec.Epoch))
 	}
 	nodes, err := failover.Nodes(ctx, d.Registry)
 	if err != nil {
@@ -253,37 +198,38 @@ func (h *Handler) confirm(ctx context.Context, c change) (Answer, error) {
 		return h.close(ctx, c, FailedOver, why)
 	}
 	a := Answer{Epoch: uint64(rec.Epoch), Writer: rec.Holder, Round: ask.Round + 1, Reasons: []failover.Reason{}}
-	a.Target = h.target(ask, rec, nodes, heard)
-	void := ""
-	if p := ask.Approval; p != nil && !carriedOut(p, rec) {
-		void = p.void(rec, nodes)
+	left, err := h.left(ctx, rec, heard)
+	if err != nil {
+		return Answer{}, err
 	}
-	switch {
+	a.Target = h.target(ask, rec, nodes, heard, left)
+	switch void := c.void(rec, nodes, left); {
 	case void != "":
-		if err := h.askAgain(ctx, ask, void, &a); err != nil {
+		if err := h.askAgain(ctx, ask, void, nobody(rec.Holder, nodes, mute), &a); err != nil {
 			return Answer{}, err
 		}
 	case a.Target == "":
 		a.wait(failover.TargetSilent, nobody(rec.Holder, nodes, mute), 0)
-	case known.recent(h.deps.Now()) >= MaxFailovers && ask.Approval == nil && !h.goesOn(ctx, entry):
+	case c.known.recent(h.deps.Now()) >= MaxFailovers && ask.said == nil && !h.goesOn(ctx, entry):
 		a.Verdict = Verdict(failover.Page)
-		a.because(Flapping, "%d failovers were started within %s: find out why writers die before there is another", known.recent(h.deps.Now()), FlapWithin)
+		a.because(Flapping, "%d failovers were started within %s: find out why writers die before there is another", c.known.recent(h.deps.Now()), FlapWithin)
 	default:
-		if carriedOut := ask.Approval != nil && carriedOut(ask.Approval, rec); carriedOut {
-			ask.Approval = &Approval{Approve: true, By: ask.Approval.By}
+		if ask.said != nil && carriedOut(ask.said, rec) {
+			ask.said = &Approval{Approve: true, By: ask.said.By}
 		}
 		if err := h.decide(ctx, ask, &a, false); err != nil {
 			return Answer{}, err
 		}
 	}
 	a.paced()
+	c.unanswered(&a)
 	if a.Held, err = h.held(ctx, entry, a.Verdict); err != nil {
 		return Answer{}, err
 	}
 	if c.idle(&a) {
 		return h.leave(a), nil
 	}
-	return a, h.note(ctx, ask, e, entry.Epoch, a)
+	return a, h.note(ctx, c, entry.Epoch, a)
 }
 
 // close answers that nothing is to be done: a watch leaves no trace of that.
@@ -291,7 +237,7 @@ func (h *Handler) close(ctx context.Context, c change, code failover.Code, why s
 	if c.quiet {
 		return h.nothing(c.ask, code, "%s", why), nil
 	}
-	return h.ignore(ctx, c.ask, c.event, code, "%s", why)
+	return h.ignore(ctx, c, code, "%s", why)
 }
 
 // heldFor is how long a failover of somebody else may stand before it is one that does not
@@ -335,12 +281,24 @@ func (h *Handler) over(ctx context.Context, e alarmevent.Event, rec lease.Record
 	return fmt.Sprintf("%s is the writer of epoch %d, which began after the alarm", rec.Holder, rec.Epoch), nil
 }
 
-// target is the node that a person names, or the fittest.
-func (h *Handler) target(ask Ask, rec lease.Record, nodes []failover.Node, heard map[string]api.Replication) string {
-	if p := ask.Approval; p != nil && slices.ContainsFunc(nodes, func(n failover.Node) bool { return n.ID == p.To }) {
+// left says that the record was given to its holder by a failover that is under way still,
+// and the holder answers: nobody else can become the writer before that is finished, or has
+// failed.
+func (h *Handler) left(ctx context.Context, rec lease.Record, heard map[string]api.Replication) (bool, error) {
+	run, ok, err := failover.Latest(ctx, h.deps.Failover.Registry)
+	_, answers := heard[rec.Holder]
+	return ok && answers && candidate.Left(rec, run), err
+}
+
+// target is the node that a person names, the one that a failover was left at, or the fittest.
+func (h *Handler) target(ask Ask, rec lease.Record, nodes []failover.Node, heard map[string]api.Replication, left bool) string {
+	if p := ask.said; p != nil && slices.ContainsFunc(nodes, func(n failover.Node) bool { return n.ID == p.To }) {
 		if _, answers := heard[p.To]; p.To != rec.Holder || answers && carriedOut(p, rec) {
 			return p.To
 		}
+	}
+	if left {
+		return rec.Holder
 	}
 	best, _ := candidate.Best(rec, nodes, func(id string) candidate.Standing {
 		r, ok := heard[id]
@@ -355,8 +313,8 @@ func (h *Handler) decide(ctx context.Context, ask Ask, a *Answer, dry bool) erro
 	var report failover.Report
 	err := candidate.OrBegun(a.Target, func(to string, begun bool) (err error) {
 		allow := failover.Overrides{AllowLag: failover.DefaultAllowLag}
-		if ask.Approval != nil && !begun {
-			allow = ask.Approval.allows()
+		if ask.said != nil && !begun {
+			allow = ask.said.allows()
 		}
 		report, err = failover.Begin(ctx, h.deps.Failover, failover.Request{To: to, Allow: allow, Zone: h.cfg.Zone, Patience: h.patience, DryRun: dry}, nil)
 		return err
@@ -399,19 +357,19 @@ func (a *Answer) wait(c failover.Code, why string, after time.Duration) {
 }
 
 // ignore answers that nothing is to be done, and why.
-func (h *Handler) ignore(ctx context.Context, ask Ask, e alarmevent.Event, c failover.Code, format string, args ...any) (Answer, error) {
-	a := Answer{Verdict: Ignored, Round: ask.Round + 1, Reasons: []failover.Reason{}}
-	a.because(c, format, args...)
-	return a, h.note(ctx, ask, e, 0, a)
+func (h *Handler) ignore(ctx context.Context, c change, code failover.Code, format string, args ...any) (Answer, error) {
+	a := Answer{Verdict: Ignored, Round: c.ask.Round + 1, Reasons: []failover.Reason{}}
+	a.because(code, format, args...)
+	return a, h.note(ctx, c, 0, a)
 }
 
 // rejected closes a change that a person has said no to. What a failover of it has stopped is
 // to be let go: nobody else would.
-func (h *Handler) rejected(ctx context.Context, ask Ask, e alarmevent.Event, entry Entry) (Answer, error) {
-	a, err := h.ignore(ctx, ask, e, NobodyApproved, "%s has refused to have the writer replaced", ask.Approval.By)
+func (h *Handler) rejected(ctx context.Context, c change) (Answer, error) {
+	a, err := h.ignore(ctx, c, NobodyApproved, "%s has refused to have the writer replaced", c.ask.said.By)
 	if err == nil {
 		a.AgainSeconds = 1
-		a.Held, err = h.held(ctx, entry, a.Verdict)
+		a.Held, err = h.held(ctx, c.entry, a.Verdict)
 	}
 	return a, err
 }
@@ -419,20 +377,23 @@ func (h *Handler) rejected(ctx context.Context, ask Ask, e alarmevent.Event, ent
 // maxReasonBytes bounds what is kept of a reason, which may quote an event.
 const maxReasonBytes = 400
 
-// note audits an answer.
-func (h *Handler) note(ctx context.Context, ask Ask, e alarmevent.Event, epoch uint64, a Answer) error {
-	now := h.deps.Now().UTC()
-	rejected := ask.Approval != nil && !ask.Approval.Approve
-	entry := Entry{Rejected: rejected, Key: keyOf(e), Execution: ask.Execution, First: now, Last: now, Round: a.Round, Epoch: epoch, Verdict: a.Verdict, Run: a.Run, Reasons: []failover.Reason{}}
+// note audits an answer. What a person has refused stays so until somebody who knows of it
+// has approved.
+func (h *Handler) note(ctx context.Context, c change, epoch uint64, a Answer) error {
+	now, said := h.deps.Now().UTC(), c.ask.said
+	entry := Entry{Rejected: c.ask.refuses(), Key: keyOf(c.event), Execution: c.ask.Execution, First: now, Last: now, Round: a.Round, Epoch: epoch, Verdict: a.Verdict, Run: a.Run, Reasons: []failover.Reason{}}
 	for _, r := range a.Reasons {
 		r.Detail = strings.ToValidUTF8(r.Detail[:min(len(r.Detail), maxReasonBytes)], "")
 		entry.Reasons = append(entry.Reasons, r)
 	}
-	fields := logrus.Fields{"verdict": a.Verdict, "event": e.ID, "alarm": e.Alarm, "run": a.Run, "writer": a.Writer, "target": a.Target, "round": a.Round, "reasons": entry.Reasons}
-	if ask.Approval != nil {
-		allow := ask.Approval.allows()
-		entry.ApprovedBy, entry.Allow = ask.Approval.By, &allow
-		fields["approved_by"] = ask.Approval.By
+	fields := logrus.Fields{"verdict": a.Verdict, "event": c.event.ID, "alarm": c.event.Alarm, "run": a.Run, "writer": a.Writer, "target": a.Target, "round": a.Round, "reasons": entry.Reasons}
+	if said != nil {
+		allow := said.allows()
+		entry.ApprovedBy, entry.Allow = said.By, &allow
+		fields["approved_by"] = said.By
+	}
+	if c.entry.Rejected && !entry.Rejected && a.Verdict != Ignored && a.Verdict != Verdict(failover.Promote) {
+		entry.Rejected, entry.ApprovedBy, entry.Allow = true, c.entry.ApprovedBy, c.entry.Allow
 	}
 	h.deps.Log.WithFields(fields).Warn("an event of an alarm was looked at")
 	if err := keep(ctx, h.deps.Failover.Registry, entry); err != nil {

@@ -63,10 +63,20 @@ func recorded(t testing.TB, name string) []byte {
 	return b
 }
 
+// written is an approval as its file has it; null where nobody has answered.
+func written(t testing.TB, p *Approval) json.RawMessage {
+	t.Helper()
+	b, err := json.Marshal(p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
 // ask calls as the state machine does.
 func (f *fixture) ask(execution string, round int, approval *Approval) (Answer, error) {
 	f.t.Helper()
-	raw, err := json.Marshal(Ask{Event: recorded(f.t, "eventbridge-alarm.json"), Execution: execution, Round: round, Approval: approval})
+	raw, err := json.Marshal(Ask{Event: recorded(f.t, "eventbridge-alarm.json"), Execution: execution, Round: round, Approval: written(f.t, approval)})
 	if err != nil {
 		f.t.Fatal(err)
 	}
@@ -107,7 +117,7 @@ func (f *fixture) alarm(state alarmevent.State, since time.Time) {
 // watch calls as the state machine does that the schedule has started.
 func (f *fixture) watch(execution string, round int, approval *Approval) (Answer, error) {
 	f.t.Helper()
-	raw, err := json.Marshal(Ask{Event: json.RawMessage(`{"watch": true}`), Execution: execution, Round: round, Approval: approval})
+	raw, err := json.Marshal(Ask{Event: json.RawMessage(`{"watch": true}`), Execution: execution, Round: round, Approval: written(f.t, approval)})
 	if err != nil {
 		f.t.Fatal(err)
 	}

@@ -32,6 +32,8 @@ type Register struct {
 	Ignored []Entry `json:"ignored"`
 	// Started are the failovers that were started, within FlapWithin.
 	Started []Start `json:"started"`
+	// Looking are the claims of calls that have not answered yet.
+	Looking []Claim `json:"looking,omitempty"`
 }
 
 // Start is a failover that was started.
@@ -75,14 +77,17 @@ func (e *Entry) at() (alarm string, at time.Time, ok bool) {
 // sameChange is how far apart an alarm's event and its description may have one change.
 const sameChange = 5 * time.Second
 
+// sameKey says whether two keys are of one change.
+func sameKey(a, b string) bool {
+	alarm, at, named := (&Entry{Key: a}).at()
+	other, then, ok := (&Entry{Key: b}).at()
+	return a == b || named && ok && other == alarm && at.Sub(then).Abs() <= sameChange
+}
+
 // find is the entry of a change of an alarm that was acted upon, by whatever way it was
 // heard of.
 func (r *Register) find(key string) (Entry, bool) {
-	alarm, at, named := (&Entry{Key: key}).at()
-	i := slices.IndexFunc(r.Handled, func(e Entry) bool {
-		other, then, ok := e.at()
-		return e.Key == key || named && ok && other == alarm && at.Sub(then).Abs() <= sameChange
-	})
+	i := slices.IndexFunc(r.Handled, func(e Entry) bool { return sameKey(e.Key, key) })
 	if i < 0 {
 		return Entry{}, false
 	}
@@ -110,12 +115,13 @@ func (r *Register) recent(now time.Time) int {
 	return n
 }
 
-// put keeps an entry, in place of the one before of the same event. Of those that were
-// ignored each is kept.
+// put keeps an entry, in place of the one before of the same event, and gives up the claim of
+// its execution. Of those that were ignored each is kept.
 func (r *Register) put(e Entry) {
 	list := &r.Handled
 	same := func(have Entry) bool { return have.Key == e.Key }
 	e.Executions = 1
+	r.free(e.Execution)
 	if e.Verdict == Ignored && !e.Rejected {
 		list = &r.Ignored
 	} else if i := slices.IndexFunc(*list, same); i >= 0 {

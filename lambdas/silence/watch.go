@@ -55,18 +55,9 @@ func (h *Handler) watch(ctx context.Context, ask Ask) (Answer, error) {
 	if err != nil {
 		return Answer{}, err
 	}
-	now := h.deps.Now()
 	entry, seen := known.of(ask.Execution)
-	_, at, ok := entry.at()
-	mine := seen && ok // else somebody else has the change by now
-	if !mine {
-		at = now
-	}
-	switch {
-	case ask.Approval != nil && !ask.Approval.Approve:
-		return h.rejected(ctx, ask, h.event(at), entry)
-	case mine && (ask.Round > 0 || ask.Approval != nil): // it goes on with what it has begun
-		return h.confirm(ctx, change{ask: ask, event: h.event(at), known: &known, entry: entry})
+	if _, at, ok := entry.at(); seen && ok { // it goes on with what it has begun
+		return h.look(ctx, change{ask: ask, event: h.event(at)}, h.watchStands)
 	}
 	if h.deps.Alarm == nil {
 		return Answer{}, &outcome.Error{Name: outcome.Input, Err: fmt.Errorf("nobody can be asked how the alarm stands")}
@@ -76,28 +67,12 @@ func (h *Handler) watch(ctx context.Context, ask Ask) (Answer, error) {
 		return Answer{}, err
 	}
 	if state != alarmevent.Alarm {
-		return h.nothing(ask, NotAlarm, "the alarm is %s", state), nil
-	}
-	c := change{ask: ask, event: h.event(since), known: &known, quiet: true}
-	if c.entry, seen = known.find(keyOf(c.event)); seen {
-		if _, at, ok := c.entry.at(); ok {
-			c.event.At = at
+		if ask.said == nil {
+			return h.nothing(ask, NotAlarm, "the alarm is %s", state), nil
 		}
-		live := now.Sub(c.entry.Last)
-		switch {
-		case c.entry.Rejected:
-			a := h.nothing(ask, NobodyApproved, "%s has refused to have the writer replaced", c.entry.ApprovedBy)
-			a.Held, err = h.held(ctx, c.entry, a.Verdict)
-			return a, err
-		case ask.Approval != nil && live < abandonedAfter && c.entry.Execution != ask.Execution:
-			return h.ignore(ctx, ask, h.event(now), Repeated, "what %s has approved is not carried out: execution %s has the change by now; answer its call", ask.Approval.By, c.entry.Execution)
-		case live < abandonedAfter && c.entry.Execution != ask.Execution:
-			return h.nothing(ask, Repeated, "execution %s has it, and its verdict at %s was %s", c.entry.Execution, c.entry.Last.UTC().Format(time.RFC3339), c.entry.Verdict), nil
-		}
-		called := c.entry.Verdict == Verdict(failover.Page) || c.entry.Verdict == Verdict(failover.ShedLoad)
-		c.only = called && live < ApprovalLasts || live < abandonedAfter<<min(max(0, c.entry.Executions-1), maxRedrives)
+		since = h.deps.Now()
 	}
-	return h.confirm(ctx, c)
+	return h.look(ctx, change{ask: ask, event: h.event(since), quiet: !ask.answered()}, h.watchStands)
 }
 
 // event is that of the instance's alarm.

@@ -85,7 +85,7 @@ func (a *Alarm) cloudWatch(j int) []CloudWatch {
 		w.Name += "-" + string(c.Kind)
 	}
 	w.Period = c.period()
-	w.Periods = max(1, int((c.For+w.Period-1)/w.Period))
+	w.Periods = c.periods(w.Period)
 	switch c.Kind {
 	case Increase:
 		w.Statistic = "Sum"
@@ -112,6 +112,17 @@ func (c *Condition) period() time.Duration {
 		return shortPeriod
 	}
 	return longPeriod
+}
+
+// periods is how many in a row must breach. What is gained is here of minutes as they lie, and
+// not of the last one: what lasts for less than For-Window may lie over a boundary, or over as
+// many more as it is long, and there is to be a whole period between the outer ones.
+func (c *Condition) periods(period time.Duration) int {
+	up := func(d time.Duration) int { return int((d + period - 1) / period) }
+	if c.Kind == Increase && c.For > c.Window {
+		return up(c.For-c.Window) + 2
+	}
+	return max(1, up(c.For))
 }
 
 // perNode says that the readings of all nodes together do not tell of one: what one has

@@ -185,7 +185,7 @@ func (f *fleet) run(t *testing.T, d time.Duration, grow map[string]*growing, sta
 			if _, err := f.evaluator.Observe(o); err != nil {
 				t.Fatal(err)
 			}
-			for _, r := range f.samplers[n].Take(o) {
+			for _, r := range f.samplers[n].Take(o, time.Unix(1e9, 0).Add(f.now)) {
 				f.put(n, r)
 			}
 		}
@@ -298,6 +298,35 @@ func TestOneBadNodeOfThree(t *testing.T) {
 			}
 			if service, evaluator = f.firing(); len(service)+len(evaluator) > 0 {
 				t.Errorf("%s (%s): it is well again, and %q and %q fire", a.Name, c.Kind, service, evaluator)
+			}
+		}
+	}
+}
+
+// TestABurstCallsNobody: what is over within half a minute, as after a failover, however it
+// lies over the minutes that the service counts by. What goes on does.
+func TestABurstCallsNobody(t *testing.T) {
+	const metric = "oc_replication_degraded_frames"
+	for begin := time.Duration(0); begin < time.Minute; begin += 10 * time.Second {
+		f, grow := newFleet(), make(map[string]*growing)
+		states := map[string]state{"x-a": healthy("writer"), "x-b": healthy("follower"), "x-c": healthy("follower")}
+		f.run(t, 5*time.Minute+begin, grow, states)
+		degraded := healthy("writer")
+		degraded.counters[metric] = 9
+		for length, want := range map[time.Duration][]string{20 * time.Second: nil, 4 * time.Minute: {metric}} {
+			var called, seen []string
+			for end := f.now + length + 5*time.Minute; f.now < end; {
+				states["x-a"] = degraded
+				if end-f.now <= 5*time.Minute {
+					states["x-a"] = healthy("writer")
+				}
+				f.run(t, 10*time.Second, grow, states)
+				service, evaluator := f.firing()
+				called, seen = append(called, service...), append(seen, evaluator...)
+			}
+			called, seen = slices.Compact(called), slices.Compact(seen)
+			if !slices.Equal(called, want) || !slices.Equal(seen, want) {
+				t.Errorf("%s from %s after the minute on: %q and %q fire, want %q", length, begin, called, seen, want)
 			}
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"math"
 	"slices"
 	"strings"
+	"time"
 
 	dto "github.com/prometheus/client_model/go"
 	"github.com/prometheus/common/expfmt"
@@ -64,6 +65,12 @@ func (p *Page) started() float64 {
 		return number(m)
 	}
 	return 0
+}
+
+// startedSince says whether the process began at a moment or after it, by the clock of its
+// machine: what the page says of its start moves with that clock when it is set.
+func (p *Page) startedSince(t time.Time) bool {
+	return p.started() >= float64(t.UnixMilli())/1000
 }
 
 // worst is the reading of a gauge that is nearest to the condition.

@@ -21,12 +21,22 @@ type Reading struct {
 // its bucket, a probe the status of its answer, and 0 without one. The guards that the
 // service cannot express are here: where Mode or Armed do not hold there is no reading.
 //
-// What cannot be seen has none either, nor has a counter when it is first seen: what it had
-// gained before is of no known time. It is not safe for concurrent use.
+// What cannot be seen has none either, nor has a counter that is first seen of a process
+// which was there before the sampler: what it had gained until then is of no known time. A
+// process that began with the sampler or after it counts from 0. A machine that was lost and
+// comes back counts what must be heard of before anybody has read its first page.
+//
+// It is not safe for concurrent use.
 type Sampler struct {
 	metrics []*sampled
-	read    bool // a page
+	read    bool           // a page
+	first   *time.Duration // observation
 }
+
+// together is how long before the sampler a process may have begun and still counts from 0: when
+// a machine boots both begin, in either order. What it has gained is then of a time that is
+// known to half of the shortest period that counters are read by.
+const together = 30 * time.Second
 
 // sampled is one metric, which several conditions may read.
 type sampled struct {
@@ -48,10 +58,15 @@ func NewSampler(table []Alarm) *Sampler {
 	return s
 }
 
-// Take takes an observation in, which must not be older than the one before.
-func (s *Sampler) Take(o Observation) (out []Reading) {
+// Take takes an observation in, which must not be older than the one before. now is what the
+// clock of the node's own machine shows at it.
+func (s *Sampler) Take(o Observation, now time.Time) (out []Reading) {
+	if s.first == nil {
+		s.first = &o.At
+	}
+	fromZero := s.read || o.Page.startedSince(now.Add(*s.first-o.At-together))
 	for _, m := range s.metrics {
-		if r, ok := m.reading(&o, s.read); ok && !slices.ContainsFunc(r.Values, unfit) {
+		if r, ok := m.reading(&o, fromZero); ok && !slices.ContainsFunc(r.Values, unfit) {
 			out = append(out, r)
 		}
 	}
@@ -62,12 +77,12 @@ func (s *Sampler) Take(o Observation) (out []Reading) {
 // unfit says of a value that the service refuses it.
 func unfit(v float64) bool { return math.IsNaN(v) || math.IsInf(v, 0) }
 
-func (m *sampled) reading(o *Observation, readBefore bool) (Reading, bool) {
+func (m *sampled) reading(o *Observation, fromZero bool) (Reading, bool) {
 	one := func(v float64, ok bool) (Reading, bool) {
 		return Reading{Metric: m.cond.Metric, Values: []float64{v}}, ok
 	}
 	if m.cond.Kind != Gauge && m.cond.Kind != ProbeStatus && m.cond.Kind != ProbeUnanswered {
-		return m.gained(o, readBefore) // even where its guard does not hold: the next is since this one
+		return m.gained(o, fromZero) // even where its guard does not hold: the next is since this one
 	}
 	if m.cond.Mode != "" && o.Page.mode() != m.cond.Mode {
 		return Reading{}, false
@@ -90,11 +105,12 @@ func (m *sampled) reading(o *Observation, readBefore bool) (Reading, bool) {
 	return one(v, ok)
 }
 
-// gained is what a counter or a histogram has gained since it was read before.
-func (m *sampled) gained(o *Observation, readBefore bool) (Reading, bool) {
+// gained is what a counter or a histogram has gained since it was read before. fromZero says
+// that a counter which was never read has gained all that it is.
+func (m *sampled) gained(o *Observation, fromZero bool) (Reading, bool) {
 	c := &m.count
-	if _, there := o.Page.series(m.cond.Metric); there && readBefore && c.last == nil && m.cond.Kind != Quantile {
-		// The page had been read, and lacked it: it counts from 0.
+	if _, there := o.Page.series(m.cond.Metric); there && fromZero && c.last == nil && m.cond.Kind != Quantile {
+		// The page had been read, and lacked it; or its process began with the sampler.
 		c.last, c.total, c.started = map[string][]float64{}, make([]float64, 1), o.Page.started()
 	}
 	first, before, bounds := c.last == nil, slices.Clone(c.total), c.bounds

@@ -55,7 +55,7 @@ func TestSampler(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		if diff := cmp.Diff(step.want, s.Take(o)); diff != "" {
+		if diff := cmp.Diff(step.want, s.Take(o, wall(o.At))); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", step.why, diff)
 		}
 	}
@@ -64,7 +64,7 @@ func TestSampler(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, r := range s.Take(Observation{At: 2 * time.Hour, Page: p}) {
+	for _, r := range s.Take(Observation{At: 2 * time.Hour, Page: p}, wall(2*time.Hour)) {
 		if r.Metric == "lease" {
 			t.Errorf("%+v two hours after it was lost", r)
 		}
@@ -82,8 +82,59 @@ func TestACounterThatAppearsCountsFromZero(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if diff := cmp.Diff(c.want, s.Take(Observation{At: time.Duration(i), Page: p})); diff != "" {
+		if diff := cmp.Diff(c.want, s.Take(Observation{At: time.Duration(i), Page: p}, wall(0))); diff != "" {
 			t.Errorf("page %d (-want +got):\n%s", i, diff)
+		}
+	}
+}
+
+// wall is what the machine's clock shows that long after the sampler began.
+func wall(at time.Duration) time.Time { return time.Unix(1_000, 0).Add(at) }
+
+// TestACounterOfABootCountsFromZero: a node that comes back on a machine that was lost has set
+// frames aside before anybody reads its first page. Of a process that was there long before,
+// nobody knows when it did.
+func TestACounterOfABootCountsFromZero(t *testing.T) {
+	const metric = "oc_replication_set_aside_frames_total"
+	for name, c := range map[string]struct {
+		started string
+		first   int           // the observation that has the first page, of one each ten seconds
+		step    time.Duration // by which the clock is set before that one
+		want    []float64
+	}{
+		"a machine boots":                        {"1025", 3, 0, []float64{7, 0}},
+		"the server begins with the agent":       {"1000.3", 3, 0, []float64{7, 0}},
+		"the server begins first, and answers":   {"985", 0, 0, []float64{7, 0}},
+		"the agent begins as an old one answers": {"900", 0, 0, []float64{0}},
+		"an old server answers late":             {"900", 3, 0, []float64{0}},
+		"the clock is set forward":               {"8225", 3, 2 * time.Hour, []float64{7, 0}},
+		"the clock is set back":                  {"525", 3, -500 * time.Second, []float64{7, 0}},
+		"an old server, the clock set forward":   {"8100", 3, 2 * time.Hour, []float64{0}},
+		"it does not say":                        {"", 3, 0, []float64{0}},
+	} {
+		s, got := NewSampler(Table()), []float64(nil)
+		for i := range c.first + 2 {
+			o := Observation{Node: "a", At: time.Duration(i) * 10 * time.Second, Probes: map[string]Probe{"/health": {}}}
+			now := wall(o.At)
+			if i >= c.first {
+				text := "# TYPE " + metric + " counter\n" + metric + " 7\n"
+				if c.started != "" {
+					text += "process_start_time_seconds " + c.started + "\n"
+				}
+				p, err := Parse(strings.NewReader(text))
+				if err != nil {
+					t.Fatal(err)
+				}
+				o.Page, now = p, now.Add(c.step)
+			}
+			for _, r := range s.Take(o, now) {
+				if r.Metric == metric {
+					got = append(got, r.Values...)
+				}
+			}
+		}
+		if diff := cmp.Diff(c.want, got); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", name, diff)
 		}
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -18,6 +19,7 @@ import (
 	"github.com/oklog/ulid/v2"
 	"github.com/sirupsen/logrus"
 
+	"originchain/shared/alarms"
 	"originchain/shared/api"
 	"originchain/shared/fault"
 	"originchain/shared/lsn"
@@ -464,6 +466,38 @@ func TestLogicalRequestID(t *testing.T) {
 		if r.do("GET", "/a", "", nil, api.HeaderLogicalRequestID, c.sent); got != c.want {
 			t.Errorf("%q: %q", c.sent, got)
 		}
+	}
+}
+
+// TestAlarmsHaveABoundOfTheBuckets: a request that is faster than an alarm's threshold is not
+// in a bucket that ends above it.
+func TestAlarmsHaveABoundOfTheBuckets(t *testing.T) {
+	r := newRig(t, Config{}, newRoute("GET", "/a", Public, ok))
+	r.do("GET", "/a", "", nil)
+	families, err := r.metrics.Gatherer().Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := 0
+	for _, f := range families {
+		for _, a := range alarms.Table() {
+			for _, c := range a.Any {
+				if c.Kind != alarms.Quantile || c.Metric != f.GetName() {
+					continue
+				}
+				seen++
+				var ends []float64
+				for _, b := range f.GetMetric()[0].GetHistogram().GetBucket() {
+					ends = append(ends, b.GetUpperBound())
+				}
+				if !slices.Contains(ends, c.Threshold) {
+					t.Errorf("the alarm of %s is above %g, and its buckets end at %v", c.Metric, c.Threshold, ends)
+				}
+			}
+		}
+	}
+	if seen == 0 {
+		t.Error("no alarm reads what requests are measured by")
 	}
 }
 

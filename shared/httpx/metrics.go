@@ -25,7 +25,7 @@ type Metrics struct {
 func NewMetrics(r *telemetry.Metrics) *Metrics {
 	m := &Metrics{
 		requests: r.Histogram("oc_requests_seconds", "Time from a request's header to the end of its answer, by route, method and status.",
-			prometheus.ExponentialBucketsRange(0.000_25, 10, 14), "route", "method", "status"),
+			bounds(), "route", "method", "status"),
 		rateLimited: r.Counter("oc_rate_limit_rejections_total", "Requests refused with 429 because the tenant was over the rate of its tier."),
 		overloaded:  r.Counter("oc_overload_rejections_total", "Requests refused with 503 before their handler because the node was at a limit of its own."),
 		panics:      r.Counter("oc_panics_total", "Handlers that panicked and were answered with 500."),
@@ -33,6 +33,12 @@ func NewMetrics(r *telemetry.Metrics) *Metrics {
 	r.GaugeFunc("oc_requests_in_flight", "Requests between header and end of answer, public routes left out.",
 		func() float64 { return float64(m.inFlight.Load()) })
 	return m
+}
+
+// bounds are the buckets of requests, in seconds. One is at the threshold of the alarm: what
+// reads a request as its bucket's bound is to find it on the same side.
+func bounds() []float64 {
+	return []float64{0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10}
 }
 
 // minStatus is the lowest status a final answer has.

@@ -16,7 +16,10 @@ import (
 	"originchain/scripts/oc-subscribers/subscribers"
 )
 
-const deployPage = "docs/DEPLOY.md"
+const (
+	deployPage  = "docs/DEPLOY.md"
+	runbookPage = "docs/RUNBOOK.md"
+)
 
 // blocks are the fenced blocks of a page in a language.
 func blocks(t *testing.T, p, language string) (out []string) {
@@ -33,7 +36,7 @@ func blocks(t *testing.T, p, language string) (out []string) {
 // TestDeployCommandsAreSound: what is to be typed has no fault that shellcheck finds. A
 // block may use what an earlier one has set.
 func TestDeployCommandsAreSound(t *testing.T) {
-	for _, text := range blocks(t, deployPage, "sh") {
+	for _, text := range slices.Concat(blocks(t, deployPage, "sh"), blocks(t, runbookPage, "sh")) {
 		cmd := exec.CommandContext(t.Context(), "shellcheck", "--shell=bash", "--exclude=SC2154,SC2034", "-")
 		cmd.Stdin = strings.NewReader(text)
 		if said, err := cmd.CombinedOutput(); err != nil {
@@ -109,7 +112,7 @@ func TestDeployOptionsExist(t *testing.T) {
 	option := regexp.MustCompile(`\s--([a-z][a-z-]*)`)
 	source := map[string]string{"promote-follower.sh": page(t, "scripts/promote/command.go"), "oc-server": page(t, "writer/process/cert.go")}
 	seen := 0
-	for _, text := range blocks(t, deployPage, "sh") {
+	for _, text := range slices.Concat(blocks(t, deployPage, "sh"), blocks(t, runbookPage, "sh")) {
 		for line := range strings.SplitSeq(strings.ReplaceAll(text, "\\\n", " "), "\n") {
 			words := strings.Fields(line)
 			if len(words) == 0 {

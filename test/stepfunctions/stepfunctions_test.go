@@ -136,7 +136,7 @@ func (m *machine) run() (states, status string) {
 	return strings.Join(out.States, " "), strings.TrimSpace(out.Status + " " + out.Error)
 }
 
-const way = "Fence DeriveUnit RaiseEpoch Promote Smoke Dns Record LetGo Tell Done"
+const way = "Fence DeriveUnit RaiseEpoch Promote Smoke Dns Record LetGo WasLetGo Tell Done"
 
 func TestTheMachine(t *testing.T) {
 	for _, c := range []struct {
@@ -174,6 +174,38 @@ func TestTheMachine(t *testing.T) {
 				return nil
 			}
 		}, "Begin Whence Confirm Holding Verdict TellPage Page Approval Confirm Holding Verdict TellPage Page Approval Confirm Holding Verdict " + way, "SUCCEEDED", "acme-b", true},
+		{"page, and the answers cannot be read", func(m *machine) {
+			lacking(m)
+			words := []string{`"yes"`, `7`, `true`, `null`, `[{"approve":false,"by":"jo"}]`, `{}`, `{"approve":"false","by":"jo"}`, `{"reject":true,"by":"jo"}`,
+				`{"approve":true,"by":"jo","epoch":1,"writer":"acme-a","to":"acme-b","loss_from":5001,"loss_to":5010,"allow":{"accept_data_loss":true}}`}
+			m.before = func(state string, n int) error {
+				if state == "Page" {
+					m.word = words[n-1]
+				}
+				return nil
+			}
+		}, "Begin Whence Confirm Holding Verdict" + strings.Repeat(" TellPage Page Approval Confirm Holding Verdict", 9) + " " + way, "SUCCEEDED", "acme-b", true},
+		{"a watch, page, and the answers cannot be read", func(m *machine) {
+			lacking(m)
+			m.watch("ALARM")
+			words := []string{`"yes"`, `null`, `{"approve":true,"by":"jo","epoch":1,"writer":"acme-a","to":"acme-b","loss_from":5001,"loss_to":5010,"allow":{"accept_data_loss":true}}`}
+			m.before = func(state string, n int) error {
+				if state == "Page" {
+					m.word = words[n-1]
+				}
+				return nil
+			}
+		}, "Begin Whence Watch Holding Verdict" + strings.Repeat(" TellPage Page Approval Confirm Holding Verdict", 3) + " " + way, "SUCCEEDED", "acme-b", true},
+		{"page, rejected by nobody, and then by somebody", func(m *machine) {
+			lacking(m)
+			m.word = `{"approve":false}`
+			m.before = func(state string, n int) error {
+				if state == "Page" && n == 2 {
+					m.word = `{"approve":false,"by":"jo"}`
+				}
+				return nil
+			}
+		}, "Begin Whence Confirm Holding Verdict" + strings.Repeat(" TellPage Page Approval Confirm Holding Verdict", 2) + " Ignored", "SUCCEEDED", "", false},
 		{"page, rejected", lacking, "Begin Whence Confirm Holding Verdict TellPage Page Approval Confirm Holding Verdict Ignored", "SUCCEEDED", "", false},
 		{"what is fenced is not well by then", func(m *machine) {
 			m.Kill("acme-a")
@@ -234,7 +266,55 @@ func TestTheMachine(t *testing.T) {
 				}
 				return nil
 			}
-		}, "Begin Whence Watch Unseen", "FAILED OC.Unseen", "", false},
+		}, "Begin Whence Watch Unseen", "SUCCEEDED", "", false},
+		{"who carries out was set aside", func(m *machine) {
+			m.Kill("acme-a")
+			m.before = func(state string, n int) error {
+				if state == "Fence" && n <= 25 {
+					return named("Lambda.ResourceNotReadyException")
+				}
+				return nil
+			}
+		}, "Begin Whence Confirm Holding Verdict " + way, "SUCCEEDED", "acme-b", true},
+		{"all calls of the account are used up, and the old writer is let go all the same", func(m *machine) {
+			m.Kill("acme-a")
+			m.before = func(state string, n int) error {
+				if state == "LetGo" && n <= 25 {
+					return named("Lambda.TooManyRequestsException")
+				}
+				return nil
+			}
+		}, "Begin Whence Confirm Holding Verdict " + way, "SUCCEEDED", "acme-b", true},
+		{"who was stopped is not to be let go", func(m *machine) {
+			m.Kill("acme-a")
+			m.before = func(state string, n int) error {
+				if state == "LetGo" {
+					return m.forget("acme-a")
+				}
+				return nil
+			}
+		}, "Begin Whence Confirm Holding Verdict Fence DeriveUnit RaiseEpoch Promote Smoke Dns Record LetGo WasLetGo TellHeld Tell Done", "SUCCEEDED", "acme-b", false},
+		{"SNS does not take it, page", func(m *machine) {
+			lacking(m)
+			m.before = func(state string, n int) error {
+				if state == "Page" && n <= 2 {
+					return named("SNS.InternalErrorException")
+				}
+				return nil
+			}
+		}, "Begin Whence Confirm Holding Verdict TellPage Page Approval Confirm Holding Verdict Ignored", "SUCCEEDED", "", false},
+		{"nobody answers the page", func(m *machine) {
+			lacking(m)
+			m.before = func(state string, n int) error {
+				switch {
+				case state == "Page" && n > 1:
+					m.t.Error("who has not answered is asked again")
+				case state == "Page":
+					return named("States.Timeout")
+				}
+				return nil
+			}
+		}, "Begin Whence Confirm Holding Verdict TellPage Page NotApproved StuckHolding TellStuck CallStuck Stuck", "FAILED OC.Stuck", "", false},
 		{"what looks like a watch", func(m *machine) {
 			m.Kill("acme-a")
 			m.watch("ALARM")
@@ -294,7 +374,7 @@ func TestTheMachine(t *testing.T) {
 		{"the name does not follow", func(m *machine) {
 			m.Kill("acme-a")
 			m.Fail("dns", 1000)
-		}, "Begin Whence Confirm Holding Verdict Fence DeriveUnit RaiseEpoch Promote Smoke Dns DnsLeft Record TellLeft CallLeft LetGo Tell Done", "SUCCEEDED", "", true},
+		}, "Begin Whence Confirm Holding Verdict Fence DeriveUnit RaiseEpoch Promote Smoke Dns DnsLeft Record TellLeft CallLeft LetGo WasLetGo Tell Done", "SUCCEEDED", "", true},
 		{"who points the name dies each time", func(m *machine) {
 			m.Kill("acme-a")
 			m.before = func(state string, _ int) error {
@@ -303,7 +383,7 @@ func TestTheMachine(t *testing.T) {
 				}
 				return nil
 			}
-		}, "Begin Whence Confirm Holding Verdict Fence DeriveUnit RaiseEpoch Promote Smoke Dns DnsLeft Record TellLeft CallLeft LetGo Tell Done", "SUCCEEDED", "", true},
+		}, "Begin Whence Confirm Holding Verdict Fence DeriveUnit RaiseEpoch Promote Smoke Dns DnsLeft Record TellLeft CallLeft LetGo WasLetGo Tell Done", "SUCCEEDED", "", true},
 		{"who points the name dies once", func(m *machine) {
 			m.Kill("acme-a")
 			m.before = func(state string, n int) error {
@@ -334,6 +414,21 @@ func TestTheMachine(t *testing.T) {
 			}
 		})
 	}
+}
+
+// named is an error as Step Functions names one of a service.
+func named(name outcome.Name) error {
+	return &outcome.Error{Name: name, Err: errors.New("of the service")}
+}
+
+// forget has the registry know nothing of a node.
+func (m *machine) forget(id string) error {
+	const key = "nodes/"
+	doc, err := m.Registry.Load(m.t.Context(), key+id)
+	if err != nil {
+		return err
+	}
+	return m.Registry.Delete(m.t.Context(), key+id, doc.Version)
 }
 
 // watch begins with what the schedule has.

@@ -240,7 +240,7 @@ func (a *Agent) observeOnce(ctx context.Context) {
 		since = a.began
 	}
 	o.Values = map[string]float64{alarms.HeartbeatAge: now.Sub(since).Seconds()}
-	data := a.data(a.sampler.Take(o), cfg.NodeID, now, a.writes(ctx, cfg, standing.Writes()))
+	data := a.data(a.sampler.Take(o, now), cfg.NodeID, now, a.writes(ctx, cfg, standing.Writes()))
 	a.queue.put(append(data, a.nodeWrites(cfg.NodeID, now, standing.Writes())...))
 }
 

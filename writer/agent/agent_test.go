@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -171,6 +172,37 @@ func TestObservations(t *testing.T) {
 		if n := strings.Count(said.String(), words); n != want {
 			t.Errorf("%q was logged %d times, want %d:\n%s", words, n, want, said)
 		}
+	}
+}
+
+// TestAMachineThatBoots: what its server has set aside before the agent's next look is published.
+func TestAMachineThatBoots(t *testing.T) {
+	const counter = "oc_replication_set_aside_frames_total"
+	var up atomic.Bool
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch {
+		case !up.Load():
+			panic(http.ErrAbortHandler)
+		case r.URL.Path == "/metrics":
+			_, _ = fmt.Fprintf(w, "process_start_time_seconds %d\n# TYPE %[2]s counter\n%[2]s 7\n", time.Now().Unix(), counter)
+		}
+	}))
+	defer srv.Close()
+	cfg := config.Config{NodeID: "orders-a", Listen: strings.TrimPrefix(srv.URL, "http://"), Mode: config.ModeFollower}
+	a, _ := newAgent(t, &cfg, nil)
+	defer func() { a.server.Close() }()
+	var got []string
+	for range 2 {
+		a.observeOnce(t.Context())
+		for _, line := range taken(a) {
+			if strings.HasPrefix(line, counter) {
+				got = append(got, line)
+			}
+		}
+		up.Store(true)
+	}
+	if diff := cmp.Diff([]string{counter + " orders/ [7]", counter + " orders/orders-a [7]"}, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
 	}
 }
 

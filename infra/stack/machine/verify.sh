@@ -11,7 +11,8 @@ LOG=${LOG:-/var/log/oc-verify.log}
 # What of the log is sent: the last lines, in one request.
 LOG_LINES=${LOG_LINES:-2000}
 
-say() { echo "originchain: $*" | tee -a "$LOG" >&2; }
+# What is said must not be what the machine stops at: its disk may be full.
+say() { echo "originchain: $*" | tee -a "$LOG" >&2 || :; }
 
 metadata() {
   local token
@@ -46,10 +47,14 @@ json.dump({"logStreamName": sys.argv[1], "logEvents": events[::-1]}, sys.stdout)
     aws logs put-log-events --region "$REGION" --log-group-name "$LOG_GROUP" --cli-input-json "file://$batch" >/dev/null
 }
 
-# Ends the machine, and with it all that was restored onto it.
+# Ends the machine, and with it all that was restored onto it, whatever of this fails. A full
+# disk is how a restore that is too large ends: what it restored goes first, so that there is
+# room for its log.
 finish() {
   local status=$?
   trap - EXIT
+  set +e
+  rm -rf "$SCRATCH" "$SCRATCH.restoring"
   say "the verification ended with the exit code $status"
   send_log || say "the log could not be sent"
   shutdown -h now

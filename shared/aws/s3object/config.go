@@ -139,7 +139,7 @@ func New(ctx context.Context, c Config) (*Store, error) {
 		return nil, err
 	}
 	loaded, err := session.Load(ctx, session.Config{
-		Region: c.Region, Endpoint: c.Endpoint, Credentials: c.Credentials, Transport: transport,
+		Region: c.Region, Endpoint: c.Endpoint, Credentials: c.Credentials, Transport: transport, AnswerTimeout: session.Unbounded,
 		Retryer: func() aws.Retryer { return newRetryer(cmp.Or(c.maxBackoff, maxBackoff)) },
 	})
 	switch {

@@ -1,6 +1,8 @@
 package s3object
 
 import (
+	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
+
 	"errors"
 	"net/http"
 	"strings"
@@ -114,5 +116,17 @@ func TestAnotherRegionIsNamed(t *testing.T) {
 	})
 	if err := s.Put(t.Context(), "k", object.Bytes(nil)); err == nil || !strings.Contains(err.Error(), "is in ap-south-1") {
 		t.Errorf("got %v", err)
+	}
+}
+
+// A body takes as long as the line needs: only the wait for an answer's header is bounded.
+func TestBodiesAreNotBounded(t *testing.T) {
+	s, err := New(t.Context(), Config{Bucket: "b", Region: "eu-central-1"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	client, ok := s.client.Options().HTTPClient.(*awshttp.BuildableClient)
+	if !ok || client.GetTimeout() != 0 || client.GetTransport().ResponseHeaderTimeout != answerTimeout {
+		t.Errorf("%T, %s in all", s.client.Options().HTTPClient, client.GetTimeout())
 	}
 }

@@ -28,7 +28,8 @@ type Config struct {
 	// Credentials are what to sign with; nil for what the SDK finds: environment,
 	// shared files, roles of container and instance.
 	Credentials aws.CredentialsProvider
-	// AnswerTimeout bounds one request with its answer; 0 is DefaultAnswerTimeout.
+	// AnswerTimeout bounds one request with its answer, bodies and all; 0 is
+	// DefaultAnswerTimeout, Unbounded its context alone.
 	AnswerTimeout time.Duration
 	// Transport changes what HTTP goes over; nil: nothing.
 	Transport func(*http.Transport)
@@ -43,6 +44,9 @@ const (
 	DefaultAttempts      = 3
 	DefaultPause         = time.Second
 )
+
+// Unbounded is the AnswerTimeout of what moves bodies of any size.
+const Unbounded time.Duration = -1
 
 var (
 	// ErrRegion says that neither the configuration nor the process says a region.
@@ -64,7 +68,7 @@ func Load(ctx context.Context, c Config) (aws.Config, error) {
 		c.Retryer = Attempts(DefaultAttempts, DefaultPause)
 	}
 	// A client of another type would not take the certificates of AWS_CA_BUNDLE.
-	client := awshttp.NewBuildableClient().WithTimeout(c.AnswerTimeout)
+	client := awshttp.NewBuildableClient().WithTimeout(max(0, c.AnswerTimeout))
 	if c.Transport != nil {
 		client = client.WithTransportOptions(c.Transport)
 	}
