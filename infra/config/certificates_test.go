@@ -10,6 +10,7 @@ import (
 	"crypto/x509/pkix"
 	"encoding/json"
 	"encoding/pem"
+	"fmt"
 	"math/big"
 	"strings"
 	"testing"
@@ -31,6 +32,11 @@ func certificate(t *testing.T, key crypto.Signer, authority bool) []byte {
 		t.Fatal(err)
 	}
 	return der
+}
+
+// unread is the beginning of the fault of a text with a part of a block.
+func unread(number int) string {
+	return fmt.Sprintf("tenants[0].ca: what stands before block %d, or after the last, cannot be read", number)
 }
 
 // TestCertificatesOfAuthorities: what they are kept as, and what is refused, without
@@ -58,7 +64,20 @@ func TestCertificatesOfAuthorities(t *testing.T) {
 		"a key first":            {block("EC PRIVATE KEY", private) + ca, "", "tenants[0].ca: block 1 is a EC PRIVATE KEY; "},
 		"of a node":              {leaf, "", "tenants[0].ca: certificate 1 is not an authority's"},
 		"broken":                 {block("CERTIFICATE", []byte("x")), "", "tenants[0].ca: certificate 1 cannot be read"},
-		"cut off":                {ca[:len(ca)-30], "", "tenants[0].ca: there is no certificate in PEM in it"},
+		"a name of a file":       {"certs/ca.crt", "", "tenants[0].ca: there is no certificate in PEM in it"},
+		"words after":            {ca + "# of all nodes\n", ca, ""},
+		"cut off":                {ca[:len(ca)-30], "", unread(1)},
+		"the second cut off":     {ca + ca[:len(ca)-30], "", unread(2)},
+		"the first cut off":      {ca[:len(ca)-30] + ca, "", unread(1)},
+		"the second mistyped":    {ca + strings.Replace(ca, "\nMII", "\nM!I", 1), "", unread(2)},
+		"a mistyped beginning":   {ca + strings.Replace(ca, "-----BEGIN", "---BEGIN", 1), "", unread(2)},
+		"a mistyped end":         {ca + strings.Replace(ca, "-----END", "---END", 1) + ca, "", unread(2)},
+		"without a beginning":    {ca + ca[40:], "", unread(2)},
+		"without both ends":      {ca + ca[40:120] + "\n" + ca, "", unread(2)},
+		"moved in":               {ca + "  " + ca, "", unread(2)},
+		"a key cut off":          {ca + block("PRIVATE KEY", private)[:100], "", unread(2)},
+		"a beginning alone":      {ca + "-----BEGIN CERTIFICATE-----\n", "", unread(2)},
+		"an end too many":        {ca + "-----END CERTIFICATE-----\n" + ca, "", unread(2)},
 		"too large":              {wide + wide, "", "tenants[0].ca: "},
 	} {
 		text2, err := json.Marshal(c.given)

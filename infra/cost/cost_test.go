@@ -15,6 +15,7 @@ import (
 
 	"originchain/infra/cost"
 	"originchain/infra/prices"
+	"originchain/shared/alarms"
 )
 
 var update = flag.Bool("update", false, "rewrite docs/COSTS.md")
@@ -129,10 +130,13 @@ func TestEveryOptionIsCounted(t *testing.T) {
 const one = `{"Resources": {
 	"Volume": {"Type": "AWS::EC2::Volume", "Properties": {"VolumeType": "gp3", "Size": 100, "Iops": 4000, "Throughput": 225}},
 	"Template": {"Type": "AWS::EC2::LaunchTemplate", "Properties": {"LaunchTemplateData": {"InstanceType": "m6g.xlarge", "Monitoring": {"Enabled": true},
+		"TagSpecifications": [{"Tags": [{"Key": "Name", "Value": "acme-a"}, {"Key": "originchain:instance", "Value": "acme"}]}],
 		"BlockDeviceMappings": [{"Ebs": {"VolumeType": "gp3", "VolumeSize": 16}}]}}},
 	"Group": {"Type": "AWS::AutoScaling::AutoScalingGroup", "Properties": {"DesiredCapacity": "1", "LaunchTemplate": {"LaunchTemplateId": {"Ref": "Template"}}}},
 	"Fast": {"Type": "AWS::CloudWatch::Alarm", "Properties": {"Namespace": "Own", "MetricName": "a", "Period": 10, "Dimensions": [{"Name": "Node", "Value": "x"}]}},
 	"Slow": {"Type": "AWS::CloudWatch::Alarm", "Properties": {"Namespace": "Own", "MetricName": "a", "Period": 60, "Dimensions": [{"Name": "Node", "Value": "x"}]}},
+	"Both": {"Type": "AWS::CloudWatch::Alarm", "Properties": {"Namespace": "OriginChain/acme", "MetricName": "oc_panics_total", "Period": 60, "Dimensions": [{"Name": "Instance", "Value": "acme"}]}},
+	"Board": {"Type": "AWS::CloudWatch::Dashboard", "Properties": {"DashboardBody": "{\"widgets\": [{\"properties\": {\"metrics\": [[\"Own\", \"b\", {\"label\": \"x\"}], [\"Own\", \"a\", \"Node\", \"x\"], [\"AWS/SQS\", \"Age\"]]}}, {\"properties\": {}}]}"}},
 	"Theirs": {"Type": "AWS::CloudWatch::Alarm", "Properties": {"Namespace": "AWS/Lambda", "MetricName": "Errors", "Period": 300}},
 	"Silence": {"Type": "AWS::Lambda::Function", "Properties": {"FunctionName": "oc-acme-silence", "MemorySize": 512, "Architectures": ["arm64"]}},
 	"Watch": {"Type": "AWS::Scheduler::Schedule", "Properties": {"ScheduleExpression": "rate(2 minutes)", "Target": {"Arn": "arn:aws:states:x:1:stateMachine:oc-acme-failover"}}}
@@ -145,6 +149,74 @@ const shared = `{"Resources": {
 	"Secret": {"Type": "AWS::SecretsManager::Secret", "Properties": {"Tags": [{"Key": "originchain:instance", "Value": "acme"}]}}
 }}`
 
+// put are the metrics that an agent makes readings of, as its sampler picks them.
+func put() map[string]bool {
+	all := make(map[string]bool)
+	for _, a := range alarms.Table() {
+		for _, c := range a.Any {
+			all[c.Metric] = c.Metric != alarms.LastVerifiedAge
+		}
+	}
+	delete(all, alarms.LastVerifiedAge)
+	return all
+}
+
+// machine is a state machine of a template, as far as its way is needed.
+type machine struct {
+	StartAt string
+	States  map[string]struct {
+		Type, Next, Default string
+		Choices             []struct{ Variable, Next string }
+	}
+}
+
+// TestQuietWays: what an execution that finds nothing to do is charged for is the states of
+// its way through the machine that is deployed.
+func TestQuietWays(t *testing.T) {
+	stacks := golden(t, "tiers")
+	want := 0.0
+	for _, c := range []struct {
+		stack  string
+		n      float64
+		chosen map[string]string // by state that chooses: what its rule's Variable is, or "" for the default
+	}{
+		{"dev-Failover", 21900, map[string]string{"Whence": "$.event.watch", "Holding": "$.confirm.held", "Verdict": "Ignored"}},
+		{"dev-Verification", 730.0 / 24, map[string]string{"HandedOver": ""}},
+	} {
+		var m machine
+		for _, r := range stacks[c.stack].Resources {
+			var p struct{ DefinitionString string }
+			if r.Type == "AWS::StepFunctions::StateMachine" {
+				if err := errors.Join(json.Unmarshal(r.Properties, &p), json.Unmarshal([]byte(p.DefinitionString), &m)); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		for at := m.StartAt; at != ""; want += c.n {
+			s := m.States[at]
+			next := s.Next
+			if pick, chooses := c.chosen[at]; chooses {
+				next = s.Default
+				for _, rule := range s.Choices {
+					if pick != "" && (rule.Variable == pick || rule.Next == pick) {
+						next = rule.Next
+					}
+				}
+			} else if s.Type == "" || s.Type == "Choice" {
+				t.Fatalf("%s: the quiet way comes to %q, a %q of which this test knows nothing", c.stack, at, s.Type)
+			}
+			at = next
+		}
+	}
+	counted, err := cost.Count(stacks, tiers())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := counted["dev"][cost.Schedules]["states.transition"]; math.Abs(got-want) > 1e-6 {
+		t.Errorf("%v transitions a month are counted, and the machines have %v", got, want)
+	}
+}
+
 func TestCount(t *testing.T) {
 	got, err := cost.Count(map[string]cost.Template{"acme-Instance": parse(t, one), "Network": parse(t, shared)}, []string{"acme"})
 	if err != nil {
@@ -154,8 +226,10 @@ func TestCount(t *testing.T) {
 		"": {cost.Endpoints: {"vpc.endpoint": 3 * 730}, cost.Keys: {"kms.key": 1}},
 		"acme": {
 			cost.Machines: {"ec2.m6g.xlarge": 730}, cost.Volumes: {"ebs.gp3.gib": 116, "ebs.gp3.iops": 1000, "ebs.gp3.mibps": 100}, cost.Keys: {"secrets.secret": 1},
-			cost.Alarms:    {"cloudwatch.alarm.fast": 1, "cloudwatch.alarm": 2, "cloudwatch.metric": 7 + 1},
-			cost.Schedules: {"scheduler.invocation": 21900, "states.transition": 4 * 21900, "lambda.request": 21900, "lambda.arm64": 21900 * 0.25},
+			// Those of detailed monitoring, an alarm's own, the dashboard's own, and the node's.
+			cost.Alarms: {"cloudwatch.alarm.fast": 1, "cloudwatch.alarm": 3, "cloudwatch.dashboard": 1, "cloudwatch.request": 6 * 60 * 730,
+				"cloudwatch.metric": 7 + 1 + 1 + 2*float64(len(put()))},
+			cost.Schedules: {"scheduler.invocation": 21900, "states.transition": 6 * 21900, "lambda.request": 21900, "lambda.arm64": 21900 * 0.25},
 		},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
@@ -171,6 +245,10 @@ func TestWhatNobodyKnowsIsAnError(t *testing.T) {
 		"how many machines":    {`"DesiredCapacity": "1"`, `"DesiredCapacity": ""`},
 		"a launch template":    {`{"Ref": "Template"}`, `{"Ref": "Another"}`},
 		"a type of machine":    {`"m6g.xlarge"`, `""`},
+		"whose machine it is":  {`"originchain:instance", "Value": "acme"}]}]`, `"other", "Value": "acme"}]}]`},
+		"which machine it is":  {`"Key": "Name"`, `"Key": "name"`},
+		"what a board shows":   {`[\"Own\", \"b\",`, `[\"Own\",`},
+		"a board":              {`{\"widgets\"`, `{widgets`},
 		"an endpoint":          {`"Interface", "SubnetIds": ["a", "b", "c"]`, `"Interface"`},
 		"an endpoint's type":   {`"Gateway"}`, `"GatewayLoadBalancer"}`},
 		"an alarm":             {`"MetricName": "Errors"`, `"Metrics": [{}]`},

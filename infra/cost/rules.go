@@ -6,6 +6,8 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+
+	"originchain/shared/alarms"
 )
 
 const (
@@ -15,8 +17,12 @@ const (
 	detailedMetrics = 7
 	// fastSeconds is from what period on an alarm is a standard one.
 	fastSeconds = 60
-	// quietStates is how many states an execution goes through that finds the writer well.
-	quietStates = 4
+	// quietStates is how many states an execution of the failover goes through that finds the
+	// writer well, verifyStates one of the verification that the function ends. Each that is
+	// entered is charged, also the first and the last.
+	quietStates, verifyStates = 6, 3
+	// observeSeconds is how often the agent of a node sends what it has seen, by one request.
+	observeSeconds = 10
 	// callSeconds is how long a call of a function is assumed to take.
 	callSeconds = 0.5
 	// verifySeconds is how long a verification is assumed to take: as long as a function may.
@@ -41,7 +47,7 @@ func rules() map[string]func(*counter, json.RawMessage) error {
 		"AWS::KMS::Key":                      one(Keys, "kms.key", 1),
 		"AWS::SecretsManager::Secret":        one(Keys, "secrets.secret", 1),
 		"AWS::CloudWatch::Alarm":             (*counter).alarm,
-		"AWS::CloudWatch::Dashboard":         one(Alarms, "cloudwatch.dashboard", 1),
+		"AWS::CloudWatch::Dashboard":         (*counter).dashboard,
 		"AWS::Route53::HealthCheck":          (*counter).health,
 		"AWS::Scheduler::Schedule":           (*counter).schedule,
 		"AWS::Lambda::EventSourceMapping":    one(Schedules, "sqs.request", pollsPerMonth),
@@ -76,6 +82,10 @@ func (c *counter) group(text json.RawMessage) error {
 	if d.Monitoring.Enabled {
 		c.add(Alarms, "cloudwatch.metric", n*detailedMetrics)
 	}
+	if err := c.node(&template); err != nil {
+		return err
+	}
+	c.add(Alarms, "cloudwatch.request", n*Hours*3600/observeSeconds)
 	for _, b := range d.BlockDeviceMappings {
 		if b.EBS.VolumeType != "gp3" {
 			return fmt.Errorf("a machine boots from a volume of type %q", b.EBS.VolumeType)
@@ -85,8 +95,43 @@ func (c *counter) group(text json.RawMessage) error {
 	return nil
 }
 
+// node counts what the agent of a node puts: each metric of the alarms' table twice, with the
+// instance alone and with the node. What a program does not export yet is counted too.
+func (c *counter) node(template *launchTemplate) error {
+	tags := make(map[string]string)
+	for _, s := range template.LaunchTemplateData.TagSpecifications {
+		for _, t := range s.Tags {
+			tags[t.Key] = t.Value
+		}
+	}
+	instance, node := tags["originchain:instance"], tags["Name"]
+	if instance == "" || node == "" {
+		return fmt.Errorf("a machine without the tags of its instance and its name, of which nobody knows the metrics: %v", tags)
+	}
+	for _, w := range alarms.ForCloudWatch(alarms.Table()) {
+		if w.Metric == alarms.LastVerifiedAge { // which a function puts, and an alarm reads
+			continue
+		}
+		c.metric(alarms.Namespace(instance), w.Metric, "Instance", instance)
+		c.metric(alarms.Namespace(instance), w.Metric, "Instance", instance, "Node", node)
+	}
+	return nil
+}
+
+// metric counts one that AWS does not give out, once for each combination of dimensions.
+func (c *counter) metric(namespace, name string, dimensions ...string) {
+	key := fmt.Sprintf("%q", append([]string{namespace, name}, dimensions...))
+	if !strings.HasPrefix(namespace, "AWS/") && !c.metrics[key] {
+		c.metrics[key] = true
+		c.add(Alarms, "cloudwatch.metric", 1)
+	}
+}
+
 type launchTemplate struct {
 	LaunchTemplateData struct {
+		TagSpecifications []struct {
+			Tags []struct{ Key, Value string }
+		}
 		InstanceType        string
 		Monitoring          struct{ Enabled bool }
 		Placement           struct{ Tenancy string }
@@ -153,9 +198,12 @@ func (c *counter) endpoint(text json.RawMessage) error {
 func (c *counter) alarm(text json.RawMessage) error {
 	var p struct {
 		Namespace, MetricName string
-		Dimensions            []struct{ Name, Value any }
-		Period                int
-		Metrics               []json.RawMessage
+		Dimensions            []struct {
+			Name  string
+			Value any
+		}
+		Period  int
+		Metrics []json.RawMessage
 	}
 	if err := json.Unmarshal(text, &p); err != nil {
 		return err
@@ -168,10 +216,42 @@ func (c *counter) alarm(text json.RawMessage) error {
 		key += ".fast"
 	}
 	c.add(Alarms, key, 1)
-	metric := fmt.Sprint(p.Namespace, p.MetricName, p.Dimensions)
-	if !strings.HasPrefix(p.Namespace, "AWS/") && !c.metrics[metric] {
-		c.metrics[metric] = true
-		c.add(Alarms, "cloudwatch.metric", 1)
+	var dimensions []string
+	for _, d := range p.Dimensions {
+		dimensions = append(dimensions, d.Name, fmt.Sprint(d.Value))
+	}
+	c.metric(p.Namespace, p.MetricName, dimensions...)
+	return nil
+}
+
+// dashboard is charged for, and so is what it shows: somebody puts it.
+func (c *counter) dashboard(text json.RawMessage) error {
+	var p struct{ DashboardBody string }
+	if err := json.Unmarshal(text, &p); err != nil {
+		return err
+	}
+	var body struct {
+		Widgets []struct {
+			Properties struct{ Metrics [][]any }
+		}
+	}
+	if err := json.Unmarshal([]byte(p.DashboardBody), &body); err != nil {
+		return fmt.Errorf("what the dashboard shows: %w", err)
+	}
+	c.add(Alarms, "cloudwatch.dashboard", 1)
+	for _, w := range body.Widgets {
+		for _, m := range w.Properties.Metrics {
+			var words []string
+			for _, part := range m { // the last one may say how it is drawn
+				if word, ok := part.(string); ok {
+					words = append(words, word)
+				}
+			}
+			if len(words) < 2 || len(words)%2 != 0 {
+				return fmt.Errorf("a dashboard shows %v, which is no metric in full", m)
+			}
+			c.metric(words[0], words[1], words[2:]...)
+		}
 	}
 	return nil
 }
@@ -215,7 +295,7 @@ func (c *counter) schedule(text json.RawMessage) error {
 		c.add(Schedules, "states.transition", n*quietStates)
 		name = instance + "-silence" // which knows whether the writer is silent
 	case service == "states" && verify:
-		c.add(Schedules, "states.transition", n*quietStates)
+		c.add(Schedules, "states.transition", n*verifyStates)
 		name, seconds = verified+"-pitrverify", verifySeconds
 	case service == "lambda":
 	default:

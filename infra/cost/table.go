@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"originchain/infra/prices"
+	"originchain/shared/archive"
 )
 
 // Use is something that is charged for as it is used, with how much of it is an example.
@@ -19,13 +20,13 @@ type Use struct {
 // month is how many seconds one has.
 const month = Hours * 3600
 
-// Uses are examples of what use adds.
+// Uses are examples of what use adds. The lease is none, but of what every region's list has
+// no price for.
 func Uses() []Use {
 	return []Use{
-		{"An instance's lease, renewed every second", map[string]float64{"dynamodb.write": month}},
-		{"A node's metrics, sent every 10 seconds", map[string]float64{"cloudwatch.request": month / 10}},
+		{"The lease of an instance, renewed every second, used or not", map[string]float64{"dynamodb.write": month}},
 		{"100 GiB in the archive", map[string]float64{"s3.gib": 100}},
-		{"A part of the log into the archive every 10 seconds", map[string]float64{"s3.put": month / 10}},
+		{"With `tail_ship`, a tenant that writes all the time: the end of the log into the archive every " + archive.DefaultTailWindow.String(), map[string]float64{"s3.put": month / archive.DefaultTailWindow.Seconds()}},
 		{"1 GiB of logs, of nodes or of the network, kept for a year", map[string]float64{"logs.ingested": 1, "logs.stored": 12}},
 	}
 }
@@ -73,7 +74,7 @@ func money(usd float64) string {
 // UseTable renders the examples of what use adds.
 func UseTable(l *prices.List) (string, error) {
 	var b strings.Builder
-	fmt.Fprintf(&b, "### What use adds in %s\n\n| for example | USD a month |\n|---|---:|\n", l.Region)
+	fmt.Fprintf(&b, "### What use adds in %s, and the lease\n\n| for example | USD a month |\n|---|---:|\n", l.Region)
 	for _, u := range Uses() {
 		usd, err := l.Cost(u.Quantities)
 		if err != nil {

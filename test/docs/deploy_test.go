@@ -2,6 +2,7 @@ package docs
 
 import (
 	"encoding/json"
+	"fmt"
 	"os"
 	"os/exec"
 	"path"
@@ -100,7 +101,7 @@ func TestDeployNamesWhatIsSynthesized(t *testing.T) {
 		templates.Write(b)
 	}
 	for _, name := range []string{"originchain/acme/admin-token", "originchain/acme/certificates/", "originchain-acme-page", "originchain-page", "oc-acme-failover",
-		"oc-acme-operator-eu-central-1", "oc-subscribers-eu-central-1", "acme-oc-controlplane-instance-silent", "originchain-leases", "originchain-registry", "StatusPage", "VPCIsolatedSubnet1", "/var/lib/originchain"} {
+		"oc-acme-operator-eu-central-1", "oc-subscribers-eu-central-1", "acme-oc-controlplane-instance-silent", "originchain-leases", "originchain-registry", "StatusPage", "originchain-acme-a", "originchain-acme-b", "VPCIsolatedSubnet1", "/var/lib/originchain"} {
 		if !strings.Contains(text, name) || !strings.Contains(templates.String(), strings.ReplaceAll(name, "acme", "pro")) {
 			t.Errorf("%s is not both on the page and, for the tenant pro, in the templates", name)
 		}
@@ -110,6 +111,7 @@ func TestDeployNamesWhatIsSynthesized(t *testing.T) {
 // TestDeployOptionsExist: programs have the options that the page gives them.
 func TestDeployOptionsExist(t *testing.T) {
 	option := regexp.MustCompile(`\s--([a-z][a-z-]*)`)
+	cdk := map[string][]string{"bootstrap": {"cloudformation-execution-policies", "termination-protection"}, "deploy": {"all"}, "destroy": {"all", "exclusively"}, "diff": nil}
 	source := map[string]string{"promote-follower.sh": page(t, "scripts/promote/command.go"), "oc-server": page(t, "writer/process/cert.go")}
 	seen := 0
 	for _, text := range slices.Concat(blocks(t, deployPage, "sh"), blocks(t, runbookPage, "sh")) {
@@ -123,7 +125,7 @@ func TestDeployOptionsExist(t *testing.T) {
 				code, ours := source[program]
 				switch {
 				case program == "oc-pitr" && !slices.Contains(pitr.Options(), m[1]), ours && !strings.Contains(code, `"`+m[1]+`"`),
-					program == "oc-subscribers" && !slices.Contains(subscribers.Options(words[1]), m[1]):
+					program == "cdk" && !slices.Contains(cdk[words[1]], m[1]), program == "oc-subscribers" && !slices.Contains(subscribers.Options(words[1]), m[1]):
 					t.Errorf("%s has no --%s: %s", program, m[1], line)
 				case ours, program == "oc-pitr", program == "oc-subscribers":
 					seen++
@@ -166,6 +168,103 @@ func TestComplianceIsHeldByWhatIsThere(t *testing.T) {
 	for _, m := range regexp.MustCompile(`(?m)^\{"ts".*\}$`).FindAllString(page(t, "docs/COMPLIANCE.md"), -1) {
 		if !json.Valid([]byte(m)) {
 			t.Errorf("no line of an audit log: %s", m)
+		}
+	}
+}
+
+// TestTearDownNamesWhatStays: of each type that stays when its stack goes there is a row with
+// how it goes, and of each log group that there is a prefix.
+func TestTearDownNamesWhatStays(t *testing.T) {
+	_, text, ok := strings.Cut(page(t, deployPage), "\n## 13. Tear-down\n")
+	var rows []string
+	for line := range strings.SplitSeq(text, "\n") {
+		if strings.HasPrefix(line, "| ") {
+			rows = append(rows, line)
+		}
+	}
+	if !ok || len(rows) < 10 {
+		t.Fatalf("%d rows of what stays", len(rows))
+	}
+	how := map[string]string{
+		"AWS::EC2::Volume": "aws ec2 delete-volume", "AWS::S3::Bucket": "delete-bucket-policy", "AWS::DynamoDB::Table": "aws dynamodb delete-table", "AWS::SecretsManager::Secret": "aws secretsmanager delete-secret",
+		"AWS::Logs::LogGroup": "aws logs delete-log-group", "AWS::Route53::RecordSet": "change-resource-record-sets", "AWS::KMS::Key": "aws kms schedule-key-deletion",
+	}
+	prefix := regexp.MustCompile("`(/[a-z/]+/)…`")
+	kept := 0
+	for stack, resources := range templates(t) {
+		for id, r := range resources {
+			if !strings.HasPrefix(r.DeletionPolicy, "Retain") {
+				continue
+			}
+			kept++
+			i := slices.IndexFunc(rows, func(row string) bool { return how[r.Type] != "" && strings.Contains(row, how[r.Type]) })
+			if i < 0 {
+				t.Errorf("%s of stack %s, of type %s, stays, and no row says how it goes", id, stack, r.Type)
+				continue
+			}
+			name, named := r.Properties["LogGroupName"].(string)
+			if named && !slices.ContainsFunc(prefix.FindAllStringSubmatch(rows[i], -1), func(m []string) bool { return strings.HasPrefix(name, m[1]) }) {
+				t.Errorf("the log group %s of stack %s is not among %s", name, stack, rows[i])
+			}
+			if _, tagged := r.Properties["Tags"]; !tagged && r.Type != "AWS::Route53::RecordSet" {
+				t.Errorf("%s of stack %s has no tags, by which the page finds it", id, stack)
+			}
+		}
+	}
+	if kept < 20 {
+		t.Errorf("%d resources that stay", kept)
+	}
+	for _, m := range regexp.MustCompile(`(?m)^(\w+)=\$\(aws ec2 run-instances `).FindAllStringSubmatch(page(t, deployPage), -1) {
+		if !strings.Contains(page(t, deployPage), `aws ec2 terminate-instances --region "$region" --instance-ids "$`+m[1]+`"`) {
+			t.Errorf("the machine $%s is started, and stays in the VPC", m[1])
+		}
+	}
+}
+
+// kept is a resource of a golden template.
+type kept struct {
+	Type, DeletionPolicy string
+	Properties           map[string]any
+}
+
+// templates are the golden ones, by their file.
+func templates(t *testing.T) map[string]map[string]kept {
+	t.Helper()
+	files, err := filepath.Glob(path.Join(repository, "infra/stack/testdata/*/*.json"))
+	if err != nil || len(files) < 20 {
+		t.Fatalf("%d golden templates: %v", len(files), err)
+	}
+	all := make(map[string]map[string]kept)
+	for _, f := range files {
+		text, err := os.ReadFile(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var one struct{ Resources map[string]kept }
+		if err := json.Unmarshal(text, &one); err != nil {
+			t.Fatalf("%s: %v", f, err)
+		}
+		all[strings.TrimPrefix(f, repository)] = one.Resources
+	}
+	return all
+}
+
+// TestDeployCountsQuotas: how many roles and documents a tenant has is what the page says.
+func TestDeployCountsQuotas(t *testing.T) {
+	count := make(map[string]int)
+	for stack, resources := range templates(t) {
+		for _, r := range resources {
+			if strings.HasPrefix(path.Base(stack), "pro-") {
+				count[r.Type]++
+			}
+		}
+	}
+	text := strings.Join(strings.Fields(page(t, deployPage)), " ")
+	for kind, says := range map[string]string{
+		"AWS::IAM::Role": "1,000 roles in an account, all regions together, and a tenant has %d;", "AWS::SSM::Document": "500 documents in a region, and a tenant has %d:",
+	} {
+		if want := fmt.Sprintf(says, count[kind]); count[kind] == 0 || !strings.Contains(text, want) {
+			t.Errorf("the page does not say %q", want)
 		}
 	}
 }
