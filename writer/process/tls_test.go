@@ -246,3 +246,24 @@ func TestCertificatesAreJoined(t *testing.T) {
 	cancel()
 	<-ended
 }
+
+// TestTheEndIsThatOfTheFirst of all that is shown, and of what is shown now.
+func TestTheEndIsThatOfTheFirst(t *testing.T) {
+	r := newRotation(t)
+	check := func(what string, within time.Duration) {
+		t.Helper()
+		if off := time.Until(r.certs.notAfter()) - within; off.Abs() > within/4 {
+			t.Errorf("%s: it ends %s from what it should", what, off)
+		}
+	}
+	check("one certificate", time.Hour)
+	renewed, key := r.authority.issue(t, 2, time.Now().Add(40*time.Hour))
+	link, _ := r.authority.issue(t, 3, time.Now().Add(20*time.Hour))
+	write(t, r.files.key, key)
+	write(t, r.files.cert, renewed)
+	r.certs.Look()
+	check("a renewed one", 40*time.Hour)
+	write(t, r.files.cert, append(renewed, link...))
+	r.certs.Look()
+	check("one with a link that ends before", 20*time.Hour)
+}
