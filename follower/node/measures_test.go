@@ -12,7 +12,9 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/sirupsen/logrus/hooks/test"
 
+	"originchain/shared/devca"
 	"originchain/shared/telemetry"
+	"originchain/shared/tenant"
 	"originchain/writer/config"
 	"originchain/writer/process"
 )
@@ -101,19 +103,40 @@ func TestTheFirstEndCounts(t *testing.T) {
 func TestANodeMeasuresItself(t *testing.T) {
 	for _, mode := range []string{config.ModeWriter, config.ModeFollower} {
 		log, _ := test.NewNullLogger()
-		deps := process.Deps{Log: log, Metrics: telemetry.NewMetrics(), CertificateEnds: func() time.Time { return time.Now().Add(time.Hour) }}
 		dir := t.TempDir()
+		audit, err := telemetry.OpenAudit(filepath.Join(dir, "audit.log"), log)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() {
+			if err := audit.Close(); err != nil {
+				t.Error(err)
+			}
+		}()
+		admin, err := tenant.NewAdminToken(adminText)
+		if err != nil {
+			t.Fatal(err)
+		}
+		certs := t.TempDir()
+		if _, err := devca.Make(devca.Options{Dir: certs, Nodes: []string{"a"}, Hosts: devca.DefaultHosts(), Days: 3, Now: time.Now()}); err != nil {
+			t.Fatal(err)
+		}
+		cfg := config.Config{Mode: mode, DataDir: dir, ReplicationTLSDir: filepath.Join(certs, "a")}
 		if err := vfs.Default.MkdirAll(filepath.Join(dir, "log"), 0o700); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := New(config.Config{Mode: mode, DataDir: dir}, deps, mode == config.ModeWriter); err != nil {
-			t.Fatal(err)
-		}
-		if free := page(t, deps.Metrics, "oc_disk_free_ratio"); len(free) != 2 || free["disk=log"] <= 0 || free["disk=log"] > 1 {
-			t.Errorf("%s: %v", mode, free)
-		}
-		if left := page(t, deps.Metrics, "oc_certificate_remaining_s"); len(left) != 1 || left[""] <= 0 || left[""] > 3600 {
-			t.Errorf("%s: %v", mode, left)
+		// Of the API's certificate and the node's own, whichever is first.
+		for api, days := range map[time.Duration]float64{24 * time.Hour: 1, 240 * time.Hour: 3} {
+			deps := process.Deps{Log: log, Metrics: telemetry.NewMetrics(), Audit: audit, Admin: admin, CertificateEnds: func() time.Time { return time.Now().Add(api) }}
+			if _, err := New(cfg, deps, mode == config.ModeWriter); err != nil {
+				t.Fatal(err)
+			}
+			if free := page(t, deps.Metrics, "oc_disk_free_ratio"); len(free) != 2 || free["disk=log"] <= 0 || free["disk=log"] > 1 {
+				t.Errorf("%s: %v", mode, free)
+			}
+			if left := page(t, deps.Metrics, "oc_certificate_remaining_s")[""] / 86400; left < days-0.5 || left > days+0.5 {
+				t.Errorf("%s: %g days, want %g", mode, left, days)
+			}
 		}
 	}
 }
