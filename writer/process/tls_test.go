@@ -182,9 +182,13 @@ func ask(url string, config *tls.Config) (serial int64, proto string, err error)
 
 func TestServingTLS(t *testing.T) {
 	r := newRotation(t)
-	p := start(t, t.TempDir(), newFake().build, "--tls-cert", r.files.cert, "--tls-key", r.files.key)
+	node := newFake()
+	p := start(t, t.TempDir(), node.build, "--tls-cert", r.files.cert, "--tls-key", r.files.key)
 	url := strings.Replace(p.url("api"), "http://", "https://", 1) + "/health"
 	p.line("serving")
+	if ends := node.deps.CertificateEnds; ends == nil || !ends().After(time.Now()) {
+		t.Error("the node is not told when its certificate ends")
+	}
 	client := &tls.Config{RootCAs: r.authority.pool()}
 	if serial, proto, err := ask(url, client); serial != 1 || proto != "HTTP/2.0" || err != nil {
 		t.Fatalf("serial %d, %s, %v", serial, proto, err)
