@@ -5,7 +5,9 @@ import (
 	"regexp"
 	"slices"
 	"testing"
+	"time"
 
+	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/google/go-cmp/cmp"
 	"github.com/sirupsen/logrus/hooks/test"
 
@@ -27,6 +29,8 @@ func TestMetricsAreDocumented(t *testing.T) {
 	before := m.Names()
 	log, _ := test.NewNullLogger()
 	onStep(process.Deps{Metrics: m, Log: log})(1)
+	measureDisks(m, vfs.Default, t.TempDir())
+	measureCertificates(m, time.Now)
 	registered := slices.DeleteFunc(m.Names(), func(n string) bool { return slices.Contains(before, n) })
 	if d := cmp.Diff(documented, registered); d != "" {
 		t.Error(d)

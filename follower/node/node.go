@@ -57,6 +57,8 @@ func New(cfg config.Config, deps process.Deps, promotable bool) (*Node, error) {
 			return nil, err
 		}
 	}
+	measureDisks(deps.Metrics, vfs.Default, cfg.DataDir)
+	measureCertificates(deps.Metrics, n.certificates()...)
 	control, err := leaseopen.Open(context.Background(), vfs.Default, cfg.Control)
 	if err != nil {
 		return nil, err
@@ -71,6 +73,17 @@ func New(cfg config.Config, deps process.Deps, promotable bool) (*Node, error) {
 		FS: vfs.Default, Log: deps.Log, Metrics: deps.Metrics, Control: control, TLS: n.identity,
 	})
 	return n, nil
+}
+
+// certificates are when each of what the node is known by ends.
+func (n *Node) certificates() (ends []func() time.Time) {
+	if n.deps.CertificateEnds != nil {
+		ends = append(ends, n.deps.CertificateEnds)
+	}
+	if n.identity != nil {
+		ends = append(ends, n.identity.NotAfter)
+	}
+	return ends
 }
 
 func shellConfig(cfg config.Config) writer.Config {

@@ -106,6 +106,7 @@ func TestNodesShareNoZone(t *testing.T) {
 	})
 }
 
+// TestVolumesAreEncryptedAndKept, and an address, which holds nothing, is not.
 func TestVolumesAreEncryptedAndKept(t *testing.T) {
 	tenants(t, func(t *testing.T, _ *world, n *config.Tenant, _, tm template) {
 		volumes := tm.resources("AWS::EC2::Volume")
@@ -125,6 +126,12 @@ func TestVolumesAreEncryptedAndKept(t *testing.T) {
 			}
 			if !stays(v) {
 				t.Errorf("%s goes with its stack", id)
+			}
+		}
+		// A kept one would keep its group and its subnet from being deleted.
+		for id, v := range tm.resources("AWS::EC2::NetworkInterface") {
+			if kept := v["DeletionPolicy"]; kept != nil && kept != "Delete" {
+				t.Errorf("%s outlives its stack: %v", id, kept)
 			}
 		}
 	})

@@ -44,10 +44,12 @@ case "${0##*/} $all" in
   [[ $all == *--after-cursor=* ]] && cat "$WORLD/journal" | sed "1,/\"$after\"/d" || cat "$WORLD/journal"
   [[ ! -e $WORLD/journal-fails ]] ;;
 "aws logs create-log-stream "*)
+  [[ ! -e $WORLD/no-group ]] || { echo "ResourceNotFoundException" >&2; exit 254; }
   [[ -e $WORLD/stream ]] && { echo "ResourceAlreadyExistsException" >&2; exit 254; }
   touch "$WORLD/stream" ;;
 "aws logs put-log-events "*)
   [[ ! -e $WORLD/logs-away ]] || exit 254
+  [[ -e $WORLD/stream ]] || { echo "ResourceNotFoundException" >&2; exit 254; }
   cat "${all#*file://}" >>"$WORLD/sent"
   echo >>"$WORLD/sent" ;;
 "ip "*)
@@ -68,6 +70,9 @@ case "${0##*/} $all" in
 "mount "*)
   [[ ! -e $WORLD/mount-fails ]] || exit 32
   touch "$WORLD/mounted-$(basename "$1")" ;;
+"xfs_growfs "*)
+  [[ ! -e $WORLD/no-growth ]] || exit 1
+  [[ -e $WORLD/mounted-$(basename "$2") ]] && touch "$WORLD/grown-$(basename "$2")" ;;
 "mountpoint "*) [[ -e $WORLD/mounted-$(basename "$2") ]] ;;
 "id "*) [[ -e $WORLD/user ]] ;;
 "useradd "*) touch "$WORLD/user" ;;
@@ -90,7 +95,7 @@ func newMachine(t *testing.T) *machine {
 			t.Fatal(err)
 		}
 	}
-	for _, name := range []string{"curl", "aws", "ip", "blkid", "mkfs.xfs", "xfs_admin", "mount", "mountpoint", "id", "useradd", "chown", "systemctl", "install", "journalctl"} {
+	for _, name := range []string{"curl", "aws", "ip", "blkid", "mkfs.xfs", "xfs_admin", "xfs_growfs", "mount", "mountpoint", "id", "useradd", "chown", "systemctl", "install", "journalctl"} {
 		if err := os.WriteFile(filepath.Join(m.dir, "shims", name), []byte(shim), 0o755); err != nil {
 			t.Fatal(err)
 		}
@@ -183,11 +188,11 @@ func TestBootTakesOverWhatIsTheNodes(t *testing.T) {
 		"aws ec2 attach-network-interface --region eu-central-1 --network-interface-id eni-1 --instance-id i-1 --device-index 1",
 		"mkfs.xfs -q -L oc-making /devices/nvme-Amazon_Elastic_Block_Store_vol1", "xfs_admin -L oc-state /devices/nvme-Amazon_Elastic_Block_Store_vol1",
 		"mkfs.xfs -q -L oc-making /devices/nvme-Amazon_Elastic_Block_Store_vol2", "xfs_admin -L oc-log /devices/nvme-Amazon_Elastic_Block_Store_vol2",
-		"mount /data", "mount /data/log",
+		"mount /data", "xfs_growfs -d /data", "mount /data/log", "xfs_growfs -d /data/log",
 		"chown originchain:originchain /data /data/log",
 		"systemctl daemon-reload", "systemctl enable --now --no-block oc-secrets.timer oc-http.service oc-node.service",
 	}
-	if diff := cmp.Diff(want, of(calls, "aws ec2", "mkfs", "xfs_admin", "mount /", "chown", "systemctl")); diff != "" {
+	if diff := cmp.Diff(want, of(calls, "aws ec2", "mkfs", "xfs_admin", "xfs_growfs", "mount /", "chown", "systemctl")); diff != "" {
 		t.Errorf("(-want +got)\n%s", diff)
 	}
 	fstab := strings.ReplaceAll(m.read("world/fstab"), m.dir, "")
@@ -225,6 +230,72 @@ func TestBootKeepsWhatVolumesHold(t *testing.T) {
 			t.Errorf("the volume has %.20q, and had %q", got, want)
 		}
 	}
+}
+
+// TestBootUsesWhatAVolumeHasMore: at each start, mounted or not before. Where it cannot, the
+// node serves with what it had, and says so.
+func TestBootUsesWhatAVolumeHasMore(t *testing.T) {
+	m := newMachine(t)
+	for _, what := range []string{"a first start", "a start with what is mounted"} {
+		ok, calls, out := m.run(t, bootScript)
+		if grown := of(calls, "xfs_growfs"); !ok || len(grown) != 2 || strings.Contains(out, "did not grow") {
+			t.Errorf("%s: %v %q\n%s", what, ok, grown, out)
+		}
+		for _, dir := range []string{"data", "log"} {
+			if err := os.Remove(m.dir + "/world/grown-" + dir); err != nil {
+				t.Errorf("%s: %v", what, err)
+			}
+		}
+	}
+	m.put(t, "no-growth", "")
+	ok, calls, out := m.run(t, bootScript)
+	if !ok || len(of(calls, "systemctl enable")) != 1 || !strings.Contains(out, "the file system of volume vol-2 did not grow (1)") {
+		t.Errorf("%v %q\n%s", ok, calls, out)
+	}
+}
+
+// TestBootLeavesNothingOfItsAttempts: what is unpacked is on the disk of the programs, and
+// goes, whether it came to its end, failed, or was killed.
+func TestBootLeavesNothingOfItsAttempts(t *testing.T) {
+	m := newMachine(t)
+	left := func(what string, want ...string) {
+		t.Helper()
+		var names []string
+		entries, err := os.ReadDir(m.dir + "/programs")
+		for _, e := range entries {
+			names = append(names, e.Name())
+		}
+		if diff := cmp.Diff(want, names); diff != "" || err != nil {
+			t.Errorf("%s: %v (-want +got)\n%s", what, err, diff)
+		}
+		if more, err := filepath.Glob(m.dir + "/tmp.*"); err != nil || len(more) > 0 {
+			t.Errorf("%s: in memory there is %q", what, more)
+		}
+	}
+	killed := func() {
+		t.Helper()
+		if err := os.MkdirAll(m.dir+"/programs/.new/programs", 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	good := m.read("world/programs.zip")
+	killed()
+	m.put(t, "programs.zip", "damaged")
+	if ok, _, out := m.run(t, bootScript, "PROGRAMS_SECONDS=0"); ok {
+		t.Error(out)
+	}
+	left("an attempt that failed")
+	killed()
+	m.put(t, "programs.zip", good)
+	if ok, _, out := m.run(t, bootScript); !ok {
+		t.Error(out)
+	}
+	left("one that did not", ".installed", "oc-server")
+	killed()
+	if ok, _, out := m.run(t, bootScript); !ok {
+		t.Error(out)
+	}
+	left("a start that had them", ".installed", "oc-server")
 }
 
 // TestBootStopsBeforeItHarms: whatever is not as it should be, nothing is formatted, and
@@ -399,6 +470,20 @@ func TestJournalIsSentOnce(t *testing.T) {
 	step(true, "")
 	m.put(t, "journal", journal(8))
 	step(true, "[m5 m6 m7]")
+	// A stream that somebody deleted is made again; where its group is gone, all waits.
+	gone := func(name string) {
+		t.Helper()
+		if err := os.Remove(m.dir + "/world/" + name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	gone("stream")
+	m.put(t, "journal", journal(9))
+	m.put(t, "no-group", "")
+	step(false, "")
+	gone("no-group")
+	step(true, "[m8]")
+	step(true, "")
 	m.put(t, "journal-fails", "")
 	step(false, "")
 }

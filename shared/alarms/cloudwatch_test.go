@@ -224,8 +224,13 @@ func healthy(mode string) state {
 		for _, c := range a.Any {
 			switch c.Kind {
 			case Gauge:
-				if s.gauges[c.Metric] = 0; c.Op == Below || c.Op == Equal {
+				switch c.Op {
+				case Below: // of the highest threshold, where there are several
+					s.gauges[c.Metric] = max(s.gauges[c.Metric], 2*c.Threshold)
+				case Equal:
 					s.gauges[c.Metric] = 1
+				case Above, Differs, AtLeast:
+					s.gauges[c.Metric] = 0
 				}
 			case Rate, Increase:
 				s.counters[c.Metric] = 0

@@ -155,7 +155,8 @@ func TestTheTableIsSound(t *testing.T) {
 			t.Errorf("twice in %v", list)
 		}
 	}
-	design := []string{"oc_ask_latency_ms", "oc_plan_cache_hit_ratio", "oc_wal_fsync_lag_ms", "oc_replication_applied_lag_lsn", "oc_checkpoint_age_s", "oc_rate_limit_rejections_total", "oc_circuit_open_total", "/health", "/ready", "oc-controlplane-instance-silent", "oc_archive_unshipped_age_s", "oc_recoverable_until_age_s", "oc_lease_remaining_ms", "oc_pitr_last_verified_age_s", "oc_requests_seconds", "oc_archive_retention_age_s"}
+	design := []string{"oc_ask_latency_ms", "oc_plan_cache_hit_ratio", "oc_wal_fsync_lag_ms", "oc_replication_applied_lag_lsn", "oc_checkpoint_age_s", "oc_rate_limit_rejections_total", "oc_circuit_open_total", "/health", "/ready", "oc-controlplane-instance-silent", "oc_archive_unshipped_age_s", "oc_recoverable_until_age_s", "oc_lease_remaining_ms", "oc_pitr_last_verified_age_s", "oc_requests_seconds", "oc_archive_retention_age_s",
+		"oc_disk_free_ratio", "oc-disk-full", "oc_certificate_remaining_s", "oc-certificate-ends"}
 	for _, name := range design {
 		if !slices.Contains(names, name) {
 			t.Errorf("no alarm %s", name)
@@ -181,6 +182,10 @@ func TestCloudWatchAlarms(t *testing.T) {
 		{"oc_wal_fsync_lag_ms", "oc_wal_fsync_lag_ms", "Maximum", "GreaterThanThreshold", 50, 10, 6, Ignore, false},
 		{"oc_ask_latency_ms", "oc_ask_latency_ms", "p95", "GreaterThanThreshold", 100, 60, 5, NotBreaching, true},
 		{"oc_plan_cache_hit_ratio", "oc_plan_cache_hit_ratio", "Minimum", "LessThanThreshold", 0.9, 60, 15, Ignore, false},
+		{"oc_disk_free_ratio", "oc_disk_free_ratio", "Minimum", "LessThanThreshold", 0.15, 60, 5, Ignore, false},
+		{"oc-disk-full", "oc_disk_free_ratio", "Minimum", "LessThanThreshold", 0.05, 10, 6, Ignore, false},
+		{"oc_certificate_remaining_s", "oc_certificate_remaining_s", "Minimum", "LessThanThreshold", 2592000, 60, 15, Ignore, false},
+		{"oc-certificate-ends", "oc_certificate_remaining_s", "Minimum", "LessThanThreshold", 604800, 60, 15, Ignore, false},
 		{"oc_rate_limit_rejections_total", "oc_rate_limit_rejections_total", "Sum", "GreaterThanThreshold", 600, 60, 1, Ignore, true},
 		{"oc_lease_remaining_ms", "oc_lease_remaining_ms", "Minimum", "LessThanOrEqualToThreshold", 0, 10, 1, NotBreaching, false},
 		{"oc_replication_leader_connected", "oc_replication_leader_connected", "Minimum", "LessThanOrEqualToThreshold", 0, 10, 3, NotBreaching, false},

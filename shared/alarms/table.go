@@ -1,6 +1,7 @@
 package alarms
 
 import (
+	"slices"
 	"strings"
 	"time"
 )
@@ -144,7 +145,7 @@ const (
 
 // Table is every alarm, in the order of the documents.
 func Table() []Alarm {
-	return append(serving(), upkeep()...)
+	return slices.Concat(serving(), runningOut(), upkeep())
 }
 
 func one(c Condition) []Condition { return []Condition{c} }
@@ -191,6 +192,23 @@ func serving() []Alarm {
 			Condition{Kind: Increase, Metric: "oc_clock_steps_total", Op: Above, Threshold: 0, Window: 15 * time.Minute})},
 		{Name: "oc_panics_total", Severity: OneAlarm, Summary: "A handler has panicked.", Any: one(
 			Condition{Kind: Increase, Metric: "oc_panics_total", Op: Above, Threshold: 0, Window: 15 * time.Minute})},
+	}
+}
+
+// runningOut are the alarms of what ends on a day that can be known before. What a node
+// cannot do without has two: one while there is time, and one before it is over.
+func runningOut() []Alarm {
+	const day = 24 * time.Hour
+	under := func(name, metric string, s Severity, threshold float64, unit string, lasting time.Duration, summary string) Alarm {
+		return Alarm{Name: name, Severity: s, Summary: summary, Any: one(
+			Condition{Kind: Gauge, Metric: metric, Op: Below, Threshold: threshold, Unit: unit, For: lasting})}
+	}
+	const disk, certificate = "oc_disk_free_ratio", "oc_certificate_remaining_s"
+	return []Alarm{
+		under("oc-disk-full", disk, TenantDown, 0.05, "", time.Minute, "A node's log or state is about to have no room."),
+		under(disk, disk, OneAlarm, 0.15, "", 5*time.Minute, "The disk of a node's log or state fills up."),
+		under("oc-certificate-ends", certificate, OneAlarm, (7 * day).Seconds(), "s", 15*time.Minute, "A node's certificate ends within days: no new connection to it is made then."),
+		under(certificate, certificate, Drift, (30 * day).Seconds(), "s", 15*time.Minute, "A node's certificate, or its authority's, is to be renewed."),
 	}
 }
 

@@ -236,8 +236,11 @@ func (d *Dir) Identity() Identity { return d.identity }
 // Path is the directory itself.
 func (d *Dir) Path() string { return d.path }
 
+// LogOf is the log's directory in the data directory of a path.
+func LogOf(fs vfs.FS, path string) string { return fs.PathJoin(path, logDir) }
+
 // Log is where the segments live.
-func (d *Dir) Log() string { return d.fs.PathJoin(d.path, logDir) }
+func (d *Dir) Log() string { return LogOf(d.fs, d.path) }
 
 // State is where the key-value state lives.
 func (d *Dir) State() string { return d.fs.PathJoin(d.path, stateDir) }

@@ -93,7 +93,7 @@ func parseSet(dir string, contents [][]byte, now time.Time) (*set, error) {
 	if len(chain) > 0 {
 		s.self = f.leaf(chain[0], now)
 		if len(authorities) > 0 {
-			f.chain(s.roots, chain, now)
+			s.ends = f.chain(s.roots, chain, now)
 		}
 		if public, ok := chain[0].PublicKey.(interface{ Equal(crypto.PublicKey) bool }); key != nil && (!ok || !public.Equal(key.Public())) {
 			f.add(KeyFile, "is not the private key of %s; put the two there that were made together", CertFile)
@@ -203,15 +203,15 @@ func (f *faults) leaf(leaf *x509.Certificate, now time.Time) Peer {
 func stamp(t time.Time) string { return t.UTC().Format(time.RFC3339) }
 
 // chain checks that an authority signed the node's certificate, at a time when
-// that one is valid: its own validity is leaf's to judge.
-func (f *faults) chain(roots *x509.CertPool, chain []*x509.Certificate, now time.Time) {
+// that one is valid: its own validity is leaf's to judge. It says when that ends.
+func (f *faults) chain(roots *x509.CertPool, chain []*x509.Certificate, now time.Time) (ends time.Time) {
 	leaf := chain[0]
 	if now.After(leaf.NotAfter) {
 		now = leaf.NotAfter
 	} else if now.Before(leaf.NotBefore) {
 		now = leaf.NotBefore
 	}
-	_, err := leaf.Verify(options(roots, chain, x509.ExtKeyUsageAny, now))
+	verified, err := leaf.Verify(options(roots, chain, x509.ExtKeyUsageAny, now))
 	var unknown x509.UnknownAuthorityError
 	var invalid x509.CertificateInvalidError
 	switch {
@@ -228,6 +228,24 @@ func (f *faults) chain(roots *x509.CertPool, chain []*x509.Certificate, now time
 	default:
 		f.add(CertFile, "does not verify with %s: %w; issue it anew", CAFile, err)
 	}
+	return end(verified)
+}
+
+// end is when the last of the ways to verify a certificate ends: each when the first of
+// its certificates does, the authority's included.
+func end(ways [][]*x509.Certificate) (last time.Time) {
+	for _, way := range ways {
+		first := way[0].NotAfter
+		for _, cert := range way[1:] {
+			if cert.NotAfter.Before(first) {
+				first = cert.NotAfter
+			}
+		}
+		if first.After(last) {
+			last = first
+		}
+	}
+	return last
 }
 
 // usages checks that the authorities allow what the node's certificate says that

@@ -239,3 +239,45 @@ func TestPeers(t *testing.T) {
 		}
 	}
 }
+
+// TestTheEndIsThatOfAllThatIsNeeded: of the node's certificate, the link to its authority,
+// or the authority, whichever is first; and of no authority that is not its own.
+func TestTheEndIsThatOfAllThatIsNeeded(t *testing.T) {
+	until := func(hours int) time.Time {
+		return time.Now().Add(time.Duration(hours) * time.Hour).Truncate(time.Second)
+	}
+	ending := func(hours int) func(*x509.Certificate) {
+		return func(c *x509.Certificate) { c.NotAfter = until(hours) }
+	}
+	long, short := newAuthority(t, ending(500)), newAuthority(t, ending(50))
+	other := newAuthority(t, ending(2))
+	for name, c := range map[string]struct {
+		pair        tls.Certificate
+		authorities []*authority
+		hours       int
+	}{
+		"the node's own":         {long.issue(t, "n", ending(100)), []*authority{long}, 100},
+		"its authority":          {short.issue(t, "n", ending(100)), []*authority{short}, 50},
+		"the link between":       {long.intermediate(t, until(30)).below(t, "n"), []*authority{long}, 30},
+		"beside another's":       {long.issue(t, "n", ending(100)), []*authority{other, long}, 100},
+		"the authority, beside":  {short.issue(t, "n", ending(100)), []*authority{long, short, other}, 50},
+		"a certificate of hours": {long.issue(t, "n", ending(1)), []*authority{long}, 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			put(t, dir, c.authorities[0], c.pair)
+			var roots [][]byte
+			for _, a := range c.authorities {
+				roots = append(roots, a.cert.Raw)
+			}
+			write(t, filepath.Join(dir, CAFile), encode(roots...), 0o600)
+			id, err := Load(dir, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if off := id.NotAfter().Sub(until(c.hours)).Abs(); off > time.Hour/2 {
+				t.Errorf("it ends on %s, %s from what it should", id.NotAfter(), off)
+			}
+		})
+	}
+}

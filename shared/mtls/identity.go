@@ -64,6 +64,8 @@ type set struct {
 	self  Peer
 	pair  tls.Certificate
 	roots *x509.CertPool
+	// ends is when the pair no longer verifies with the roots.
+	ends time.Time
 	// server is the server's configuration with these files.
 	server *tls.Config
 }
@@ -113,8 +115,10 @@ func (i *Identity) warn(now time.Time) {
 // Self is whom this node's certificate names.
 func (i *Identity) Self() Peer { return i.watched.Current().self }
 
-// NotAfter is when this node's certificate ends.
-func (i *Identity) NotAfter() time.Time { return i.watched.Current().pair.Leaf.NotAfter }
+// NotAfter is when nobody takes this node's certificate any more: it ends then, or what it
+// rests on in its own file and in ca.crt does. An authority that is there and has issued
+// none of it does not count: it is on its way in or out.
+func (i *Identity) NotAfter() time.Time { return i.watched.Current().ends }
 
 // ServerTLS is for a listener. Each handshake is done with the files of its
 // moment.

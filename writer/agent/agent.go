@@ -235,11 +235,11 @@ func (a *Agent) observeOnce(ctx context.Context) {
 	if standing.Health != 0 {
 		a.answered = now
 	}
-	since := a.answered
-	if since.IsZero() { // it has never answered
-		since = a.began
+	// A server that has not answered yet has no heartbeat, of whatever age: this agent may be
+	// seconds old, and the server dead for long. That nothing comes is silence enough.
+	if !a.answered.IsZero() {
+		o.Values = map[string]float64{alarms.HeartbeatAge: now.Sub(a.answered).Seconds()}
 	}
-	o.Values = map[string]float64{alarms.HeartbeatAge: now.Sub(since).Seconds()}
 	data := a.data(a.sampler.Take(o, now), cfg.NodeID, now, a.writes(ctx, cfg, standing.Writes()))
 	a.queue.put(append(data, a.nodeWrites(cfg.NodeID, now, standing.Writes())...))
 }

@@ -206,6 +206,51 @@ func TestAMachineThatBoots(t *testing.T) {
 	}
 }
 
+// TestAFreshAgentSpeaksForNoServer: one that was just started has heard nothing, and a
+// server that is dead must not seem to have answered.
+func TestAFreshAgentSpeaksForNoServer(t *testing.T) {
+	answers := false
+	srv := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+		if !answers {
+			panic(http.ErrAbortHandler)
+		}
+	}))
+	defer srv.Close()
+	cfg := config.Config{NodeID: "orders-a", Listen: strings.TrimPrefix(srv.URL, "http://"), Control: "x"}
+	start := func() *Agent {
+		a, _ := newAgent(t, &cfg, func(d *Deps) {
+			d.Lease = func(context.Context, string) (lease.Store, error) { return &record{holder: "orders-a"}, nil }
+		})
+		return a
+	}
+	beats := func(a *Agent) (out []string) {
+		a.observeOnce(t.Context())
+		for _, line := range taken(a) {
+			if strings.HasPrefix(line, alarms.HeartbeatAge) {
+				out = append(out, line)
+			}
+		}
+		return out
+	}
+	for range 2 {
+		a := start()
+		if got := append(beats(a), beats(a)...); len(got) > 0 {
+			t.Errorf("an agent whose server never answered says %q", got)
+		}
+	}
+	a := start()
+	answers = true
+	if got := beats(a); len(got) != 2 {
+		t.Errorf("it has answered: %q", got)
+	}
+	answers = false
+	a.answered = a.answered.Add(-5 * time.Second)
+	want := []string{alarms.HeartbeatAge + " orders/ true", alarms.HeartbeatAge + " orders/orders-a true"}
+	if diff := cmp.Diff(want, beats(a)); diff != "" {
+		t.Errorf("it answers no more (-want +got):\n%s", diff)
+	}
+}
+
 // TestAnObservationEnds, though the server answers nothing: before the next begins.
 func TestAnObservationEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

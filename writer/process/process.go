@@ -12,6 +12,7 @@ import (
 	"runtime"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/sirupsen/logrus"
 	"github.com/spf13/cobra"
@@ -47,6 +48,9 @@ type Deps struct {
 	Metrics *telemetry.Metrics
 	Audit   *telemetry.Audit
 	Admin   *tenant.AdminToken
+	// CertificateEnds is when the certificate of the API ends, or what is shown with it; nil
+	// without TLS.
+	CertificateEnds func() time.Time
 }
 
 // New makes a node of its configuration. It starts nothing and touches no file.

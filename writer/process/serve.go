@@ -62,6 +62,9 @@ func (p Process) serve(ctx context.Context, cfg config.Config, build New) error 
 	if err != nil {
 		return err
 	}
+	if certs != nil {
+		deps.CertificateEnds = certs.notAfter
+	}
 	node, err := build(cfg, deps)
 	if err != nil {
 		return errors.Join(err, deps.Audit.Close())

@@ -43,6 +43,19 @@ func (c *certificates) serverConfig() *tls.Config {
 // alpn offers HTTP/2 before HTTP/1.1.
 func alpn() []string { return []string{"h2", "http/1.1"} }
 
+// notAfter is when the first of the certificates ends that are shown.
+func (c *certificates) notAfter() time.Time {
+	shown := c.Current().Certificates[0]
+	first := shown.Leaf.NotAfter
+	for _, der := range shown.Certificate[1:] {
+		// One that cannot be read ends nothing here: clients do not use it.
+		if cert, err := x509.ParseCertificate(der); err == nil && cert.NotAfter.Before(first) {
+			first = cert.NotAfter
+		}
+	}
+	return first
+}
+
 // read returns the contents of the files.
 func (f tlsFiles) read() ([][]byte, error) {
 	contents := make([][]byte, 3)

@@ -182,9 +182,13 @@ func ask(url string, config *tls.Config) (serial int64, proto string, err error)
 
 func TestServingTLS(t *testing.T) {
 	r := newRotation(t)
-	p := start(t, t.TempDir(), newFake().build, "--tls-cert", r.files.cert, "--tls-key", r.files.key)
+	node := newFake()
+	p := start(t, t.TempDir(), node.build, "--tls-cert", r.files.cert, "--tls-key", r.files.key)
 	url := strings.Replace(p.url("api"), "http://", "https://", 1) + "/health"
 	p.line("serving")
+	if ends := node.deps.CertificateEnds; ends == nil || !ends().After(time.Now()) {
+		t.Error("the node is not told when its certificate ends")
+	}
 	client := &tls.Config{RootCAs: r.authority.pool()}
 	if serial, proto, err := ask(url, client); serial != 1 || proto != "HTTP/2.0" || err != nil {
 		t.Fatalf("serial %d, %s, %v", serial, proto, err)
@@ -245,4 +249,25 @@ func TestCertificatesAreJoined(t *testing.T) {
 	hangup <- struct{}{}
 	cancel()
 	<-ended
+}
+
+// TestTheEndIsThatOfTheFirst of all that is shown, and of what is shown now.
+func TestTheEndIsThatOfTheFirst(t *testing.T) {
+	r := newRotation(t)
+	check := func(what string, within time.Duration) {
+		t.Helper()
+		if off := time.Until(r.certs.notAfter()) - within; off.Abs() > within/4 {
+			t.Errorf("%s: it ends %s from what it should", what, off)
+		}
+	}
+	check("one certificate", time.Hour)
+	renewed, key := r.authority.issue(t, 2, time.Now().Add(40*time.Hour))
+	link, _ := r.authority.issue(t, 3, time.Now().Add(20*time.Hour))
+	write(t, r.files.key, key)
+	write(t, r.files.cert, renewed)
+	r.certs.Look()
+	check("a renewed one", 40*time.Hour)
+	write(t, r.files.cert, append(renewed, link...))
+	r.certs.Look()
+	check("one with a link that ends before", 20*time.Hour)
 }

@@ -24,11 +24,8 @@ import (
 const (
 	// ProbeTimeout bounds one probe.
 	ProbeTimeout = 2 * time.Second
-	// maxProbeBytes is how much of a probe's answer is read, so that its connection serves
-	// the next one.
+	// maxProbeBytes is how much of a probe's answer is read.
 	maxProbeBytes = 64 << 10
-	// idleTimeout is how long a connection waits for the next question.
-	idleTimeout = 20 * time.Second
 )
 
 // At is what a server's configuration says of how it is reached.
@@ -71,7 +68,9 @@ func (s *Server) Of(at At) (*Server, error) {
 		name = u.Hostname()
 	}
 	transport := &http.Transport{
-		MaxIdleConnsPerHost: 1, IdleConnTimeout: idleTimeout,
+		// Each question is asked as a new client asks it: a connection that stands goes on when
+		// the certificate has ended, or no other gets in.
+		DisableKeepAlives: true,
 		DialTLSContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
 			return dialTLS(ctx, network, addr, at.TLSCert, name)
 		},

@@ -1,16 +1,24 @@
 package reach
 
 import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
 	"crypto/tls"
+	"crypto/x509"
 	"encoding/pem"
+	"errors"
 	"io"
 	"log"
+	"math/big"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"time"
 )
 
 // TestTheServerIsTheOneOfItsCertificate: over TLS a server is asked that shows what its unit
@@ -58,5 +66,53 @@ func TestTheServerIsTheOneOfItsCertificate(t *testing.T) {
 	cfg.OpsListen = "0.0.0.0:7402"
 	if c, err := (*Server)(nil).Of(cfg); err != nil || c.base != "http://127.0.0.1:7402" {
 		t.Errorf("%+v, %v", c, err)
+	}
+}
+
+// certificate is a certificate of example.com, as its file and its key.
+func certificate(t *testing.T) (pair tls.Certificate, file string) {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotBefore: time.Now().Add(-2 * time.Hour), NotAfter: time.Now().Add(time.Hour), DNSNames: []string{"example.com"}, IsCA: true, BasicConstraintsValid: true}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	file = filepath.Join(t.TempDir(), "server.crt")
+	if err := os.WriteFile(file, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, file
+}
+
+// TestEachQuestionIsANewClients: a server that answers over the connections that stand, and
+// lets no new client in, does not answer.
+func TestEachQuestionIsANewClients(t *testing.T) {
+	pair, file := certificate(t)
+	var closed atomic.Bool
+	srv := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "{}") }))
+	srv.Config.ErrorLog = log.New(io.Discard, "", 0)
+	srv.TLS = &tls.Config{Certificates: []tls.Certificate{pair}, GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) {
+		if closed.Load() {
+			return nil, errors.New("the certificate has ended")
+		}
+		return nil, nil //nolint:nilnil // as it was
+	}}
+	srv.StartTLS()
+	defer srv.Close()
+	c, err := (*Server)(nil).Of(At{Listen: strings.TrimPrefix(srv.URL, "https://"), TLSCert: file, Advertise: "https://example.com:7400"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if standing, err := c.Standing(t.Context()); err != nil || standing.Health != http.StatusOK || standing.Ready != http.StatusOK {
+		t.Fatalf("%+v, %v", standing, err)
+	}
+	closed.Store(true)
+	if standing, err := c.Standing(t.Context()); err == nil || standing.Health != 0 || standing.Ready != 0 {
+		t.Errorf("no new client gets in, and it is told %+v", standing)
 	}
 }

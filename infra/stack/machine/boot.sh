@@ -84,22 +84,28 @@ filesystem() {
   [[ $(blkid -p -o value -s LABEL "$dev") == "$2" ]] || fail "volume $1 did not take the label $2"
 }
 
-# mounted VOLUME DIRECTORY: now and at each start. The server's unit requires it.
+# mounted VOLUME DIRECTORY: now and at each start. The server's unit requires it. A volume
+# that was made larger is used in full; where that fails, the node serves with what it had.
 mounted() {
   mkdir -p "$2"
   grep -qF " $2 " "$FSTAB" || echo "$(device "$1") $2 xfs noatime,nodev,nosuid,noexec,nofail,x-systemd.device-timeout=600s 0 2" >>"$FSTAB"
   mountpoint -q "$2" || mount "$2"
+  xfs_growfs -d "$2" >/dev/null || say "the file system of volume $1 did not grow ($?): what the volume has more is not used"
 }
 
-# What is noted last says that all of it is there: a start later on needs no bucket.
+# What is noted last says that all of it is there: a start later on needs no bucket. It is
+# unpacked on the disk, as /tmp is memory; what an attempt leaves that was cut short goes.
 install_programs() {
-  local work
+  local work=$PROGRAMS/.new status=0
+  rm -rf "$work"
   [[ ! -f $PROGRAMS/.installed || $(cat "$PROGRAMS/.installed") != "$BINARIES" ]] || return 0
-  work=$(mktemp -d) &&
+  mkdir "$work" &&
     aws s3 cp --region "$REGION" --only-show-errors "$BINARIES" "$work/programs.zip" &&
     python3 -m zipfile -e "$work/programs.zip" "$work/programs" &&
     install -m 0755 "$work"/programs/* "$PROGRAMS/" &&
-    rm -rf "$work" && sync && echo "$BINARIES" >"$PROGRAMS/.installed"
+    sync && echo "$BINARIES" >"$PROGRAMS/.installed" || status=$?
+  rm -rf "$work"
+  return "$status"
 }
 
 FSTAB=${FSTAB:-/etc/fstab}

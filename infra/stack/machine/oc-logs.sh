@@ -64,12 +64,16 @@ if ((${#batches[@]} == 0)); then
   [[ ! -e $work/failed ]] || { echo "the journal cannot be read (journalctl: $(cat "$work/failed"))" >&2; exit 1; }
   exit 0
 fi
-if [[ ! -s $CURSOR ]]; then
-  # The stream of this machine; it may be there from a start that was cut short.
+# The stream of this machine; it may be there from a start that was cut short.
+make_stream() {
   aws logs create-log-stream --region "$REGION" --log-group-name "$LOG_GROUP" --log-stream-name "$STREAM" 2>"$work/refused" ||
     grep -q ResourceAlreadyExistsException "$work/refused" || { cat "$work/refused" >&2; exit 1; }
-fi
+}
+put() { aws logs put-log-events --region "$REGION" --log-group-name "$LOG_GROUP" --cli-input-json "file://$1" >/dev/null 2>"$work/refused"; }
+
+[[ -s $CURSOR ]] || make_stream
 for batch in "${batches[@]}"; do
-  aws logs put-log-events --region "$REGION" --log-group-name "$LOG_GROUP" --cli-input-json "file://$batch" >/dev/null
+  # A stream that was deleted, or its group, which was made again, is made anew.
+  put "$batch" || { grep -q ResourceNotFoundException "$work/refused" && make_stream && put "$batch"; } || { cat "$work/refused" >&2; exit 1; }
   mv -f "${batch/batch-/cursor-}" "$CURSOR"
 done
