@@ -6,9 +6,9 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"originchain/infra/prices"
-	"originchain/shared/archive"
 )
 
 // Use is something that is charged for as it is used, with how much of it is an example.
@@ -20,13 +20,16 @@ type Use struct {
 // month is how many seconds one has.
 const month = Hours * 3600
 
+// TailWindow is how often nodes ship the end of the log: the default of shared/archive.
+const TailWindow = 500 * time.Millisecond
+
 // Uses are examples of what use adds. The lease is none, but of what every region's list has
 // no price for.
 func Uses() []Use {
 	return []Use{
 		{"The lease of an instance, renewed every second, used or not", map[string]float64{"dynamodb.write": month}},
 		{"100 GiB in the archive", map[string]float64{"s3.gib": 100}},
-		{"With `tail_ship`, a tenant that writes all the time: the end of the log into the archive every " + archive.DefaultTailWindow.String(), map[string]float64{"s3.put": month / archive.DefaultTailWindow.Seconds()}},
+		{"With `tail_ship`, a tenant that writes all the time: the end of the log into the archive every " + TailWindow.String(), map[string]float64{"s3.put": month / TailWindow.Seconds()}},
 		{"1 GiB of logs, of nodes or of the network, kept for a year", map[string]float64{"logs.ingested": 1, "logs.stored": 12}},
 	}
 }

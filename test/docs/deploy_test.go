@@ -13,8 +13,10 @@ import (
 	"testing"
 
 	"originchain/infra/config"
+	"originchain/infra/cost"
 	"originchain/scripts/oc-pitr/pitr"
 	"originchain/scripts/oc-subscribers/subscribers"
+	"originchain/shared/archive"
 )
 
 const (
@@ -266,5 +268,12 @@ func TestDeployCountsQuotas(t *testing.T) {
 		if want := fmt.Sprintf(says, count[kind]); count[kind] == 0 || !strings.Contains(text, want) {
 			t.Errorf("the page does not say %q", want)
 		}
+	}
+}
+
+// TestCostsShipAsNodesDo: the example of tail_ship is of what nodes do.
+func TestCostsShipAsNodesDo(t *testing.T) {
+	if cost.TailWindow != archive.DefaultTailWindow {
+		t.Errorf("costs are of a part every %v, and nodes ship one every %v", cost.TailWindow, archive.DefaultTailWindow)
 	}
 }
