@@ -195,6 +195,10 @@ func (a *Archive) roles(c *config.Config, t *config.Tenant) {
 		map[string]any{"ArnEquals": map[string]any{"aws:PrincipalArn": node}})
 	erasure := role("ErasureRole", erasureRole(c, t), "Rewrites what the archive of "+t.Name+" holds, and erases what was with all versions: for oc-pitr purge alone",
 		map[string]any{"ArnNotEquals": map[string]any{"aws:PrincipalArn": []any{node, a.Retention, a.Restore}}})
+	const unknown = "The objects of this archive: their keys are not known beforehand"
+	excuseWildcard(restore, "<Bucket.Arn>/*", unknown, "Get")
+	excuseWildcard(retention, "<Bucket.Arn>/*", unknown, "Delete")
+	excuseWildcard(erasure, "<Bucket.Arn>/*", unknown, "Get", "Erase", "Put")
 	for _, r := range []awsiam.Role{restore, erasure} {
 		allow(r, "List", []string{*a.Bucket.BucketArn()}, nil, "s3:ListBucket", "s3:ListBucketVersions", "s3:GetBucketLocation")
 		allow(r, "Get", []string{objects}, nil, "s3:GetObject", "s3:GetObjectVersion")

@@ -129,7 +129,7 @@ func (f *Function) joinNetwork(c *config.Config, n *Network, own string) {
 
 // excuse says why rules about functions do not fit ours.
 func (f *Function) excuse(streams string, inVPC bool) {
-	excuseWildcard(f.Role, streams, "The streams of the function's own log, which Lambda names", "Streams")
+	excuseWildcard(f.Role, streams, "The streams of the function's own log, which Lambda names", "Logs")
 	excuse(f.Fn, "cdk-nag::LambdaConcurrency", "An empty account has ten calls at once and none to reserve: a reservation would be refused")
 	excuse(f.Fn, "cdk-nag::LambdaTracing", "What a call did is in its log by the request's id; traces would leave by way of a service that nothing else needs")
 	excuse(f.Fn, "cdk-nag::LambdaDLQ", "Who calls it keeps what failed: a queue with one for the dead, a schedule with one, or a state machine")
