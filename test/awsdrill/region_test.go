@@ -64,11 +64,11 @@ type region struct {
 	names    string // host:port of the zone's name server
 	// incidentsURL is the registry of incidents and subscribers.
 	incidentsURL string
-	certs    string // the directory of the authority
-	nodes    []*node
-	http     *http.Client
-	tenant   string
-	token    string
+	certs        string // the directory of the authority
+	nodes        []*node
+	http         *http.Client
+	tenant       string
+	token        string
 }
 
 // node is a node on its machine.
