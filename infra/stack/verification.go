@@ -191,9 +191,10 @@ func (v *Verification) states(d *Deployment, t *config.Tenant, in *Instance, tem
 	v.Machine.Node().AddDependency(role)
 	excuseWildcard(role, "*", "Machines are described, and logs delivered, by actions that are of no resource", "Look", "Logs")
 	excuseWildcard(role, "arn:aws:ec2:"+c.Region+"::image/*", "The image is the newest of Amazon Linux; the condition takes that of the launch template alone", "Start")
-	for _, m := range made {
-		excuseWildcard(role, m, "What is made has no name before: the condition takes what the one launch template makes, or the tag that it sets", "StartMade")
-	}
+	const noName = "What is made has no name before: the condition takes what the one launch template makes, or the tag that it sets"
+	excuseWildcard(role, made[0], noName, "StartMade", "Tag", "End")
+	excuseWildcard(role, made[1], noName, "StartMade", "Tag")
+	excuseWildcard(role, made[2], noName, "StartMade")
 	const noTracing = "Each execution has its whole history, and its log; there are no calls within that a trace would show"
 	excuse(v.Machine, "cdk-nag::StepFunctionStateMachineXray", noTracing)
 	excuse(v.Machine, "cfn-guard::step_functions_state_machine_tracing_enabled_check", noTracing)
