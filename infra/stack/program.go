@@ -26,7 +26,10 @@ func program(dir, path string, arch config.Architecture) error {
 	if err != nil {
 		return fmt.Errorf("%s is no executable for Linux: %w", path, err)
 	}
-	defer f.Close()
+	// What is looked at below has been read.
+	if err := f.Close(); err != nil {
+		return err
+	}
 	machine := map[config.Architecture]elf.Machine{config.ARM64: elf.EM_AARCH64, config.AMD64: elf.EM_X86_64}[arch]
 	linux := f.OSABI == elf.ELFOSABI_NONE || f.OSABI == elf.ELFOSABI_LINUX
 	if !linux || f.Type != elf.ET_EXEC && f.Type != elf.ET_DYN || f.Machine != machine {

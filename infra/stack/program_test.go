@@ -126,7 +126,11 @@ func refused(t *testing.T, o stack.Options, file string, f unfitness) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer os.Chmod(f.path, was.Mode().Perm())
+		defer func() {
+			if err := os.Chmod(f.path, was.Mode().Perm()); err != nil {
+				t.Error(err)
+			}
+		}()
 	} else {
 		defer put(t, file, f.at, put(t, file, f.at, f.is))
 	}
