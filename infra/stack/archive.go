@@ -195,16 +195,17 @@ func (a *Archive) roles(c *config.Config, t *config.Tenant) {
 		map[string]any{"ArnEquals": map[string]any{"aws:PrincipalArn": node}})
 	erasure := role("ErasureRole", erasureRole(c, t), "Rewrites what the archive of "+t.Name+" holds, and erases what was with all versions: for oc-pitr purge alone",
 		map[string]any{"ArnNotEquals": map[string]any{"aws:PrincipalArn": []any{node, a.Retention, a.Restore}}})
+	excuseWildcard(restore, "<Bucket.Arn>/*", unknown, "Get")
+	excuseWildcard(erasure, "<Bucket.Arn>/*", unknown, "Get", "Erase", "Put")
 	for _, r := range []awsiam.Role{restore, erasure} {
 		allow(r, "List", []string{*a.Bucket.BucketArn()}, nil, "s3:ListBucket", "s3:ListBucketVersions", "s3:GetBucketLocation")
 		allow(r, "Get", []string{objects}, nil, "s3:GetObject", "s3:GetObjectVersion")
-		excuse(r, wildcard("<Bucket.Arn>/*"), unknown)
 	}
 	// A node lists and gets in its own role: what it deletes is all that it does in this one.
 	var old []string
 	for _, prefix := range retained() {
 		old = append(old, *a.Bucket.ArnForObjects(jsii.String(prefix + "*")))
-		excuse(retention, wildcard("<Bucket.Arn>/"+prefix+"*"), unknown)
+		excuseWildcard(retention, "<Bucket.Arn>/"+prefix+"*", unknown, "Delete")
 	}
 	allow(retention, "Delete", old, nil, "s3:DeleteObject")
 	// What an erasure breaks off, so that no part of what was erased comes to be.

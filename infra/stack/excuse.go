@@ -19,6 +19,13 @@ func wildcard(resource string) string {
 	return "cdk-nag::IAMNoWildcardPermissions[Resource::" + resource + "]"
 }
 
+// excuseWildcard says why statements of a part's policy have a resource with an asterisk. It
+// excuses those whose Sids it names: another statement with the same resource is an error
+// until it is named too, and so is a name that no such statement has.
+func excuseWildcard(part constructs.IConstruct, resource, reason string, sids ...string) {
+	part.Node().AddMetadata(jsii.String(excused), map[string]any{"rule": wildcard(resource), "reason": reason, "sids": sids}, nil)
+}
+
 // excuse says why a rule of cdk-nag or cfn-guard that objects to a part, or to what is
 // in it, is wrong here. The rule is as `make synth` names it: cdk-nag::Rule,
 // cdk-nag::Rule[finding], or cfn-guard::rule. One that excuses nothing is an error.

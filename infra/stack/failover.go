@@ -143,7 +143,7 @@ func (f *Failover) machine(d *Deployment, t *config.Tenant) {
 	// Deliveries of logs have no ARN.
 	allow(f.Role, "Logs", []string{"*"}, nil, "logs:CreateLogDelivery", "logs:GetLogDelivery", "logs:UpdateLogDelivery", "logs:DeleteLogDelivery", "logs:ListLogDeliveries",
 		"logs:PutResourcePolicy", "logs:DescribeResourcePolicies", "logs:DescribeLogGroups")
-	excuse(f.Role, wildcard("*"), "Deliveries of logs have no ARN: the service asks for these of every state machine that has a log")
+	excuseWildcard(f.Role, "*", "Deliveries of logs have no ARN: the service asks for these of every state machine that has a log", "Logs")
 	definition, err := statemachine.Render(values)
 	if err != nil {
 		panic(err) // the values are ARNs that follow from names

@@ -51,7 +51,7 @@ func (f *Failover) allow(d *Deployment, t *config.Tenant) {
 	// By which names it asks decides over which ARN the service looks at.
 	alarms := arn(c, "cloudwatch", "alarm:*")
 	silence.allow("Alarms", []string{alarms}, nil, "cloudwatch:DescribeAlarms")
-	excuse(f.Silence.Role, wildcard(alarms), "How alarms stand is read by their names, and nothing of them is changed")
+	excuseWildcard(f.Silence.Role, alarms, "How alarms stand is read by their names, and nothing of them is changed", "Alarms")
 	allowRecords(promote, d, t, true, true)
 	allowCommands(promote, c, t, verbs()...)
 	allowRecords(dns, d, t, false, false)
@@ -94,8 +94,8 @@ func allowCommands(to grantee, c *config.Config, t *config.Tenant, verbs ...stri
 		asks = append(asks, "ssm:CancelCommand")
 	}
 	to.allow("Commands", []string{"*"}, nil, asks...)
-	excuse(to.part, wildcard(machines), "Machines come and go; those that carry the instance's tag are meant, and no others")
-	excuse(to.part, wildcard("*"), "Commands have no ARN, nor have Lambda's interfaces before they are there: what is asked for by an id that nobody guesses is not to be had otherwise")
+	excuseWildcard(to.part, machines, "Machines come and go; those that carry the instance's tag are meant, and no others", "Machines")
+	excuseWildcard(to.part, "*", "Commands have no ARN, nor have Lambda's interfaces before they are there: what is asked for by an id that nobody guesses is not to be had otherwise", "Commands")
 }
 
 // allowName lets somebody point the writer's name, and no other one, at an address.
@@ -109,7 +109,7 @@ func allowName(to grantee, t *config.Tenant) {
 	to.allow("Names", zone, nil, "route53:ListResourceRecordSets")
 	const changes = "arn:aws:route53:::change/*"
 	to.allow("Changes", []string{changes}, nil, "route53:GetChange")
-	excuse(to.part, wildcard(changes), "Route 53 gives a change its id, and all that is asked is how far it is")
+	excuseWildcard(to.part, changes, "Route 53 gives a change its id, and all that is asked is how far it is", "Changes")
 }
 
 // operator is a policy for the roles of people: what scripts/promote-follower.sh does, and
@@ -128,5 +128,5 @@ func (f *Failover) operator(d *Deployment, t *config.Tenant) {
 	to.allow("Approve", []string{machineARN(c, t, "failover")}, nil, "states:SendTaskSuccess", "states:SendTaskFailure", "states:ListExecutions")
 	executions := arn(c, "states", "execution:"+machineName(t, "failover")+":*")
 	to.allow("Executions", []string{executions}, nil, "states:DescribeExecution", "states:GetExecutionHistory")
-	excuse(p, wildcard(executions), "Each failover is an execution of its own, whose name is made when it begins")
+	excuseWildcard(p, executions, "Each failover is an execution of its own, whose name is made when it begins", "Executions")
 }

@@ -120,8 +120,8 @@ func (f *Function) joinNetwork(c *config.Config, n *Network, own string) {
 	allow(f.Role, "NetworkDescribe", []string{"*"}, nil, look...)
 	allow(f.Role, "NetworkInterfaces", slices.Concat(subnets, groups, []string{interfaces}), nil, create)
 	allow(f.Role, "NetworkAddresses", []string{"*"}, nil, address...)
-	excuse(f.Role, wildcard(interfaces), "Lambda makes the function's interfaces, whose ids are not known before; the function's own code may not")
-	excuse(f.Role, wildcard("*"), "What is described has no ARN, and Lambda asks whether it may delete an interface before there is one; the function's own code may neither")
+	excuseWildcard(f.Role, interfaces, "Lambda makes the function's interfaces, whose ids are not known before; the function's own code may not", "NetworkInterfaces")
+	excuseWildcard(f.Role, "*", "What is described has no ARN, and Lambda asks whether it may delete an interface before there is one; the function's own code may neither", "NetworkDescribe", "NetworkAddresses")
 	f.Role.AddToPolicy(awsiam.NewPolicyStatement(&awsiam.PolicyStatementProps{
 		Sid: jsii.String("NotItsCode"), Effect: awsiam.Effect_DENY, Actions: list(slices.Concat(look, address, []string{create})...), Resources: list("*"),
 		Conditions: &map[string]any{"ArnEquals": map[string]any{"lambda:SourceFunctionArn": own}}}))
@@ -129,7 +129,7 @@ func (f *Function) joinNetwork(c *config.Config, n *Network, own string) {
 
 // excuse says why rules about functions do not fit ours.
 func (f *Function) excuse(streams string, inVPC bool) {
-	excuse(f.Role, wildcard(streams), "The streams of the function's own log, which Lambda names")
+	excuseWildcard(f.Role, streams, "The streams of the function's own log, which Lambda names", "Logs")
 	excuse(f.Fn, "cdk-nag::LambdaConcurrency", "An empty account has ten calls at once and none to reserve: a reservation would be refused")
 	excuse(f.Fn, "cdk-nag::LambdaTracing", "What a call did is in its log by the request's id; traces would leave by way of a service that nothing else needs")
 	excuse(f.Fn, "cdk-nag::LambdaDLQ", "Who calls it keeps what failed: a queue with one for the dead, a schedule with one, or a state machine")

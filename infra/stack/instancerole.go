@@ -25,7 +25,7 @@ func (in *Instance) role(d *Deployment, t *config.Tenant, a *Archive, binaries a
 	allow(in.Role, "Binaries", []string{"arn:aws:s3:::" + *binaries.S3BucketName() + "/" + *binaries.S3ObjectKey()}, nil, "s3:GetObject")
 	allow(in.Role, "Metrics", []string{"*"}, map[string]any{"StringEquals": map[string]any{"cloudwatch:namespace": alarms.Namespace(t.Name)}}, "cloudwatch:PutMetricData")
 	allow(in.Role, "Logs", []string{*in.Logs.LogGroupArn()}, nil, "logs:CreateLogStream", "logs:PutLogEvents")
-	excuse(in.Role, wildcard("*"), "Metrics, whose namespace is a condition, and what the agent of Systems Manager asks for itself are of no resource that could be named")
+	excuseWildcard(in.Role, "*", "Metrics, whose namespace is a condition, and what the agent of Systems Manager asks for itself are of no resource that could be named", "Metrics", "Commands")
 }
 
 // allowArchive lets nodes put and get. What deletes is a role of its own, which a node
@@ -34,7 +34,7 @@ func (in *Instance) allowArchive(c *config.Config, t *config.Tenant, a *Archive)
 	bucket := "arn:aws:s3:::" + a.BucketName
 	allow(in.Role, "ArchiveList", []string{bucket}, nil, "s3:ListBucket", "s3:GetBucketLocation")
 	allow(in.Role, "ArchiveObjects", []string{bucket + "/*"}, nil, "s3:GetObject", "s3:PutObject", "s3:AbortMultipartUpload")
-	excuse(in.Role, wildcard(bucket+"/*"), "The objects of the instance's own archive: their keys are not known beforehand")
+	excuseWildcard(in.Role, bucket+"/*", "The objects of the instance's own archive: their keys are not known beforehand", "ArchiveObjects")
 	allow(in.Role, "ArchiveRetention", []string{a.Retention}, nil, "sts:AssumeRole")
 	allowArchiveKey(in.Role, c, t, "kms:Decrypt", "kms:GenerateDataKey")
 }
@@ -45,7 +45,7 @@ func allowArchiveKey(r awsiam.Role, c *config.Config, t *config.Tenant, actions 
 	if key == "" {
 		// By its alias: the key may be in another region, whose stack has no ARN to give.
 		key = "arn:aws:kms:" + t.ArchiveRegion + ":" + c.Account + ":key/*"
-		excuse(r, wildcard(key), "The condition names the one key by its alias")
+		excuseWildcard(r, key, "The condition names the one key by its alias", "ArchiveKey")
 		conditions["ForAnyValue:StringEquals"] = map[string]any{"kms:ResourceAliases": "alias/" + archiveAlias(c, t)}
 	}
 	allow(r, "ArchiveKey", []string{key}, conditions, actions...)
@@ -60,7 +60,7 @@ func (in *Instance) allowRecords(d *Deployment, t *config.Tenant) {
 		"dynamodb:GetItem", "dynamodb:Query", "dynamodb:PutItem", "dynamodb:UpdateItem", "dynamodb:DeleteItem")
 	secrets := arn(c, "secretsmanager", "secret:originchain/"+t.Name+"/*")
 	allow(in.Role, "Secrets", []string{secrets}, nil, "secretsmanager:GetSecretValue")
-	excuse(in.Role, wildcard(secrets), "The instance's own secrets: their ARNs end with characters that nobody chooses")
+	excuseWildcard(in.Role, secrets, "The instance's own secrets: their ARNs end with characters that nobody chooses", "Secrets")
 	allow(in.Role, "ControlKey", []string{*d.Control.Key.KeyArn()},
 		map[string]any{"StringEquals": map[string]any{"kms:ViaService": []any{"dynamodb." + c.Region + ".amazonaws.com", "secretsmanager." + c.Region + ".amazonaws.com"}}}, "kms:Decrypt")
 }
@@ -77,7 +77,7 @@ func (in *Instance) allowMachine(d *Deployment, t *config.Tenant) {
 	}
 	machines := []string{arn(c, "ec2", "instance/*")}
 	mine := map[string]any{"StringEquals": map[string]any{"aws:ResourceTag/" + instanceTag: t.Name}}
-	excuse(in.Role, wildcard(machines[0]), "Machines are replaced by others: the condition takes those that are tagged as this instance's")
+	excuseWildcard(in.Role, machines[0], "Machines are replaced by others: the condition takes those that are tagged as this instance's", "Machines")
 	allow(in.Role, "Volumes", volumes, nil, "ec2:AttachVolume")
 	allow(in.Role, "Interfaces", interfaces, nil, "ec2:AttachNetworkInterface")
 	allow(in.Role, "Machines", machines, mine, "ec2:AttachVolume", "ec2:AttachNetworkInterface")

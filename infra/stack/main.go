@@ -49,7 +49,7 @@ func Synthesize(app awscdk.App) error {
 			*dir = given
 		}
 	}
-	if err := o.check(c); err != nil {
+	if err := o.Check(c); err != nil {
 		return err
 	}
 	Build(app, c, o)
@@ -84,23 +84,33 @@ func functions() []string {
 	return []string{"silence", "promote", "dns", "pitrverify", "status", "notify"}
 }
 
-// check looks for the programs: a machine without them would be found out at its start.
-func (o Options) check(c *config.Config) error {
+// Check looks for the programs, and at them: CloudFormation takes any file, and a machine or
+// a function that cannot run it would be found out when it is needed.
+func (o Options) Check(c *config.Config) error {
 	var faults []error
 	seen := make(map[string]bool)
 	for i := range c.Tenants {
+		arch := c.Tenants[i].Architecture
 		for _, name := range []string{"oc-server", "oc-node", "oc-pitr", "waldump"} {
-			path := o.Binaries + "/linux-" + string(c.Tenants[i].Architecture) + "/" + name
-			if info, err := os.Stat(path); !seen[path] && (err != nil || !info.Mode().IsRegular()) {
-				faults = append(faults, fmt.Errorf("%s is not there: `make machines` builds what machines run", path))
+			path := o.Binaries + "/linux-" + string(arch) + "/" + name
+			if seen[path] {
+				continue
 			}
 			seen[path] = true
+			// Machines install them with a mode of their own.
+			if err := program(o.Binaries, path, arch); err != nil {
+				faults = append(faults, fmt.Errorf("%w: `make machines` builds what machines run", err))
+			}
 		}
 	}
 	for _, name := range functions() {
 		path := o.Functions + "/" + name + "/bootstrap"
-		if info, err := os.Stat(path); err != nil || !info.Mode().IsRegular() {
-			faults = append(faults, fmt.Errorf("%s is not there: `make lambdas` builds the functions", path))
+		err := program(o.Functions, path, config.ARM64)
+		if err == nil {
+			err = runByAnybody(o.Functions, path)
+		}
+		if err != nil {
+			faults = append(faults, fmt.Errorf("%w: `make lambdas` builds the functions", err))
 		}
 	}
 	return errors.Join(faults...)

@@ -45,7 +45,7 @@ func (o *Observability) notify(d *Deployment, t *config.Tenant) {
 		ScalingConfig: &awslambda.CfnEventSourceMapping_ScalingConfigProperty{MaximumConcurrency: jsii.Number(2)}})
 	mapping.Node().AddDependency(queue, f.Role)
 	excuse(mapping, "cdk-nag::LambdaEventSourceMappingDestination", "The queue lays aside what was not handled, in a queue that an alarm watches")
-	excuse(f.Role, wildcard(arn(c, "cloudwatch", "alarm:*")), "How alarms stand is asked by the beginning of their names, which is of no one alarm")
+	excuseWildcard(f.Role, arn(c, "cloudwatch", "alarm:*"), "How alarms stand is asked by the beginning of their names, which is of no one alarm", "Alarms")
 	awsevents.NewCfnRule(s, jsii.String("AlarmRule"), &awsevents.CfnRuleProps{Name: jsii.String(alarmRule(t)), Description: jsii.String("Alarms of " + t.Name + " that change their state become incidents"), State: jsii.String("ENABLED"),
 		EventPattern: map[string]any{"source": []any{"aws.cloudwatch"}, "detail-type": []any{"CloudWatch Alarm State Change"}, "account": []any{c.Account},
 			"detail": map[string]any{"alarmName": []any{map[string]any{"prefix": t.Name + "-"}}}},

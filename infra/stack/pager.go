@@ -30,7 +30,7 @@ func allowPage(r awsiam.Role, c *config.Config, t *config.Tenant) {
 	allow(r, "PageKey", []string{arn(c, "kms", "key/*")}, map[string]any{
 		"ForAnyValue:StringEquals": map[string]any{"kms:ResourceAliases": "alias/" + pageTopic(t)},
 		"StringEquals":             map[string]any{"kms:ViaService": "sns." + c.Region + ".amazonaws.com"}}, "kms:Decrypt", "kms:GenerateDataKey")
-	excuse(r, wildcard(arn(c, "kms", "key/*")), "The condition names the one key by its alias")
+	excuseWildcard(r, arn(c, "kms", "key/*"), "The condition names the one key by its alias", "PageKey")
 }
 
 // newPager makes a topic where the alarms of the account whose names begin so may publish.

@@ -159,7 +159,7 @@ func (st *Status) publish(d *Deployment) {
 	allowScope(f.Role, d, "Incidents", controlScope, "dynamodb:GetItem", "dynamodb:Query")
 	objects := "arn:aws:s3:::" + st.Name + "/*"
 	allow(f.Role, "Page", []string{objects}, nil, "s3:PutObject")
-	excuse(f.Role, wildcard(objects), "The files of the page, in a bucket that has no others")
+	excuseWildcard(f.Role, objects, "The files of the page, in a bucket that has no others", "Page")
 	st.Bucket.AddToResourcePolicy(awsiam.NewPolicyStatement(&awsiam.PolicyStatementProps{Sid: jsii.String("OnlyTheFunctionPuts"), Effect: awsiam.Effect_DENY, Principals: &[]awsiam.IPrincipal{awsiam.NewAnyPrincipal()},
 		Actions: list("s3:PutObject"), Resources: list(objects), Conditions: &map[string]any{"ArnNotEquals": map[string]any{"aws:PrincipalArn": roleARN(c, statusRoleName(c))}}}))
 	newDeadQueue(s, c, "SchedulesDead", statusDead)

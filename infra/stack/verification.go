@@ -88,7 +88,7 @@ func allowReading(r awsiam.Role, c *config.Config, t *config.Tenant) {
 	bucket := "arn:aws:s3:::" + bucketName(c, t)
 	allow(r, "ArchiveList", []string{bucket}, nil, "s3:ListBucket", "s3:GetBucketLocation")
 	allow(r, "ArchiveObjects", []string{bucket + "/*"}, nil, "s3:GetObject")
-	excuse(r, wildcard(bucket+"/*"), "The objects of the instance's own archive: their keys are not known beforehand")
+	excuseWildcard(r, bucket+"/*", "The objects of the instance's own archive: their keys are not known beforehand", "ArchiveObjects")
 	allowArchiveKey(r, c, t, "kms:Decrypt")
 }
 
@@ -189,11 +189,12 @@ func (v *Verification) states(d *Deployment, t *config.Tenant, in *Instance, tem
 		LoggingConfiguration: &awsstepfunctions.CfnStateMachine_LoggingConfigurationProperty{Level: jsii.String("ALL"), IncludeExecutionData: jsii.Bool(true),
 			Destinations: &[]any{&awsstepfunctions.CfnStateMachine_LogDestinationProperty{CloudWatchLogsLogGroup: &awsstepfunctions.CfnStateMachine_CloudWatchLogsLogGroupProperty{LogGroupArn: logs.LogGroupArn()}}}}})
 	v.Machine.Node().AddDependency(role)
-	excuse(role, wildcard("*"), "Machines are described, and logs delivered, by actions that are of no resource")
-	excuse(role, wildcard("arn:aws:ec2:"+c.Region+"::image/*"), "The image is the newest of Amazon Linux; the condition takes that of the launch template alone")
-	for _, m := range made {
-		excuse(role, wildcard(m), "What is made has no name before: the condition takes what the one launch template makes, or the tag that it sets")
-	}
+	excuseWildcard(role, "*", "Machines are described, and logs delivered, by actions that are of no resource", "Look", "Logs")
+	excuseWildcard(role, "arn:aws:ec2:"+c.Region+"::image/*", "The image is the newest of Amazon Linux; the condition takes that of the launch template alone", "Start")
+	const noName = "What is made has no name before: the condition takes what the one launch template makes, or the tag that it sets"
+	excuseWildcard(role, made[0], noName, "StartMade", "Tag", "End")
+	excuseWildcard(role, made[1], noName, "StartMade", "Tag")
+	excuseWildcard(role, made[2], noName, "StartMade")
 	const noTracing = "Each execution has its whole history, and its log; there are no calls within that a trace would show"
 	excuse(v.Machine, "cdk-nag::StepFunctionStateMachineXray", noTracing)
 	excuse(v.Machine, "cfn-guard::step_functions_state_machine_tracing_enabled_check", noTracing)

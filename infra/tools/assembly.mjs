@@ -59,7 +59,7 @@ export class Assembly {
     for (const [at, entries] of Object.entries(said)) {
       for (const { type, data } of entries) {
         if (type === logicalId) stack.paths.set(data, at);
-        if (type === excused) excuses.set(JSON.stringify([at, data.rule, data.reason]), { path: at, rule: data.rule, reason: data.reason, used: 0 });
+        if (type === excused) excuses.set(JSON.stringify([at, data]), { path: at, rule: data.rule, reason: data.reason, sids: data.sids ?? [], used: 0, there: new Set() });
       }
     }
     stack.excuses = [...excuses.values()];

@@ -1,6 +1,7 @@
 // The checks fail where they should: testdata/bad has a bucket that is not encrypted, a
-// rule that cannot be applied, a state machine that leads nowhere, and every excuse that
-// is none; testdata/good has what stacks import of one another.
+// rule that cannot be applied, state machines that lead nowhere and that call nobody,
+// statements that no excuse names, and every excuse that is none; testdata/good has what
+// stacks import of one another.
 import assert from 'node:assert/strict';
 import fs from 'node:fs';
 import path from 'node:path';
@@ -13,7 +14,7 @@ const here = import.meta.dirname;
 
 test('what is bad is found', async () => {
   const { errors } = await lint([path.join(here, 'testdata/bad')]);
-  const got = errors.map((e) => `${e.kind}: ${e.rule} ${e.path}`);
+  const got = errors.map((e) => `${e.kind}: ${e.rule} ${e.path}` + (e.sids ? `: ${e.sids.map(String)}` : ''));
   const want = [
     'finding: cfn-guard::s3_bucket_default_encryption_kms_check /Plain/Bucket/Resource',
     'finding: cdk-nag::S3DefaultEncryptionKMS /Plain/Bucket/Resource',
@@ -26,6 +27,10 @@ test('what is bad is found', async () => {
     'excuses nothing: cdk-nag::S3BucketLoggingEnabled /Plain/Buck',
     'no such form of a rule: S3BucketLoggingEnabled /Plain/Bucket',
     'no such form of a rule: asl-validator /Plain/Machine',
+    'finding: asl-validator /Plain/Unfilled/Resource',
+    'no excuse names the statement: cdk-nag::IAMNoWildcardPermissions[Resource::*] /Plain/Policy/Resource: Later,null',
+    'no excuse names the statement: cdk-nag::IAMNoWildcardPermissions[Resource::arn:aws:s3:::b/*] /Plain/Policy/Resource: Objects',
+    'names no such statement: cdk-nag::IAMNoWildcardPermissions[Resource::arn:aws:sqs:eu-central-1:111122223333:q-*] /Plain/Policy: Denied,Gone',
   ];
   assert.deepEqual(want.filter((w) => !got.includes(w)), []);
   assert.ok(!got.some((g) => g.includes('S3BucketReplicationEnabled')), 'what is excused is not');
@@ -51,6 +56,7 @@ for (const [name, from, to] of [
   ['has a path that is none', '"SecondsPath": "$.confirm.after_seconds"', '"SecondsPath": "$.confirm..["'],
   ['waits for two things', '"SecondsPath"', '"Seconds": 1, "SecondsPath"'],
   ['calls what is no resource', 'arn:aws:states:::lambda:invoke', 'lambda:invoke'],
+  ['calls nobody', 'arn:aws:lambda:eu-central-1:111122223333:function:Silence', '${Silence}'],
   ['is no JSON', '{', '('],
 ]) {
   test(`a state machine that ${name} is refused`, () => {

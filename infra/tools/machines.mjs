@@ -17,7 +17,8 @@ export function faults(text) {
   } catch (e) {
     return [`the definition is not JSON: ${e.message}`];
   }
-  return validate(machine).errors.map((e) => `${e['Error code']}: ${e.Message}`);
+  const empty = [...new Set(text.match(/\$\{[^}]*\}/g))].map((p) => `nothing is filled in for ${p}`);
+  return [...empty, ...validate(machine).errors.map((e) => `${e['Error code']}: ${e.Message}`)];
 }
 
 function definition(stack, p) {

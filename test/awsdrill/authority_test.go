@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"originchain/lambdas/silence"
 	"originchain/scripts/call"
@@ -76,6 +77,7 @@ func (r *region) showsAnother(n *node, other string) {
 		}
 		return err
 	})
+	l.reaches(time.Now(), 0)
 	var unknown x509.UnknownAuthorityError
 	if _, err := n.stands(); !errors.As(err, &unknown) {
 		r.t.Errorf("a client of the instance takes it for a node: %v", err)

@@ -83,27 +83,17 @@ func newControl(t *testing.T) *control {
 // incidents has somebody be told of what happens.
 func (c *control) incidents() {
 	c.t.Helper()
-	store, err := ddbregistry.New(c.t.Context(), c.table("registry", "control"))
+	u, err := url.Parse(c.incidentsURL)
+	c.must(err)
+	where, err := ddbregistry.Parse(u)
+	c.must(err)
+	store, err := ddbregistry.New(c.t.Context(), where)
 	c.must(err)
 	docs := documents.Of(store)
 	roster := incident.NewRoster(docs)
 	c.must(roster.Subscribe(c.t.Context(), incident.Subscriber{ID: "ops", Email: "ops@acme.example", UpTo: alarms.TenantDown}))
 	c.subs = incident.NewStore(docs, roster, time.Now, rand.Float64)
 	c.fake.SES.Verify(mailFrom)
-}
-
-func (c *control) table(table, key string) ddbregistry.Config {
-	c.t.Helper()
-	u, err := url.Parse(c.controlURL(table, key))
-	c.must(err)
-	out, err := ddbregistry.Parse(u)
-	c.must(err)
-	return out
-}
-
-// controlURL is the URL of a key of a table, as programs are told of it.
-func (c *control) controlURL(table, key string) string {
-	return "dynamodb://" + table + "/" + key + "?" + url.Values{"region": {awsfake.Region}, "endpoint": {"http://" + c.at(dynamoPort)}}.Encode()
 }
 
 // metadata is the machine's metadata service.
@@ -144,9 +134,7 @@ func (c *control) agentUnit(i int) string {
 // deploy starts the functions with the environment that a deployment gives them.
 func (c *control) deploy() {
 	c.t.Helper()
-	env := c.variables(c.settings.CA)
-	env["notify"] = []string{"OC_INSTANCE=" + instance, "OC_LEASES=" + c.settings.Leases, "OC_REGISTRY=" + c.settings.Registry, "OC_CONTROL_REGISTRY=" + c.controlURL("registry", "control"), "OC_MAIL_FROM=" + mailFrom}
-	for name, variables := range env {
+	for name, variables := range c.variables(c.settings.CA) {
 		c.functions[name] = c.function(name, variables)
 	}
 }
@@ -395,6 +383,7 @@ func falseAlarm(t *testing.T) {
 		return nil
 	})
 	c.rang(at)
+	l.reaches(time.Now(), 0) // it writes on, whatever the alarm says
 	c.mu.Lock()
 	var said silence.Answer
 	if err := json.Unmarshal(c.last["Confirm"], &said); err != nil || said.Verdict != silence.Verdict(failover.Wait) || said.Writer != a.ID || c.calls["Fence"] > 0 || len(c.runs) > 0 {

@@ -193,7 +193,10 @@ func (r *region) environment() []string {
 func (r *region) variables(ca string) map[string][]string {
 	common := []string{"OC_INSTANCE=" + instance, "OC_RECORD=" + record, "OC_LEASES=" + r.settings.Leases, "OC_REGISTRY=" + r.settings.Registry}
 	nodes := append(slices.Clone(common), "OC_DOCUMENT_PREFIX="+r.settings.Documents, "OC_ADMIN_TOKEN_SECRET="+r.settings.AdminSecret, "OC_CA="+ca)
-	return map[string][]string{"silence": nodes, "promote": nodes, "dns": append(slices.Clone(common), "OC_ZONE_ID="+r.zone)}
+	return map[string][]string{
+		"silence": nodes, "promote": nodes, "dns": append(slices.Clone(common), "OC_ZONE_ID="+r.zone),
+		"notify": {"OC_INSTANCE=" + instance, "OC_REGISTRY=" + r.settings.Registry, "OC_CONTROL_REGISTRY=" + r.incidentsURL, "OC_MAIL_FROM=" + mailFrom},
+	}
 }
 
 // TestWhatIsRunIsWhatIsDeployed: flags of servers, and variables of functions, are those of
@@ -231,20 +234,28 @@ func TestWhatIsRunIsWhatIsDeployed(t *testing.T) {
 			t.Errorf("the server of node %d (-deployed +run):\n%s", i, diff)
 		}
 	}
-	var stack struct {
-		Resources map[string]struct {
-			Properties struct {
-				FunctionName any
-				Environment  struct{ Variables map[string]any }
+	want, got := map[string][]string{}, map[string][]string{}
+	for _, part := range []string{"Failover", "Observability"} {
+		var stack struct {
+			Resources map[string]struct {
+				Type       string
+				Properties struct {
+					FunctionName any
+					Environment  struct{ Variables map[string]any }
+				}
 			}
 		}
-	}
-	if err := json.Unmarshal(read("Failover"), &stack); err != nil {
-		t.Fatal(err)
-	}
-	want, got := map[string][]string{}, map[string][]string{}
-	for _, f := range stack.Resources {
-		if name, ok := f.Properties.FunctionName.(string); ok {
+		if err := json.Unmarshal(read(part), &stack); err != nil {
+			t.Fatal(err)
+		}
+		for id, f := range stack.Resources {
+			if f.Type != "AWS::Lambda::Function" {
+				continue
+			}
+			name, ok := f.Properties.FunctionName.(string)
+			if !ok {
+				t.Errorf("the function %s of %s has no name of its own", id, part)
+			}
 			want[strings.TrimPrefix(name, "oc-strict-")] = slices.Sorted(maps.Keys(f.Properties.Environment.Variables))
 		}
 	}

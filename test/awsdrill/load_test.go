@@ -123,10 +123,14 @@ func (l *load) reaches(after time.Time, above uint64) (first time.Time) {
 	return first
 }
 
-// held checks that what was acknowledged is there, and what was refused is not.
+// held checks that what was acknowledged is there, what was refused is not, and that nobody
+// was answered otherwise.
 func (l *load) held() {
 	l.r.t.Helper()
 	l.end()
+	if l.wrong != nil {
+		l.r.t.Error(l.wrong)
+	}
 	there := map[string]bool{}
 	out, err := l.r.client().Select(l.r.t.Context(), l.r.tenant, "SELECT id FROM d.rows")
 	l.r.must(err)

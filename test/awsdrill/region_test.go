@@ -62,11 +62,13 @@ type region struct {
 	deps     failover.Deps
 	zone     string
 	names    string // host:port of the zone's name server
-	certs    string // the directory of the authority
-	nodes    []*node
-	http     *http.Client
-	tenant   string
-	token    string
+	// incidentsURL is the registry of incidents and subscribers.
+	incidentsURL string
+	certs        string // the directory of the authority
+	nodes        []*node
+	http         *http.Client
+	tenant       string
+	token        string
 }
 
 // node is a node on its machine.
@@ -130,6 +132,7 @@ func (r *region) services() {
 		Documents: "OriginChain-" + instance, ZoneID: r.zone, Record: record, AdminSecret: r.fake.Secrets.Put("originchain/"+instance+"/admin-token", adminToken),
 		CA: authority(r.t, r.certs),
 	}
+	r.incidentsURL = "dynamodb://registry/control" + table
 	text, err := json.Marshal(r.settings)
 	r.must(err)
 	r.fake.SSM.Parameter(settings.Parameter(instance), string(text))
