@@ -53,7 +53,7 @@ func newDesk(t *testing.T) *desk {
 	docs := registered.Of(registry.NewMemory())
 	d.store = incident.NewStore(docs, incident.Fixed{{ID: "ops", Email: "ops@acme.example", UpTo: alarms.Drift}}, func() time.Time { return d.now }, func() float64 { return 0 })
 	book := &Book{Incidents: d.store, Registry: d.reg, Instance: "acme", Now: func() time.Time { return d.now }, Alarms: d.alarms}
-	d.Handler = NewHandler(HandlerDeps{Notifier: New(d.store, nil, d.mail), Keep: book.Keep(log), Account: "123456789012", Region: "eu-central-1", Log: log})
+	d.Handler = NewHandler(HandlerDeps{Notifier: New(d.store, nil, d.mail, log), Keep: book.Keep(log), Account: "123456789012", Region: "eu-central-1", Log: log})
 	return d
 }
 
