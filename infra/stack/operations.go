@@ -7,6 +7,7 @@ import (
 
 	"originchain/infra/config"
 	"originchain/shared/alarms"
+	"originchain/shared/incident"
 )
 
 // ownSection is the section of docs/RUNBOOK.md about alarms of the deployment's own parts.
@@ -74,6 +75,7 @@ func ownAlarms(c *config.Config, t *config.Tenant) (out []watched) {
 	for _, q := range []string{alarmDeadQueue(t), scheduleDeadQueue(t), verifyDeadQueue(t), silentDeadQueue(t)} {
 		out = append(out, laidAside(t, q))
 	}
+	out = append(out, untold(t, "failing", incident.FailedMetric, 2), untold(t, "given-up", incident.GivenUpMetric, 1))
 	age := failing(t, "queue-alarms-age", "AWS/SQS", "ApproximateAgeOfOldestMessage", "QueueName", alarmQueue(t))
 	age.says, age.statistic, age.threshold = "Alarms wait in "+alarmQueue(t)+" to become incidents.", "Maximum", often.Seconds()
 	rule := failing(t, "rule-alarms", "AWS/Events", "FailedInvocations", "RuleName", alarmRule(t))
@@ -96,6 +98,14 @@ func ownAlarms(c *config.Config, t *config.Tenant) (out []watched) {
 func fails(t *config.Tenant, name string, after time.Duration) watched {
 	a := failing(t, "function-"+name+"-errors", "AWS/Lambda", "Errors", "FunctionName", functionName(t, name))
 	a.says, a.periods = "The function "+functionName(t, name)+" fails; its log says why.", int(after/step)
+	return a
+}
+
+// untold is of subscribers who are not told. An attempt follows on the one before within ten
+// minutes, so that each period has one.
+func untold(t *config.Tenant, what, metric string, periods int) watched {
+	a := failing(t, "deliveries-"+what, alarms.Namespace(t.Name), metric, instanceDimension, t.Name)
+	a.says, a.period, a.periods = "Subscribers of incidents are not told; the log of "+functionName(t, "notify")+" says who and why.", often, periods
 	return a
 }
 

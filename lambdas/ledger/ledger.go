@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"math"
+	"slices"
 	"strings"
 	"time"
 
@@ -86,6 +87,8 @@ type opened struct {
 	incident.Opening
 	// made: it is in the store.
 	made bool
+	// begun is when it was opened.
+	begun time.Time
 	// since is when the alarm was first seen not to fire; zero while it fires.
 	since time.Time
 }
@@ -119,7 +122,7 @@ func (l *Ledger) Load(ctx context.Context, alone bool) error {
 			}
 			l.failover, l.mild = id, i.Severity > alarms.TenantDown
 		case i.Cause.Alarm != "":
-			l.open[cause{i.Cause.Alarm, i.Cause.Node}] = &opened{Opening: incident.Opening{ID: id}, made: true}
+			l.open[cause{i.Cause.Alarm, i.Cause.Node}] = &opened{Opening: incident.Opening{ID: id}, made: true, begun: i.Opened}
 		}
 	}
 	return nil
@@ -163,7 +166,7 @@ func (l *Ledger) alarm(ctx context.Context, s *alarms.Status) error {
 		if err != nil {
 			return fmt.Errorf("open the incident of %s: %w", where(s), err)
 		}
-		o.ID, o.made = i.ID, true
+		o.ID, o.made, o.begun = i.ID, true, i.Opened
 		l.log.WithFields(logrus.Fields{"incident": o.ID, "alarm": s.Alarm, "node": s.Node}).Warn("an incident was opened")
 	}
 	return l.calm(ctx, c, o, s)
@@ -195,6 +198,26 @@ func (l *Ledger) calm(ctx context.Context, c cause, o *opened, s *alarms.Status)
 	delete(l.open, c)
 	l.log.WithFields(logrus.Fields{"incident": o.ID, "alarm": s.Alarm, "node": s.Node}).Info("an incident is over")
 	return nil
+}
+
+// Unwatched ends the incidents of alarms that are not among all that there are: nobody would
+// ever see those end. One that was opened of late is left: a deployment may be on its way that
+// makes its alarm anew.
+func (l *Ledger) Unwatched(ctx context.Context, all []alarms.Status) error {
+	var faults []error
+	for c, o := range l.open {
+		if !o.made || l.now().Sub(o.begun) < unseenFor || slices.ContainsFunc(all, func(s alarms.Status) bool { return c == cause{s.Alarm, s.Node} }) {
+			continue
+		}
+		why := fmt.Sprintf("%s is not watched any more: its alarm is not deployed. Nothing is known of it.", where(&alarms.Status{Alarm: c.alarm, Node: c.node}))
+		if _, err := l.store.Resolve(ctx, o.ID, "resolved", why); err != nil && !errors.Is(err, incident.ErrResolved) {
+			faults = append(faults, fmt.Errorf("resolve incident %s: %w", o.ID, err))
+			continue
+		}
+		delete(l.open, c)
+		l.log.WithFields(logrus.Fields{"incident": o.ID, "alarm": c.alarm, "node": c.node}).Warn("an incident is over, whose alarm is not there any more")
+	}
+	return errors.Join(faults...)
 }
 
 // where names an alarm and whose it is.

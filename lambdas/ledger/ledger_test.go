@@ -280,7 +280,7 @@ func TestAFailoverIsNotToldAgainForItsIncidentIsDropped(t *testing.T) {
 		for range 2 { // updates
 			_, claimed, _, err := b.store.Claim(t.Context(), id)
 			if err == nil && len(claimed) > 0 {
-				err = b.store.Settle(t.Context(), id, claimed[0], nil, true)
+				_, err = b.store.Settle(t.Context(), id, claimed[0], nil, true)
 			}
 			if err != nil {
 				t.Fatal(err)

@@ -33,6 +33,7 @@ func (b *Book) Keep(log logrus.FieldLogger) Keep {
 	}
 	return func(ctx context.Context, words ...ledger.Word) error {
 		all, err := b.Alarms(ctx, b.Instance+"-")
+		known := err == nil
 		if err != nil {
 			err = fmt.Errorf("how the alarms stand is not known: %w", err)
 		}
@@ -48,6 +49,9 @@ func (b *Book) Keep(log logrus.FieldLogger) Keep {
 		}
 		// What is known is told, although something is not.
 		err = errors.Join(err, l.Round(ctx, statuses, writes))
+		if known { // all that there are
+			err = errors.Join(err, l.Unwatched(ctx, statuses))
+		}
 		for _, w := range words {
 			err = errors.Join(err, l.Say(ctx, w))
 		}

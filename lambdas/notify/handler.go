@@ -6,13 +6,18 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"time"
 
 	"github.com/sirupsen/logrus"
 
 	"originchain/lambdas/alarmevent"
+	"originchain/lambdas/embedded"
 	"originchain/lambdas/ledger"
 	"originchain/lambdas/outcome"
 	"originchain/lambdas/scheduled"
+	"originchain/shared/alarms"
+	"originchain/shared/incident"
 )
 
 // MaxRecords is how many messages a queue gives to one call.
@@ -33,6 +38,8 @@ type HandlerDeps struct {
 	// Account and Region are whose alarms are listened to; "" are all.
 	Account, Region string
 	Log             logrus.FieldLogger
+	// Publish has what was not delivered counted; nil where nobody counts.
+	Publish func(Report)
 }
 
 // Handler is the function on AWS. A queue, a schedule or a state machine calls it, and
@@ -99,16 +106,32 @@ func (h *Handler) Handle(ctx context.Context, raw []byte) (Answer, error) {
 	case in.Scheduled():
 		// What was missed is made good by now; what still cannot be is told of all the same.
 		if err := h.keep(ctx); err != nil {
-			report, tellErr := h.deps.Notifier.Handle(ctx)
-			a.Report = report
-			return a, errors.Join(err, tellErr)
+			return a, errors.Join(err, h.tell(ctx, &a))
 		}
 	default:
 		return a, input("the call is none of a queue, a schedule or a state machine: its source is %.60q", in.Source)
 	}
-	report, err := h.deps.Notifier.Handle(ctx)
-	a.Report = report
-	return a, err
+	return a, h.tell(ctx, &a)
+}
+
+// tell makes the deliveries that are due, and counts them.
+func (h *Handler) tell(ctx context.Context, a *Answer) (err error) {
+	a.Report, err = h.deps.Notifier.Handle(ctx)
+	if h.deps.Publish != nil && a.Failed+a.GivenUp > 0 {
+		h.deps.Publish(a.Report)
+	}
+	return err
+}
+
+// Publish writes how many deliveries were not made as CloudWatch reads metrics from a
+// function's log.
+func Publish(out io.Writer, instance string, now func() time.Time) func(Report) {
+	return func(r Report) {
+		// Each delivery that failed is in the log besides.
+		_ = embedded.Publish(out, alarms.Namespace(instance), instance, now(),
+			embedded.Metric{Name: incident.FailedMetric, Unit: "Count", Value: float64(r.Failed)},
+			embedded.Metric{Name: incident.GivenUpMetric, Unit: "Count", Value: float64(r.GivenUp)})
+	}
 }
 
 func (s *Say) words() []ledger.Word {
@@ -154,9 +177,7 @@ func (h *Handler) batch(ctx context.Context, a Answer, in *incoming) (Answer, er
 		}
 		return a, nil
 	}
-	report, err := h.deps.Notifier.Handle(ctx)
-	a.Report = report
-	if err != nil { // they are owed, and the schedule comes again
+	if err := h.tell(ctx, &a); err != nil { // they are owed, and the schedule comes again
 		h.deps.Log.WithError(err).Error("not all subscribers were told")
 	}
 	return a, nil

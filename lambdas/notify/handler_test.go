@@ -53,7 +53,7 @@ func newDesk(t *testing.T) *desk {
 	docs := registered.Of(registry.NewMemory())
 	d.store = incident.NewStore(docs, incident.Fixed{{ID: "ops", Email: "ops@acme.example", UpTo: alarms.Drift}}, func() time.Time { return d.now }, func() float64 { return 0 })
 	book := &Book{Incidents: d.store, Registry: d.reg, Instance: "acme", Now: func() time.Time { return d.now }, Alarms: d.alarms}
-	d.Handler = NewHandler(HandlerDeps{Notifier: New(d.store, nil, d.mail), Keep: book.Keep(log), Account: "123456789012", Region: "eu-central-1", Log: log})
+	d.Handler = NewHandler(HandlerDeps{Notifier: New(d.store, nil, d.mail, log), Keep: book.Keep(log), Account: "123456789012", Region: "eu-central-1", Log: log})
 	return d
 }
 
@@ -141,5 +141,40 @@ func TestACallByNobody(t *testing.T) {
 		if a, err := d.Handle(t.Context(), []byte(raw)); err == nil || outcome.Of(err) != outcome.Input {
 			t.Errorf("%q: %+v, %v", raw, a, err)
 		}
+	}
+}
+
+// An alarm fires, and a deployment has it no more: its incident ends, and says so. While how
+// alarms stand is not known nothing of the kind is.
+func TestAnAlarmThatIsNotDeployedAnyMore(t *testing.T) {
+	d := newDesk(t)
+	d.state, d.since = "ALARM", d.now
+	d.call("schedule.json")
+	ids, err := d.store.Active(t.Context())
+	if err != nil || len(ids) != 1 {
+		t.Fatal(ids, err)
+	}
+	d.state = ""
+	over := func() bool {
+		i, _, err := d.store.Get(t.Context(), ids[0])
+		if err != nil {
+			t.Fatal(err)
+		}
+		return i.Resolved != nil && strings.Contains(i.Updates[len(i.Updates)-1].Text, "not watched any more")
+	}
+	d.now = d.now.Add(time.Minute)
+	d.call("schedule.json")
+	if over() {
+		t.Error("it may be made anew by the deployment that is on its way")
+	}
+	d.now, d.fail = d.now.Add(time.Hour), errors.New("AccessDenied")
+	_, _ = d.Handle(t.Context(), []byte(`{"source":"aws.scheduler"}`))
+	if over() {
+		t.Error("nobody knows how alarms stand")
+	}
+	d.fail = nil
+	d.call("schedule.json")
+	if !over() {
+		t.Error("it never ends")
 	}
 }

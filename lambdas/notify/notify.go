@@ -9,10 +9,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"strings"
 	"sync"
 	"time"
 
+	"github.com/sirupsen/logrus"
 	"golang.org/x/sync/errgroup"
 
 	"originchain/shared/alarms"
@@ -40,11 +42,14 @@ type Notifier struct {
 	store    *incident.Store
 	webhooks Webhooks
 	mail     Mail // nil: there is no mail server
+	log      logrus.FieldLogger
+	// rest waits before what was not recorded is recorded anew.
+	rest func(ctx context.Context, pause time.Duration) error
 }
 
-// New makes a Notifier; mail may be nil.
-func New(store *incident.Store, webhooks Webhooks, mail Mail) *Notifier {
-	return &Notifier{store: store, webhooks: webhooks, mail: mail}
+// New makes a Notifier; mail may be nil. What is not delivered is logged.
+func New(store *incident.Store, webhooks Webhooks, mail Mail, log logrus.FieldLogger) *Notifier {
+	return &Notifier{store: store, webhooks: webhooks, mail: mail, log: log, rest: rest}
 }
 
 // Report is what a run did.
@@ -52,10 +57,13 @@ type Report struct {
 	Delivered int `json:"delivered"`
 	Failed    int `json:"failed"`
 	Refused   int `json:"refused"`
+	// GivenUp are those that no attempt will follow; of Refused it is each.
+	GivenUp int `json:"given_up"`
 }
 
-// Handle makes one attempt at every delivery that is due. An error says what kept it
-// from looking at all of them; what it did is in the report.
+// Handle makes one attempt at every delivery that is due, and that there is time for: what
+// cannot be ended before ctx is over is not begun, and left to the next run. An error says
+// what kept it from looking at all of them; what it did is in the report.
 func (n *Notifier) Handle(ctx context.Context) (Report, error) {
 	ids, err := n.store.Active(ctx)
 	if err != nil {
@@ -73,6 +81,9 @@ func (n *Notifier) Handle(ctx context.Context) (Report, error) {
 	group := &errgroup.Group{}
 	group.SetLimit(atOnce)
 	for _, id := range ids {
+		if !roomFor(ctx, attemptAndSettle) {
+			break
+		}
 		i, claimed, settled, err := n.store.Claim(ctx, id)
 		if err != nil {
 			run.fault(err) // the others are told all the same
@@ -114,22 +125,25 @@ func (r *run) fault(err error) {
 // run's time is over: it would be sent again otherwise.
 //
 // A claim that was waiting for its turn for so long that another notifier could make the
-// same attempt before this one ends is let go: it comes back by itself.
+// same attempt before this one is settled is let go: it comes back by itself. So is one that
+// whoever runs this would end in the middle of.
 func (r *run) deliver(ctx context.Context, i *incident.Incident, d incident.Delivery) {
-	if r.n.store.Left(d) < notice.AttemptTimeout {
+	if r.n.store.Left(d) < notice.AttemptTimeout || !roomFor(ctx, attemptAndSettle) {
 		return
 	}
 	failure := r.n.attempt(ctx, i, d, r.to[d.Subscriber])
 	final := errors.Is(failure, notice.ErrRefused)
-	settling, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTimeout)
-	defer cancel()
-	if err := r.n.store.Settle(settling, i.ID, d, failure, final); err != nil {
-		r.fault(err)
-		return
-	}
+	gaveUp, err := r.n.settle(ctx, i.ID, d, failure, final)
+	r.n.tell(d, failure, gaveUp, err)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	switch {
+	case err != nil:
+		r.faults = append(r.faults, err)
+		if failure != nil {
+			r.report.Failed++
+		}
+		return
 	case failure == nil:
 		r.report.Delivered++
 	case final:
@@ -137,9 +151,74 @@ func (r *run) deliver(ctx context.Context, i *incident.Incident, d incident.Deli
 	default:
 		r.report.Failed++
 	}
+	if gaveUp {
+		r.report.GivenUp++
+	}
 }
 
-const settleTimeout = 10 * time.Second
+const (
+	// settleTimeout bounds how long it is tried to record how an attempt ended, settleTries
+	// how often; the pauses between two grow from firstRest to longestRest.
+	settleTimeout = 10 * time.Second
+	settleTries   = 8
+	firstRest     = 100 * time.Millisecond
+	longestRest   = time.Second
+	// attemptAndSettle is what a delivery takes at most.
+	attemptAndSettle = notice.AttemptTimeout + settleTimeout
+)
+
+// roomFor says whether ctx lasts for so long.
+func roomFor(ctx context.Context, need time.Duration) bool {
+	end, ends := ctx.Deadline()
+	return !ends || time.Until(end) >= need
+}
+
+// settle records how an attempt ended. A store that is too busy for a moment does not have it
+// sent again: that is as harmless to repeat as sending is not.
+func (n *Notifier) settle(ctx context.Context, id string, d incident.Delivery, failure error, final bool) (gaveUp bool, err error) {
+	settling, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTimeout)
+	defer cancel()
+	pause := firstRest
+	for range settleTries {
+		gone, tryErr := n.store.Settle(settling, id, d, failure, final)
+		gaveUp = gaveUp || gone // an answer that was lost is followed by one that nothing is owed
+		if err = tryErr; err == nil || n.rest(settling, pause) != nil {
+			break
+		}
+		pause = min(2*pause, longestRest)
+	}
+	return gaveUp, err
+}
+
+// rest waits between half of the pause and all of it.
+func rest(ctx context.Context, pause time.Duration) error {
+	timer := time.NewTimer(pause/2 + rand.N(pause/2+1))
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// tell logs what was not delivered, or was and is not recorded.
+func (n *Notifier) tell(d incident.Delivery, failure error, gaveUp bool, unrecorded error) {
+	log := n.log.WithFields(logrus.Fields{"delivery": d.ID, "subscriber": d.Subscriber, "attempts": d.Attempts})
+	if failure != nil {
+		log = log.WithField("cause", incident.Brief(failure))
+	}
+	switch {
+	case unrecorded != nil && failure == nil:
+		log.WithError(unrecorded).Error("a delivery was made and could not be recorded: it comes again, under the same id")
+	case unrecorded != nil:
+		log.WithError(unrecorded).Error("a delivery failed, and that could not be recorded: it comes again when its claim ends")
+	case failure != nil && gaveUp:
+		log.Error("a subscriber is not told: no attempt follows")
+	case failure != nil:
+		log.Error("a subscriber is not told yet: the delivery failed, and is tried again")
+	}
+}
 
 func (n *Notifier) attempt(ctx context.Context, i *incident.Incident, d incident.Delivery, s *incident.Subscriber) error {
 	u := &i.Updates[d.Update-1]

@@ -18,6 +18,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sirupsen/logrus"
+
 	"originchain/shared/alarms"
 	"originchain/shared/incident"
 	"originchain/shared/notice"
@@ -260,7 +262,15 @@ func setting(t *testing.T, r *receivers) (*disk, *wall) {
 
 func notifier(d *disk, c *wall, l *life, r *receivers) (*Notifier, *incident.Store) {
 	s := incident.NewStore(documents{d, l}, incident.NewRoster(documents{d, l}), c.Now, func() float64 { return 0 })
-	return New(s, mortalHooks{r.webhooks, l}, mortalMail{r.mail, l}), s
+	n := New(s, mortalHooks{r.webhooks, l}, mortalMail{r.mail, l}, quiet())
+	n.rest = func(context.Context, time.Duration) error { return nil } // the dead have no time
+	return n, s
+}
+
+func quiet() *logrus.Logger {
+	log := logrus.New()
+	log.SetOutput(io.Discard)
+	return log
 }
 
 // finish runs a notifier until nothing is owed, and tells the incident.
@@ -489,7 +499,7 @@ func TestAClaimThatIsLate(t *testing.T) {
 	if _, err := s.Open(t.Context(), incident.Opening{ID: "i", Severity: alarms.TenantDown, Title: "x", Text: "x"}); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := New(s, hooks, nil).Handle(t.Context()); err != nil {
+	if _, err := New(s, hooks, nil, quiet()).Handle(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	// Those that began before the last moment may be as many as are under way at once.

@@ -2,7 +2,6 @@ package pitrverify
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -11,6 +10,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/oklog/ulid/v2"
 
+	"originchain/lambdas/embedded"
 	"originchain/shared/alarms"
 	"originchain/shared/lease"
 	"originchain/shared/object"
@@ -35,25 +35,8 @@ func OfRecord(leases lease.Store, store object.Store, fs vfs.FS, scratch string,
 
 // Publish writes the age as CloudWatch reads metrics from a function's log.
 func Publish(out io.Writer, instance string, now func() time.Time) func(age float64) {
-	type (
-		metric struct{ Name, Unit string }
-		set    struct {
-			Namespace  string
-			Dimensions [][]string
-			Metrics    []metric
-		}
-		header struct {
-			Timestamp         int64
-			CloudWatchMetrics []set
-		}
-	)
 	return func(age float64) {
-		line, err := json.Marshal(map[string]any{
-			"_aws":     header{now().UnixMilli(), []set{{alarms.Namespace(instance), [][]string{{"Instance"}}, []metric{{alarms.LastVerifiedAge, "Seconds"}}}}},
-			"Instance": instance, alarms.LastVerifiedAge: age,
-		})
-		if err == nil {
-			_, _ = fmt.Fprintf(out, "%s\n", line) // the next call publishes it again
-		}
+		// The next call publishes it again.
+		_ = embedded.Publish(out, alarms.Namespace(instance), instance, now(), embedded.Metric{Name: alarms.LastVerifiedAge, Unit: "Seconds", Value: age})
 	}
 }

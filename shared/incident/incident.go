@@ -55,6 +55,13 @@ const (
 	maxErrorBytes = 100
 )
 
+// FailedMetric and GivenUpMetric count deliveries that failed and come again, and those that
+// no attempt follows.
+const (
+	FailedMetric  = "deliveries_failed"
+	GivenUpMetric = "deliveries_given_up"
+)
+
 // Incident is the document. Its JSON is stable.
 type Incident struct {
 	Format   int             `json:"format"`
@@ -219,10 +226,10 @@ func (i *Incident) claim(id string, now time.Time) (d Delivery, ok bool) {
 
 // settle records how the attempt that was claimed ended. An attempt whose claim has
 // passed to somebody else settles it all the same when it was delivered.
-func (i *Incident) settle(claimed Delivery, failure error, final bool, now time.Time, jitter float64) (changed bool) {
+func (i *Incident) settle(claimed Delivery, failure error, final bool, now time.Time, jitter float64) (changed, gaveUp bool) {
 	at := slices.IndexFunc(i.Owed, func(d Delivery) bool { return d.ID == claimed.ID })
 	if at < 0 {
-		return false
+		return false, false
 	}
 	o, u := &i.Owed[at], &i.Updates[claimed.Update-1]
 	age := now.Sub(o.Since)
@@ -230,19 +237,19 @@ func (i *Incident) settle(claimed Delivery, failure error, final bool, now time.
 	case failure == nil:
 		u.Delivered++
 	case o.Attempts != claimed.Attempts:
-		return false // it is another's attempt by now
+		return false, false // it is another's attempt by now
 	case final || age >= GiveUpAfter:
-		reason := brief(failure)
+		reason := Brief(failure)
 		if !final {
 			reason = fmt.Sprintf("given up after %s and %d attempts: %s", GiveUpAfter, o.Attempts, reason)
 		}
 		u.giveUp(o.Subscriber, reason)
 	default:
-		o.Claimed, o.Error, o.Due = false, brief(failure), now.Add(pause(o.Attempts, jitter))
-		return true
+		o.Claimed, o.Error, o.Due = false, Brief(failure), now.Add(pause(o.Attempts, jitter))
+		return true, false
 	}
 	i.Owed = slices.Delete(i.Owed, at, at+1)
-	return true
+	return true, failure != nil
 }
 
 // pause is how long to wait after so many attempts: twice as long each time up to the
@@ -289,7 +296,8 @@ func Clip(text string) string {
 // maxRuneBytes is what JSON makes of one character at most.
 const maxRuneBytes = 6
 
-func brief(err error) string {
+// Brief is what is kept of a failure: one line, and not all of a long one.
+func Brief(err error) string {
 	s := err.Error()
 	if len(s) > maxErrorBytes {
 		s = s[:maxErrorBytes]

@@ -215,7 +215,7 @@ func TestAttemptsAndGivingUp(t *testing.T) {
 				pauses = append(pauses, c.now.Sub(last))
 			}
 			last = c.now
-			if err := s.Settle(ctx, down.ID, d, errors.New("no\r\nanswer"), false); err != nil {
+			if _, err := s.Settle(ctx, down.ID, d, errors.New("no\r\nanswer"), false); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -265,11 +265,11 @@ func TestClaims(t *testing.T) {
 	if len(second) != 1 || second[0].ID != first[0].ID || second[0].Attempts != 2 {
 		t.Fatalf("%v", second)
 	}
-	if err := s.Settle(ctx, down.ID, first[0], errors.New("x"), true); err != nil { // late, and no longer its to fail
+	if _, err := s.Settle(ctx, down.ID, first[0], errors.New("x"), true); err != nil { // late, and no longer its to fail
 		t.Fatal(err)
 	}
 	for _, d := range [][]Delivery{second, first} {
-		if err := s.Settle(ctx, down.ID, d[0], nil, false); err != nil {
+		if _, err := s.Settle(ctx, down.ID, d[0], nil, false); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -311,7 +311,7 @@ func TestNothingIsLostBesideOthers(t *testing.T) {
 				if len(held) > 0 {
 					d := held[0]
 					held = held[1:]
-					_ = other.Settle(ctx, down.ID, d, []error{nil, errors.New("x")}[r.IntN(2)], r.IntN(4) == 0)
+					_, _ = other.Settle(ctx, down.ID, d, []error{nil, errors.New("x")}[r.IntN(2)], r.IntN(4) == 0)
 				}
 			}
 		}

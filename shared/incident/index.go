@@ -66,7 +66,10 @@ func (s *Store) index(ctx context.Context) (x index, version uint64, err error) 
 }
 
 func (s *Store) reindex(ctx context.Context, rule func(*index) (bool, error)) error {
-	for range maxTries {
+	for n := range maxTries {
+		if err := s.giveWay(ctx, n); err != nil {
+			return err
+		}
 		x, version, err := s.index(ctx)
 		if err != nil {
 			return err

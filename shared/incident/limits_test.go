@@ -32,7 +32,7 @@ func TestTheLongestIncidentFits(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, d := range claimed[:min(len(claimed), 20)] {
-			if err := s.Settle(ctx, long.ID, d, errors.New(strings.Repeat(`"`, 1000)), n%2 == 0); err != nil {
+			if _, err := s.Settle(ctx, long.ID, d, errors.New(strings.Repeat(`"`, 1000)), n%2 == 0); err != nil {
 				t.Fatal(err)
 			}
 		}

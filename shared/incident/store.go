@@ -32,6 +32,9 @@ const (
 	incidents = "incidents/"
 	// maxTries bounds how often a change is made anew because others were faster.
 	maxTries = 50
+	// leastWay and mostWay bound the wait before that.
+	leastWay = 5 * time.Millisecond
+	mostWay  = 50 * time.Millisecond
 )
 
 // Store keeps incidents.
@@ -118,7 +121,10 @@ func (s *Store) update(ctx context.Context, id string, u Update) (*Incident, err
 // that finds its work done changes nothing, so that a write of unknown outcome can be
 // followed by the same call.
 func (s *Store) change(ctx context.Context, id string, rule func(*Incident) (bool, error)) (*Incident, error) {
-	for range maxTries {
+	for n := range maxTries {
+		if err := s.giveWay(ctx, n); err != nil {
+			return nil, err
+		}
 		i, version, err := s.load(ctx, id)
 		if err != nil {
 			return nil, err
@@ -140,6 +146,22 @@ func (s *Store) change(ctx context.Context, id string, rule func(*Incident) (boo
 		}
 	}
 	return nil, fmt.Errorf("incident %s: %w, %d times in a row", id, ErrConflict, maxTries)
+}
+
+// giveWay waits before a change that others were faster with is made anew: a store that
+// counts what is refused has room for few who do not.
+func (s *Store) giveWay(ctx context.Context, tries int) error {
+	if tries == 0 {
+		return nil
+	}
+	timer := time.NewTimer(leastWay + time.Duration(s.jitter()*float64(mostWay-leastWay)))
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
 }
 
 // load reads an incident; one that is not there has Format 0.
@@ -209,14 +231,16 @@ func (s *Store) TakeOver(ctx context.Context, id string) error {
 	return err
 }
 
-// Settle records how an attempt ended; final says that no other can succeed.
-func (s *Store) Settle(ctx context.Context, id string, claimed Delivery, failure error, final bool) error {
+// Settle records how an attempt ended; final says that no other can succeed. gaveUp says that
+// none will be made. It is safe to repeat: what is settled is left as it is.
+func (s *Store) Settle(ctx context.Context, id string, claimed Delivery, failure error, final bool) (gaveUp bool, err error) {
 	jitter := s.jitter()
-	_, err := s.change(ctx, id, func(i *Incident) (bool, error) {
+	_, err = s.change(ctx, id, func(i *Incident) (changed bool, err error) {
 		if claimed.Update < 1 || claimed.Update > len(i.Updates) {
 			return false, fmt.Errorf("incident %s has no update %d", id, claimed.Update)
 		}
-		return i.settle(claimed, failure, final, s.now().UTC(), jitter), nil
+		changed, gaveUp = i.settle(claimed, failure, final, s.now().UTC(), jitter)
+		return changed, nil
 	})
-	return err
+	return gaveUp, err
 }

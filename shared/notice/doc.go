@@ -3,9 +3,10 @@
 //
 // Invariants:
 //
-//   - Every attempt of a delivery carries the same id (the header X-OC-Delivery, the
-//     Message-ID of an e-mail), so that a receiver can tell a repeat after an answer that
-//     was lost.
+//   - Every attempt of a delivery carries the same id (the header X-OC-Delivery, in an
+//     e-mail References and the last line too), so that a receiver can tell a repeat after
+//     an answer that was lost. A Message-ID is what the last server says that has a say in
+//     it: Amazon SES puts another one into each attempt.
 //   - No secret, no URL and no address of a subscriber is in an error: URLs of webhooks
 //     are often secrets themselves.
 //   - A webhook reaches only public addresses, and those that the operator has allowed by

@@ -60,7 +60,7 @@ func CheckAddress(address string) error {
 
 // Message is an e-mail.
 type Message struct {
-	// Delivery becomes the Message-ID, so that a repeat can be told.
+	// Delivery is in the headers and in the last line, so that a repeat can be told.
 	Delivery string
 	// To is a bare address.
 	To string
@@ -81,18 +81,20 @@ func Compose(from string, now time.Time, msg Message) ([]byte, error) {
 		return nil, fmt.Errorf("%w: a message of %d bytes, at most %d", ErrRefused, len(msg.Text), MaxMessageBytes)
 	}
 	_, domain, _ := strings.Cut(from, "@")
+	id := "<" + msg.Delivery + "@" + domain + ">"
 	var b bytes.Buffer
 	for _, h := range [][2]string{
 		{"From", from}, {"To", msg.To}, {"Subject", mime.QEncoding.Encode("utf-8", msg.Subject)},
-		{"Date", now.UTC().Format(time.RFC1123Z)}, {"Message-ID", "<" + msg.Delivery + "@" + domain + ">"},
-		{HeaderDelivery, msg.Delivery}, {"Auto-Submitted", "auto-generated"}, {"MIME-Version", "1.0"},
+		{"Date", now.UTC().Format(time.RFC1123Z)}, {"Message-ID", id},
+		// A service that puts its own Message-ID into each attempt leaves this one: repeats are one thread.
+		{"References", id}, {HeaderDelivery, msg.Delivery}, {"Auto-Submitted", "auto-generated"}, {"MIME-Version", "1.0"},
 		{"Content-Type", "text/plain; charset=utf-8"}, {"Content-Transfer-Encoding", "quoted-printable"},
 	} {
 		fmt.Fprintf(&b, "%s: %s\r\n", h[0], h[1])
 	}
 	b.WriteString("\r\n")
 	q := quotedprintable.NewWriter(&b)
-	if _, err := q.Write([]byte(msg.Text)); err != nil {
+	if _, err := io.WriteString(q, msg.Text+"\ndelivery "+msg.Delivery+"\n"); err != nil {
 		return nil, err
 	}
 	if err := q.Close(); err != nil {

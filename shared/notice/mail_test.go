@@ -168,10 +168,10 @@ func TestMailIsTaken(t *testing.T) {
 		t.Fatal(err)
 	}
 	text, _ := io.ReadAll(quotedprintable.NewReader(m.Body))
-	if got := strings.ReplaceAll(strings.ReplaceAll(string(text), "\r\n", "\n"), "\n..", "\n."); strings.TrimSpace(got) != strings.TrimSpace(note.Text) {
+	if got := strings.ReplaceAll(strings.ReplaceAll(string(text), "\r\n", "\n"), "\n..", "\n."); strings.TrimSpace(got) != strings.TrimSpace(note.Text+"\ndelivery i.1.ops") {
 		t.Errorf("the text became %q", text)
 	}
-	if m.Header.Get("Message-ID") != "<i.1.ops@example.com>" || m.Header.Get("To") != note.To || m.Header.Get("Subject") != "=?utf-8?q?Gr=C3=B6=C3=9Fer_als_1?=" {
+	if m.Header.Get("Message-ID") != "<i.1.ops@example.com>" || m.Header.Get("References") != "<i.1.ops@example.com>" || m.Header.Get("To") != note.To || m.Header.Get("Subject") != "=?utf-8?q?Gr=C3=B6=C3=9Fer_als_1?=" {
 		t.Errorf("headers %v", m.Header)
 	}
 }

@@ -5,6 +5,7 @@ package arch
 // row a package. docs/ARCHITECTURE.md says what each is for.
 var ranks = map[string]int{
 	"infra/statemachine":       9,
+	"lambdas/embedded":         0,
 	"lambdas/scheduled":        0,
 	"scripts/protogen":         0,
 	"shared/aws/session":       0,

@@ -3,6 +3,7 @@ package awsfake
 import (
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/google/uuid"
 
@@ -68,6 +69,7 @@ func (s *SES) sendEmail(in model.Struct) (model.Struct, error) {
 	switch {
 	case content["Raw"] != nil:
 		m.Raw, _ = content["Raw"].(model.Struct)["Data"].([]byte)
+		m.Raw = own(m.Raw, m.ID)
 	case content["Simple"] != nil:
 		simple := content["Simple"].(model.Struct)
 		m.Subject = text(simple["Subject"].(model.Struct), "Data")
@@ -80,6 +82,17 @@ func (s *SES) sendEmail(in model.Struct) (model.Struct, error) {
 	}
 	s.sent = append(s.sent, m)
 	return model.Struct{"MessageId": m.ID}, nil
+}
+
+// own puts the service's Message-ID and Date in place of those that a message has.
+func own(raw []byte, id string) []byte {
+	head, body, _ := strings.Cut(string(raw), "\r\n\r\n")
+	lines := slices.DeleteFunc(strings.Split(head, "\r\n"), func(l string) bool {
+		name, _, _ := strings.Cut(strings.ToLower(l), ":")
+		return name == "message-id" || name == "date"
+	})
+	lines = append(lines, "Message-ID: <"+id+"@"+Region+".amazonses.com>", "Date: "+time.Now().UTC().Format(time.RFC1123Z))
+	return []byte(strings.Join(lines, "\r\n") + "\r\n\r\n" + body)
 }
 
 // SNS is Amazon Simple Notification Service: what is published.

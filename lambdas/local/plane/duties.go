@@ -53,7 +53,7 @@ func (p *Plane) openDuties(ctx context.Context) error {
 	if told.Mail != nil {
 		mail = told.Mail
 	}
-	p.notifier = notify.New(p.incidents, told.Webhooks, mail)
+	p.notifier = notify.New(p.incidents, told.Webhooks, mail, p.log)
 	p.ledger = ledger.New(ledger.Deps{Incidents: p.incidents, Registry: p.registry, Log: p.log, Now: time.Now})
 	// Whoever had this directory before is no more: this one has its lock.
 	if err := p.ledger.Load(ctx, true); err != nil {

@@ -77,7 +77,7 @@ func TestTheFunctionTellsWhoWasAdded(t *testing.T) {
 	}})
 	log := logrus.New()
 	log.SetOutput(t.Output())
-	function := notify.NewHandler(notify.HandlerDeps{Notifier: notify.New(store, webhooks, mails), Log: log})
+	function := notify.NewHandler(notify.HandlerDeps{Notifier: notify.New(store, webhooks, mails, log), Log: log})
 	open := func(id string, severity alarms.Severity) {
 		t.Helper()
 		if _, err := store.Open(t.Context(), incident.Opening{ID: id, Severity: severity, Title: "A node is silent", Text: "Looking."}); err != nil {

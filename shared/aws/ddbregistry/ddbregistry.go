@@ -93,7 +93,7 @@ func before(ctx context.Context, key string) error {
 }
 
 func (s *Store) load(ctx context.Context, key string) (registry.Document, error) {
-	out, err := s.client.GetItem(ctx, &dynamodb.GetItemInput{TableName: &s.config.Table, Key: s.key(key), ConsistentRead: aws.Bool(true)})
+	out, err := s.client.GetItem(ctx, &dynamodb.GetItemInput{TableName: &s.config.Table, Key: s.key(key), ConsistentRead: aws.Bool(true)}, ddbtable.Reads)
 	if err != nil {
 		return registry.Document{}, fmt.Errorf("load the document %s from %s: %w", key, s, err)
 	}
@@ -207,7 +207,7 @@ func (s *Store) List(ctx context.Context, prefix string) (out []registry.Documen
 	}
 	// A page ends after 1 MiB, whatever it holds: only the last has no key to go on from.
 	for pages := dynamodb.NewQueryPaginator(s.client, in); pages.HasMorePages(); {
-		page, err := pages.NextPage(ctx)
+		page, err := pages.NextPage(ctx, ddbtable.Reads)
 		if err != nil {
 			return nil, fmt.Errorf("list the documents %s* of %s: %w", prefix, s, err)
 		}

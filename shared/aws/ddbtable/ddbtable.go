@@ -91,9 +91,10 @@ func Open(ctx context.Context, c Config, within time.Duration) (*dynamodb.Client
 	if err := c.validate(); err != nil {
 		return nil, err
 	}
-	// Each request is sent once. A caller asks again by itself, and no later than it has to;
+	// Each request is sent once, but for Reads. A caller asks again by itself, and no later than it has to;
 	// a write that is sent twice by the SDK could conflict with itself.
-	s := session.Config{Region: c.Region, Endpoint: c.Endpoint, Credentials: c.Credentials, AnswerTimeout: within, Retryer: session.Attempts(1, time.Second)}
+	s := session.Config{Region: c.Region, Endpoint: c.Endpoint, Credentials: c.Credentials, AnswerTimeout: within, Retryer: session.Attempts(1, time.Second),
+		Transport: func(t *http.Transport) { t.IdleConnTimeout = session.FrozenIdle }}
 	loaded, err := session.Load(ctx, s)
 	switch {
 	case errors.Is(err, session.ErrRegion):
@@ -103,6 +104,16 @@ func Open(ctx context.Context, c Config, within time.Duration) (*dynamodb.Client
 	}
 	return dynamodb.NewFromConfig(loaded, func(o *dynamodb.Options) { o.BaseEndpoint = s.Base(o.BaseEndpoint) }), nil
 }
+
+// readAttempts is how often a read is sent, readPause the longest pause between two.
+const (
+	readAttempts = 2
+	readPause    = 100 * time.Millisecond
+)
+
+// Reads has a request sent anew that has changed nothing: the first one after a function was
+// frozen may go over a connection that is cut.
+func Reads(o *dynamodb.Options) { o.Retryer = session.Attempts(readAttempts, readPause)() }
 
 // NotWritten says that DynamoDB answered, and refused the request as such, or that none
 // was sent: nothing was written, and nothing will be. An answer of 5xx, or none, says

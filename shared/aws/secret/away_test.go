@@ -54,3 +54,37 @@ func TestTheServiceHangs(t *testing.T) {
 		t.Errorf("%q, %v, %v", v, err, ctx.Err())
 	}
 }
+
+// Who has a value in hand that is refused learns of the one that took its place, and who has
+// learnt of it early goes back to what it had: each value is named once.
+func TestOthers(t *testing.T) {
+	f := awsfake.Start(t)
+	const name = "acme/admin-token"
+	arn := f.Secrets.Put(name, "one")
+	f.Secrets.Age(name, time.Hour)
+	s := New(f.Config(), arn)
+	others := func() (out []string) {
+		use, err := s.Value(t.Context())
+		for err == nil && use != "" && len(out) < 10 {
+			out = append(out, use)
+			use = s.Other(t.Context(), out)
+		}
+		return out
+	}
+	want := func(why string, values ...string) {
+		t.Helper()
+		if diff := cmp.Diff(values, others()); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", why, diff)
+		}
+	}
+	want("there was but one", "one")
+	f.Secrets.Put(name, "two")
+	f.Secrets.Put(name, "three")
+	want("the service was asked a moment ago", "one")
+	s.asked = time.Time{}
+	want("changed twice since it was read", "one", "two", "three")
+	want("now they are known", "two", "three", "one")
+	s.asked = time.Time{}
+	f.Secrets.Next("GetSecretValue", awsfake.Times(3, awsfake.Fail("AccessDeniedException", "the role may not"))...)
+	want("the service is away", "two", "three", "one")
+}

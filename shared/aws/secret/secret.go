@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -40,6 +41,10 @@ type Secret struct {
 	mu    sync.Mutex
 	value string
 	at    time.Time
+	// asked is when the service was asked last. other is the one of the current value and the
+	// one before it that is not used, before what was used until value was.
+	asked         time.Time
+	other, before string
 }
 
 // New makes a Secret. It sends nothing.
@@ -55,16 +60,9 @@ func (s *Secret) Value(ctx context.Context) (string, error) {
 	if s.value != "" && time.Since(s.at) < KeptFor {
 		return s.value, nil
 	}
-	reading := ctx
-	if s.value != "" { // which serves on: whoever asks has other things to do with its time
-		short, cancel := context.WithTimeout(ctx, renewWithin)
-		defer cancel()
-		reading = short
-	}
-	value, err := s.read(reading)
+	err := s.renew(ctx)
 	switch {
 	case err == nil:
-		s.value, s.at = value, time.Now()
 	case s.value == "" || !session.Temporary(err) && !errors.Is(err, context.DeadlineExceeded):
 		return "", err
 	default:
@@ -73,21 +71,76 @@ func (s *Secret) Value(ctx context.Context) (string, error) {
 	return s.value, nil
 }
 
-func (s *Secret) read(ctx context.Context) (string, error) {
-	out, err := s.client.GetSecretValue(ctx, &secretsmanager.GetSecretValueInput{SecretId: &s.id})
-	if err != nil {
-		return "", fmt.Errorf("read the secret %s: %w", s.id, err)
+// Other is a value to try where those were refused that are given; "" is none. Whoever takes
+// the secret may have read it later than we have, or be a change behind: what is known is
+// tried first, and then what the service says, unless it was asked a moment ago.
+func (s *Secret) Other(ctx context.Context, refused []string) string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if v := s.known(refused); v != "" || time.Since(s.asked) < renewAgain {
+		return v
 	}
-	if made := aws.ToTime(out.CreatedDate); time.Since(made) < SettlesIn {
-		before, err := s.client.GetSecretValue(ctx, &secretsmanager.GetSecretValueInput{SecretId: &s.id, VersionStage: aws.String("AWSPREVIOUS")})
-		var none *types.ResourceNotFoundException
-		switch {
-		case err == nil:
-			out = before
-		case !errors.As(err, &none):
-			return "", fmt.Errorf("read the value before the last of secret %s: %w", s.id, err)
+	_ = s.renew(ctx) // nothing new is known where the service is away
+	return s.known(refused)
+}
+
+func (s *Secret) known(refused []string) string {
+	for _, v := range []string{s.value, s.other, s.before} {
+		if v != "" && !slices.Contains(refused, v) {
+			return v
 		}
 	}
+	return ""
+}
+
+// renew reads the values anew.
+func (s *Secret) renew(ctx context.Context) error {
+	if s.value != "" { // which serves on: whoever asks has other things to do with its time
+		short, cancel := context.WithTimeout(ctx, renewWithin)
+		defer cancel()
+		ctx = short
+	}
+	s.asked = time.Now()
+	use, other, err := s.read(ctx)
+	if err != nil {
+		return err
+	}
+	if s.value != use {
+		s.before = s.value
+	}
+	s.value, s.other, s.at = use, other, time.Now()
+	return nil
+}
+
+// read returns the value to use, and the other of the current one and the one before it; ""
+// where there is none.
+func (s *Secret) read(ctx context.Context) (use, other string, err error) {
+	current, err := s.client.GetSecretValue(ctx, &secretsmanager.GetSecretValueInput{SecretId: &s.id})
+	if err != nil {
+		return "", "", fmt.Errorf("read the secret %s: %w", s.id, err)
+	}
+	if use, err = s.line(current); err != nil {
+		return "", "", err
+	}
+	settled := time.Since(aws.ToTime(current.CreatedDate)) >= SettlesIn
+	before, err := s.client.GetSecretValue(ctx, &secretsmanager.GetSecretValueInput{SecretId: &s.id, VersionStage: aws.String("AWSPREVIOUS")})
+	var none *types.ResourceNotFoundException
+	switch {
+	case err != nil && (settled || errors.As(err, &none)): // the current one is used alone
+		return use, "", nil
+	case err != nil:
+		return "", "", fmt.Errorf("read the value before the last of secret %s: %w", s.id, err)
+	}
+	if other, err = s.line(before); err != nil { // it was none that anybody could take
+		return use, "", nil //nolint:nilerr // the current one is right
+	}
+	if !settled {
+		use, other = other, use
+	}
+	return use, other, nil
+}
+
+func (s *Secret) line(out *secretsmanager.GetSecretValueOutput) (string, error) {
 	value := strings.TrimSpace(aws.ToString(out.SecretString))
 	if value == "" || len(value) > MaxBytes || strings.ContainsAny(value, "\r\n") {
 		return "", errors.New("the secret " + s.id + " is not one line of text")

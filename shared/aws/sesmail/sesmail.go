@@ -1,15 +1,19 @@
 // Package sesmail sends e-mail through Amazon SES. A message is sent once: an answer that
-// was lost may be of one that was sent, and whoever tries again says so by its delivery id.
+// was lost may be of one that was sent, and whoever tries again says so by its delivery id:
+// the service puts a Message-ID and a Date of its own in place of ours.
 package sesmail
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"regexp"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/sesv2"
 	"github.com/aws/aws-sdk-go-v2/service/sesv2/types"
+	"github.com/aws/smithy-go"
 
 	"originchain/shared/notice"
 )
@@ -45,7 +49,30 @@ func (m *Mail) Send(ctx context.Context, msg notice.Message) error {
 		Content: &types.EmailContent{Raw: &types.RawMessage{Data: text}},
 	})
 	if err != nil {
-		return fmt.Errorf("SES has not taken the message: %w", err)
+		return &Error{said(err, msg.To), err}
 	}
 	return nil
+}
+
+// Error says why the service has not taken a message: its code and its words come first,
+// since no more than the beginning is kept of a failure, and the recipient's address is not
+// in it.
+type Error struct {
+	text string
+	err  error
+}
+
+// Error implements error.
+func (e *Error) Error() string { return "SES: " + e.text }
+
+// Unwrap is what the SDK says.
+func (e *Error) Unwrap() error { return e.err }
+
+func said(err error, to string) string {
+	text := err.Error()
+	var answer smithy.APIError
+	if errors.As(err, &answer) {
+		text = answer.ErrorCode() + ": " + answer.ErrorMessage()
+	}
+	return regexp.MustCompile(`(?i)`+regexp.QuoteMeta(to)).ReplaceAllLiteralString(text, "…")
 }

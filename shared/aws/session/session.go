@@ -43,6 +43,10 @@ const (
 	DefaultAnswerTimeout = 5 * time.Second
 	DefaultAttempts      = 3
 	DefaultPause         = time.Second
+	// FrozenIdle is for how long a connection is kept that nothing goes over, by who may be
+	// frozen between two requests: connections are cut meanwhile, and a request over one that
+	// was is lost.
+	FrozenIdle = 5 * time.Second
 )
 
 // Unbounded is the AnswerTimeout of what moves bodies of any size.
@@ -51,6 +55,8 @@ const Unbounded time.Duration = -1
 var (
 	// ErrRegion says that neither the configuration nor the process says a region.
 	ErrRegion = errors.New("there is no region: give one, or set AWS_REGION")
+	// ErrMFA says that the profile wants a code that nobody is asked for here.
+	ErrMFA = errors.New(`the AWS profile assumes its role with MFA, and no code is asked for here: have the AWS CLI do it first, eval "$(aws configure export-credentials --profile NAME --format env)", and unset AWS_PROFILE`)
 	// ErrEndpoint says that an endpoint is no URL of a server.
 	ErrEndpoint = errors.New("the endpoint is not of the form https://host:port")
 )
@@ -80,6 +86,10 @@ func Load(ctx context.Context, c Config) (aws.Config, error) {
 		options = append(options, config.WithCredentialsProvider(c.Credentials))
 	}
 	loaded, err := config.LoadDefaultConfig(ctx, options...)
+	var asks config.AssumeRoleTokenProviderNotSetError
+	if errors.As(err, &asks) {
+		return aws.Config{}, ErrMFA
+	}
 	if err != nil {
 		return aws.Config{}, fmt.Errorf("load the AWS configuration: %w", err)
 	}

@@ -110,3 +110,16 @@ func TestWhatIsTemporary(t *testing.T) {
 		}
 	}
 }
+
+// A profile that wants a code says what to do.
+func TestAProfileWithMFA(t *testing.T) {
+	nothingSet(t)
+	file := filepath.Join(t.TempDir(), "config")
+	if err := os.WriteFile(file, []byte("[default]\nregion=eu-central-1\nrole_arn=arn:aws:iam::123456789012:role/x\nmfa_serial=arn:aws:iam::123456789012:mfa/me\nsource_profile=base\n[profile base]\naws_access_key_id=a\naws_secret_access_key=b\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("AWS_CONFIG_FILE", file)
+	if _, err := Load(t.Context(), Config{}); !errors.Is(err, ErrMFA) {
+		t.Errorf("%v", err)
+	}
+}

@@ -52,7 +52,7 @@ func (s Settings) Open(ctx context.Context, c session.Config) (d failover.Deps, 
 // documents, the zone, the secret and the certificates, which known names where a node is
 // none of theirs.
 func (s Settings) Reach(ctx context.Context, c session.Config, leases lease.Store, documents registry.Store, known string) (d failover.Deps, token *secret.Secret, err error) {
-	d.Lease, d.Registry, d.HTTP = leases, documents, failover.NodesClient(s.roots(), known)
+	d.Lease, d.Registry = leases, documents
 	if d.Control, err = ssmcontrol.New(ctx, ssmcontrol.Config{Prefix: s.Documents, Config: c}, leases); err != nil {
 		return d, nil, err
 	}
@@ -66,7 +66,9 @@ func (s Settings) Reach(ctx context.Context, c session.Config, leases lease.Stor
 		return d, nil, err
 	}
 	loaded.BaseEndpoint = c.Base(loaded.BaseEndpoint)
-	return d, secret.New(loaded, s.AdminSecret), nil
+	token = secret.New(loaded, s.AdminSecret)
+	d.HTTP = failover.AnyToken(failover.NodesClient(s.roots(), known), token.Other)
+	return d, token, nil
 }
 
 // table is the store of a URL; what the session says goes before what the URL leaves out.

@@ -4,6 +4,8 @@ package main
 import (
 	"context"
 	"math/rand/v2"
+	"net/http"
+	"os"
 	"time"
 
 	"github.com/sirupsen/logrus"
@@ -22,7 +24,7 @@ func main() {
 	awsenv.Main(awsenv.Function{Name: "notify", Needs: []string{awsenv.ControlRegistry, awsenv.MailFrom}, May: []string{awsenv.Instance, awsenv.Registry}, Open: open})
 }
 
-func open(ctx context.Context, e *awsenv.Env, _ *logrus.Logger) (awsenv.Handler, error) {
+func open(ctx context.Context, e *awsenv.Env, log *logrus.Logger) (awsenv.Handler, error) {
 	control, err := e.Documents(ctx, awsenv.ControlRegistry)
 	if err != nil {
 		return nil, err
@@ -31,20 +33,30 @@ func open(ctx context.Context, e *awsenv.Env, _ *logrus.Logger) (awsenv.Handler,
 	if err != nil {
 		return nil, err
 	}
-	mail, err := sesmail.New(cfg, e.Get(awsenv.MailFrom), time.Now)
+	// The service is given as long as an attempt may take. Its connections do not outlive the
+	// function's sleep: one that was cut meanwhile would cost an attempt.
+	mailCfg, err := session.Load(ctx, session.Config{AnswerTimeout: notice.AttemptTimeout, Transport: func(t *http.Transport) { t.IdleConnTimeout = session.FrozenIdle }})
+	if err != nil {
+		return nil, err
+	}
+	mail, err := sesmail.New(mailCfg, e.Get(awsenv.MailFrom), time.Now)
 	if err != nil {
 		return nil, err
 	}
 	docs := documents.Of(control)
 	store := incident.NewStore(docs, incident.NewRoster(docs), time.Now, rand.Float64)
-	told := notify.New(store, notice.NewWebhooks(notice.WebhookConfig{Now: time.Now}), mail)
+	told := notify.New(store, notice.NewWebhooks(notice.WebhookConfig{Now: time.Now}), mail, log)
 	book := &notify.Book{Incidents: store, Instance: e.Get(awsenv.Instance), Now: time.Now, Alarms: cwalarms.New(cfg).Named}
 	if book.Instance != "" {
 		if book.Registry, err = e.Documents(ctx, awsenv.Registry); err != nil {
 			return nil, err
 		}
 	}
+	var publish func(notify.Report)
+	if book.Instance != "" {
+		publish = notify.Publish(os.Stdout, book.Instance, time.Now)
+	}
 	return func(ctx context.Context, c awsenv.Call) (any, error) {
-		return notify.NewHandler(notify.HandlerDeps{Notifier: told, Keep: book.Keep(c.Log), Account: c.Account, Region: c.Region, Log: c.Log}).Handle(ctx, c.Payload)
+		return notify.NewHandler(notify.HandlerDeps{Notifier: told, Keep: book.Keep(c.Log), Account: c.Account, Region: c.Region, Log: c.Log, Publish: publish}).Handle(ctx, c.Payload)
 	}, nil
 }
