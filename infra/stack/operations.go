@@ -7,7 +7,6 @@ import (
 
 	"originchain/infra/config"
 	"originchain/shared/alarms"
-	"originchain/shared/incident"
 )
 
 // ownSection is the section of docs/RUNBOOK.md about alarms of the deployment's own parts.
@@ -75,7 +74,7 @@ func ownAlarms(c *config.Config, t *config.Tenant) (out []watched) {
 	for _, q := range []string{alarmDeadQueue(t), scheduleDeadQueue(t), verifyDeadQueue(t), silentDeadQueue(t)} {
 		out = append(out, laidAside(t, q))
 	}
-	out = append(out, untold(t, "failing", incident.FailedMetric, 2), untold(t, "given-up", incident.GivenUpMetric, 1))
+	out = append(out, untold(t, "failing", alarms.DeliveriesFailed, 2), untold(t, "given-up", alarms.DeliveriesGivenUp, 1))
 	age := failing(t, "queue-alarms-age", "AWS/SQS", "ApproximateAgeOfOldestMessage", "QueueName", alarmQueue(t))
 	age.says, age.statistic, age.threshold = "Alarms wait in "+alarmQueue(t)+" to become incidents.", "Maximum", often.Seconds()
 	rule := failing(t, "rule-alarms", "AWS/Events", "FailedInvocations", "RuleName", alarmRule(t))

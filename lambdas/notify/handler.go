@@ -17,7 +17,6 @@ import (
 	"originchain/lambdas/outcome"
 	"originchain/lambdas/scheduled"
 	"originchain/shared/alarms"
-	"originchain/shared/incident"
 )
 
 // MaxRecords is how many messages a queue gives to one call.
@@ -129,8 +128,8 @@ func Publish(out io.Writer, instance string, now func() time.Time) func(Report) 
 	return func(r Report) {
 		// Each delivery that failed is in the log besides.
 		_ = embedded.Publish(out, alarms.Namespace(instance), instance, now(),
-			embedded.Metric{Name: incident.FailedMetric, Unit: "Count", Value: float64(r.Failed)},
-			embedded.Metric{Name: incident.GivenUpMetric, Unit: "Count", Value: float64(r.GivenUp)})
+			embedded.Metric{Name: alarms.DeliveriesFailed, Unit: "Count", Value: float64(r.Failed)},
+			embedded.Metric{Name: alarms.DeliveriesGivenUp, Unit: "Count", Value: float64(r.GivenUp)})
 	}
 }
 

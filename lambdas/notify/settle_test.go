@@ -178,11 +178,11 @@ func TestWhoIsNotToldIsKnown(t *testing.T) {
 	if text := out.String(); !strings.Contains(text, "level=error") || !strings.Contains(text, "i.1.ops") || !strings.Contains(text, "MessageRejected") || strings.Contains(strings.ToLower(text), "ops@acme") {
 		t.Errorf("logged: %s", text)
 	}
-	if counted["Instance"] != "acme" || counted[incident.FailedMetric] != 1.0 || counted[incident.GivenUpMetric] != 0.0 || !strings.Contains(published.String(), alarms.Namespace("acme")) {
+	if counted["Instance"] != "acme" || counted[alarms.DeliveriesFailed] != 1.0 || counted[alarms.DeliveriesGivenUp] != 0.0 || !strings.Contains(published.String(), alarms.Namespace("acme")) {
 		t.Errorf("counted: %s", &published)
 	}
 	now = now.Add(incident.GiveUpAfter)
-	if counted := call(); counted[incident.GivenUpMetric] != 1.0 || !strings.Contains(out.String(), "no attempt follows") {
+	if counted := call(); counted[alarms.DeliveriesGivenUp] != 1.0 || !strings.Contains(out.String(), "no attempt follows") {
 		t.Errorf("given up: %s %s", &published, &out)
 	}
 	if counted := call(); counted != nil || out.Len() > 0 {

@@ -131,6 +131,10 @@ const InstanceSilent = "oc-controlplane-instance-silent"
 const (
 	HeartbeatAge    = "oc_controlplane_heartbeat_age_s"
 	LastVerifiedAge = "oc_pitr_last_verified_age_s"
+	// DeliveriesFailed and DeliveriesGivenUp count what subscribers of incidents were to be
+	// told: attempts that failed and come again, and those that no other follows.
+	DeliveriesFailed  = "deliveries_failed"
+	DeliveriesGivenUp = "deliveries_given_up"
 )
 
 // SilentAfter is how long a node may send no heartbeat: three of a heartbeat every

@@ -55,13 +55,6 @@ const (
 	maxErrorBytes = 100
 )
 
-// FailedMetric and GivenUpMetric count deliveries that failed and come again, and those that
-// no attempt follows.
-const (
-	FailedMetric  = "deliveries_failed"
-	GivenUpMetric = "deliveries_given_up"
-)
-
 // Incident is the document. Its JSON is stable.
 type Incident struct {
 	Format   int             `json:"format"`
