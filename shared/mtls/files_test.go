@@ -281,3 +281,22 @@ func TestTheEndIsThatOfAllThatIsNeeded(t *testing.T) {
 		})
 	}
 }
+
+// A certificate that two authorities have signed is good for as long as the better one of the
+// two ways is, and each way as long as all that is on it.
+func TestTheEndIsThatOfTheBetterWay(t *testing.T) {
+	at := func(day int) *x509.Certificate {
+		return &x509.Certificate{NotAfter: time.Date(2026, 1, day, 0, 0, 0, 0, time.UTC)}
+	}
+	for want, ways := range map[int][][]*x509.Certificate{
+		7: {{at(20), at(3)}, {at(20), at(7), at(30)}, {at(5), at(9)}},
+		2: {{at(2), at(9)}},
+	} {
+		if got := end(ways); !got.Equal(at(want).NotAfter) {
+			t.Errorf("it ends on %s, want the %d", got, want)
+		}
+	}
+	if got := end(nil); !got.IsZero() {
+		t.Errorf("of no way it is %s", got)
+	}
+}

@@ -305,7 +305,7 @@ func (c *control) replaced(ended stepfunctions.Ended, at time.Time, first time.T
 		c.t.Errorf("%s is %v with TTL %d, want %s", record, is, ttl, b.Address)
 	}
 	rang := c.rang(at)
-	c.t.Logf("fault to alarm %.1f s, alarm to the first acknowledged write %.1f s, in all %.1f s; fence to ready %.2f s", rang.Sub(at).Seconds(), first.Sub(rang).Seconds(), first.Sub(at).Seconds(), rep.PauseSeconds)
+	c.t.Logf("fault to alarm %.1f s, alarm to the first acknowledged write %.1f s, in all %.1f s", rang.Sub(at).Seconds(), first.Sub(rang).Seconds(), first.Sub(at).Seconds())
 	c.told()
 }
 
