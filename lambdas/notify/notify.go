@@ -57,7 +57,8 @@ type Report struct {
 	Delivered int `json:"delivered"`
 	Failed    int `json:"failed"`
 	Refused   int `json:"refused"`
-	// GivenUp are those that no attempt will follow; of Refused it is each.
+	// GivenUp are those that no attempt will follow, and that somebody waits for: of Refused
+	// it is each but those of subscribers that were removed.
 	GivenUp int `json:"given_up"`
 }
 
@@ -131,10 +132,11 @@ func (r *run) deliver(ctx context.Context, i *incident.Incident, d incident.Deli
 	if r.n.store.Left(d) < notice.AttemptTimeout || !roomFor(ctx, attemptAndSettle) {
 		return
 	}
-	failure := r.n.attempt(ctx, i, d, r.to[d.Subscriber])
+	to := r.to[d.Subscriber]
+	failure := r.n.attempt(ctx, i, d, to)
 	final := errors.Is(failure, notice.ErrRefused)
 	gaveUp, err := r.n.settle(ctx, i.ID, d, failure, final)
-	r.n.tell(d, failure, gaveUp, err)
+	r.n.tell(d, failure, gaveUp, to == nil, err)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	switch {
@@ -151,7 +153,7 @@ func (r *run) deliver(ctx context.Context, i *incident.Incident, d incident.Deli
 	default:
 		r.report.Failed++
 	}
-	if gaveUp {
+	if gaveUp && to != nil {
 		r.report.GivenUp++
 	}
 }
@@ -203,7 +205,7 @@ func rest(ctx context.Context, pause time.Duration) error {
 }
 
 // tell logs what was not delivered, or was and is not recorded.
-func (n *Notifier) tell(d incident.Delivery, failure error, gaveUp bool, unrecorded error) {
+func (n *Notifier) tell(d incident.Delivery, failure error, gaveUp, removed bool, unrecorded error) {
 	log := n.log.WithFields(logrus.Fields{"delivery": d.ID, "subscriber": d.Subscriber, "attempts": d.Attempts})
 	if failure != nil {
 		log = log.WithField("cause", incident.Brief(failure))
@@ -213,6 +215,8 @@ func (n *Notifier) tell(d incident.Delivery, failure error, gaveUp bool, unrecor
 		log.WithError(unrecorded).Error("a delivery was made and could not be recorded: it comes again, under the same id")
 	case unrecorded != nil:
 		log.WithError(unrecorded).Error("a delivery failed, and that could not be recorded: it comes again when its claim ends")
+	case failure != nil && removed:
+		log.Info("what was owed to somebody who is no subscriber any more is given up")
 	case failure != nil && gaveUp:
 		log.Error("a subscriber is not told: no attempt follows")
 	case failure != nil:
