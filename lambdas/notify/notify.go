@@ -9,7 +9,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"strings"
 	"sync"
 	"time"
@@ -18,6 +17,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"originchain/shared/alarms"
+	"originchain/shared/aws/session"
 	"originchain/shared/incident"
 	"originchain/shared/notice"
 )
@@ -49,7 +49,7 @@ type Notifier struct {
 
 // New makes a Notifier; mail may be nil. What is not delivered is logged.
 func New(store *incident.Store, webhooks Webhooks, mail Mail, log logrus.FieldLogger) *Notifier {
-	return &Notifier{store: store, webhooks: webhooks, mail: mail, log: log, rest: rest}
+	return &Notifier{store: store, webhooks: webhooks, mail: mail, log: log, rest: session.Rest}
 }
 
 // Report is what a run did.
@@ -190,18 +190,6 @@ func (n *Notifier) settle(ctx context.Context, id string, d incident.Delivery, f
 		pause = min(2*pause, longestRest)
 	}
 	return gaveUp, err
-}
-
-// rest waits between half of the pause and all of it.
-func rest(ctx context.Context, pause time.Duration) error {
-	timer := time.NewTimer(pause/2 + rand.N(pause/2+1))
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
 }
 
 // tell logs what was not delivered, or was and is not recorded.
