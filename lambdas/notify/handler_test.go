@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -21,10 +22,15 @@ import (
 	"originchain/shared/registry"
 )
 
-// sent keeps mail.
-type sent struct{ all []notice.Message }
+// sent keeps mail, also of those that are under way at the same time.
+type sent struct {
+	mu  sync.Mutex
+	all []notice.Message
+}
 
 func (s *sent) Send(_ context.Context, m notice.Message) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.all = append(s.all, m)
 	return nil
 }
