@@ -13,6 +13,7 @@ import (
 const (
 	nextStateDir = "state.next"
 	oldStateDir  = "state.old"
+	// oldLogDir is what earlier versions left of a replacement that was cut short.
 	oldLogDir    = "log.old"
 	replaceFile  = "replace.json"
 	unusableFile = "unusable.json"
@@ -114,17 +115,16 @@ func (d *Dir) swap(r *replacement) error {
 		return err
 	}
 	if r.DropLog {
-		if err := d.setAside(logDir, oldLogDir); err != nil {
-			return err
-		}
 		if err := d.fs.MkdirAll(d.Log(), 0o700); err != nil {
 			return err
 		}
-		if err := d.clearCheckpoints(); err != nil {
-			return err
+		for _, dir := range []string{d.Log(), d.Checkpoints()} {
+			if err := d.empty(dir); err != nil {
+				return err
+			}
 		}
 	}
-	if err := d.setAside(stateDir, oldStateDir); err != nil {
+	if err := d.setAsideState(); err != nil {
 		return err
 	}
 	// The names so far must be durable before the last one says that all is done.
@@ -137,30 +137,32 @@ func (d *Dir) swap(r *replacement) error {
 	return durable.SyncDir(d.fs, d.path)
 }
 
-// setAside renames name to old, unless that was done before.
-func (d *Dir) setAside(name, old string) error {
-	done, err := d.exists(old)
+// setAsideState renames the state, unless that was done before.
+func (d *Dir) setAsideState() error {
+	done, err := d.exists(oldStateDir)
 	if err != nil || done {
 		return err
 	}
-	there, err := d.exists(name)
+	there, err := d.exists(stateDir)
 	if err != nil || !there {
 		return err
 	}
-	return d.fs.Rename(d.fs.PathJoin(d.path, name), d.fs.PathJoin(d.path, old))
+	return d.fs.Rename(d.State(), d.fs.PathJoin(d.path, oldStateDir))
 }
 
-func (d *Dir) clearCheckpoints() error {
-	names, err := d.fs.List(d.Checkpoints())
+// empty removes what is in a directory, durably. The directory stays as it is: the log's may
+// be a disk of its own, and a mount point can be neither renamed nor removed.
+func (d *Dir) empty(dir string) error {
+	names, err := d.fs.List(dir)
 	if err != nil {
 		return err
 	}
 	for _, n := range names {
-		if err := d.fs.RemoveAll(d.fs.PathJoin(d.Checkpoints(), n)); err != nil {
+		if err := d.fs.RemoveAll(d.fs.PathJoin(dir, n)); err != nil {
 			return err
 		}
 	}
-	return durable.SyncDir(d.fs, d.Checkpoints())
+	return durable.SyncDir(d.fs, dir)
 }
 
 func (d *Dir) exists(name string) (bool, error) {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"math/rand/v2"
 	"slices"
+	"syscall"
 	"testing"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -43,6 +44,12 @@ func write(d *simdisk.Disk, path, text string) error {
 	}
 	_, err = f.Write([]byte(text))
 	return errors.Join(err, f.Sync(), f.Close())
+}
+
+// mounted makes the log's directory a mount point, as it is on EC2: a disk of its own.
+func mounted(d *simdisk.Disk) *simdisk.Disk {
+	d.Inject(simdisk.Fault{Ops: simdisk.OpRename | simdisk.OpRemove, Path: "/data/log", Forever: true, Err: syscall.EBUSY})
+	return d
 }
 
 // replace opens the directory and puts the next state in its place.
@@ -96,11 +103,11 @@ func TestAReplacementIsWholeOrNothing(t *testing.T) {
 // crashInReplacement reports whether the replacement got by without the crash.
 func crashInReplacement(t *testing.T, base *simdisk.Disk, dropLog bool, n int, seed uint64, want [3]string) (finished bool) {
 	t.Helper()
-	d := base.KillClone()
+	d := mounted(base.KillClone())
 	d.CrashAfter(n)
 	_, err := replace(d, dropLog)
 	finished = err == nil && !d.Crashed()
-	after := d.CrashClone(rand.New(rand.NewPCG(seed, uint64(n))), simdisk.AnyNames)
+	after := mounted(d.CrashClone(rand.New(rand.NewPCG(seed, uint64(n))), simdisk.AnyNames))
 	dir, err := datadir.Open(datadir.Options{FS: after, Path: "/data"})
 	if err != nil {
 		t.Fatalf("drop log %t, crash after %d: %v", dropLog, n, err)

@@ -1,11 +1,15 @@
 package cluster
 
 import (
+	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
 	"testing"
 	"time"
 
+	"originchain/test/netns"
 	"originchain/test/settle"
 )
 
@@ -15,6 +19,9 @@ func TestBootstrapInterrupted(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
 	a, b := c.node("a", serverBin, "--follower-retain-bytes", "0"), c.node("b", serverBin)
+	for _, n := range []*node{a, b} {
+		logOnADiskOfItsOwn(t, n)
+	}
 	asWriter := append(writerArgs(1, time.Second), a.serving()...)
 	asFollower := append(writerArgs(1, time.Second, followerArgs...), b.serving()...)
 	a.start(asWriter...)
@@ -83,6 +90,21 @@ func TestBootstrapInterrupted(t *testing.T) {
 	a.fillLog("and", 400, 1000)
 	a.fillLog("on", 400, 1000)
 	c.settle(load)
+}
+
+// logOnADiskOfItsOwn makes the log of a node that has none yet a mount point, as a machine on
+// EC2 has it: it can be neither renamed nor removed, and nothing is renamed out of it.
+func logOnADiskOfItsOwn(t *testing.T, n *node) {
+	t.Helper()
+	volume, at := n.dir+".volume", filepath.Join(n.dir, "log")
+	if err := errors.Join(os.MkdirAll(volume, 0o700), os.MkdirAll(at, 0o700), netns.Run("", "mount", "--bind", volume, at)); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := errors.Join(n.end(), netns.Run("", "umount", at)); err != nil {
+			t.Error(err)
+		}
+	})
 }
 
 // arrives waits until a node's bootstrap has taken more than some bytes and is not
