@@ -14,7 +14,7 @@ import (
 func (d *desk) opened(instance string) (ids []string) {
 	d.t.Helper()
 	for _, c := range []incident.Cause{{Alarm: alarms.InstanceSilent, Instance: instance}, {Failover: "R9", Instance: instance}} {
-		i, err := d.store.Open(d.t.Context(), incident.Opening{ID: instance + "-" + c.Alarm + c.Failover, Severity: alarms.TenantDown, Title: "x", Text: "x", Cause: c})
+		i, err := d.store.Open(d.t.Context(), incident.Opening{ID: "of-" + instance + "-" + c.Alarm + c.Failover, Severity: alarms.TenantDown, Title: "x", Text: "x", Cause: c})
 		if err != nil {
 			d.t.Fatal(err)
 		}
@@ -41,12 +41,15 @@ func (d *desk) over(ids []string) (n int) {
 // Incidents of an instance that was removed end, and whoever is told of them hears it once.
 func TestAnInstanceThatIsGone(t *testing.T) {
 	d := newDesk(t)
-	ids := d.opened("globex")
+	ids, nobodys := d.opened("globex"), d.opened("")
 	d.book.Deployed = []string{"acme", "initech"}
 	d.elsewhere = map[string][]cwalarms.Alarm{"globex-": {{Name: "globex-eu-oc-controlplane-instance-silent", State: "OK", Since: d.now}}} // another's
 	d.minutes(3)
 	if n := d.over(ids); n != len(ids) {
 		t.Errorf("%d of %d are over", n, len(ids))
+	}
+	if n := d.over(nobodys); n != 0 {
+		t.Errorf("%d that are of no instance are over", n)
 	}
 	if n := d.told("globex is not deployed any more"); n != len(ids) {
 		t.Errorf("%d mails say that it is gone, of %d incidents", n, len(ids))
