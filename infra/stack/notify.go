@@ -30,7 +30,7 @@ const (
 func (o *Observability) notify(d *Deployment, t *config.Tenant) {
 	c, s := d.Config, o.Stack
 	f := newFunction(s, d, functionSpec{Tenant: t, Name: "notify", Says: "Keeps the incidents of " + t.Name + " and tells subscribers", MemoryMiB: 256, Timeout: seconds(notifySeconds),
-		Env: map[string]string{"OC_INSTANCE": t.Name, "OC_REGISTRY": registryURL(c, t.Name), "OC_CONTROL_REGISTRY": registryURL(c, controlScope), "OC_MAIL_FROM": c.MailFrom}})
+		Env: map[string]string{"OC_INSTANCE": t.Name, "OC_INSTANCES": instances(c), "OC_REGISTRY": registryURL(c, t.Name), "OC_CONTROL_REGISTRY": registryURL(c, controlScope), "OC_MAIL_FROM": c.MailFrom}})
 	o.Notify = f
 	allowScope(f.Role, d, "Failovers", t.Name, "dynamodb:GetItem", "dynamodb:Query")
 	allowScope(f.Role, d, "Incidents", controlScope, "dynamodb:GetItem", "dynamodb:Query", "dynamodb:PutItem", "dynamodb:UpdateItem", "dynamodb:DeleteItem")
@@ -76,6 +76,15 @@ func allowScope(r awsiam.Role, d *Deployment, sid, scope string, actions ...stri
 // scopeAlone holds for the items of one registry, or lease.
 func scopeAlone(scope string) map[string]any {
 	return map[string]any{"ForAllValues:StringEquals": map[string]any{"dynamodb:LeadingKeys": []any{scope}}, "Null": map[string]any{"dynamodb:LeadingKeys": "false"}}
+}
+
+// instances are the names of all, by which a notifier knows whose incidents nobody else ends.
+func instances(c *config.Config) string {
+	names := make([]string, len(c.Tenants))
+	for i := range c.Tenants {
+		names[i] = c.Tenants[i].Name
+	}
+	return strings.Join(names, ",")
 }
 
 // identities are those that a verified sender may be of: the address, its domain, or one above.

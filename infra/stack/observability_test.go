@@ -13,6 +13,7 @@ import (
 	"originchain/infra/config"
 	"originchain/shared/alarms"
 	"originchain/shared/failover"
+	"originchain/shared/instance"
 )
 
 // observed calls f with the observability of every tenant of both deployments.
@@ -189,10 +190,29 @@ func TestAlarmsBecomeIncidents(t *testing.T) {
 			if at(f, "Properties", "ReservedConcurrentExecutions") != nil {
 				t.Error("an empty account has no concurrency to reserve")
 			}
-			want := map[string]any{"OC_INSTANCE": n.Name, "OC_MAIL_FROM": w.config.MailFrom, "OC_REGISTRY": "dynamodb://originchain-registry/" + n.Name + "?region=" + w.config.Region,
+			var all []string
+			for i := range w.config.Tenants {
+				all = append(all, w.config.Tenants[i].Name)
+			}
+			want := map[string]any{"OC_INSTANCE": n.Name, "OC_INSTANCES": strings.Join(all, ","), "OC_MAIL_FROM": w.config.MailFrom, "OC_REGISTRY": "dynamodb://originchain-registry/" + n.Name + "?region=" + w.config.Region,
 				"OC_CONTROL_REGISTRY": "dynamodb://originchain-registry/control?region=" + w.config.Region}
 			if diff := cmp.Diff(want, at(f, "Properties", "Environment", "Variables")); diff != "" {
 				t.Error(diff)
+			}
+			// With as many instances as there may be, of the longest names, it is what Lambda takes.
+			longest := strings.Repeat("x", 31)
+			if instance.CheckName(longest) != nil || instance.CheckName(longest+"x") == nil {
+				t.Error("the longest names are others")
+			}
+			bytes := config.MaxTenants * len(","+longest)
+			for k, v := range want {
+				bytes += len(k)
+				if k != "OC_INSTANCES" {
+					bytes += len(v.(string))
+				}
+			}
+			if bytes > 4<<10 {
+				t.Errorf("the environment has %d bytes", bytes)
 			}
 		}
 	})

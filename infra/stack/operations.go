@@ -100,11 +100,12 @@ func fails(t *config.Tenant, name string, after time.Duration) watched {
 	return a
 }
 
-// untold is of subscribers who are not told. An attempt follows on the one before within ten
-// minutes, so that each period has one.
+// untold is of subscribers who are not told of incidents of a tenant, whichever tenant's
+// function has tried: each makes the attempts that are due of all. An attempt follows on the
+// one before within ten minutes, so that each period has one.
 func untold(t *config.Tenant, what, metric string, periods int) watched {
 	a := failing(t, "deliveries-"+what, alarms.Namespace(t.Name), metric, instanceDimension, t.Name)
-	a.says, a.period, a.periods = "Subscribers of incidents are not told; the log of "+functionName(t, "notify")+" says who and why.", often, periods
+	a.says, a.period, a.periods = "Subscribers of incidents of "+t.Name+" are not told; the logs of the functions notify of all tenants say who and why.", often, periods
 	return a
 }
 

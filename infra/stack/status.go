@@ -163,7 +163,10 @@ func (st *Status) publish(d *Deployment) {
 	st.Bucket.AddToResourcePolicy(awsiam.NewPolicyStatement(&awsiam.PolicyStatementProps{Sid: jsii.String("OnlyTheFunctionPuts"), Effect: awsiam.Effect_DENY, Principals: &[]awsiam.IPrincipal{awsiam.NewAnyPrincipal()},
 		Actions: list("s3:PutObject"), Resources: list(objects), Conditions: &map[string]any{"ArnNotEquals": map[string]any{"aws:PrincipalArn": roleARN(c, statusRoleName(c))}}}))
 	newDeadQueue(s, c, "SchedulesDead", statusDead)
-	newSchedule(s, c, schedule{id: "StatusSchedule", name: functionName(nil, "status"), role: "oc-status-schedule-" + c.Region, says: "The page is made anew", expression: everyMinute,
+	calls := newSchedule(s, c, schedule{id: "StatusSchedule", name: functionName(nil, "status"), role: "oc-status-schedule-" + c.Region, says: "The page is made anew", expression: everyMinute,
 		target: functionARN(c, nil, "status"), action: "lambda:InvokeFunction", input: scheduled, dead: statusDead, retries: 0, seconds: 60})
+	// A distribution takes minutes, and may be refused: a bucket with a page in it could not be
+	// deleted again.
+	calls.Node().AddDependency(st.Distribution)
 	onceAMinute(s, f, "status")
 }

@@ -74,6 +74,22 @@ func TestTheStatusPage(t *testing.T) {
 	}
 }
 
+// TestNoPageBeforeItIsServed: while the distribution is being made nothing is put into the
+// bucket, which could not be deleted with it.
+func TestNoPageBeforeItIsServed(t *testing.T) {
+	for _, d := range []string{"tiers", "options"} {
+		tm := deploy(t, d).stacks["OriginChain-Status"]
+		for id, s := range tm.resources("AWS::Scheduler::Schedule") {
+			first, _ := s["DependsOn"].([]any)
+			for distribution := range tm.resources("AWS::CloudFront::Distribution") {
+				if !slices.Contains(first, any(distribution)) {
+					t.Errorf("%s depends on %v, and not on %s", id, first, distribution)
+				}
+			}
+		}
+	}
+}
+
 // TestTheStatusPageIsServedSafely: by TLS, with headers that keep it what it is, and noted.
 func TestTheStatusPageIsServedSafely(t *testing.T) {
 	w := deploy(t, "tiers")

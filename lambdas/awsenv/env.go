@@ -11,6 +11,7 @@ import (
 	"regexp"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 
@@ -28,6 +29,8 @@ import (
 const (
 	// Instance is the short name of the instance.
 	Instance = "OC_INSTANCE"
+	// Instances are the short names of all instances of the region, with commas in between.
+	Instances = "OC_INSTANCES"
 	// Leases, Registry and ControlRegistry are URLs, as Archive is.
 	Leases          = "OC_LEASES"
 	Registry        = "OC_REGISTRY"
@@ -62,8 +65,10 @@ func (e *Env) Get(name string) string { return e.values[name] }
 
 // patterns are what values look like that nothing else checks.
 func patterns() map[string]*regexp.Regexp {
+	name := strings.Trim(instance.NameForm, "^$")
 	return map[string]*regexp.Regexp{
 		Instance:         regexp.MustCompile(instance.NameForm),
+		Instances:        regexp.MustCompile("^" + name + "(," + name + ")*$"),
 		ZoneID:           regexp.MustCompile(`^[A-Z0-9]{1,32}$`),
 		Record:           regexp.MustCompile(`^([a-z0-9_]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z0-9-]{2,63}\.?$`),
 		DocumentPrefix:   regexp.MustCompile(`^[A-Za-z0-9_.-]{3,100}$`),

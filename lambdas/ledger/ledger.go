@@ -63,6 +63,8 @@ type Ledger struct {
 	writtenFor func() time.Duration
 
 	open map[cause]*opened
+	// others are the incidents of other instances that are open, by whose they are.
+	others map[string][]string
 	// failover is the incident of failovers that is open, "" if none is; settled is the run
 	// that has its last word in one.
 	failover string
@@ -95,7 +97,7 @@ type opened struct {
 
 // New makes a Ledger that knows of nothing yet.
 func New(d Deps) *Ledger {
-	return &Ledger{store: d.Incidents, registry: d.Registry, log: d.Log, now: d.Now, instance: d.Instance, overFor: d.OverFor, writtenFor: d.WrittenFor, open: make(map[cause]*opened)}
+	return &Ledger{store: d.Incidents, registry: d.Registry, log: d.Log, now: d.Now, instance: d.Instance, overFor: d.OverFor, writtenFor: d.WrittenFor, open: make(map[cause]*opened), others: make(map[string][]string)}
 }
 
 // Load finds what is open. alone says that whoever kept it before is no more: what that
@@ -115,7 +117,9 @@ func (l *Ledger) Load(ctx context.Context, alone bool) error {
 		switch {
 		case err != nil:
 			return err
-		case !ok || i.Resolved != nil || i.Cause.Instance != l.instance:
+		case !ok || i.Resolved != nil:
+		case i.Cause.Instance != l.instance:
+			l.others[i.Cause.Instance] = append(l.others[i.Cause.Instance], id)
 		case i.Cause.Failover != "":
 			if l.failover != "" {
 				l.overtaken = append(l.overtaken, l.failover)

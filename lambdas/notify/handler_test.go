@@ -49,6 +49,9 @@ type desk struct {
 	reg registry.Store
 	ill map[string]cwalarms.Alarm
 	log strings.Builder
+	// book is of acme; elsewhere are alarms of other instances, by the prefix of their names.
+	book      *Book
+	elsewhere map[string][]cwalarms.Alarm
 }
 
 func newDesk(t *testing.T) *desk {
@@ -58,13 +61,16 @@ func newDesk(t *testing.T) *desk {
 	log.SetOutput(&d.log)
 	docs := registered.Of(registry.NewMemory())
 	d.store = incident.NewStore(docs, incident.Fixed{{ID: "ops", Email: "ops@acme.example", UpTo: alarms.Drift}}, func() time.Time { return d.now }, func() float64 { return 0 })
-	book := &Book{Incidents: d.store, Registry: d.reg, Instance: "acme", Now: func() time.Time { return d.now }, Alarms: d.alarms}
-	d.Handler = NewHandler(HandlerDeps{Notifier: New(d.store, nil, d.mail, log), Keep: book.Keep(log), Account: "123456789012", Region: "eu-central-1", Log: log})
+	d.book = &Book{Incidents: d.store, Registry: d.reg, Instance: "acme", Now: func() time.Time { return d.now }, Alarms: d.alarms}
+	d.Handler = NewHandler(HandlerDeps{Notifier: New(d.store, nil, d.mail, log), Keep: d.book.Keep(log), Account: "123456789012", Region: "eu-central-1", Log: log})
 	return d
 }
 
 // alarms are all of the table, well for a year where the test says nothing of them.
-func (d *desk) alarms(context.Context, string) (out []cwalarms.Alarm, err error) {
+func (d *desk) alarms(_ context.Context, prefix string) (out []cwalarms.Alarm, err error) {
+	if prefix != "acme-" {
+		return d.elsewhere[prefix], d.fail
+	}
 	for _, c := range alarms.ForCloudWatch(alarms.Table()) {
 		a := cwalarms.Alarm{Name: c.Of("acme", "acme-a"), State: "OK", Since: d.now.AddDate(-1, 0, 0)}
 		if c.Alarm == alarms.InstanceSilent {

@@ -195,7 +195,7 @@ func (r *region) variables(ca string) map[string][]string {
 	nodes := append(slices.Clone(common), "OC_DOCUMENT_PREFIX="+r.settings.Documents, "OC_ADMIN_TOKEN_SECRET="+r.settings.AdminSecret, "OC_CA="+ca)
 	return map[string][]string{
 		"silence": nodes, "promote": nodes, "dns": append(slices.Clone(common), "OC_ZONE_ID="+r.zone),
-		"notify": {"OC_INSTANCE=" + instance, "OC_REGISTRY=" + r.settings.Registry, "OC_CONTROL_REGISTRY=" + r.incidentsURL, "OC_MAIL_FROM=" + mailFrom},
+		"notify": {"OC_INSTANCE=" + instance, "OC_INSTANCES=" + instance, "OC_REGISTRY=" + r.settings.Registry, "OC_CONTROL_REGISTRY=" + r.incidentsURL, "OC_MAIL_FROM=" + mailFrom},
 	}
 }
 

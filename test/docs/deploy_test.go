@@ -262,6 +262,27 @@ func TestDeployCountsQuotas(t *testing.T) {
 		}
 	}
 	text := strings.Join(strings.Fields(page(t, deployPage)), " ")
+	disks, checks := make(map[string]int), make(map[string]int)
+	for stack, resources := range templates(t) {
+		tier, _, _ := strings.Cut(path.Base(stack), "-")
+		for _, r := range resources {
+			switch {
+			case path.Base(path.Dir(stack)) != "tiers":
+			case r.Type == "AWS::EC2::Volume" && r.Properties["VolumeType"] == "gp3":
+				disks[tier] += int(r.Properties["Size"].(float64))
+			case r.Type == "AWS::Route53::HealthCheck":
+				checks[tier]++
+			}
+		}
+	}
+	for _, tier := range []string{"pro", "scale", "dedicated"} {
+		if want := fmt.Sprintf("%d,%03d GiB (`%s`)", disks[tier]/1000, disks[tier]%1000, tier); !strings.Contains(text, want) {
+			t.Errorf("the page does not say %q", want)
+		}
+	}
+	if want := fmt.Sprintf("a tenant has %d (`pro`) or %d (`scale`, `dedicated`)", checks["pro"], checks["scale"]); checks["scale"] != checks["dedicated"] || !strings.Contains(text, want) {
+		t.Errorf("the page does not say %q", want)
+	}
 	for kind, says := range map[string]string{
 		"AWS::IAM::Role": "1,000 roles in an account, all regions together, and a tenant has %d;", "AWS::SSM::Document": "500 documents in a region, and a tenant has %d:",
 	} {

@@ -17,9 +17,12 @@ import (
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 
+	"originchain/lambdas/documents"
 	"originchain/lambdas/instancetest"
+	"originchain/shared/alarms"
 	"originchain/shared/aws/s3object/s3test"
 	"originchain/shared/failover"
+	"originchain/shared/incident"
 	"originchain/shared/lease"
 	"originchain/shared/registry"
 	"originchain/test/awsfake"
@@ -49,6 +52,8 @@ type cloud struct {
 	zone string
 	dir  string
 	env  []string
+	// control is the folder of the registry of incidents.
+	control string
 }
 
 func newCloud(t *testing.T, dir string) *cloud {
@@ -57,11 +62,11 @@ func newCloud(t *testing.T, dir string) *cloud {
 	if err != nil {
 		t.Fatal(err)
 	}
-	documents, err := registry.OpenFolder(vfs.Default, filepath.Join(stores, "acme"))
+	journal, err := registry.OpenFolder(vfs.Default, filepath.Join(stores, "acme"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := &cloud{t: t, fake: awsfake.Start(t), dir: dir, Instance: instancetest.New(t, leases, documents, 1)}
+	c := &cloud{t: t, fake: awsfake.Start(t), dir: dir, control: filepath.Join(stores, "control"), Instance: instancetest.New(t, leases, journal, 1)}
 	c.zone = c.fake.Route53.Zone("acme.eu.db.example")
 	c.fake.SES.Verify("status@db.example")
 	c.fake.CloudWatch.Set("acme-oc-controlplane-instance-silent", "ALARM", "no heartbeat")
@@ -77,8 +82,8 @@ func newCloud(t *testing.T, dir string) *cloud {
 		c.fake.SSM.Machine(c.Node(id).Machine, c.agent(id))
 	}
 	c.env = append(c.fake.Environment(),
-		"OC_INSTANCE=acme", "OC_LEASES=file://"+filepath.Join(stores, "lease"), "OC_REGISTRY=file://"+filepath.Join(stores, "acme"),
-		"OC_CONTROL_REGISTRY=file://"+filepath.Join(stores, "control"), "OC_ZONE_ID="+c.zone, "OC_RECORD="+instancetest.Zone, "OC_DOCUMENT_PREFIX=OriginChain-acme",
+		"OC_INSTANCE=acme", "OC_INSTANCES=acme,initech", "OC_LEASES=file://"+filepath.Join(stores, "lease"), "OC_REGISTRY=file://"+filepath.Join(stores, "acme"),
+		"OC_CONTROL_REGISTRY=file://"+c.control, "OC_ZONE_ID="+c.zone, "OC_RECORD="+instancetest.Zone, "OC_DOCUMENT_PREFIX=OriginChain-acme",
 		"OC_ADMIN_TOKEN_SECRET="+c.fake.Secrets.Put("acme/admin-token", instancetest.Token), "OC_MAIL_FROM=status@db.example", "OC_ARCHIVE=file://"+filepath.Join(stores, "archive"),
 	)
 	return c
@@ -181,7 +186,11 @@ func failsOver(t *testing.T, c *cloud) {
 	if ttl, values := c.fake.Route53.Record(c.zone, instancetest.Zone+".", "A"); ttl != 60 || len(values) != 1 || values[0] != c.Node("acme-b").Address {
 		t.Errorf("%d, %v", ttl, values)
 	}
+	gone := removed(t, c)
 	c.invoke(c.start("notify"), map[string]any{"say": map[string]any{"execution": "one", "step": "tell", "run": begun["run"]}})
+	if !gone() {
+		t.Error("the incident of an instance that was removed is open")
+	}
 	bucket := s3test.NewBucket(t, false)
 	page := c.start("status", "AWS_ENDPOINT_URL_S3="+bucket.Endpoint, "AWS_ACCESS_KEY_ID="+s3test.AccessKey, "AWS_SECRET_ACCESS_KEY="+s3test.SecretKey, "OC_STATUS_BUCKET="+bucket.Name)
 	watch := map[string]any{"event": map[string]any{"watch": true}, "execution": "watch", "round": 0}
@@ -191,7 +200,7 @@ func failsOver(t *testing.T, c *cloud) {
 			t.Errorf("%s: %v", state, a)
 		}
 	}
-	if a := c.invoke(page, map[string]any{"source": "aws.scheduler"}); a["health"] != "outage" || a["incidents"] != 2.0 { // the alarm is on, the failover over
+	if a := c.invoke(page, map[string]any{"source": "aws.scheduler"}); a["health"] != "outage" || a["incidents"] != 3.0 { // the alarm is on, the failover over
 		t.Errorf("%v", a)
 	}
 	for _, f := range []*lambdahost.Function{silence, steps, name} {
@@ -201,6 +210,23 @@ func failsOver(t *testing.T, c *cloud) {
 	}
 	if !strings.Contains(silence.Output(), `"request_id":"silence-1"`) {
 		t.Errorf("the log names no request: %s", silence.Output())
+	}
+}
+
+// removed opens an incident of an instance that is not there, and says whether it is over.
+func removed(t *testing.T, c *cloud) func() bool {
+	control, err := registry.OpenFolder(vfs.Default, c.control)
+	if err != nil {
+		t.Fatal(err)
+	}
+	store := incident.NewStore(documents.Of(control), incident.Fixed{}, time.Now, func() float64 { return 0 })
+	i, err := store.Open(t.Context(), incident.Opening{ID: "gone", Severity: alarms.TenantDown, Title: "x", Text: "x", Cause: incident.Cause{Alarm: alarms.InstanceSilent, Instance: "globex"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return func() bool {
+		now, ok, err := store.Get(t.Context(), i.ID)
+		return err == nil && ok && now.Resolved != nil
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/sirupsen/logrus"
@@ -21,7 +22,7 @@ import (
 )
 
 func main() {
-	awsenv.Main(awsenv.Function{Name: "notify", Needs: []string{awsenv.ControlRegistry, awsenv.MailFrom}, May: []string{awsenv.Instance, awsenv.Registry}, Open: open})
+	awsenv.Main(awsenv.Function{Name: "notify", Needs: []string{awsenv.ControlRegistry, awsenv.MailFrom}, May: []string{awsenv.Instance, awsenv.Instances, awsenv.Registry}, Open: open})
 }
 
 func open(ctx context.Context, e *awsenv.Env, log *logrus.Logger) (awsenv.Handler, error) {
@@ -47,6 +48,9 @@ func open(ctx context.Context, e *awsenv.Env, log *logrus.Logger) (awsenv.Handle
 	store := incident.NewStore(docs, incident.NewRoster(docs), time.Now, rand.Float64)
 	told := notify.New(store, notice.NewWebhooks(notice.WebhookConfig{Now: time.Now}), mail, log)
 	book := &notify.Book{Incidents: store, Instance: e.Get(awsenv.Instance), Now: time.Now, Alarms: cwalarms.New(cfg).Named}
+	if v := e.Get(awsenv.Instances); v != "" {
+		book.Deployed = strings.Split(v, ",")
+	}
 	if book.Instance != "" {
 		if book.Registry, err = e.Documents(ctx, awsenv.Registry); err != nil {
 			return nil, err
