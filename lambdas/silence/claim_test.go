@@ -370,7 +370,7 @@ func TestAnApprovalOfTheHolder(t *testing.T) {
 	f, run := leftAt(t, 1)
 	f.forget()
 	for i := range MaxFailovers {
-		if err := keep(t.Context(), f.Registry, Entry{Key: fmt.Sprint("k", i), Verdict: Verdict(failover.Promote), Run: fmt.Sprint("r", i), Last: f.now}); err != nil {
+		if err := keep(t.Context(), f.Registry, Entry{Key: fmt.Sprint("k", i), Verdict: Verdict(failover.Promote), Run: fmt.Sprint("r", i), Last: f.now}, Entry{}); err != nil {
 			t.Fatal(err)
 		}
 	}
