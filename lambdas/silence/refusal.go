@@ -22,10 +22,10 @@ func (e *Entry) no() string { return e.ApprovedBy + " has refused to have the wr
 func (e *Entry) knows(execution string) bool { return slices.Contains(e.Told, execution) }
 
 // refusedSince says whether there is a no that was not there before. A no minds no claim, and
-// whoever has that is the only one who writes the entry otherwise: a refused entry that is
-// another than before has been refused since.
+// whoever has that is the only one who writes the entry otherwise: a refused entry that was
+// written anew has been refused anew.
 func (e *Entry) refusedSince(before Entry) bool {
-	return e.Rejected && (!before.Rejected || e.Execution != before.Execution || !e.Last.Equal(before.Last))
+	return e.Rejected && (!before.Rejected || !e.Last.Equal(before.Last))
 }
 
 // refusedSince is the no of a change that was not there before; nil for none.

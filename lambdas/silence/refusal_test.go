@@ -100,8 +100,10 @@ func TestToldAreBounded(t *testing.T) {
 		next.stands(e)
 		e = next
 	}
-	if len(e.Told) != maxKept || !e.knows(fmt.Sprint(3*maxKept-1)) {
-		t.Errorf("%d are kept: %v", len(e.Told), e.Told)
+	again := Entry{Execution: e.Told[maxKept-1], Verdict: Verdict(failover.Page)}
+	again.stands(e)
+	if got, want := fmt.Sprint(e.Told), fmt.Sprint(again.Told); len(e.Told) != maxKept || !e.knows(fmt.Sprint(3*maxKept-1)) || got != want {
+		t.Errorf("%d are kept: %s, and then %s", len(e.Told), got, want)
 	}
 }
 
@@ -131,7 +133,8 @@ func TestNoAnswerAfterANo(t *testing.T) {
 	for _, text := range []string{string(written(t, of(page))), "null"} {
 		a, err := f.answers(event, "one", text)
 		f.wants(a, err, Verdict(failover.Page), ApprovalVoid)
-		if e := f.register().Handled[0]; !tells(a, "kim") || a.Run != "" || !e.Rejected {
+		none := text == "null" && strings.Contains(fmt.Sprint(a.Reasons), "it is void")
+		if e := f.register().Handled[0]; !tells(a, "kim") || none || a.Run != "" || !e.Rejected {
 			t.Errorf("%s: %+v; %+v", text, a, e)
 		}
 	}
@@ -149,100 +152,105 @@ func (f *fixture) begun(want bool) {
 	}
 }
 
-// journal is a registry whose journal of failovers is read or written while something happens,
-// once: as it is read for the n-th time, or, with 0, as it is written.
-type journal struct {
+// moment is when a person says no while somebody looks: as a document of the registry is read
+// or written for the n-th time.
+type moment struct {
+	op, key string
+	n       int64
+}
+
+// moments are those before failover.Begin is called, while that watches the writer, when it
+// notes that it has begun, and when the answer is noted: the later two are too late to keep it
+// from that.
+func moments() []moment {
+	return []moment{{"read", "failover", 1}, {"read", "failover", 3}, {"write", "failover", 1}, {"write", registerKey, 2}}
+}
+
+func (m moment) late() bool { return m.op == "write" }
+
+// interrupted is a registry at which something happens at a moment, once.
+type interrupted struct {
 	registry.Store
-	n     int64
-	loads atomic.Int64
-	done  atomic.Bool
-	do    func()
+	at   moment
+	had  atomic.Int64
+	done atomic.Bool
+	do   func()
 }
 
-func (j *journal) once() {
-	if j.done.CompareAndSwap(false, true) {
-		j.do()
+func (i *interrupted) now(op, key string) {
+	if i.at.op == op && i.at.key == key && i.had.Add(1) == i.at.n {
+		i.do()
+		i.done.Store(true)
 	}
 }
 
-func (j *journal) Load(ctx context.Context, key string) (registry.Document, error) {
-	if key == "failover" && j.loads.Add(1) == j.n {
-		j.once()
-	}
-	return j.Store.Load(ctx, key)
+func (i *interrupted) Load(ctx context.Context, key string) (registry.Document, error) {
+	i.now("read", key)
+	return i.Store.Load(ctx, key)
 }
 
-func (j *journal) Save(ctx context.Context, key string, expect uint64, body []byte) (registry.Document, error) {
-	if key == "failover" && j.n == 0 {
-		j.once()
-	}
-	return j.Store.Save(ctx, key, expect, body)
+func (i *interrupted) Save(ctx context.Context, key string, expect uint64, body []byte) (registry.Document, error) {
+	i.now("write", key)
+	return i.Store.Save(ctx, key, expect, body)
 }
 
-// moments are when a person may say no while somebody looks: before failover.Begin is called,
-// while that watches the writer, and when it notes that it has begun, which is too late to keep
-// it from that.
-func moments() map[string]int64 {
-	return map[string]int64{"before it is decided": 1, "while it is decided": 3, "when it is begun": 0}
-}
-
-// when has something happen at one of moments of the next call.
-func (f *fixture) when(n int64, do func()) (happened func() bool) {
-	j := &journal{Store: f.Registry, n: n, do: do}
-	f.h.deps.Failover.Registry = j
+// when has something happen at a moment of the next call.
+func (f *fixture) when(at moment, do func()) (happened func() bool) {
+	i := &interrupted{Store: f.Registry, at: at, do: do}
+	f.h.deps.Failover.Registry = i
 	return func() bool {
 		f.h.deps.Failover.Registry = f.Registry
-		return j.done.Load()
+		return i.done.Load()
 	}
 }
 
 // A no that comes while an event or a watch is looked at is not lost: no failover begins after
 // it, one that has begun is not gone on with, and none begins later.
 func TestANoWhileSomebodyLooks(t *testing.T) {
-	for name, n := range moments() {
+	for _, at := range moments() {
 		for _, kind := range []string{event, watch} {
 			f, _ := open(t)
-			happened := f.when(n, func() { f.refuses("one", "kim") })
+			happened := f.when(at, func() { f.refuses("one", "kim") })
 			a, err := f.first(kind, "late")
 			f.wants(a, err, Ignored, NobodyApproved)
 			if !happened() || a.Run != "" || a.Held != "" || !tells(a, "kim") {
-				t.Errorf("%s %s: %+v", kind, name, a)
+				t.Errorf("%s %v: %+v", kind, at, a)
 			}
-			f.begun(n == 0)
+			f.begun(at.late())
 			r := f.register()
 			if e := r.Handled[0]; len(r.Handled) != 1 || !e.Rejected || e.Execution != "one" || e.ApprovedBy != "kim" || len(r.Started) != 0 || len(r.Looking) != 0 {
-				t.Errorf("%s %s: %+v", kind, name, r)
+				t.Errorf("%s %v: %+v", kind, at, r)
 			}
 			if audited := kind == event; audited != (len(r.Ignored) == 1) {
-				t.Errorf("%s %s: %+v", kind, name, r.Ignored)
+				t.Errorf("%s %v: %+v", kind, at, r.Ignored)
 			}
 			for _, wait := range []time.Duration{time.Minute, ApprovalLasts} {
 				f.now = f.now.Add(wait)
 				a, err = f.watch("w"+wait.String(), 0, nil)
 				f.wants(a, err, Ignored, NobodyApproved)
 			}
-			f.begun(n == 0)
+			f.begun(at.late())
 		}
 	}
 }
 
 // A person who approves while another says no is told of that, and asked again.
 func TestANoWhileAnApprovalIsLookedAt(t *testing.T) {
-	for name, n := range moments() {
+	for _, at := range moments() {
 		f, page := open(t)
 		f.has("two", failover.Page)
-		happened := f.when(n, func() { f.refuses("two", "kim") })
+		happened := f.when(at, func() { f.refuses("two", "kim") })
 		a, err := f.ask("one", 0, of(page))
 		f.wants(a, err, Verdict(failover.Wait), UnderWay)
 		if r := f.register(); !happened() || a.Round != 1 || a.AfterSeconds < 1 || a.Run != "" || len(r.Started) != 0 || len(r.Looking) != 0 {
-			t.Errorf("%s: %+v; %+v", name, a, r)
+			t.Errorf("%v: %+v; %+v", at, a, r)
 		}
 		a, err = f.ask("one", 1, of(page)) // as the state machine does after a wait
 		f.wants(a, err, Verdict(failover.Page), ApprovalVoid)
 		if !tells(a, "kim") {
-			t.Errorf("%s: %+v", name, a)
+			t.Errorf("%v: %+v", at, a)
 		}
-		f.begun(n == 0)
+		f.begun(at.late())
 		a, err = f.ask("one", 0, of(page))
 		f.wants(a, err, Verdict(failover.Promote), failover.WriterStopped)
 		f.finish(a.Run)
@@ -254,7 +262,7 @@ func TestANoWhileAnApprovalIsLookedAt(t *testing.T) {
 func TestANoWhileWhatCannotBeReadIsLookedAt(t *testing.T) {
 	f, _ := open(t)
 	f.has("two", failover.Page)
-	happened := f.when(1, func() { f.refuses("two", "kim") })
+	happened := f.when(moments()[0], func() { f.refuses("two", "kim") })
 	a, err := f.answers(event, "one", `"yes"`)
 	f.wants(a, err, Verdict(failover.Wait), UnderWay)
 	a2, err := f.answers(event, "one", `"yes"`)
@@ -266,21 +274,22 @@ func TestANoWhileWhatCannotBeReadIsLookedAt(t *testing.T) {
 
 // Who knows of one no and approves does not know of the next, which comes meanwhile.
 func TestASecondNoWhileAnApprovalIsLookedAt(t *testing.T) {
-	for name, n := range moments() {
+	for _, at := range moments() {
 		f, page := open(t)
 		f.refuses("two", "kim")
 		a, err := f.ask("one", 0, of(page))
 		f.wants(a, err, Verdict(failover.Page), ApprovalVoid)
+		f.has("three", failover.Page)
 		f.now = f.now.Add(time.Minute)
-		happened := f.when(n, func() { f.refuses("three", "max") })
+		happened := f.when(at, func() { f.refuses("three", "max") })
 		a, err = f.ask("one", 0, of(page))
 		f.wants(a, err, Verdict(failover.Wait), UnderWay)
 		a, err = f.ask("one", 1, of(page))
 		f.wants(a, err, Verdict(failover.Page), ApprovalVoid)
 		if !happened() || !tells(a, "max") {
-			t.Errorf("%s: %+v", name, a)
+			t.Errorf("%v: %+v", at, a)
 		}
-		f.begun(n == 0)
+		f.begun(at.late())
 	}
 }
 
@@ -289,8 +298,8 @@ func TestASecondNoWhileAnApprovalIsLookedAt(t *testing.T) {
 func TestARegisterThatCannotBeReadWhenItBegins(t *testing.T) {
 	f, _ := open(t)
 	gone := &unreadable{Store: f.Registry}
-	happened := f.when(3, func() { gone.away.Store(true) })
-	f.h.deps.Failover.Registry.(*journal).Store = gone
+	happened := f.when(moments()[1], func() { gone.away.Store(true) })
+	f.h.deps.Failover.Registry.(*interrupted).Store = gone
 	if a, err := f.watch("w1", 0, nil); err == nil || !happened() {
 		t.Errorf("%+v", a)
 	}
@@ -317,7 +326,7 @@ func TestWhatIsHeldAfterANoWhileSomebodyLooks(t *testing.T) {
 		f := newFixture(t)
 		run := f.held().Run
 		f.now = f.now.Add(abandonedAfter)
-		happened := f.when(1, func() {
+		happened := f.when(moments()[0], func() {
 			a, err := f.watch("w0", 0, &Approval{By: "kim"})
 			f.wants(a, err, Ignored, NobodyApproved)
 		})

@@ -147,14 +147,14 @@ func (r *Register) put(e Entry) {
 	r.Started = slices.Clone(r.Started[max(0, len(r.Started)-maxKept):])
 }
 
-// keep writes an entry down, in place of one that is known. It is a refusedError, and the claim
-// alone is given up, where a person has said no since: that is not to be written over.
+// keep writes an entry down, in place of one that is known. It fails with refusedError where a
+// person has said no since: that is not to be written over.
 func keep(ctx context.Context, reg registry.Store, e, known Entry) error {
 	var no error
 	_, err := documents.Change(ctx, reg, registerKey, func(r *Register) bool {
 		r.Format = registerFormat
 		if no = r.refusedSince(e.Key, known); no != nil && e.Verdict != Ignored {
-			return r.free(e.Execution)
+			return false
 		}
 		no = nil
 		r.put(e)
