@@ -127,7 +127,7 @@ func (c *change) void(rec lease.Record, nodes []failover.Node, left bool) string
 	case c.ask.unread != "":
 		return c.ask.unread
 	case p != nil && c.refused:
-		return fmt.Sprintf("%s has approved, and %s has refused before that to have the writer replaced", p.By, c.entry.ApprovedBy)
+		return fmt.Sprintf("%s has approved, and was not told that %s has refused before", p.By, c.entry.ApprovedBy)
 	case p != nil && !carriedOut(p, rec):
 		return p.void(rec, nodes, left)
 	}
@@ -170,16 +170,18 @@ func carriedOut(p *Approval, rec lease.Record) bool {
 	return p.To != "" && rec.Holder == p.To && uint64(rec.Epoch) > p.Epoch && !rec.Confirmed()
 }
 
-// askAgain has a person asked once more, whose approval is void, and says what is so now;
-// nobody is why there is no target where there is none.
-func (h *Handler) askAgain(ctx context.Context, ask Ask, why, nobody string, a *Answer) error {
-	a.because(ApprovalVoid, "%s: it is void", why)
+// askAgain has a person asked once more, whose approval is void if why says so, or who has not
+// answered, and says what is so now; nobody is why there is no target where there is none.
+func (h *Handler) askAgain(ctx context.Context, c change, why, nobody string, a *Answer) error {
+	if why != "" {
+		a.because(ApprovalVoid, "%s: it is void", why)
+	}
 	holder := a.Writer
 	if a.Target == "" {
 		a.because(failover.TargetSilent, "%s", nobody)
 	} else {
-		ask.said = nil
-		if err := h.decide(ctx, ask, a, true); err != nil {
+		c.ask.said = nil
+		if err := h.decide(ctx, c, a, true); err != nil {
 			return err
 		}
 	}

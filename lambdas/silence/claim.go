@@ -66,7 +66,7 @@ type change struct {
 	// quiet: of a watch that has begun nothing yet; what is nothing to do leaves no trace then.
 	// only: of one while somebody else has the change: it does no more than promote.
 	quiet, only bool
-	// refused: somebody else was called as well, and has said no.
+	// refused: somebody has said no, and who is asked now was not told of it.
 	refused bool
 }
 
@@ -80,23 +80,31 @@ func (h *Handler) look(ctx context.Context, c change, stands func(c *change, see
 		return h.rejected(ctx, c)
 	case code == "":
 		a, err := h.confirm(ctx, c)
+		if no := new(refusedError); errors.As(err, &no) {
+			return h.overruled(ctx, c, no.entry)
+		}
 		if err != nil || c.quiet { // else its note has given the claim up
 			err = errors.Join(err, free(ctx, h.deps.Failover.Registry, c.ask.Execution))
 		}
 		return a, err
 	case code == UnderWay && !c.quiet:
-		a := Answer{Round: c.ask.Round + 1, Reasons: []failover.Reason{}}
-		a.AgainSeconds = seconds(pause(a.Round))
-		a.wait(code, why, pause(a.Round))
-		return a, nil
+		return waits(c.ask, code, why), nil
 	case c.quiet:
 		a := h.nothing(c.ask, code, "%s", why)
 		if code == NobodyApproved {
-			a.Held, err = h.held(ctx, c.entry, a.Verdict)
+			err = h.letGo(ctx, c.entry, &a)
 		}
 		return a, err
 	}
 	return h.ignore(ctx, c, code, "%s", why)
+}
+
+// waits answers that the same is to be asked again soon.
+func waits(ask Ask, code failover.Code, why string) Answer {
+	a := Answer{Round: ask.Round + 1, Reasons: []failover.Reason{}}
+	a.AgainSeconds = seconds(pause(a.Round))
+	a.wait(code, why, pause(a.Round))
+	return a
 }
 
 // claim claims a change in the register, by a compare-and-set: of two calls at once the second
@@ -106,6 +114,7 @@ func (h *Handler) claim(ctx context.Context, c *change, stands func(c *change, s
 	c.known, err = documents.Change(ctx, h.deps.Failover.Registry, registerKey, func(r *Register) bool {
 		var seen bool
 		c.entry, seen = r.find(key)
+		c.refused = c.entry.Rejected && !c.entry.knows(c.ask.Execution)
 		if _, at, ok := c.entry.at(); ok {
 			c.event.At = at // of the change as it is known
 		}
@@ -158,7 +167,7 @@ func (h *Handler) watchStands(c *change, seen bool) (failover.Code, string) {
 	case !other:
 		return "", ""
 	case entry.Rejected:
-		return NobodyApproved, fmt.Sprintf("%s has refused to have the writer replaced", entry.ApprovedBy)
+		return NobodyApproved, entry.no()
 	case live < abandonedAfter:
 		return Repeated, entry.has()
 	}
@@ -172,7 +181,6 @@ func (h *Handler) watchStands(c *change, seen bool) (failover.Code, string) {
 func (h *Handler) answerStands(c *change, seen bool) (failover.Code, string) {
 	entry := &c.entry
 	other := seen && entry.Execution != c.ask.Execution
-	c.refused = other && entry.Rejected
 	if other && !entry.Rejected && !closed(entry.Verdict) && !called(entry.Verdict) && h.deps.Now().Sub(entry.Last) < abandonedAfter {
 		return UnderWay, entry.has()
 	}

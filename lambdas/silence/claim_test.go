@@ -198,6 +198,7 @@ func TestAnApprovalOfAChangeThatAnotherHas(t *testing.T) {
 			"another has just called a person":       {func(f *fixture) { f.has("two", failover.Page) }, time.Minute, Verdict(failover.Promote), failover.OverriddenGuard},
 			"another has called for less load":       {func(f *fixture) { f.has("two", failover.ShedLoad) }, time.Minute, Verdict(failover.Promote), failover.OverriddenGuard},
 			"another is at it":                       {func(f *fixture) { f.has("two", failover.Promote) }, time.Minute, Verdict(failover.Wait), UnderWay},
+			"another has found nothing to do":        {func(f *fixture) { f.has("two", failover.Done) }, time.Minute, Verdict(failover.Promote), failover.OverriddenGuard},
 			"another waits":                          {func(f *fixture) { f.has("two", failover.Wait) }, time.Minute, Verdict(failover.Wait), UnderWay},
 			"another was at it, and has not come on": {func(f *fixture) { f.has("two", failover.Promote) }, abandonedAfter, Verdict(failover.Promote), failover.OverriddenGuard},
 			"nobody has it any more":                 {func(f *fixture) { f.forget() }, time.Hour, Verdict(failover.Promote), failover.OverriddenGuard},
@@ -370,7 +371,7 @@ func TestAnApprovalOfTheHolder(t *testing.T) {
 	f, run := leftAt(t, 1)
 	f.forget()
 	for i := range MaxFailovers {
-		if err := keep(t.Context(), f.Registry, Entry{Key: fmt.Sprint("k", i), Verdict: Verdict(failover.Promote), Run: fmt.Sprint("r", i), Last: f.now}); err != nil {
+		if err := keep(t.Context(), f.Registry, Entry{Key: fmt.Sprint("k", i), Verdict: Verdict(failover.Promote), Run: fmt.Sprint("r", i), Last: f.now}, Entry{}); err != nil {
 			t.Fatal(err)
 		}
 	}

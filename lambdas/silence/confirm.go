@@ -204,8 +204,8 @@ func (h *Handler) confirm(ctx context.Context, c change) (Answer, error) {
 	}
 	a.Target = h.target(ask, rec, nodes, heard, left)
 	switch void := c.void(rec, nodes, left); {
-	case void != "":
-		if err := h.askAgain(ctx, ask, void, nobody(rec.Holder, nodes, mute), &a); err != nil {
+	case void != "", entry.Rejected && ask.said == nil:
+		if err := h.askAgain(ctx, c, void, nobody(rec.Holder, nodes, mute), &a); err != nil {
 			return Answer{}, err
 		}
 	case a.Target == "":
@@ -214,15 +214,17 @@ func (h *Handler) confirm(ctx context.Context, c change) (Answer, error) {
 		a.Verdict = Verdict(failover.Page)
 		a.because(Flapping, "%d failovers were started within %s: find out why writers die before there is another", c.known.recent(h.deps.Now()), FlapWithin)
 	default:
+		now := c
 		if ask.said != nil && carriedOut(ask.said, rec) {
-			ask.said = &Approval{Approve: true, By: ask.said.By}
+			now.ask.said = &Approval{Approve: true, By: ask.said.By}
 		}
-		if err := h.decide(ctx, ask, &a, false); err != nil {
+		if err := h.decide(ctx, now, &a, false); err != nil {
 			return Answer{}, err
 		}
 	}
 	a.paced()
 	c.unanswered(&a)
+	c.remind(&a)
 	if a.Held, err = h.held(ctx, entry, a.Verdict); err != nil {
 		return Answer{}, err
 	}
@@ -309,26 +311,30 @@ func (h *Handler) target(ask Ask, rec lease.Record, nodes []failover.Node, heard
 
 // decide has package failover decide, and begin if it is to be and this is no dry run. What
 // was approved is given up for the node that it was approved for.
-func (h *Handler) decide(ctx context.Context, ask Ask, a *Answer, dry bool) error {
+func (h *Handler) decide(ctx context.Context, c change, a *Answer, dry bool) error {
 	var report failover.Report
+	d := h.deps.Failover
+	d.Registry = heedful{d.Registry, &c}
 	err := candidate.OrBegun(a.Target, func(to string, begun bool) (err error) {
 		allow := failover.Overrides{AllowLag: failover.DefaultAllowLag}
-		if ask.said != nil && !begun {
-			allow = ask.said.allows()
+		if c.ask.said != nil && !begun {
+			allow = c.ask.said.allows()
 		}
-		report, err = failover.Begin(ctx, h.deps.Failover, failover.Request{To: to, Allow: allow, Zone: h.cfg.Zone, Patience: h.patience, DryRun: dry}, nil)
+		report, err = failover.Begin(ctx, d, failover.Request{To: to, Allow: allow, Zone: h.cfg.Zone, Patience: h.patience, DryRun: dry}, nil)
 		return err
 	})
 	var refused *failover.RefusedError
 	var other *failover.OtherRunError
 	var moved *failover.MovedError
-	switch {
+	switch no := new(refusedError); {
+	case errors.As(err, &no):
+		return no
 	case errors.As(err, &other), errors.As(err, &moved):
 		a.wait(UnderWay, err.Error(), 0) // it ends, or is given up
 	case errors.As(err, &refused):
-		d := refused.Decision
-		a.Verdict, a.AfterSeconds, a.LostFrom, a.LostTo = Verdict(d.Verdict), seconds(d.After), d.From, d.To
-		a.Reasons = append(a.Reasons, d.Reasons...)
+		of := refused.Decision
+		a.Verdict, a.AfterSeconds, a.LostFrom, a.LostTo = Verdict(of.Verdict), seconds(of.After), of.From, of.To
+		a.Reasons = append(a.Reasons, of.Reasons...)
 	case err != nil:
 		return fmt.Errorf("whether %s is dead could not be confirmed: %w", a.Writer, err)
 	default:
@@ -363,13 +369,11 @@ func (h *Handler) ignore(ctx context.Context, c change, code failover.Code, form
 	return a, h.note(ctx, c, 0, a)
 }
 
-// rejected closes a change that a person has said no to. What a failover of it has stopped is
-// to be let go: nobody else would.
+// rejected closes a change that a person has said no to.
 func (h *Handler) rejected(ctx context.Context, c change) (Answer, error) {
 	a, err := h.ignore(ctx, c, NobodyApproved, "%s has refused to have the writer replaced", c.ask.said.By)
 	if err == nil {
-		a.AgainSeconds = 1
-		a.Held, err = h.held(ctx, c.entry, a.Verdict)
+		err = h.letGo(ctx, c.entry, &a)
 	}
 	return a, err
 }
@@ -377,8 +381,7 @@ func (h *Handler) rejected(ctx context.Context, c change) (Answer, error) {
 // maxReasonBytes bounds what is kept of a reason, which may quote an event.
 const maxReasonBytes = 400
 
-// note audits an answer. What a person has refused stays so until somebody who knows of it
-// has approved.
+// note audits an answer.
 func (h *Handler) note(ctx context.Context, c change, epoch uint64, a Answer) error {
 	now, said := h.deps.Now().UTC(), c.ask.said
 	entry := Entry{Rejected: c.ask.refuses(), Key: keyOf(c.event), Execution: c.ask.Execution, First: now, Last: now, Round: a.Round, Epoch: epoch, Verdict: a.Verdict, Run: a.Run, Reasons: []failover.Reason{}}
@@ -386,17 +389,18 @@ func (h *Handler) note(ctx context.Context, c change, epoch uint64, a Answer) er
 		r.Detail = strings.ToValidUTF8(r.Detail[:min(len(r.Detail), maxReasonBytes)], "")
 		entry.Reasons = append(entry.Reasons, r)
 	}
+	if c.ask.refuses() {
+		entry.Told = []string{c.ask.Execution}
+	}
 	fields := logrus.Fields{"verdict": a.Verdict, "event": c.event.ID, "alarm": c.event.Alarm, "run": a.Run, "writer": a.Writer, "target": a.Target, "round": a.Round, "reasons": entry.Reasons}
 	if said != nil {
 		allow := said.allows()
 		entry.ApprovedBy, entry.Allow = said.By, &allow
 		fields["approved_by"] = said.By
 	}
-	if c.entry.Rejected && !entry.Rejected && a.Verdict != Ignored && a.Verdict != Verdict(failover.Promote) {
-		entry.Rejected, entry.ApprovedBy, entry.Allow = true, c.entry.ApprovedBy, c.entry.Allow
-	}
+	entry.stands(c.entry)
 	h.deps.Log.WithFields(fields).Warn("an event of an alarm was looked at")
-	if err := keep(ctx, h.deps.Failover.Registry, entry); err != nil {
+	if err := keep(ctx, h.deps.Failover.Registry, entry, c.entry); err != nil {
 		return fmt.Errorf("note what came of an event: %w", err)
 	}
 	return nil

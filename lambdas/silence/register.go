@@ -2,6 +2,7 @@ package silence
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"strings"
 	"time"
@@ -58,8 +59,10 @@ type Entry struct {
 	// ApprovedBy is who gave guards up, and Allow which.
 	ApprovedBy string              `json:"approved_by,omitempty"`
 	Allow      *failover.Overrides `json:"allow,omitempty"`
-	// Rejected: a person has said that the writer is not to be replaced.
-	Rejected bool `json:"rejected,omitempty"`
+	// Rejected: a person has said that the writer is not to be replaced. Told are the executions
+	// whose person knows of that.
+	Rejected bool     `json:"rejected,omitempty"`
+	Told     []string `json:"told,omitempty"`
 	// Executions counts those that have had it.
 	Executions int `json:"executions"`
 }
@@ -144,14 +147,20 @@ func (r *Register) put(e Entry) {
 	r.Started = slices.Clone(r.Started[max(0, len(r.Started)-maxKept):])
 }
 
-// keep writes an entry down.
-func keep(ctx context.Context, reg registry.Store, e Entry) error {
+// keep writes an entry down, in place of one that is known. It fails with refusedError where a
+// person has said no since: that is not to be written over.
+func keep(ctx context.Context, reg registry.Store, e, known Entry) error {
+	var no error
 	_, err := documents.Change(ctx, reg, registerKey, func(r *Register) bool {
 		r.Format = registerFormat
+		if no = r.refusedSince(e.Key, known); no != nil && e.Verdict != Ignored {
+			return false
+		}
+		no = nil
 		r.put(e)
 		return true
 	})
-	return err
+	return errors.Join(err, no)
 }
 
 // Events is the register of an instance.
