@@ -43,7 +43,7 @@ func (f *fixture) answers(kind, execution, text string) (Answer, error) {
 	if kind == event {
 		what = recorded(f.t, "eventbridge-alarm.json")
 	}
-	return f.h.Handle(f.t.Context(), fmt.Appendf(nil, `{"event": %s, "execution": %q, "round": 0, "approval": %s}`, what, execution, text))
+	return f.h.Handle(f.t.Context(), fmt.Appendf(nil, `{"event": %s, "execution": %q, "round": 0, "asked": true, "approval": %s}`, what, execution, text))
 }
 
 func (f *fixture) first(kind, execution string) (Answer, error) {
@@ -114,6 +114,12 @@ func TestAnAnswerThatIsNone(t *testing.T) {
 		f.wants(page, err, Verdict(failover.Page), failover.NotEntitled)
 		if slices.ContainsFunc(page.Reasons, func(r failover.Reason) bool { return r.Code == ApprovalVoid }) {
 			t.Errorf("nobody was called before: %+v", page)
+		}
+		// A call that is made anew, as its answer was lost, has called nobody.
+		page, err = f.first(kind, "one")
+		f.wants(page, err, Verdict(failover.Page), failover.NotEntitled)
+		if slices.ContainsFunc(page.Reasons, func(r failover.Reason) bool { return r.Code == ApprovalVoid }) {
+			t.Errorf("nobody was called by the call before: %+v", page)
 		}
 		a, err := f.answers(kind, "one", "null")
 		f.wants(a, err, Verdict(failover.Page), ApprovalVoid)

@@ -225,7 +225,7 @@ func (h *Handler) confirm(ctx context.Context, c change) (Answer, error) {
 	a.paced()
 	c.unanswered(&a)
 	c.remind(&a)
-	if a.Held, err = h.held(ctx, entry, a.Verdict); err != nil {
+	if a.Held, err = h.held(ctx, entry, &a); err != nil {
 		return Answer{}, err
 	}
 	if c.idle(&a) {
@@ -247,13 +247,19 @@ func (h *Handler) close(ctx context.Context, c change, code failover.Code, why s
 const heldFor = 5 * time.Minute
 
 // held is the failover that has stopped a server and does not go on, if this one is not to.
-func (h *Handler) held(ctx context.Context, entry Entry, v Verdict) (string, error) {
-	if v == Verdict(failover.Promote) {
+// One that is done has a writer, and what it holds is perhaps on a machine that was lost, which
+// takes minutes to find out: that is for when nothing else is to be done, or nobody is there
+// who could be the writer but who is held. A failover that begins takes it over.
+func (h *Handler) held(ctx context.Context, entry Entry, a *Answer) (string, error) {
+	if a.Verdict == Verdict(failover.Promote) {
 		return "", nil
 	}
 	run, ok, err := failover.Latest(ctx, h.deps.Failover.Registry)
 	if err != nil || !ok || !run.Held {
 		return "", err
+	}
+	if run.Done && a.Target != "" && !closed(a.Verdict) {
+		return "", nil
 	}
 	if run.Done || run.Failed || run.ID == entry.Run || h.deps.Now().Sub(run.StartedAt) >= heldFor {
 		return run.ID, nil

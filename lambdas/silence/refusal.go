@@ -76,7 +76,7 @@ func (h *Handler) overruled(ctx context.Context, c change, no Entry) (a Answer, 
 // would let it go.
 func (h *Handler) letGo(ctx context.Context, entry Entry, a *Answer) (err error) {
 	a.AgainSeconds = 1
-	a.Held, err = h.held(ctx, entry, a.Verdict)
+	a.Held, err = h.held(ctx, entry, a)
 	return err
 }
 

@@ -3,6 +3,7 @@ package silence
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -202,6 +203,35 @@ func TestWhatIsHeldIsNamed(t *testing.T) {
 	f.now = f.now.Add(time.Hour)
 	if gone, err := f.watch("w9", 0, nil); err != nil || gone.Held != "" {
 		t.Errorf("%+v, %v", gone, err)
+	}
+}
+
+// What a failover that is done holds keeps nobody waiting who could do something else: only
+// where nothing else is to be done, or nobody else is there, is it named.
+func TestWhatADoneFailoverHoldsDelaysNothing(t *testing.T) {
+	f := newFixture(t)
+	a := f.held()
+	f.carryOut(a.Run, failover.StepNames()[2:]...)
+	f.now = f.now.Add(heldFor)
+	f.alarm(alarmevent.Alarm, f.now)
+	f.change(func(r *Register) {
+		*r = Register{Format: registerFormat}
+		for i := range MaxFailovers {
+			r.Started = append(r.Started, Start{Run: fmt.Sprint("r", i), At: f.now})
+		}
+	})
+	other := map[string]string{"acme-b": "acme-c", "acme-c": "acme-b"}[a.Target]
+	f.Kill(a.Target)
+	page, err := f.watch("w2", 0, nil)
+	f.wants(page, err, Verdict(failover.Page), Flapping)
+	if page.Target != other || page.Held != "" {
+		t.Errorf("it waits for a machine that was lost: %+v", page)
+	}
+	f.Kill(other)
+	wait, err := f.watch("w2", 1, nil)
+	f.wants(wait, err, Verdict(failover.Wait), failover.TargetSilent)
+	if wait.Held != a.Run {
+		t.Errorf("nobody but who is held could take its place: %+v", wait)
 	}
 }
 
