@@ -50,6 +50,18 @@ func TestTheStepsAreThoseOfAFailover(t *testing.T) {
 	}
 }
 
+// What is said of servers that were stopped is what the function says, which names each: the
+// old writer is one of them, and may run.
+func TestWhoIsHeldIsNamedByWhoLetsGo(t *testing.T) {
+	states := Definition()["States"].(object)
+	for _, name := range []string{"TellHeld", "TellStuck"} {
+		text := states[name].(object)["Parameters"].(object)["Payload"].(object)["say"].(object)["text.$"].(string)
+		if !strings.Contains(text, "$.let_go.Cause") || strings.Contains(text, "$.confirm.") || strings.Contains(text, "old writer") {
+			t.Errorf("%s says %s", name, text)
+		}
+	}
+}
+
 // The machine and the function that it asks agree on how long a person is waited for, how
 // long an execution lasts, and who says that there is no verdict: the function, which has
 // somebody called, before the machine gives up.

@@ -17,8 +17,8 @@ import (
 	"originchain/shared/failover"
 )
 
-// LetGo is the step behind the others: the old writer's server, which the failover has
-// stopped, is started again. It is called also where the failover does not go on.
+// LetGo is the step behind the others: the servers that failovers have stopped, the old
+// writer's among them, are started again. It is called also where the failover does not go on.
 const LetGo = "let go"
 
 // Ready is no step: it says that a step could be carried out, and changes nothing. A schedule
@@ -95,8 +95,8 @@ func (h *Handler) Handle(ctx context.Context, raw []byte) (Answer, error) {
 	return a, nil
 }
 
-// letGo is left, and no error, where the server is not to be started: somebody else's turn it
-// is then.
+// letGo is left, and no error, where a server is not to be started: somebody else's turn it
+// is then. Its detail, or its error, names all that were held, and what became of each.
 func (h *Handler) letGo(ctx context.Context, ask Ask) (a Answer, err error) {
 	a = Answer{Run: ask.Run, Step: ask.Step, Outcome: failover.OK}
 	began := time.Now()
@@ -105,7 +105,7 @@ func (h *Handler) letGo(ctx context.Context, ask Ask) (a Answer, err error) {
 	var held *failover.HeldError
 	switch {
 	case errors.As(err, &held):
-		a.Outcome, a.Detail = failover.Left, held.Error()
+		a.Outcome, a.Detail = failover.Left, err.Error()
 	case err != nil:
 		a.Outcome = failover.Failed
 		return a, &outcome.Error{Name: outcome.Of(err), Err: fmt.Errorf("%s of failover %s: %w", ask.Step, ask.Run, err)}

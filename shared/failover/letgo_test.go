@@ -6,9 +6,11 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"originchain/shared/lease"
 	"originchain/shared/lsn"
+	"originchain/shared/serverunit"
 )
 
 // starts says how often a node was started.
@@ -190,47 +192,6 @@ func TestAServerIsStoppedAgainMeanwhile(t *testing.T) {
 	}, "b")
 }
 
-// Under --sync-strict the only follower of a new writer may be the one that is held.
-func TestAStrictWriterWaitsForWhoIsHeld(t *testing.T) {
-	bubble(t, func(t *testing.T, w *world) {
-		w.kill("a", false)
-		w.kill("c", false)
-		w.with("b", func(n *fakeNode) { n.strict = true })
-		rep, err := Execute(t.Context(), w.deps(), w.request("b"), nil)
-		if err != nil || rep.Seconds > 20 || w.starts("a") != 1 {
-			t.Fatalf("%+v, %v; a was started %d times", rep, err, w.starts("a"))
-		}
-		w.isDone(t, "b", 2)
-		if l, _, err := Latest(t.Context(), w.reg); err != nil || l.Held {
-			t.Errorf("%+v, %v", l, err)
-		}
-	}, "b")
-}
-
-// It is not tried before the new writer opens: the old one would be refused for good.
-func TestNobodyIsBroughtBackTooEarly(t *testing.T) {
-	bubble(t, func(t *testing.T, w *world) {
-		w.kill("a", false)
-		w.begunSteps(t, stepRaise)
-		r := newRun(w.deps(), w.request("b"), nil)
-		if err := r.open(t.Context()); err != nil {
-			t.Fatal(err)
-		}
-		defer r.close()
-		var err error
-		if r.journal, err = loadJournal(t.Context(), w.reg); err != nil {
-			t.Fatal(err)
-		}
-		if r.bringBack(t.Context()) || w.starts("a") != 0 {
-			t.Errorf("a was started %d times while b was only given the epoch", w.starts("a"))
-		}
-		w.adopts("b")
-		if !r.bringBack(t.Context()) || w.starts("a") != 1 {
-			t.Errorf("a was started %d times while b opens", w.starts("a"))
-		}
-	}, "b")
-}
-
 // stoppedIn has the journal say in which epoch a node was stopped.
 func (w *world) stoppedIn(t *testing.T, epoch lsn.Epoch) {
 	if err := rewrite(t.Context(), w.reg, journalKey, func(j *journal) bool { j.Held[0].Epoch = uint64(epoch); return true }); err != nil {
@@ -322,4 +283,168 @@ func TestLettingGoIsKilledAnywhere(t *testing.T) {
 	if cuts < 5 {
 		t.Errorf("%d cuts are too few", cuts)
 	}
+}
+
+// join makes nodes of the instance, which follow.
+func (w *world) join(t *testing.T, ids ...string) {
+	for _, id := range ids {
+		n := Node{ID: id, Machine: "i-" + id, URL: "http://" + id, OpsURL: "http://" + id, ReplicationAddress: id + ":7001", Address: "10.0.1.1"}
+		if err := SaveNode(t.Context(), w.reg, n); err != nil {
+			t.Fatal(err)
+		}
+		w.mu.Lock()
+		w.nodes[id] = &fakeNode{w: w, node: n, role: roleFollower, held: true, unit: unitOf(id, "--mode follower --leader-addr a:7001")}
+		w.mu.Unlock()
+	}
+}
+
+// forget takes a node out of the registry.
+func (w *world) forget(t *testing.T, id string) {
+	doc, err := w.reg.Load(t.Context(), nodePrefix+id)
+	if err == nil {
+		err = w.reg.Delete(t.Context(), nodePrefix+id, doc.Version)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// heldNow are the nodes that the journal says are held.
+func (w *world) heldNow(t *testing.T) (nodes []string) {
+	j, err := loadJournal(t.Context(), w.reg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range j.Held {
+		nodes = append(nodes, s.Node)
+	}
+	return nodes
+}
+
+// Machines that do not answer, from earlier failovers, use up no time of who can be started:
+// all are started at once, in the time that a function has.
+func TestWhoDoesNotAnswerKeepsNobodyHeld(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		lost := []string{"d", "e", "f", "g"}
+		w.join(t, lost...)
+		w.stoppedBefore(t, lost...)
+		w.kill("a", false)
+		run := w.begunSteps(t, stepRecord)
+		d := w.deps()
+		d.Control = never(w, lost...)
+		ctx, cancel := context.WithTimeout(t.Context(), 2*restartTimeout)
+		defer cancel()
+		_, err := LetGo(ctx, d, run)
+		if held := w.heldNow(t); err == nil || ctx.Err() != nil || w.starts("a") != 1 || !slices.Equal(held, lost) {
+			t.Errorf("%v; a was started %d times, and held are %v", err, w.starts("a"), held)
+		}
+	}, "b")
+}
+
+// What is told names each that was held, and what became of it: those first that nobody has
+// started, the last that was stopped first. It is worth another try if one of them is.
+func TestAllThatWereHeldAreNamed(t *testing.T) {
+	for deaf, want := range map[string]string{
+		"":  "d is not started: the record names b for epoch 2, and it was stopped in 7; a is started, and follows b, the writer of epoch 2; c is started, and follows b, the writer of epoch 2",
+		"c": "d is not started: the record names b for epoch 2, and it was stopped in 7; the server of c may be held, and was not let go: context deadline exceeded; a is started, and follows b, the writer of epoch 2",
+	} {
+		bubble(t, func(t *testing.T, w *world) {
+			w.join(t, "d")
+			w.stoppedBefore(t, "c", "d")
+			if err := rewrite(t.Context(), w.reg, journalKey, func(j *journal) bool { j.Held[1].Epoch = 7; return true }); err != nil {
+				t.Fatal(err)
+			}
+			w.kill("a", false)
+			w.kill("c", true)
+			run := w.begunSteps(t, stepRecord)
+			d := w.deps()
+			d.Control = never(w, deaf)
+			_, err := LetGo(t.Context(), d, run)
+			var held *HeldError
+			if err == nil || err.Error() != want || errors.As(err, &held) != (deaf == "") {
+				t.Errorf("%v\nwant %s", err, want)
+			}
+		}, "b")
+	}
+}
+
+// A node that is not registered any more is held by nobody for ever: that is said once.
+func TestWhoIsNotRegisteredIsForgotten(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		w.stoppedBefore(t, "x")
+		w.kill("a", false)
+		w.kill("c", false)
+		w.with("b", func(n *fakeNode) { n.strict = true })
+		run := w.begunSteps(t, stepRecord)
+		if held := w.heldNow(t); !slices.Equal(held, []string{"x"}) || w.starts("a") != 1 {
+			t.Fatalf("before the run's end %v are held, and a was started %d times", held, w.starts("a"))
+		}
+		_, err := LetGo(t.Context(), w.deps(), run)
+		var held *HeldError
+		if !errors.As(err, &held) || held.Node != "x" || !strings.Contains(err.Error(), `the registry has no node "x"`) {
+			t.Errorf("%v", err)
+		}
+		if said, err := LetGo(t.Context(), w.deps(), run); err != nil || !strings.Contains(said, "nobody is held") {
+			t.Errorf("and then: %q, %v", said, err)
+		}
+		if l, _, err := Latest(t.Context(), w.reg); err != nil || l.Held {
+			t.Errorf("%+v, %v", l, err)
+		}
+	}, "b")
+	bubble(t, func(t *testing.T, w *world) { // where that is not noted, it is no word yet
+		w.kill("a", false)
+		run := w.begunSteps(t, stepRecord)
+		w.forget(t, "a")
+		k := &trouble{at: 4, kill: func() {}} // journal, nodes, record, journal
+		_, err := LetGo(t.Context(), w.troubled(k), run)
+		var held *HeldError
+		if err == nil || errors.As(err, &held) || !k.dead {
+			t.Errorf("%v", err)
+		}
+		if _, err := LetGo(t.Context(), w.deps(), run); !errors.As(err, &held) || held.Node != "a" {
+			t.Errorf("%v", err)
+		}
+	}, "b")
+}
+
+// The time of a machine that did not answer a stop is that machine's alone: the server of
+// another one has all that its unit allows.
+func TestOnlyWhoDidNotAnswerIsGivenLittleTime(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		w.stoppedBefore(t, "c")
+		w.kill("a", false)
+		w.kill("c", true)
+		w.cut = "a"
+		run := w.begunSteps(t, stepRecord)
+		at := time.Now().Add(serverunit.StopTimeout)
+		d := w.deps()
+		d.Control = ending{w, 0, &at}
+		if _, err := LetGo(t.Context(), d, run); err == nil || w.starts("c") != 1 || w.starts("a") != 0 {
+			t.Errorf("%v: c was started %d times, a %d", err, w.starts("c"), w.starts("a"))
+		}
+	}, "b")
+}
+
+// Whoever lets a run's servers go while the next one stops the same node, in the same epoch,
+// does not take that stop for its own.
+func TestTheNextRunStopsWhoIsLetGo(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		w.stoppedBefore(t, "a")
+		w.kill("a", true)
+		d := w.deps()
+		d.Control = &stoppedMeanwhile{w, func() {
+			w.kill("a", false)
+			rep, err := Begin(t.Context(), w.deps(), w.request("b"), nil)
+			if err == nil {
+				_, err = Continue(t.Context(), w.deps(), Next{Run: rep.Run, Step: stepFence, Zone: zone}, nil)
+			}
+			if err != nil {
+				t.Error(err)
+			}
+		}}
+		said, err := LetGo(t.Context(), d, "R0")
+		if held := w.heldNow(t); err != nil || !slices.Equal(held, []string{"a"}) || !w.nodes["a"].held {
+			t.Errorf("%q, %v: a is held: %t, and the journal says that of %v", said, err, w.nodes["a"].held, held)
+		}
+	}, "b")
 }

@@ -28,10 +28,9 @@ const (
 	// it has, and under --sync-strict waits for followers.
 	smokeTimeout = 60 * time.Second
 	smokePoll    = 20 * time.Millisecond
-	// aloneAfter is how long a new writer may not be ready before the old one's server is
-	// started, bringBackTimeout bounds that.
-	aloneAfter       = 5 * time.Second
-	bringBackTimeout = 10 * time.Second
+	// aloneAfter is how long a new writer may not be ready before the servers are started that
+	// are held, and the pause after a start that has failed.
+	aloneAfter = 5 * time.Second
 	// hungAfter is how long a node that opens in its process may answer nothing before it
 	// is restarted instead.
 	hungAfter = 10 * time.Second
@@ -220,8 +219,10 @@ func (r *run) writes(ctx context.Context) error {
 
 // smoke waits until the target serves as the writer, and the record agrees.
 func (r *run) smoke(ctx context.Context) (string, error) {
+	back := r.bringBack(ctx)
+	defer back.end()
 	began := time.Now()
-	heard, tried := began, false
+	heard := began
 	for {
 		err := r.serves(ctx)
 		if err == nil {
@@ -235,9 +236,7 @@ func (r *run) smoke(ctx context.Context) (string, error) {
 		if !errors.As(err, &silent) {
 			heard = time.Now()
 		}
-		if !tried && time.Since(began) >= aloneAfter {
-			tried = r.bringBack(ctx)
-		}
+		back.tell()
 		if hung := time.Since(heard) >= hungAfter; hung || time.Since(began) >= smokeTimeout {
 			restarted, failed := r.restartOpening(ctx, hung)
 			if restarted {
@@ -258,28 +257,6 @@ func (r *run) smoke(ctx context.Context) (string, error) {
 	}
 	r.report.Epoch = r.epoch
 	return fmt.Sprintf("%s serves as the writer of epoch %d", r.to.ID, r.epoch), nil
-}
-
-// bringBack starts the old writer's server before this run has come to its end, once the new
-// one opens: under --sync-strict that acknowledges nothing, and is not ready, without a
-// follower, and the one that is held may be the only one that there is. It is false for as
-// long as it is too early.
-func (r *run) bringBack(ctx context.Context) bool {
-	if r.journal.Run == "" || len(r.journal.Held) == 0 || r.journal.Gone {
-		return true
-	}
-	rec, _, err := r.readRecord(ctx)
-	if err != nil || rec.Holder != r.to.ID || !rec.Adopted() {
-		return false
-	}
-	short, cancel := context.WithTimeout(ctx, bringBackTimeout)
-	defer cancel()
-	said, err := LetGo(short, r.deps, r.journal.Run)
-	if err != nil {
-		said = err.Error()
-	}
-	r.tell("%s is not ready yet, and may be waiting for followers: %s", r.to.ID, said)
-	return true
 }
 
 // restartOpening restarts a node that was to open in its process and hangs there: once,
