@@ -15,6 +15,7 @@ import (
 	"originchain/shared/clock"
 	"originchain/shared/engine"
 	"originchain/shared/lsn"
+	"originchain/shared/simdisk"
 	"originchain/shared/telemetry"
 	"originchain/shared/tenant"
 )
@@ -26,7 +27,7 @@ func (following) Mode() string { return RoleFollower }
 
 // follow stops a node and serves its directory as a follower does, which shows the
 // frames up to commit.
-func (n *node) follow(commit lsn.LSN) *node {
+func (n *node) follow(commit lsn.LSN, opts ...option) *node {
 	n.t.Helper()
 	if err := n.stop(); err != nil {
 		n.t.Fatal(err)
@@ -41,10 +42,12 @@ func (n *node) follow(commit lsn.LSN) *node {
 	if err != nil {
 		n.t.Fatal(err)
 	}
-	shell, err := NewShell(
-		Config{Engine: engine.Config{DataDir: n.dir, NodeID: "node-1", Follower: true}, MinLSNWait: 20 * time.Millisecond},
-		Deps{FS: n.fs, Log: log, Clock: clock.New(clock.Config{}), Metrics: telemetry.NewMetrics(), Audit: audit, Admin: admin, NoPreallocate: true},
-	)
+	cfg := Config{Engine: engine.Config{DataDir: n.dir, NodeID: "node-1", Follower: true}, MinLSNWait: 20 * time.Millisecond}
+	deps := Deps{FS: n.fs, Log: log, Clock: clock.New(clock.Config{}), Metrics: telemetry.NewMetrics(), Audit: audit, Admin: admin, NoPreallocate: true}
+	for _, o := range opts {
+		o(&cfg, &deps)
+	}
+	shell, err := NewShell(cfg, deps)
 	if err != nil {
 		n.t.Fatal(err)
 	}
@@ -97,6 +100,69 @@ func TestAFollowerWaitsForAnEpochThatItHasNotSeen(t *testing.T) {
 	f.call("GET", "/usage", "", "Authorization", "Bearer "+unknownToken(f.token), api.HeaderMinLSN, "2", api.HeaderMinEpoch, "2").refused(503, "lsn_not_reached")
 	// What it can tell, it tells.
 	read("a", "9999", "1").refused(503, "lsn_not_reached")
+}
+
+// TestAFollowerWhoseFsyncHangs: the disk answers every probe, and what the leader sends does
+// not become durable: the node says so, in all three places, as a writer does.
+func TestAFollowerWhoseFsyncHangs(t *testing.T) {
+	const row = "/rows/shop.orders"
+	leader := start(t)
+	leader.register(ordersManifest)
+	leader.call("POST", row, `{"id":"before"}`).want(200)
+	last := leader.w.Visible().LSN
+	if err := leader.stop(); err != nil {
+		t.Fatal(err)
+	}
+	disk := leader.fs.(*simdisk.Disk).KillClone()
+	f := (&node{t: t, fs: disk, dir: leader.dir, tenant: leader.tenant, token: leader.token, stop: leader.stop}).
+		follow(last, func(c *Config, _ *Deps) { c.ProbeInterval, c.StuckAfter = time.Hour, 20*time.Millisecond })
+	says := func(status int, healthy, disk, detail string) {
+		t.Helper()
+		f.health(status)
+		if m := f.public("/metrics").want(200); !strings.Contains(m.body, "\noc_healthy "+healthy+"\n") {
+			t.Errorf("oc_healthy is not %s", healthy)
+		}
+		if ready := f.public("/ready"); !strings.Contains(ready.body, `"disk":{"ok":`+disk) || !strings.Contains(ready.body, detail) {
+			t.Errorf("/ready does not say %s, %s: %s", disk, detail, ready.body)
+		}
+	}
+	says(200, "1", "true", "can be read and written")
+
+	leader = open(t, leader.fs)
+	leader.tenant, leader.token = f.tenant, f.token
+	leader.call("POST", row, `{"id":"after"}`).want(200)
+	e := f.w.engine.Load()
+	r, err := leader.w.engine.Load().Log().NewChunkReader(e.Durable() + 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := r.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	for {
+		c, ok, err := r.Next(1 << 20)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !ok {
+			break
+		}
+		if err := e.Copy(c); err != nil {
+			t.Fatal(err)
+		}
+	}
+	release := disk.HangSyncs("/data/log/*")
+	defer release()
+	synced := make(chan error, 1)
+	go func() { synced <- e.SyncLog() }()
+	says(503, "0", "false", "waited for its fsync")
+	release()
+	if err := <-synced; err != nil {
+		t.Fatal(err)
+	}
+	says(200, "1", "true", "can be read and written")
 }
 
 // TestAReadIsPlacedInTheEpochOfWhatItFound: the state has a row an instant before its

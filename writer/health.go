@@ -41,7 +41,7 @@ func (h *health) fail(err error) {
 }
 
 // reason says why the node is not healthy; "" when it is. waits is for how long the oldest
-// commit has waited for its fsync.
+// commit, of this node or sent by its leader, has waited for its fsync.
 func (h *health) reason(now time.Time, waits time.Duration) string {
 	if r := h.failed.Load(); r != nil {
 		return *r
@@ -132,7 +132,7 @@ func (n *Shell) removeProbe() error {
 
 // probe reads the directory of the log and writes a file there. It does not sync: an fsync
 // would queue behind the log's own, and slow it down. One that hangs is seen by the commits
-// that wait for it.
+// that wait for it, in either role.
 func probe(fs vfs.FS, logDir string) error {
 	if _, err := fs.List(logDir); err != nil {
 		return fmt.Errorf("the directory of the log cannot be read: %w", err)

@@ -8,12 +8,9 @@ import (
 	"runtime"
 	"slices"
 	"strings"
-	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
-
-	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"originchain/shared/simdisk"
 	"originchain/shared/telemetry"
@@ -94,28 +91,45 @@ func TestLogFailure(t *testing.T) {
 	}
 }
 
+// health waits for what /health comes to answer.
+func (n *node) health(status int) *answer {
+	n.t.Helper()
+	for deadline := time.Now().Add(20 * time.Second); ; runtime.Gosched() {
+		a := n.public("/health")
+		if a.status == status {
+			return a
+		}
+		if time.Now().After(deadline) {
+			a.want(status)
+		}
+	}
+}
+
+// probed is the file of the probes where every node of these tests has its log's disk.
+const probed = "/data/log/" + probeName
+
 // TestProbe: a disk that takes no file is found without a write to the log, and
 // one that recovers is well again.
 func TestProbe(t *testing.T) {
 	disk := simdisk.New()
 	fast := func(c *Config, _ *Deps) { c.ProbeInterval, c.FailureGrace = time.Millisecond, time.Hour }
 	n := open(t, disk, fast)
-	until := func(status int) *answer {
-		for {
-			if a := n.public("/health"); a.status == status {
-				return a
-			}
-			runtime.Gosched()
-		}
-	}
+	until := n.health
 	until(200)
-	disk.Inject(simdisk.Fault{Ops: simdisk.OpCreate, Path: probeName, Err: syscall.ENOSPC, Forever: true})
+	disk.Inject(simdisk.Fault{Ops: simdisk.OpCreate, Path: probed, Err: syscall.ENOSPC, Forever: true})
 	if a := until(503); !strings.Contains(a.str("reason"), "no space left") {
 		t.Fatalf("reason: %s", a.body)
 	}
 	n.public("/ready").want(503)
 	disk.Heal()
 	until(200)
+	// What is wrong with the disk of the state alone is none of its business, and found by
+	// the state itself: the log may be on a disk of its own.
+	disk.Inject(simdisk.Fault{Ops: simdisk.OpCreate, Path: "/data/" + probeName, Err: syscall.ENOSPC, Forever: true})
+	if err := probe(disk, n.w.logDir()); err != nil {
+		t.Fatalf("a probe of another directory than the log's: %v", err)
+	}
+	disk.Heal()
 	disk.Inject(simdisk.Fault{Ops: simdisk.OpList, Path: "/data/log", Err: syscall.EIO, Forever: true})
 	until(503)
 	disk.Heal()
@@ -126,10 +140,8 @@ func TestProbe(t *testing.T) {
 func TestProbeEndsTheNode(t *testing.T) {
 	disk := simdisk.New()
 	n := open(t, disk, func(c *Config, _ *Deps) { c.ProbeInterval = time.Millisecond })
-	disk.Inject(simdisk.Fault{Ops: simdisk.OpCreate, Path: probeName, Err: syscall.EROFS, Forever: true})
-	for n.public("/health").status == 200 {
-		runtime.Gosched()
-	}
+	disk.Inject(simdisk.Fault{Ops: simdisk.OpCreate, Path: probed, Err: syscall.EROFS, Forever: true})
+	n.health(503)
 	if err := n.ended(); !errors.Is(err, ErrLogFailed) || !errors.Is(err, syscall.EROFS) {
 		t.Fatalf("Run ended with %v", err)
 	}
@@ -149,64 +161,22 @@ func TestStuckDisk(t *testing.T) {
 	}
 }
 
-// hanging is a disk on which the syncs of segments hang, while it does.
-type hanging struct {
-	*simdisk.Disk
-	hangs atomic.Bool
-	until chan struct{}
-}
-
-// OpenReadWrite implements vfs.FS.
-func (h *hanging) OpenReadWrite(path string, c vfs.DiskWriteCategory, opts ...vfs.OpenOption) (vfs.File, error) {
-	f, err := h.Disk.OpenReadWrite(path, c, opts...)
-	t, ok := f.(truncatable)
-	if !ok || !strings.HasSuffix(path, ".log") && !strings.HasSuffix(path, "next.tmp") {
-		return f, err
-	}
-	return hangingFile{t, h}, err
-}
-
-type truncatable interface {
-	vfs.File
-	Truncate(size int64) error
-}
-
-type hangingFile struct {
-	truncatable
-	on *hanging
-}
-
-func (f hangingFile) wait() {
-	if f.on.hangs.Load() {
-		<-f.on.until
-	}
-}
-
-// Sync implements vfs.File.
-func (f hangingFile) Sync() error { f.wait(); return f.truncatable.Sync() }
-
-// SyncData implements vfs.File.
-func (f hangingFile) SyncData() error { f.wait(); return f.truncatable.SyncData() }
-
 // TestAnFsyncThatHangs: the disk answers every probe, and no commit becomes durable.
 func TestAnFsyncThatHangs(t *testing.T) {
-	disk := &hanging{Disk: simdisk.New(), until: make(chan struct{})}
+	disk := simdisk.New()
 	n := open(t, disk, func(c *Config, _ *Deps) { c.StuckAfter = 20 * time.Millisecond })
 	n.tenant, n.token = n.newTenant(`{}`)
 	n.register(ordersManifest)
 	n.call("POST", "/rows/shop.orders", `{"id":"before"}`).want(200)
 	n.public("/health").want(200)
-	disk.hangs.Store(true)
+	release := disk.HangSyncs("/data/log/*")
+	defer release()
 	acknowledged := make(chan *answer, 1)
 	go func() { acknowledged <- n.call("POST", "/rows/shop.orders", `{"id":"waits"}`) }()
-	for n.public("/health").status == 200 {
-		runtime.Gosched()
-	}
-	if h := n.public("/health").want(503); !strings.Contains(h.str("reason"), "waited for its fsync") {
+	if h := n.health(503); !strings.Contains(h.str("reason"), "waited for its fsync") {
 		t.Errorf("reason: %s", h.body)
 	}
-	disk.hangs.Store(false)
-	close(disk.until)
+	release()
 	(<-acknowledged).want(200)
 	n.public("/health").want(200)
 }

@@ -41,6 +41,8 @@ type following struct {
 	// copied is when a chunk came that is no single group of the leader's: this node
 	// was away, and copies.
 	copied atomic.Int64
+	// lag is how long the log's disk has been asked for what a leader sent.
+	lag fsyncLag
 
 	// The rest is the apply goroutine's.
 	reader *wal.Reader
@@ -142,7 +144,7 @@ func (e *Engine) Copy(c wal.Chunk) error {
 		e.follow.copied.Store(time.Now().UnixNano())
 	}
 	newest := e.log.NewestFirst()
-	err := e.log.Copy(c)
+	err := e.follow.measured(func() error { return e.log.Copy(c) })
 	if err == nil && e.log.NewestFirst() != newest {
 		e.signalRoll()
 	}
@@ -151,11 +153,20 @@ func (e *Engine) Copy(c wal.Chunk) error {
 
 // SyncLog makes everything copied durable.
 func (e *Engine) SyncLog() error {
-	err := e.failLog("make the log durable", e.log.Sync())
+	err := e.failLog("make the log durable", e.follow.measured(e.log.Sync))
 	if err == nil {
 		e.follow.signal()
 	}
 	return err
+}
+
+// measured has Waiting tell of a call of the log that does not return. Copying counts, since
+// it syncs too where a segment ends. What is copied and not synced yet does not: a stream may
+// end in between, and nothing waits until the next one.
+func (f *following) measured(call func() error) error {
+	f.lag.begin(time.Now())
+	defer f.lag.end()
+	return call()
 }
 
 // CaughtUp is closed once a follower shows all that was in its log when it was

@@ -26,10 +26,15 @@ func (e *Engine) Aside() []wal.Divergent { return e.aside }
 // latest fsync did.
 func (e *Engine) FsyncLag() time.Duration { return e.queue.lag.now() }
 
-// Waiting is for how long the oldest decided frame has not been durable; 0 while none waits.
-func (e *Engine) Waiting() time.Duration { return e.queue.lag.waits() }
+// Waiting is for how long the log's disk is waited for: on a writer, how long the oldest
+// decided frame has not been durable; on a follower, how long what came from its leader has
+// been under way to the disk. 0 while nothing waits.
+func (e *Engine) Waiting() time.Duration {
+	return max(e.queue.lag.waits(), e.follow.lag.waits())
+}
 
-// fsyncLag is written under the queue's lock and read by anyone without it.
+// fsyncLag is written by one at a time, a writer's under its queue's lock, and read by anyone
+// without it.
 type fsyncLag struct {
 	waiting atomic.Int64 // since when the oldest frame waits, unix nanoseconds; 0: none does
 	latest  atomic.Int64 // how long that of the last group waited, nanoseconds

@@ -216,7 +216,7 @@ func (d *deciding) answers() Verdict {
 		d.because(PlannedSwitch, "", "%s is well and hands epoch %d over", d.o.Record.Holder, d.o.Record.Epoch)
 		return ""
 	case w.Status >= 500:
-		d.because(WriterFailing, "", "%s answers /health with %d: its process ends by itself when its log has failed", d.o.Record.Holder, w.Status)
+		d.because(WriterFailing, "", "%s answers /health with %d: its process ends by itself when its log has failed; when its disk hangs it does not, so end it", d.o.Record.Holder, w.Status)
 		return Wait
 	case slow && d.allow.AllowSlowWriter:
 		d.because(OverriddenGuard, "", "%s answers in %s: given up by --allow-slow-writer", d.o.Record.Holder, w.Took)

@@ -31,6 +31,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -126,6 +127,7 @@ type Disk struct {
 	pending []dirOp
 	calls   []Call
 	faults  []Fault
+	hanging atomic.Pointer[hang]
 	locks   map[*inode]bool
 	nextID  uint64
 	onCall  func(n int, c Call, freeze func() *Disk)

@@ -194,6 +194,7 @@ func (f *file) Preallocate(off, length int64) error {
 
 // Sync makes a file's bytes, or a directory's names, durable.
 func (f *file) Sync() error {
+	f.d.await(f.name)
 	f.d.mu.Lock()
 	defer f.d.mu.Unlock()
 	if err := f.usable("sync"); err != nil {
