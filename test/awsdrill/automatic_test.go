@@ -122,13 +122,10 @@ func (c *control) metadata(i int, n *node) {
 	})
 }
 
-// agentUnit is the unit of a node's agent.
+// agentUnit is the unit of a node's agent, which is told as well what reaches AWS here.
 func (c *control) agentUnit(i int) string {
-	var env strings.Builder
-	for _, v := range append(c.fake.Environment(), "OC_INSTANCE="+instance, "OC_REGISTRY="+c.settings.Registry, "AWS_EC2_METADATA_SERVICE_ENDPOINT=http://"+c.at(imdsPort+i)) {
-		fmt.Fprintf(&env, "Environment=%s\n", strings.ReplaceAll(v, "%", "%%"))
-	}
-	return "[Unit]\nDescription=OriginChain agent\n\n[Service]\n" + env.String() + "ExecStart=" + bin + "/oc-node agent\nRestart=always\nRestartSec=1\n"
+	reach := append(c.fake.Environment(), "AWS_EC2_METADATA_SERVICE_ENDPOINT=http://"+c.at(imdsPort+i))
+	return agentText(c.nodes[i].ID, append(reach, c.agentVariables()...))
 }
 
 // deploy starts the functions with the environment that a deployment gives them.

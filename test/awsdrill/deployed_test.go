@@ -199,18 +199,51 @@ func (r *region) variables(ca string) map[string][]string {
 	}
 }
 
+// agentVariables are the environment of a node's agent, as a deployment gives it.
+func (r *region) agentVariables() []string {
+	return []string{"AWS_REGION=" + awsfake.Region, "OC_INSTANCE=" + instance, "OC_REGISTRY=" + r.settings.Registry}
+}
+
+// agentText is the unit of a node's agent; it is held against that of infra/stack below.
+func agentText(node string, variables []string) string {
+	var env strings.Builder
+	for _, v := range variables {
+		fmt.Fprintf(&env, "Environment=%s\n", strings.ReplaceAll(v, "%", "%%"))
+	}
+	return "[Unit]\nDescription=OriginChain agent of " + node + "\nAfter=network-online.target\nWants=network-online.target\nStartLimitIntervalSec=0\n\n" +
+		"[Service]\n" + env.String() + "ExecStart=" + bin + "/oc-node agent\nRestart=always\nRestartSec=5\n\n[Install]\nWantedBy=multi-user.target\n"
+}
+
+// strict is a part of the deployment of an instance with an authority of its own.
+func strict(t *testing.T, part string) []byte {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join("..", "..", "infra", "stack", "testdata", "options", "strict-"+part+".json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return text
+}
+
+// TestAgentsAreRunAsDeployed: by the same unit, to the values of its environment.
+func TestAgentsAreRunAsDeployed(t *testing.T) {
+	r := &region{t: t}
+	units := regexp.MustCompile(`oc-node\.service' <<'END_OF_FILE'\\n(.*?)END_OF_FILE`).FindAllSubmatch(strict(t, "Instance"), -1)
+	values := regexp.MustCompile(`(?m)^(Environment=[^=]+=).*$`)
+	for i := range 2 {
+		deployed := strings.ReplaceAll(string(units[i][1]), `\n`, "\n")
+		want := values.ReplaceAllString(strings.ReplaceAll(deployed, "strict-"+letter(i), nodeID(i)), "$1")
+		got := values.ReplaceAllString(agentText(nodeID(i), r.agentVariables()), "$1")
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("the agent of node %d (-deployed +run):\n%s", i, diff)
+		}
+	}
+}
+
 // TestWhatIsRunIsWhatIsDeployed: flags of servers, and variables of functions, are those of
 // a deployment, for an instance with an authority of its own.
 func TestWhatIsRunIsWhatIsDeployed(t *testing.T) {
-	read := func(part string) []byte {
-		text, err := os.ReadFile(filepath.Join("..", "..", "infra", "stack", "testdata", "options", "strict-"+part+".json"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		return text
-	}
 	r := &region{t: t}
-	servers := regexp.MustCompile(`(?s)ExecStart=`+bin+`/oc-server(.*?)Restart=`).FindAllSubmatch(read("Instance"), -1)
+	servers := regexp.MustCompile(`(?s)ExecStart=`+bin+`/oc-server(.*?)Restart=`).FindAllSubmatch(strict(t, "Instance"), -1)
 	for i := range 2 {
 		r.nodes = append(r.nodes, &node{Node: failover.Node{ID: nodeID(i)}})
 		want := map[string]string{}
@@ -245,7 +278,7 @@ func TestWhatIsRunIsWhatIsDeployed(t *testing.T) {
 				}
 			}
 		}
-		if err := json.Unmarshal(read(part), &stack); err != nil {
+		if err := json.Unmarshal(strict(t, part), &stack); err != nil {
 			t.Fatal(err)
 		}
 		for id, f := range stack.Resources {

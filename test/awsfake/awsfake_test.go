@@ -15,6 +15,7 @@ import (
 	r53types "github.com/aws/aws-sdk-go-v2/service/route53/types"
 	"github.com/aws/aws-sdk-go-v2/service/ssm"
 	"github.com/aws/smithy-go"
+	smithyhttp "github.com/aws/smithy-go/transport/http"
 	"github.com/google/go-cmp/cmp"
 	"github.com/miekg/dns"
 
@@ -246,7 +247,7 @@ func (r *recorder) Errorf(format string, args ...any) {
 	r.failed = append(r.failed, fmt.Sprintf(format, args...))
 }
 
-// TestAViolationFailsTheTest: of a request, and of an answer of the fake itself.
+// TestAViolationFailsTheTest: of a request, of an answer of the fake itself, and of a signature.
 func TestAViolationFailsTheTest(t *testing.T) {
 	for name, c := range map[string]struct {
 		do   func(f *awsfake.Fake, client *ssm.Client) error
@@ -271,6 +272,19 @@ func TestAViolationFailsTheTest(t *testing.T) {
 	}
 	r := &recorder{TB: t}
 	f := awsfake.Start(r)
+	elsewhere := f.Config()
+	elsewhere.Region = "us-east-1"
+	client := ssm.NewFromConfig(elsewhere, func(o *ssm.Options) { o.Retryer = aws.NopRetryer{} })
+	_, err := client.CancelCommand(t.Context(), &ssm.CancelCommandInput{CommandId: aws.String(strings.Repeat("x", 36))})
+	var refused *smithyhttp.ResponseError
+	if !errors.As(err, &refused) || refused.HTTPStatusCode() != http.StatusForbidden || len(r.failed) != 1 || !strings.Contains(r.failed[0], "is signed for the region us-east-1") {
+		t.Errorf("signed for another region: %v, failed %q", err, r.failed)
+	}
+	if n := len(f.SSM.Calls("CancelCommand")); n > 0 {
+		t.Errorf("signed for another region, and it was carried out: %d", n)
+	}
+	r = &recorder{TB: t}
+	f = awsfake.Start(r)
 	if res, err := http.Post(f.URL, "", nil); err != nil || res.Body.Close() != nil || len(r.failed) != 1 || !strings.Contains(r.failed[0], "not signed") {
 		t.Errorf("%v, failed %q", err, r.failed)
 	}

@@ -106,6 +106,28 @@ func TestTheRecordIsReadAgainOnceHeld(t *testing.T) {
 	}
 }
 
+// TestAHoldOfAnUnknownUnitChangesNothing: what systemd does not tell of before, an undo could
+// not leave as it was.
+func TestAHoldOfAnUnknownUnitChangesNothing(t *testing.T) {
+	r := newRig(t, "server")
+	pid := r.started()
+	dir := t.TempDir()
+	text := fmt.Sprintf("#!/bin/sh\ncase \"$*\" in *\" show \"*) [ -e %[1]s/once ] || { : >%[1]s/once; echo 'no answer' >&2; exit 1; };; esac\nexec %[2]s \"$@\"\n",
+		dir, filepath.Join(os.Getenv(shimVariable), "systemctl"))
+	r.must(os.WriteFile(filepath.Join(dir, "systemctl"), []byte(text), 0o755))
+	t.Setenv("PATH", dir)
+	if p, err := r.Stop(t.Context(), 5); err == nil || !strings.Contains(err.Error(), "no answer") || !strings.Contains(err.Error(), "nothing was changed") {
+		t.Errorf("%+v, %v", p, err)
+	}
+	r.unheld("its state was not known")
+	if p, err := r.Process(t.Context()); err != nil || p != (failover.Process{Running: true, PID: pid}) {
+		t.Errorf("%+v, %v", p, err)
+	}
+	if _, err := r.Stop(t.Context(), 5); err != nil || alive(pid) {
+		t.Errorf("once systemd answers: %v", err)
+	}
+}
+
 // TestAHoldThatSystemdDoesNotTakeIsUndone: the unit is started anew when its process ends.
 func TestAHoldThatSystemdDoesNotTakeIsUndone(t *testing.T) {
 	r := newRig(t, "server")

@@ -16,6 +16,7 @@ import (
 	"net/netip"
 	"net/url"
 	"os"
+	"sync"
 	"time"
 
 	"originchain/shared/api"
@@ -33,9 +34,10 @@ type At struct{ Listen, OpsListen, TLSCert, TLSCA, Advertise string }
 
 // Server is a server that can be asked.
 type Server struct {
-	at   At // what it was made of
-	base string
-	http *http.Client
+	at    At // what it was made of
+	base  string
+	http  *http.Client
+	shown *shown // by it, and by the one that it was before its configuration changed
 }
 
 // New asks at a URL, by a client.
@@ -67,15 +69,19 @@ func (s *Server) Of(at At) (*Server, error) {
 	if u, err := url.Parse(at.Advertise); err == nil && u.Hostname() != "" {
 		name = u.Hostname()
 	}
+	known := &shown{}
+	if s != nil && s.shown != nil {
+		known = s.shown
+	}
 	transport := &http.Transport{
 		// Each question is asked as a new client asks it: a connection that stands goes on when
 		// the certificate has ended, or no other gets in.
 		DisableKeepAlives: true,
 		DialTLSContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
-			return dialTLS(ctx, network, addr, at.TLSCert, name)
+			return known.dialTLS(ctx, network, addr, at.TLSCert, name)
 		},
 	}
-	return &Server{at: at, base: scheme + "://" + net.JoinHostPort(host, port), http: &http.Client{
+	return &Server{at: at, base: scheme + "://" + net.JoinHostPort(host, port), shown: known, http: &http.Client{
 		Transport: transport, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}}, nil
 }
@@ -97,19 +103,48 @@ func Wildcard(address string) bool {
 	return err == nil && ip.IsUnspecified()
 }
 
+// shown is the certificate that a server has shown on its last good connection.
+type shown struct {
+	mu   sync.Mutex // a dial may go on when nobody waits for it any more
+	leaf *x509.Certificate
+}
+
 // dialTLS connects to a server that shows the certificate of its own file, or another one
-// by whoever has issued that: what is read anew for each connection, as it is renewed.
-func dialTLS(ctx context.Context, network, address, certFile, name string) (net.Conn, error) {
-	pem, err := os.ReadFile(certFile)
-	if err != nil {
-		return nil, err
-	}
-	roots := x509.NewCertPool()
-	if !roots.AppendCertsFromPEM(pem) {
-		return nil, fmt.Errorf("%s has no certificate", certFile)
+// by whoever has issued that: what is read anew for each connection, as it is renewed. Until
+// the server has taken a new file up, and for as long as it refuses it, it goes on with what
+// it showed before. That is known as well, as clients get in by it, and they do not once it
+// has ended. Who begins to ask meanwhile has not seen it, and gets no answer.
+func (s *shown) dialTLS(ctx context.Context, network, address, certFile, name string) (net.Conn, error) {
+	roots, unusable := readRoots(certFile)
+	s.mu.Lock()
+	leaf := s.leaf
+	s.mu.Unlock()
+	if leaf != nil {
+		roots.AddCert(leaf)
+	} else if unusable != nil {
+		return nil, unusable
 	}
 	d := tls.Dialer{Config: &tls.Config{RootCAs: roots, ServerName: name, MinVersion: tls.VersionTLS12}}
-	return d.DialContext(ctx, network, address)
+	conn, err := d.DialContext(ctx, network, address)
+	if err != nil {
+		return nil, errors.Join(err, unusable)
+	}
+	if c, ok := conn.(*tls.Conn); ok {
+		s.mu.Lock()
+		s.leaf = c.ConnectionState().PeerCertificates[0]
+		s.mu.Unlock()
+	}
+	return conn, nil
+}
+
+// readRoots are the certificates of a file; none, where the error says why.
+func readRoots(certFile string) (*x509.CertPool, error) {
+	roots := x509.NewCertPool()
+	pem, err := os.ReadFile(certFile)
+	if err == nil && !roots.AppendCertsFromPEM(pem) {
+		err = fmt.Errorf("%s has no certificate", certFile)
+	}
+	return roots, err
 }
 
 // modeWriter is api.Health.Mode of a writer.
