@@ -56,6 +56,33 @@ func TestNobodyIsBroughtBackTooEarly(t *testing.T) {
 	}, "b")
 }
 
+// Whoever another process has let go meanwhile is not started a second time: somebody may have
+// stopped it by hand since.
+func TestWhoWasLetGoMeanwhileIsNotBroughtBack(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		w.kill("a", false)
+		run := w.begunSteps(t, stepRaise)
+		w.adopts("b")
+		r := newRun(w.deps(), w.request("b"), nil)
+		if err := r.open(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		defer r.close()
+		var err error
+		if r.journal, err = loadJournal(t.Context(), w.reg); err != nil {
+			t.Fatal(err)
+		}
+		back := r.bringBack(t.Context())
+		if _, err := LetGo(t.Context(), w.deps(), run); err != nil || w.starts("a") != 1 {
+			t.Fatalf("a was started %d times: %v", w.starts("a"), err)
+		}
+		pass(3 * aloneAfter)
+		if back.end(); w.starts("a") != 1 || len(r.report.Notes) > 0 {
+			t.Errorf("a was started %d times: %q", w.starts("a"), r.report.Notes)
+		}
+	}, "b")
+}
+
 // unanswered is an instance control by which a start of some nodes is never answered; ends
 // is how each such call came to its end.
 type unanswered struct {
