@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -70,13 +71,9 @@ func (n *Notifier) Handle(ctx context.Context) (Report, error) {
 	if err != nil {
 		return Report{}, fmt.Errorf("incidents cannot be listed: %w", err)
 	}
-	subscribers, err := n.store.Subscribers(ctx)
+	to, err := n.roster(ctx)
 	if err != nil {
 		return Report{}, err
-	}
-	to := make(map[string]*incident.Subscriber, len(subscribers))
-	for i := range subscribers {
-		to[subscribers[i].ID] = &subscribers[i]
 	}
 	run := &run{n: n, to: to}
 	group := &errgroup.Group{}
@@ -85,30 +82,26 @@ func (n *Notifier) Handle(ctx context.Context) (Report, error) {
 		if !roomFor(ctx, attemptAndSettle) {
 			break
 		}
-		i, claimed, settled, err := n.store.Claim(ctx, id)
-		if err != nil {
-			run.fault(err) // the others are told all the same
-			continue
-		}
-		if settled || i.Format == 0 {
-			if err := n.store.Retire(ctx, id); err != nil {
-				run.fault(err)
-			}
-		}
-		for _, d := range claimed {
-			group.Go(func() error {
-				run.deliver(ctx, i, d)
-				return nil
-			})
-		}
+		run.begin(ctx, group, id)
 	}
 	_ = group.Wait()
 	return run.report, errors.Join(run.faults...)
 }
 
+// roster is who is told as of now, by id.
+func (n *Notifier) roster(ctx context.Context) (map[string]*incident.Subscriber, error) {
+	subscribers, err := n.store.Subscribers(ctx)
+	to := make(map[string]*incident.Subscriber, len(subscribers))
+	for i := range subscribers {
+		to[subscribers[i].ID] = &subscribers[i]
+	}
+	return to, err
+}
+
 // run is one call of Handle.
 type run struct {
-	n  *Notifier
+	n *Notifier
+	// to is the roster as it was read last; only Handle's own goroutine has it.
 	to map[string]*incident.Subscriber
 
 	mu     sync.Mutex
@@ -122,17 +115,55 @@ func (r *run) fault(err error) {
 	r.faults = append(r.faults, err)
 }
 
-// deliver makes one attempt and settles it. What was delivered is settled even when the
+// begin claims what an incident owes, and has it delivered.
+func (r *run) begin(ctx context.Context, group *errgroup.Group, id string) {
+	i, claimed, settled, err := r.n.store.Claim(ctx, id)
+	if err != nil {
+		r.fault(err) // the others are told all the same
+		return
+	}
+	if settled || i.Format == 0 {
+		if err := r.n.store.Retire(ctx, id); err != nil {
+			r.fault(err)
+		}
+	}
+	for _, d := range r.known(ctx, claimed) {
+		to := r.to[d.Subscriber]
+		group.Go(func() error {
+			r.deliver(ctx, i, d, to)
+			return nil
+		})
+	}
+}
+
+// known are the claims of which it is known whom they are for, or that it is nobody any more.
+// Somebody who is not in the roster may have been added after it was read, and before what is
+// claimed was owed; who is not in one that is read after that was removed. While it cannot be
+// read such a claim is let go: it comes back by itself.
+func (r *run) known(ctx context.Context, claimed []incident.Delivery) []incident.Delivery {
+	stranger := func(d incident.Delivery) bool { return r.to[d.Subscriber] == nil }
+	if !slices.ContainsFunc(claimed, stranger) {
+		return claimed
+	}
+	to, err := r.n.roster(ctx)
+	if err != nil {
+		r.fault(fmt.Errorf("whether somebody is a subscriber still is not known: %w", err))
+		return slices.DeleteFunc(claimed, stranger)
+	}
+	r.to = to
+	return claimed
+}
+
+// deliver makes one attempt and settles it; to is nil for somebody who was removed. What was delivered is settled even when the
 // run's time is over: it would be sent again otherwise.
 //
 // A claim that was waiting for its turn for so long that another notifier could make the
 // same attempt before this one is settled is let go: it comes back by itself. So is one that
 // whoever runs this would end in the middle of.
-func (r *run) deliver(ctx context.Context, i *incident.Incident, d incident.Delivery) {
+func (r *run) deliver(ctx context.Context, i *incident.Incident, d incident.Delivery, to *incident.Subscriber) {
 	if r.n.store.Left(d) < notice.AttemptTimeout || !roomFor(ctx, attemptAndSettle) {
 		return
 	}
-	to := r.to[d.Subscriber]
 	failure := r.n.attempt(ctx, i, d, to)
 	final := errors.Is(failure, notice.ErrRefused)
 	gaveUp, err := r.n.settle(ctx, i.ID, d, failure, final)

@@ -138,7 +138,7 @@ func TestNoTimeIsLeftForAClaim(t *testing.T) {
 		t.Error("it was begun")
 		return nil
 	}), quiet())
-	(&run{n: n, to: map[string]*incident.Subscriber{"ops": {ID: "ops", Email: "ops@acme.example"}}}).deliver(ctx, i, claimed[0])
+	(&run{n: n}).deliver(ctx, i, claimed[0], &incident.Subscriber{ID: "ops", Email: "ops@acme.example"})
 }
 
 // What the service refuses is in the log and counted, with its own words and without the
