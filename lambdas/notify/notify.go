@@ -59,7 +59,8 @@ type Report struct {
 	Failed    int `json:"failed"`
 	Refused   int `json:"refused"`
 	// GivenUp are those that no attempt will follow, and that somebody waits for: of Refused
-	// it is each but those of subscribers that were removed.
+	// it is each but those of subscribers that were removed; and those for which there was no
+	// room, that no attempt was made at.
 	GivenUp int `json:"given_up"`
 }
 
@@ -127,12 +128,38 @@ func (r *run) begin(ctx context.Context, group *errgroup.Group, id string) {
 			r.fault(err)
 		}
 	}
+	r.unsaid(ctx, i)
 	for _, d := range r.known(ctx, claimed) {
 		to := r.to[d.Subscriber]
 		group.Go(func() error {
 			r.deliver(ctx, i, d, to)
 			return nil
 		})
+	}
+}
+
+// unsaid logs and counts what an incident gave up at once when an update came.
+func (r *run) unsaid(ctx context.Context, i *incident.Incident) {
+	missed := 0
+	for _, u := range i.Updates {
+		if u.Unsaid == 0 {
+			continue
+		}
+		missed += u.Unsaid
+		log := r.n.log.WithFields(logrus.Fields{"incident": i.ID, "update": u.Seq, "subscribers": u.Unsaid})
+		for _, g := range u.GivenUp[:min(1, len(u.GivenUp))] {
+			log = log.WithFields(logrus.Fields{"subscriber": g.Subscriber, "cause": g.Reason})
+		}
+		log.Error("subscribers are not told of an update: too much was owed already, and no attempt is made")
+	}
+	if missed == 0 {
+		return
+	}
+	r.mu.Lock()
+	r.report.GivenUp += missed
+	r.mu.Unlock()
+	if err := r.n.store.Said(ctx, i.ID, len(i.Updates)); err != nil {
+		r.fault(err) // it is said again
 	}
 }
 
@@ -196,6 +223,9 @@ const (
 	settleTries   = 8
 	firstRest     = 100 * time.Millisecond
 	longestRest   = time.Second
+	// loggedBytes is how much of a failure is logged: the incident keeps less, and what SES says
+	// comes to whose identity it is of after that.
+	loggedBytes = 400
 	// attemptAndSettle is what a delivery takes at most.
 	attemptAndSettle = notice.AttemptTimeout + settleTimeout
 )
@@ -227,7 +257,7 @@ func (n *Notifier) settle(ctx context.Context, id string, d incident.Delivery, f
 func (n *Notifier) tell(d incident.Delivery, failure error, gaveUp, removed bool, unrecorded error) {
 	log := n.log.WithFields(logrus.Fields{"delivery": d.ID, "subscriber": d.Subscriber, "attempts": d.Attempts})
 	if failure != nil {
-		log = log.WithField("cause", incident.Brief(failure))
+		log = log.WithField("cause", incident.Line(failure, loggedBytes))
 	}
 	switch {
 	case unrecorded != nil && failure == nil:

@@ -149,7 +149,7 @@ func TestWhoIsNotToldIsKnown(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	refusal := awsfake.Fail("MessageRejected", "Email address is not verified. The following identities failed the check in region EU-CENTRAL-1: OPS@acme.example")
+	refusal := awsfake.Fail("MessageRejected", "Email address is not verified. The following identities failed the check in region EU-CENTRAL-1: OPS@acme.example, status@db.example")
 	f.SES.Next("SendEmail", refusal, refusal)
 	now := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 	store := opened(t, registered.Of(registry.NewMemory()), func() time.Time { return now })
@@ -175,7 +175,7 @@ func TestWhoIsNotToldIsKnown(t *testing.T) {
 	if err != nil || !strings.Contains(i.Owed[0].Error, "MessageRejected: Email address is not verified.") {
 		t.Errorf("kept: %+v, %v", i, err)
 	}
-	if text := out.String(); !strings.Contains(text, "level=error") || !strings.Contains(text, "i.1.ops") || !strings.Contains(text, "MessageRejected") || strings.Contains(strings.ToLower(text), "ops@acme") {
+	if text := out.String(); !strings.Contains(text, "level=error") || !strings.Contains(text, "i.1.ops") || !strings.Contains(text, "MessageRejected") || !strings.Contains(text, "status@db.example") || strings.Contains(strings.ToLower(text), "ops@acme") {
 		t.Errorf("logged: %s", text)
 	}
 	if counted["Instance"] != "acme" || counted[alarms.DeliveriesFailed] != 1.0 || counted[alarms.DeliveriesGivenUp] != 0.0 || !strings.Contains(published.String(), alarms.Namespace("acme")) {
