@@ -62,7 +62,13 @@ type Report struct {
 	// it is each but those of subscribers that were removed; and those for which there was no
 	// room, that no attempt was made at.
 	GivenUp int `json:"given_up"`
+	// Of has those of Failed and GivenUp by the instance of their incident, "" for one that
+	// has none: in a store of several instances any notifier makes the attempts of all.
+	Of map[string]Untold `json:"-"`
 }
+
+// Untold counts what was not delivered, as a Report does.
+type Untold struct{ Failed, GivenUp int }
 
 // Handle makes one attempt at every delivery that is due, and that there is time for: what
 // cannot be ended before ctx is over is not begun, and left to the next run. An error says
@@ -116,6 +122,17 @@ func (r *run) fault(err error) {
 	r.faults = append(r.faults, err)
 }
 
+// untold counts what was not delivered of an incident. The caller has the lock.
+func (r *run) untold(i *incident.Incident, failed, givenUp int) {
+	if r.report.Of == nil {
+		r.report.Of = make(map[string]Untold)
+	}
+	of := r.report.Of[i.Cause.Instance]
+	r.report.Of[i.Cause.Instance] = Untold{of.Failed + failed, of.GivenUp + givenUp}
+	r.report.Failed += failed
+	r.report.GivenUp += givenUp
+}
+
 // begin claims what an incident owes, and has it delivered.
 func (r *run) begin(ctx context.Context, group *errgroup.Group, id string) {
 	i, claimed, settled, err := r.n.store.Claim(ctx, id)
@@ -146,7 +163,7 @@ func (r *run) unsaid(ctx context.Context, i *incident.Incident) {
 			continue
 		}
 		missed += u.Unsaid
-		log := r.n.log.WithFields(logrus.Fields{"incident": i.ID, "update": u.Seq, "subscribers": u.Unsaid})
+		log := r.n.logOf(i).WithFields(logrus.Fields{"incident": i.ID, "update": u.Seq, "subscribers": u.Unsaid})
 		for _, g := range u.GivenUp[:min(1, len(u.GivenUp))] {
 			log = log.WithFields(logrus.Fields{"subscriber": g.Subscriber, "cause": g.Reason})
 		}
@@ -156,7 +173,7 @@ func (r *run) unsaid(ctx context.Context, i *incident.Incident) {
 		return
 	}
 	r.mu.Lock()
-	r.report.GivenUp += missed
+	r.untold(i, 0, missed)
 	r.mu.Unlock()
 	if err := r.n.store.Said(ctx, i.ID, len(i.Updates)); err != nil {
 		r.fault(err) // it is said again
@@ -194,14 +211,14 @@ func (r *run) deliver(ctx context.Context, i *incident.Incident, d incident.Deli
 	failure := r.n.attempt(ctx, i, d, to)
 	final := errors.Is(failure, notice.ErrRefused)
 	gaveUp, err := r.n.settle(ctx, i.ID, d, failure, final)
-	r.n.tell(d, failure, gaveUp, to == nil, err)
+	r.n.tell(i, d, failure, gaveUp, to == nil, err)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	switch {
 	case err != nil:
 		r.faults = append(r.faults, err)
 		if failure != nil {
-			r.report.Failed++
+			r.untold(i, 1, 0)
 		}
 		return
 	case failure == nil:
@@ -209,10 +226,10 @@ func (r *run) deliver(ctx context.Context, i *incident.Incident, d incident.Deli
 	case final:
 		r.report.Refused++
 	default:
-		r.report.Failed++
+		r.untold(i, 1, 0)
 	}
 	if gaveUp && to != nil {
-		r.report.GivenUp++
+		r.untold(i, 0, 1)
 	}
 }
 
@@ -253,9 +270,17 @@ func (n *Notifier) settle(ctx context.Context, id string, d incident.Delivery, f
 	return gaveUp, err
 }
 
+// logOf says whose incident it is, where there are several instances.
+func (n *Notifier) logOf(i *incident.Incident) logrus.FieldLogger {
+	if i.Cause.Instance == "" {
+		return n.log
+	}
+	return n.log.WithField("instance", i.Cause.Instance)
+}
+
 // tell logs what was not delivered, or was and is not recorded.
-func (n *Notifier) tell(d incident.Delivery, failure error, gaveUp, removed bool, unrecorded error) {
-	log := n.log.WithFields(logrus.Fields{"delivery": d.ID, "subscriber": d.Subscriber, "attempts": d.Attempts})
+func (n *Notifier) tell(i *incident.Incident, d incident.Delivery, failure error, gaveUp, removed bool, unrecorded error) {
+	log := n.logOf(i).WithFields(logrus.Fields{"delivery": d.ID, "subscriber": d.Subscriber, "attempts": d.Attempts})
 	if failure != nil {
 		log = log.WithField("cause", incident.Line(failure, loggedBytes))
 	}

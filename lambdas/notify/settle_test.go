@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/sirupsen/logrus"
 
 	registered "originchain/lambdas/documents"
@@ -74,7 +75,7 @@ func TestAMarkIsMadeAgain(t *testing.T) {
 			return nil
 		}
 		report, err := n.Handle(t.Context())
-		if err != nil || report != (Report{Delivered: 1}) {
+		if err != nil || !cmp.Equal(report, Report{Delivered: 1}) {
 			t.Errorf("%+v, %v", report, err)
 		}
 		now = now.Add(incident.ClaimFor + time.Second)

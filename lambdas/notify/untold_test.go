@@ -3,6 +3,7 @@ package notify
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
@@ -140,5 +141,55 @@ func TestARunThatEndsDuringADelivery(t *testing.T) {
 	i, _, getErr := store.Get(t.Context(), "i")
 	if err != nil || getErr != nil || report.Delivered != 1 || i.Updates[0].Delivered != 1 || len(i.Owed) > 0 {
 		t.Errorf("%+v, %v: %+v, %v", report, err, i, getErr)
+	}
+}
+
+// Attempts are counted for the instance whose incident it is, whichever function makes them; a
+// function's own are those of incidents that have none.
+func TestEachInstanceCountsItsOwn(t *testing.T) {
+	now := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+	store := incident.NewStore(newDisk(), incident.Fixed{{ID: "ops", Email: "ops@acme.example", UpTo: alarms.TenantDown}}, func() time.Time { return now }, func() float64 { return 0 })
+	for id, instance := range map[string]string{"a": "acme", "b": "globex", "c": "globex", "d": ""} {
+		if _, err := store.Open(t.Context(), incident.Opening{ID: id, Severity: alarms.TenantDown, Title: "x", Text: "x", Cause: incident.Cause{Failover: id, Instance: instance}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	call := func(own string) (answer, published, logged string) {
+		var metrics, out bytes.Buffer
+		log := logrus.New()
+		log.SetOutput(&out)
+		h := NewHandler(HandlerDeps{Notifier: New(store, nil, hook(func(m notice.Message) error {
+			if strings.HasPrefix(m.Delivery, "c.") {
+				return fmt.Errorf("%w: no", notice.ErrRefused)
+			}
+			return errors.New("away")
+		}), log), Log: log, Publish: Publish(&metrics, own, func() time.Time { return now })})
+		a, err := h.Handle(t.Context(), []byte(`{"source":"aws.scheduler"}`))
+		text, jsonErr := json.Marshal(a)
+		if err != nil || jsonErr != nil {
+			t.Fatal(err, jsonErr)
+		}
+		return string(text), metrics.String(), out.String()
+	}
+	line := func(instance string, failed, givenUp int) string {
+		return fmt.Sprintf(`{"Instance":"%s","_aws":{"Timestamp":%d,"CloudWatchMetrics":[{"Namespace":"OriginChain/%[1]s","Dimensions":[["Instance"]],"Metrics":[{"Name":"deliveries_failed","Unit":"Count"},{"Name":"deliveries_given_up","Unit":"Count"}]}]},"deliveries_failed":%[3]d,"deliveries_given_up":%[4]d}`+"\n", instance, now.UnixMilli(), failed, givenUp)
+	}
+	answer, published, logged := call("acme")
+	if want := `{"delivered":0,"failed":3,"refused":1,"given_up":1,"batchItemFailures":[]}`; answer != want {
+		t.Errorf("the answer is %s, want %s", answer, want)
+	}
+	if want := line("acme", 2, 0) + line("globex", 1, 1); published != want {
+		t.Errorf("acme's function counted\n%swant\n%s", published, want)
+	}
+	if strings.Count(logged, "instance=globex") != 2 || strings.Count(logged, "instance=acme") != 1 {
+		t.Errorf("logged: %s", logged)
+	}
+	now = now.Add(time.Minute)
+	if _, published, _ := call("initech"); published != line("acme", 1, 0)+line("globex", 1, 0)+line("initech", 1, 0) {
+		t.Errorf("initech's function counted\n%s", published)
+	}
+	now = now.Add(time.Minute)
+	if _, published, _ := call(""); published != line("acme", 1, 0)+line("globex", 1, 0) {
+		t.Errorf("a function of no instance counted\n%s", published)
 	}
 }
