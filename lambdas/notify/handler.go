@@ -2,11 +2,14 @@ package notify
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/sirupsen/logrus"
@@ -123,13 +126,23 @@ func (h *Handler) tell(ctx context.Context, a *Answer) (err error) {
 }
 
 // Publish writes how many deliveries were not made as CloudWatch reads metrics from a
-// function's log.
+// function's log: of each instance whose incidents they are of, whichever function made the
+// attempts, and of this function's own for incidents that have none. So an instance's alarms
+// count what concerns it, and all of that.
 func Publish(out io.Writer, instance string, now func() time.Time) func(Report) {
 	return func(r Report) {
-		// Each delivery that failed is in the log besides.
-		_ = embedded.Publish(out, alarms.Namespace(instance), instance, now(),
-			embedded.Metric{Name: alarms.DeliveriesFailed, Unit: "Count", Value: float64(r.Failed)},
-			embedded.Metric{Name: alarms.DeliveriesGivenUp, Unit: "Count", Value: float64(r.GivenUp)})
+		by := make(map[string]Untold, len(r.Of))
+		for of, n := range r.Of {
+			of = cmp.Or(of, instance)
+			by[of] = Untold{by[of].Failed + n.Failed, by[of].GivenUp + n.GivenUp}
+		}
+		delete(by, "") // neither has an instance
+		for _, of := range slices.Sorted(maps.Keys(by)) {
+			// Each delivery that failed is in the log besides.
+			_ = embedded.Publish(out, alarms.Namespace(of), of, now(),
+				embedded.Metric{Name: alarms.DeliveriesFailed, Unit: "Count", Value: float64(by[of].Failed)},
+				embedded.Metric{Name: alarms.DeliveriesGivenUp, Unit: "Count", Value: float64(by[of].GivenUp)})
+		}
 	}
 }
 

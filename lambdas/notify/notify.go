@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -58,9 +59,16 @@ type Report struct {
 	Failed    int `json:"failed"`
 	Refused   int `json:"refused"`
 	// GivenUp are those that no attempt will follow, and that somebody waits for: of Refused
-	// it is each but those of subscribers that were removed.
+	// it is each but those of subscribers that were removed; and those for which there was no
+	// room, that no attempt was made at.
 	GivenUp int `json:"given_up"`
+	// Of has those of Failed and GivenUp by the instance of their incident, "" for one that
+	// has none: in a store of several instances any notifier makes the attempts of all.
+	Of map[string]Untold `json:"-"`
 }
+
+// Untold counts what was not delivered, as a Report does.
+type Untold struct{ Failed, GivenUp int }
 
 // Handle makes one attempt at every delivery that is due, and that there is time for: what
 // cannot be ended before ctx is over is not begun, and left to the next run. An error says
@@ -70,13 +78,9 @@ func (n *Notifier) Handle(ctx context.Context) (Report, error) {
 	if err != nil {
 		return Report{}, fmt.Errorf("incidents cannot be listed: %w", err)
 	}
-	subscribers, err := n.store.Subscribers(ctx)
+	to, err := n.roster(ctx)
 	if err != nil {
 		return Report{}, err
-	}
-	to := make(map[string]*incident.Subscriber, len(subscribers))
-	for i := range subscribers {
-		to[subscribers[i].ID] = &subscribers[i]
 	}
 	run := &run{n: n, to: to}
 	group := &errgroup.Group{}
@@ -85,30 +89,26 @@ func (n *Notifier) Handle(ctx context.Context) (Report, error) {
 		if !roomFor(ctx, attemptAndSettle) {
 			break
 		}
-		i, claimed, settled, err := n.store.Claim(ctx, id)
-		if err != nil {
-			run.fault(err) // the others are told all the same
-			continue
-		}
-		if settled || i.Format == 0 {
-			if err := n.store.Retire(ctx, id); err != nil {
-				run.fault(err)
-			}
-		}
-		for _, d := range claimed {
-			group.Go(func() error {
-				run.deliver(ctx, i, d)
-				return nil
-			})
-		}
+		run.begin(ctx, group, id)
 	}
 	_ = group.Wait()
 	return run.report, errors.Join(run.faults...)
 }
 
+// roster is who is told as of now, by id.
+func (n *Notifier) roster(ctx context.Context) (map[string]*incident.Subscriber, error) {
+	subscribers, err := n.store.Subscribers(ctx)
+	to := make(map[string]*incident.Subscriber, len(subscribers))
+	for i := range subscribers {
+		to[subscribers[i].ID] = &subscribers[i]
+	}
+	return to, err
+}
+
 // run is one call of Handle.
 type run struct {
-	n  *Notifier
+	n *Notifier
+	// to is the roster as it was read last; only Handle's own goroutine has it.
 	to map[string]*incident.Subscriber
 
 	mu     sync.Mutex
@@ -122,28 +122,103 @@ func (r *run) fault(err error) {
 	r.faults = append(r.faults, err)
 }
 
-// deliver makes one attempt and settles it. What was delivered is settled even when the
+// untold counts what was not delivered of an incident. The caller has the lock.
+func (r *run) untold(i *incident.Incident, failed, givenUp int) {
+	if r.report.Of == nil {
+		r.report.Of = make(map[string]Untold)
+	}
+	of := r.report.Of[i.Cause.Instance]
+	r.report.Of[i.Cause.Instance] = Untold{of.Failed + failed, of.GivenUp + givenUp}
+	r.report.Failed += failed
+	r.report.GivenUp += givenUp
+}
+
+// begin claims what an incident owes, and has it delivered.
+func (r *run) begin(ctx context.Context, group *errgroup.Group, id string) {
+	i, claimed, settled, err := r.n.store.Claim(ctx, id)
+	if err != nil {
+		r.fault(err) // the others are told all the same
+		return
+	}
+	if settled || i.Format == 0 {
+		if err := r.n.store.Retire(ctx, id); err != nil {
+			r.fault(err)
+		}
+	}
+	r.unsaid(ctx, i)
+	for _, d := range r.known(ctx, claimed) {
+		to := r.to[d.Subscriber]
+		group.Go(func() error {
+			r.deliver(ctx, i, d, to)
+			return nil
+		})
+	}
+}
+
+// unsaid logs and counts what an incident gave up at once when an update came.
+func (r *run) unsaid(ctx context.Context, i *incident.Incident) {
+	missed := 0
+	for _, u := range i.Updates {
+		if u.Unsaid == 0 {
+			continue
+		}
+		missed += u.Unsaid
+		log := r.n.logOf(i).WithFields(logrus.Fields{"incident": i.ID, "update": u.Seq, "subscribers": u.Unsaid})
+		for _, g := range u.GivenUp[:min(1, len(u.GivenUp))] {
+			log = log.WithFields(logrus.Fields{"subscriber": g.Subscriber, "cause": g.Reason})
+		}
+		log.Error("subscribers are not told of an update: too much was owed already, and no attempt is made")
+	}
+	if missed == 0 {
+		return
+	}
+	r.mu.Lock()
+	r.untold(i, 0, missed)
+	r.mu.Unlock()
+	if err := r.n.store.Said(ctx, i.ID, len(i.Updates)); err != nil {
+		r.fault(err) // it is said again
+	}
+}
+
+// known are the claims of which it is known whom they are for, or that it is nobody any more.
+// Somebody who is not in the roster may have been added after it was read, and before what is
+// claimed was owed; who is not in one that is read after that was removed. While it cannot be
+// read such a claim is let go: it comes back by itself.
+func (r *run) known(ctx context.Context, claimed []incident.Delivery) []incident.Delivery {
+	stranger := func(d incident.Delivery) bool { return r.to[d.Subscriber] == nil }
+	if !slices.ContainsFunc(claimed, stranger) {
+		return claimed
+	}
+	to, err := r.n.roster(ctx)
+	if err != nil {
+		r.fault(fmt.Errorf("whether somebody is a subscriber still is not known: %w", err))
+		return slices.DeleteFunc(claimed, stranger)
+	}
+	r.to = to
+	return claimed
+}
+
+// deliver makes one attempt and settles it; to is nil for somebody who was removed. What was delivered is settled even when the
 // run's time is over: it would be sent again otherwise.
 //
 // A claim that was waiting for its turn for so long that another notifier could make the
 // same attempt before this one is settled is let go: it comes back by itself. So is one that
 // whoever runs this would end in the middle of.
-func (r *run) deliver(ctx context.Context, i *incident.Incident, d incident.Delivery) {
+func (r *run) deliver(ctx context.Context, i *incident.Incident, d incident.Delivery, to *incident.Subscriber) {
 	if r.n.store.Left(d) < notice.AttemptTimeout || !roomFor(ctx, attemptAndSettle) {
 		return
 	}
-	to := r.to[d.Subscriber]
 	failure := r.n.attempt(ctx, i, d, to)
 	final := errors.Is(failure, notice.ErrRefused)
 	gaveUp, err := r.n.settle(ctx, i.ID, d, failure, final)
-	r.n.tell(d, failure, gaveUp, to == nil, err)
+	r.n.tell(i, d, failure, gaveUp, to == nil, err)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	switch {
 	case err != nil:
 		r.faults = append(r.faults, err)
 		if failure != nil {
-			r.report.Failed++
+			r.untold(i, 1, 0)
 		}
 		return
 	case failure == nil:
@@ -151,10 +226,10 @@ func (r *run) deliver(ctx context.Context, i *incident.Incident, d incident.Deli
 	case final:
 		r.report.Refused++
 	default:
-		r.report.Failed++
+		r.untold(i, 1, 0)
 	}
 	if gaveUp && to != nil {
-		r.report.GivenUp++
+		r.untold(i, 0, 1)
 	}
 }
 
@@ -165,6 +240,9 @@ const (
 	settleTries   = 8
 	firstRest     = 100 * time.Millisecond
 	longestRest   = time.Second
+	// loggedBytes is how much of a failure is logged: the incident keeps less, and what SES says
+	// comes to whose identity it is of after that.
+	loggedBytes = 400
 	// attemptAndSettle is what a delivery takes at most.
 	attemptAndSettle = notice.AttemptTimeout + settleTimeout
 )
@@ -192,11 +270,19 @@ func (n *Notifier) settle(ctx context.Context, id string, d incident.Delivery, f
 	return gaveUp, err
 }
 
+// logOf says whose incident it is, where there are several instances.
+func (n *Notifier) logOf(i *incident.Incident) logrus.FieldLogger {
+	if i.Cause.Instance == "" {
+		return n.log
+	}
+	return n.log.WithField("instance", i.Cause.Instance)
+}
+
 // tell logs what was not delivered, or was and is not recorded.
-func (n *Notifier) tell(d incident.Delivery, failure error, gaveUp, removed bool, unrecorded error) {
-	log := n.log.WithFields(logrus.Fields{"delivery": d.ID, "subscriber": d.Subscriber, "attempts": d.Attempts})
+func (n *Notifier) tell(i *incident.Incident, d incident.Delivery, failure error, gaveUp, removed bool, unrecorded error) {
+	log := n.logOf(i).WithFields(logrus.Fields{"delivery": d.ID, "subscriber": d.Subscriber, "attempts": d.Attempts})
 	if failure != nil {
-		log = log.WithField("cause", incident.Brief(failure))
+		log = log.WithField("cause", incident.Line(failure, loggedBytes))
 	}
 	switch {
 	case unrecorded != nil && failure == nil:

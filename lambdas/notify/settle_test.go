@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/sirupsen/logrus"
 
 	registered "originchain/lambdas/documents"
@@ -74,7 +75,7 @@ func TestAMarkIsMadeAgain(t *testing.T) {
 			return nil
 		}
 		report, err := n.Handle(t.Context())
-		if err != nil || report != (Report{Delivered: 1}) {
+		if err != nil || !cmp.Equal(report, Report{Delivered: 1}) {
 			t.Errorf("%+v, %v", report, err)
 		}
 		now = now.Add(incident.ClaimFor + time.Second)
@@ -138,7 +139,7 @@ func TestNoTimeIsLeftForAClaim(t *testing.T) {
 		t.Error("it was begun")
 		return nil
 	}), quiet())
-	(&run{n: n, to: map[string]*incident.Subscriber{"ops": {ID: "ops", Email: "ops@acme.example"}}}).deliver(ctx, i, claimed[0])
+	(&run{n: n}).deliver(ctx, i, claimed[0], &incident.Subscriber{ID: "ops", Email: "ops@acme.example"})
 }
 
 // What the service refuses is in the log and counted, with its own words and without the
@@ -149,7 +150,7 @@ func TestWhoIsNotToldIsKnown(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	refusal := awsfake.Fail("MessageRejected", "Email address is not verified. The following identities failed the check in region EU-CENTRAL-1: OPS@acme.example")
+	refusal := awsfake.Fail("MessageRejected", "Email address is not verified. The following identities failed the check in region EU-CENTRAL-1: OPS@acme.example, status@db.example")
 	f.SES.Next("SendEmail", refusal, refusal)
 	now := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 	store := opened(t, registered.Of(registry.NewMemory()), func() time.Time { return now })
@@ -175,7 +176,7 @@ func TestWhoIsNotToldIsKnown(t *testing.T) {
 	if err != nil || !strings.Contains(i.Owed[0].Error, "MessageRejected: Email address is not verified.") {
 		t.Errorf("kept: %+v, %v", i, err)
 	}
-	if text := out.String(); !strings.Contains(text, "level=error") || !strings.Contains(text, "i.1.ops") || !strings.Contains(text, "MessageRejected") || strings.Contains(strings.ToLower(text), "ops@acme") {
+	if text := out.String(); !strings.Contains(text, "level=error") || !strings.Contains(text, "i.1.ops") || !strings.Contains(text, "MessageRejected") || !strings.Contains(text, "status@db.example") || strings.Contains(strings.ToLower(text), "ops@acme") {
 		t.Errorf("logged: %s", text)
 	}
 	if counted["Instance"] != "acme" || counted[alarms.DeliveriesFailed] != 1.0 || counted[alarms.DeliveriesGivenUp] != 0.0 || !strings.Contains(published.String(), alarms.Namespace("acme")) {

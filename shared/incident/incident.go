@@ -39,7 +39,7 @@ const (
 	MaxTextBytes   = 1 << 10
 	MaxSubscribers = 100
 	// MaxOwed is how many deliveries an incident owes at most; those above are given up
-	// at once, and counted.
+	// at once, and counted: here, and by the notifier that comes next.
 	MaxOwed = 200
 	// GiveUpAfter is the age at which a delivery is given up.
 	GiveUpAfter = 24 * time.Hour
@@ -94,6 +94,8 @@ type Update struct {
 	Delivered int       `json:"delivered"`
 	Missed    int       `json:"missed,omitempty"`
 	GivenUp   []GivenUp `json:"given_up,omitempty"`
+	// Unsaid is how many of Missed were given up at once, and nobody was called for it yet.
+	Unsaid int `json:"unsaid,omitempty"`
 }
 
 func (u *Update) giveUp(subscriber, reason string) {
@@ -185,6 +187,7 @@ func (i *Incident) add(u Update, to []Subscriber) (changed bool, err error) {
 		case i.Severity > s.UpTo:
 		case len(i.Owed) >= MaxOwed:
 			u.giveUp(s.ID, fmt.Sprintf("%d deliveries were owed already", MaxOwed))
+			u.Unsaid++
 		default:
 			i.Owed = append(i.Owed, Delivery{ID: fmt.Sprintf("%s.%d.%s", i.ID, u.Seq, s.ID), Update: u.Seq, Subscriber: s.ID, Since: u.At, Due: u.At})
 		}
@@ -290,10 +293,13 @@ func Clip(text string) string {
 const maxRuneBytes = 6
 
 // Brief is what is kept of a failure: one line, and not all of a long one.
-func Brief(err error) string {
+func Brief(err error) string { return Line(err, maxErrorBytes) }
+
+// Line is a failure as one line of at most so many bytes.
+func Line(err error, most int) string {
 	s := err.Error()
-	if len(s) > maxErrorBytes {
-		s = s[:maxErrorBytes]
+	if len(s) > most {
+		s = s[:most]
 	}
 	clean := []rune(s)
 	for i, r := range clean {

@@ -128,7 +128,8 @@ func (r *Roster) stays(ctx context.Context, id string, version uint64) error {
 		return nil
 	}
 	if err := r.end(ctx, id, version); err != nil {
-		return fmt.Errorf("%w; subscriber %s was added nevertheless, and is to be removed: %w", ErrMaxSubscribers, id, err)
+		// Neither is wrapped: whoever is told one of them takes it that nothing was changed.
+		return fmt.Errorf("%v; subscriber %s was added nevertheless, and is to be removed: %v", ErrMaxSubscribers, id, err) //nolint:errorlint // see above
 	}
 	return ErrMaxSubscribers
 }

@@ -154,6 +154,39 @@ func TestNoMoreThanAreTold(t *testing.T) {
 	}
 }
 
+// Where the one too many cannot be taken back, that is no refusal: it was added, and the error
+// says who is to be removed.
+func TestOneTooManyThatStays(t *testing.T) {
+	for name, refusal := range map[string]error{"the store is too busy": errors.New("ThrottlingException"), "somebody changes it at once": ErrConflict} {
+		m := newMemory()
+		r, ctx := NewRoster(m), t.Context()
+		for n := range MaxSubscribers - 1 {
+			if err := r.Subscribe(ctx, mail(fmt.Sprint("s", n), "a@b.c")); err != nil {
+				t.Fatal(err)
+			}
+		}
+		late := NewRoster(&meddled{m, func() {
+			if err := r.Subscribe(ctx, mail("last", "a@b.c")); err != nil {
+				t.Error(err)
+			}
+			saves := 0
+			m.fail = func() error {
+				if saves++; saves == 1 { // its own, which is under way
+					return nil
+				}
+				return refusal
+			}
+		}})
+		err := late.Subscribe(ctx, mail("late", "a@b.c"))
+		if err == nil || errors.Is(err, ErrMaxSubscribers) || errors.Is(err, ErrConflict) || !strings.Contains(err.Error(), "late was added nevertheless, and is to be removed") {
+			t.Errorf("%s: %v", name, err)
+		}
+		if got := addresses(t, r); len(got) != MaxSubscribers+1 {
+			t.Errorf("%s: there are %d: this tells nothing", name, len(got))
+		}
+	}
+}
+
 // Ids that were used stay, and are bounded: a notifier lists them all.
 func TestIdsAreBounded(t *testing.T) {
 	m := newMemory()

@@ -214,6 +214,20 @@ func (s *Store) Claim(ctx context.Context, id string) (i *Incident, claimed []De
 	return i, claimed, i.settled(), nil
 }
 
+// Said notes that somebody was called for what was given up at once of the updates up to one.
+// Who is killed between the call and this calls again.
+func (s *Store) Said(ctx context.Context, id string, upTo int) error {
+	_, err := s.change(ctx, id, func(i *Incident) (changed bool, err error) {
+		for n := range i.Updates {
+			if u := &i.Updates[n]; u.Seq <= upTo && u.Unsaid > 0 {
+				u.Unsaid, changed = 0, true
+			}
+		}
+		return changed, nil
+	})
+	return err
+}
+
 // Left is for how long a claim still keeps others from sending.
 func (s *Store) Left(claimed Delivery) time.Duration { return claimed.Due.Sub(s.now()) }
 

@@ -76,8 +76,8 @@ func (p *Plane) openDuties(ctx context.Context) error {
 func (p *Plane) tell(ctx context.Context) error {
 	return p.scheduled(ctx, schedule.Job{Name: "tell subscribers", Every: notifyEvery, Limit: notifyLimit, Run: func(ctx context.Context) error {
 		report, err := p.notifier.Handle(ctx)
-		if report != (notify.Report{}) {
-			p.log.WithFields(logrus.Fields{"delivered": report.Delivered, "failed": report.Failed, "refused": report.Refused}).Info("subscribers were told of incidents")
+		if report.Delivered+report.Failed+report.Refused+report.GivenUp > 0 {
+			p.log.WithFields(logrus.Fields{"delivered": report.Delivered, "failed": report.Failed, "refused": report.Refused, "given_up": report.GivenUp}).Info("subscribers were told of incidents")
 		}
 		return err
 	}})

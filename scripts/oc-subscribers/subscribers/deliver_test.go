@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/sirupsen/logrus"
 
 	"originchain/lambdas/documents"
@@ -87,7 +88,7 @@ func TestTheFunctionTellsWhoWasAdded(t *testing.T) {
 	told := func(delivered, refused int, emails, webhooks []string) {
 		t.Helper()
 		a, err := function.Handle(t.Context(), []byte(`{"source":"aws.scheduler"}`))
-		if err != nil || a.Report != (notify.Report{Delivered: delivered, Refused: refused}) {
+		if err != nil || !cmp.Equal(a.Report, notify.Report{Delivered: delivered, Refused: refused}) {
 			t.Errorf("%+v, %v", a, err)
 		}
 		hooks.mu.Lock()

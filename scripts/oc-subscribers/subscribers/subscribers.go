@@ -41,7 +41,8 @@ is removed so: run a command again whose end was not seen.
 
 Exit codes:
   0  done
-  1  failed; the message says whether something may have been changed. Run it again
+  1  failed; the message says whether something may have been changed. Run it again,
+     unless it says that one is to be removed
   2  usage
   3  nothing was done: the id is taken (--replace), or nobody's, or there are as many
      subscribers as are told

@@ -54,3 +54,19 @@ func TestSend(t *testing.T) {
 		t.Error("a sender with a name was taken")
 	}
 }
+
+// What the service says is told without the recipient's address, however that is written.
+func TestARefusalWithoutTheAddress(t *testing.T) {
+	f := awsfake.Start(t)
+	m, err := sesmail.New(f.Config(), "status@db.example", time.Now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, as := range []string{"ops@acme.example", "OPS@acme.example"} {
+		f.SES.Next("SendEmail", awsfake.Fail("MessageRejected", as+" is not verified, nor is "+as))
+		err := m.Send(t.Context(), notice.Message{Delivery: "inc.1.ops", To: "ops@acme.example", Subject: "s", Text: "t"})
+		if want := "SES: MessageRejected: … is not verified, nor is …"; err == nil || err.Error() != want {
+			t.Errorf("%v, want %s", err, want)
+		}
+	}
+}

@@ -56,10 +56,7 @@ func open(ctx context.Context, e *awsenv.Env, log *logrus.Logger) (awsenv.Handle
 			return nil, err
 		}
 	}
-	var publish func(notify.Report)
-	if book.Instance != "" {
-		publish = notify.Publish(os.Stdout, book.Instance, time.Now)
-	}
+	publish := notify.Publish(os.Stdout, book.Instance, time.Now)
 	return func(ctx context.Context, c awsenv.Call) (any, error) {
 		return notify.NewHandler(notify.HandlerDeps{Notifier: told, Keep: book.Keep(c.Log), Account: c.Account, Region: c.Region, Log: c.Log, Publish: publish}).Handle(ctx, c.Payload)
 	}, nil
