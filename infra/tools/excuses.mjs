@@ -2,10 +2,12 @@
 //
 // A finding is {stack, id, rule, says}: id is the logical id of the resource, '' for a
 // whole template. One about statements of a policy has their sids as well: it is excused
-// when each is named, so that a statement that is added later is not.
+// when each is named, so that a statement that is added later is not. One about wildcards is
+// of statements: where nobody knows of which, it is not excused.
 
 // A reason says more than that there is one.
 const minReason = 20;
+const wildcards = /^cdk-nag::IAMNoWildcardPermissions\b/;
 const known = /^(cdk-nag::[A-Za-z0-9]+(\[.+\])?|cfn-guard::[a-z0-9_]+)$/s;
 
 export function judge(assemblies, findings) {
@@ -23,7 +25,7 @@ export function judge(assemblies, findings) {
     // Of two statements of one name, the second is none that was named.
     const others = (f.sids ?? []).filter((sid, i, all) => !named.includes(sid) || all.indexOf(sid) !== i);
     if (by.length === 0) say(f.stack, 'finding', { rule: f.rule, path: at, resource: f.id, says: f.says });
-    else if (others.length > 0) say(f.stack, 'no excuse names the statement', { rule: f.rule, path: at, resource: f.id, sids: others, says: f.says });
+    else if (others.length > 0 || (wildcards.test(f.rule) && !f.sids?.length)) say(f.stack, 'no excuse names the statement', { rule: f.rule, path: at, resource: f.id, sids: others, says: f.says });
     else excused++;
   }
   for (const stack of assemblies.flatMap((a) => a.stacks)) {

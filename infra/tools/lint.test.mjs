@@ -1,12 +1,13 @@
 // The checks fail where they should: testdata/bad has a bucket that is not encrypted, a
 // rule that cannot be applied, state machines that lead nowhere and that call nobody,
-// statements that no excuse names, and every excuse that is none; testdata/good has what
+// statements that no excuse names, in a policy and in a role, and every excuse that is none; testdata/good has what
 // stacks import of one another.
 import assert from 'node:assert/strict';
 import fs from 'node:fs';
 import path from 'node:path';
 import { test } from 'node:test';
 
+import { judge } from './excuses.mjs';
 import { lint } from './lint.mjs';
 import { faults } from './machines.mjs';
 
@@ -30,6 +31,7 @@ test('what is bad is found', async () => {
     'finding: asl-validator /Plain/Unfilled/Resource',
     'no excuse names the statement: cdk-nag::IAMNoWildcardPermissions[Resource::*] /Plain/Policy/Resource: Later,null',
     'no excuse names the statement: cdk-nag::IAMNoWildcardPermissions[Resource::arn:aws:s3:::b/*] /Plain/Policy/Resource: Objects',
+    'no excuse names the statement: cdk-nag::IAMNoWildcardPermissions[Resource::*] /Plain/Role/Resource: Inline',
     'names no such statement: cdk-nag::IAMNoWildcardPermissions[Resource::arn:aws:sqs:eu-central-1:111122223333:q-*] /Plain/Policy: Denied,Gone',
   ];
   assert.deepEqual(want.filter((w) => !got.includes(w)), []);
@@ -45,6 +47,15 @@ test('what is good is not, with what it imports', async () => {
   assert.deepEqual(errors, []);
   assert.equal(summary, '2 templates: 0 errors, 1 findings excused by a reason');
 });
+
+for (const [what, sids] of [['none is found', []], ['none is looked for', undefined], ['one without a name is', [null]]]) {
+  test(`a wildcard is not excused where of its statements ${what}`, () => {
+    const rule = 'cdk-nag::IAMNoWildcardPermissions[Resource::*]';
+    const stack = { assembly: 'one', name: 'Plain', paths: new Map([['Role', '/Plain/Role/Resource']]), excuses: [{ path: '/Plain/Role', rule, reason: 'A reason that is long enough for one', sids: [], used: 0, there: new Set() }] };
+    const { errors } = judge([{ stacks: [stack] }], [{ stack, id: 'Role', rule, says: 'x', sids }]);
+    assert.deepEqual(errors.map((e) => `${e.kind}: ${e.path}`), ['no excuse names the statement: /Plain/Role/Resource']);
+  });
+}
 
 const text = fs.readFileSync(path.join(here, '../statemachine/testdata/failover.asl.json'), 'utf8').replaceAll(/\$\{(\w+)\}/g, 'arn:aws:lambda:eu-central-1:111122223333:function:$1');
 

@@ -33,11 +33,15 @@ func TestAPurgedConnection(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.Load(t.Context(), "k"); err != nil {
-		t.Fatal(err)
-	}
-	cut.Store(true)
-	if _, err := s.Load(t.Context(), "k"); err != nil {
-		t.Errorf("%v", err)
+	load := func() error { _, err := s.Load(t.Context(), "k"); return err }
+	list := func() error { _, err := s.List(t.Context(), "subscribers/"); return err }
+	for name, read := range map[string]func() error{"load": load, "list": list} {
+		if err := read(); err != nil {
+			t.Fatal(err)
+		}
+		cut.Store(true)
+		if err := read(); err != nil || cut.Load() {
+			t.Errorf("%s: %v; a request was cut: %v", name, err, !cut.Load())
+		}
 	}
 }
