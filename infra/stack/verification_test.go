@@ -59,7 +59,7 @@ func TestTheMachineThatVerifies(t *testing.T) {
 		}{
 			{p, []any{"LaunchTemplateName"}, "originchain-" + n.Name + "-verify"}, {d, []any{"InstanceInitiatedShutdownBehavior"}, "terminate"}, {d, []any{"InstanceType"}, n.Machine.Type(n.Architecture)}, {d, []any{"KeyName"}, nil},
 			{d, []any{"MetadataOptions"}, map[string]any{"HttpEndpoint": "enabled", "HttpTokens": "required", "HttpPutResponseHopLimit": 1.0, "InstanceMetadataTags": "disabled"}},
-			{d, []any{"NetworkInterfaces", 0, "AssociatePublicIpAddress"}, false}, {d, []any{"Placement", "Tenancy"}, map[bool]string{false: "default", true: "dedicated"}[n.DedicatedTenancy]},
+			{d, []any{"NetworkInterfaces", 0, "AssociatePublicIpAddress"}, false}, {d, []any{"NetworkInterfaces", 0, "DeleteOnTermination"}, true}, {d, []any{"Placement", "Tenancy"}, map[bool]string{false: "default", true: "dedicated"}[n.DedicatedTenancy]},
 			{disk, []any{"Encrypted"}, true}, {disk, []any{"DeleteOnTermination"}, true}, {disk, []any{"VolumeSize"}, float64(16 + n.Machine.State.GiB + n.Machine.Log.GiB)},
 		} {
 			if diff := cmp.Diff(c.want, at(c.in, c.path...)); diff != "" {
