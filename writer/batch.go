@@ -179,7 +179,8 @@ func (b *batch) commit(ctx context.Context, p *preparer, ch *chunk) error {
 	if err := b.s.checkQuota(b.c.Identity); err != nil {
 		return &rowError{row: b.progress.accepted, err: err}
 	}
-	for attempt := 1; ; attempt++ {
+	var again preparing
+	for {
 		for _, r := range ch.runs {
 			if err := r.ready(ctx); err != nil {
 				return err
@@ -189,7 +190,7 @@ func (b *batch) commit(ctx context.Context, p *preparer, ch *chunk) error {
 		if fault.CodeOf(err) == fault.BodyTooLarge && len(ch.runs) > 1 {
 			return b.commitApart(ctx, ch)
 		}
-		if err == nil || attempt == maxPrepares || !errors.Is(err, rows.ErrSchemaChanged) {
+		if !again.again(ctx, err) {
 			return err
 		}
 		for _, r := range ch.runs {

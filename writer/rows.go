@@ -2,6 +2,7 @@ package writer
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"net/http"
 	"strconv"
@@ -20,9 +21,35 @@ import (
 	"originchain/shared/table"
 )
 
-// maxPrepares is how often a write is prepared again when the table's schema
+// prepareFor is for how long a write is prepared again when the table's schema
 // changed between its preparation and its turn.
-const maxPrepares = 10
+const prepareFor = 5 * time.Second
+
+// preparing is a write that may have to be prepared again.
+type preparing struct{ since time.Time }
+
+// again says whether a write that failed is to be prepared once more, after a pause: a change
+// of the schema is decided an fsync before it is visible, and whatever is prepared until then
+// is refused as well.
+func (p *preparing) again(ctx context.Context, err error) bool {
+	if err == nil || !errors.Is(err, rows.ErrSchemaChanged) {
+		return false
+	}
+	if p.since.IsZero() {
+		p.since = time.Now()
+	}
+	if time.Since(p.since) >= prepareFor {
+		return false
+	}
+	timer := time.NewTimer(lsnPoll)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
 
 func (s *service) postRow(c *httpx.Call) error { return s.writeRow(c, "") }
 
@@ -46,9 +73,9 @@ func (s *service) writeRow(c *httpx.Call, pk string) error {
 	if tx := c.RequestHeader(api.HeaderTx); tx != "" {
 		return s.inTx(c, tx, key, func(t sql.Tx) ([]byte, error) { return s.bufferRow(c, t, pk, body, expect) })
 	}
-	for attempt := 1; ; attempt++ {
-		err := s.commitRow(c, pk, body, expect, &key)
-		if err == nil || attempt == maxPrepares || !errors.Is(err, rows.ErrSchemaChanged) {
+	var p preparing
+	for {
+		if err := s.commitRow(c, pk, body, expect, &key); !p.again(c.Context(), err) {
 			return err
 		}
 	}
@@ -315,9 +342,9 @@ func (s *service) deleteRow(c *httpx.Call) error {
 			return deletedRow(existed), err
 		})
 	}
-	for attempt := 1; ; attempt++ {
-		err := s.commitDelete(c, expect, &key)
-		if err == nil || attempt == maxPrepares || !errors.Is(err, rows.ErrSchemaChanged) {
+	var p preparing
+	for {
+		if err := s.commitDelete(c, expect, &key); !p.again(c.Context(), err) {
 			return err
 		}
 	}
