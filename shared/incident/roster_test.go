@@ -123,14 +123,21 @@ func TestNobodyOverwritesWhatTheyHaveNotSeen(t *testing.T) {
 	}
 }
 
-func TestNoMoreThanAreTold(t *testing.T) {
-	m := newMemory()
-	r, ctx := NewRoster(m), t.Context()
+// oneLeft is a roster with room for one more.
+func oneLeft(t *testing.T) (m *memory, r *Roster, ctx context.Context) {
+	t.Helper()
+	m, ctx = newMemory(), t.Context()
+	r = NewRoster(m)
 	for n := range MaxSubscribers - 1 {
 		if err := r.Subscribe(ctx, mail(fmt.Sprint("s", n), "a@b.c")); err != nil {
 			t.Fatal(err)
 		}
 	}
+	return m, r, ctx
+}
+
+func TestNoMoreThanAreTold(t *testing.T) {
+	m, r, ctx := oneLeft(t)
 	// The last place is taken while the write of another one is under way.
 	late := NewRoster(&meddled{m, func() {
 		if err := r.Subscribe(ctx, mail("last", "a@b.c")); err != nil {
@@ -158,13 +165,7 @@ func TestNoMoreThanAreTold(t *testing.T) {
 // says who is to be removed.
 func TestOneTooManyThatStays(t *testing.T) {
 	for name, refusal := range map[string]error{"the store is too busy": errors.New("ThrottlingException"), "somebody changes it at once": ErrConflict} {
-		m := newMemory()
-		r, ctx := NewRoster(m), t.Context()
-		for n := range MaxSubscribers - 1 {
-			if err := r.Subscribe(ctx, mail(fmt.Sprint("s", n), "a@b.c")); err != nil {
-				t.Fatal(err)
-			}
-		}
+		m, r, ctx := oneLeft(t)
 		late := NewRoster(&meddled{m, func() {
 			if err := r.Subscribe(ctx, mail("last", "a@b.c")); err != nil {
 				t.Error(err)
