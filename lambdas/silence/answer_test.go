@@ -2,7 +2,6 @@ package silence
 
 import (
 	"encoding/json"
-	"fmt"
 	"maps"
 	"reflect"
 	"slices"
@@ -36,14 +35,10 @@ const (
 	watch = "watch"
 )
 
-// answers calls as the state machine does after a page that was answered: with the text of it.
+// answers calls after a page that was answered: with the text of it.
 func (f *fixture) answers(kind, execution, text string) (Answer, error) {
 	f.t.Helper()
-	what := []byte(`{"watch": true}`)
-	if kind == event {
-		what = recorded(f.t, "eventbridge-alarm.json")
-	}
-	return f.h.Handle(f.t.Context(), fmt.Appendf(nil, `{"event": %s, "execution": %q, "round": 0, "asked": true, "approval": %s}`, what, execution, text))
+	return f.call(kind, execution, 0, text)
 }
 
 func (f *fixture) first(kind, execution string) (Answer, error) {
@@ -116,7 +111,7 @@ func TestAnAnswerThatIsNone(t *testing.T) {
 			t.Errorf("nobody was called before: %+v", page)
 		}
 		// A call that is made anew, as its answer was lost, has called nobody.
-		page, err = f.first(kind, "one")
+		page, err = f.lost("one")
 		f.wants(page, err, Verdict(failover.Page), failover.NotEntitled)
 		if slices.ContainsFunc(page.Reasons, func(r failover.Reason) bool { return r.Code == ApprovalVoid }) {
 			t.Errorf("nobody was called by the call before: %+v", page)

@@ -14,9 +14,9 @@ type Ask struct {
 	Execution string          `json:"execution"`
 	// Round is that of the answer before; absent in the first one.
 	Round int `json:"round"`
-	// Asked: a person was called before this call, and is not waited for any more. A call that
-	// is made anew, as its answer was lost, has called nobody.
-	Asked bool `json:"asked"`
+	// Asked is how often the execution has called a person before this call, who is not waited
+	// for any more. A call that is made anew, as its answer was lost, has called nobody.
+	Asked int `json:"asked"`
 	// Approval is what a person has answered who was called, as it was written: any JSON, and
 	// an Approval if all is well. null is none.
 	Approval json.RawMessage `json:"approval"`

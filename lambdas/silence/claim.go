@@ -114,7 +114,7 @@ func (h *Handler) claim(ctx context.Context, c *change, stands func(c *change, s
 	c.known, err = documents.Change(ctx, h.deps.Failover.Registry, registerKey, func(r *Register) bool {
 		var seen bool
 		c.entry, seen = r.find(key)
-		c.refused = c.entry.Rejected && !c.entry.knows(c.ask.Execution)
+		c.refused = c.entry.Rejected && !c.entry.knows(c.ask)
 		if _, at, ok := c.entry.at(); ok {
 			c.event.At = at // of the change as it is known
 		}

@@ -395,16 +395,13 @@ func (h *Handler) note(ctx context.Context, c change, epoch uint64, a Answer) er
 		r.Detail = strings.ToValidUTF8(r.Detail[:min(len(r.Detail), maxReasonBytes)], "")
 		entry.Reasons = append(entry.Reasons, r)
 	}
-	if c.ask.refuses() {
-		entry.Told = []string{c.ask.Execution}
-	}
 	fields := logrus.Fields{"verdict": a.Verdict, "event": c.event.ID, "alarm": c.event.Alarm, "run": a.Run, "writer": a.Writer, "target": a.Target, "round": a.Round, "reasons": entry.Reasons}
 	if said != nil {
 		allow := said.allows()
 		entry.ApprovedBy, entry.Allow = said.By, &allow
 		fields["approved_by"] = said.By
 	}
-	entry.stands(c.entry)
+	entry.stands(c.entry, c.ask)
 	h.deps.Log.WithFields(fields).Warn("an event of an alarm was looked at")
 	if err := keep(ctx, h.deps.Failover.Registry, entry, c.entry); err != nil {
 		return fmt.Errorf("note what came of an event: %w", err)

@@ -30,6 +30,9 @@ type fixture struct {
 	reg *away
 	now time.Time
 	h   *Handler
+	// asked is how often an execution has called a person, and last the call before.
+	asked map[string]int
+	last  []byte
 }
 
 // away is a registry that cannot be written while it is away.
@@ -73,14 +76,40 @@ func written(t testing.TB, p *Approval) json.RawMessage {
 	return b
 }
 
-// ask calls as the state machine does.
+// call calls as the state machine does, which counts whom it calls.
+func (f *fixture) call(kind, execution string, round int, approval string) (Answer, error) {
+	f.t.Helper()
+	what := []byte(`{"watch": true}`)
+	if kind == event {
+		what = recorded(f.t, "eventbridge-alarm.json")
+	}
+	f.last = fmt.Appendf(nil, `{"event": %s, "execution": %q, "round": %d, "asked": %d, "approval": %s}`, what, execution, round, f.asked[execution], approval)
+	a, err := f.h.Handle(f.t.Context(), f.last)
+	if err == nil && called(a.Verdict) {
+		if f.asked == nil {
+			f.asked = make(map[string]int)
+		}
+		f.asked[execution]++
+	}
+	return a, err
+}
+
+// lost has the answer of the last call be lost: nobody was called by it, and the same is asked
+// anew.
+func (f *fixture) lost(execution string) (Answer, error) {
+	f.t.Helper()
+	f.asked[execution]--
+	a, err := f.h.Handle(f.t.Context(), f.last)
+	if err == nil && called(a.Verdict) {
+		f.asked[execution]++
+	}
+	return a, err
+}
+
+// ask calls for an event.
 func (f *fixture) ask(execution string, round int, approval *Approval) (Answer, error) {
 	f.t.Helper()
-	raw, err := json.Marshal(Ask{Event: recorded(f.t, "eventbridge-alarm.json"), Execution: execution, Round: round, Approval: written(f.t, approval)})
-	if err != nil {
-		f.t.Fatal(err)
-	}
-	return f.h.Handle(f.t.Context(), raw)
+	return f.call(event, execution, round, string(written(f.t, approval)))
 }
 
 func (f *fixture) wants(a Answer, err error, v Verdict, c failover.Code) {
@@ -114,14 +143,10 @@ func (f *fixture) alarm(state alarmevent.State, since time.Time) {
 	}
 }
 
-// watch calls as the state machine does that the schedule has started.
+// watch calls for what the schedule has started.
 func (f *fixture) watch(execution string, round int, approval *Approval) (Answer, error) {
 	f.t.Helper()
-	raw, err := json.Marshal(Ask{Event: json.RawMessage(`{"watch": true}`), Execution: execution, Round: round, Approval: written(f.t, approval)})
-	if err != nil {
-		f.t.Fatal(err)
-	}
-	return f.h.Handle(f.t.Context(), raw)
+	return f.call(watch, execution, round, string(written(f.t, approval)))
 }
 
 func (f *fixture) register() Register {

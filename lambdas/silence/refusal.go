@@ -18,8 +18,23 @@ func (e *refusedError) Error() string { return e.entry.no() }
 // no says who has refused.
 func (e *Entry) no() string { return e.ApprovedBy + " has refused to have the writer replaced" }
 
-// knows says whether the person whom an execution asks was told of the no.
-func (e *Entry) knows(execution string) bool { return slices.Contains(e.Told, execution) }
+// knows says whether the person who has answered a call was told of the no. That a call tells
+// is noted before it is made: an answer of the function that is lost has called nobody, and what
+// is asked anew then carries the word of a person who was called before. So it counts only once
+// the execution has called somebody more.
+func (e *Entry) knows(ask Ask) bool {
+	return slices.ContainsFunc(e.Told, func(t Telling) bool { return t.Execution == ask.Execution && t.Asked < ask.Asked })
+}
+
+// tells has an entry keep that the execution of a call tells somebody of the no. The first such
+// call stays, as who was told by it knows.
+func (e *Entry) tells(ask Ask) {
+	if slices.ContainsFunc(e.Told, func(t Telling) bool { return t.Execution == ask.Execution }) {
+		return
+	}
+	e.Told = append(slices.Clone(e.Told), Telling{ask.Execution, ask.Asked})
+	e.Told = e.Told[max(0, len(e.Told)-maxKept):]
+}
 
 // refusedSince says whether there is a no that was not there before. A no minds no claim, and
 // whoever has that is the only one who writes the entry otherwise: a refused entry that was
@@ -90,13 +105,12 @@ func (c *change) remind(a *Answer) {
 
 // stands has an entry keep the no of the one before: what a person has refused stays so until
 // somebody who was told of it has approved.
-func (e *Entry) stands(before Entry) {
+func (e *Entry) stands(before Entry, ask Ask) {
 	if !before.Rejected || e.Rejected || e.Verdict == Ignored || e.Verdict == Verdict(failover.Promote) {
 		return
 	}
 	e.Rejected, e.ApprovedBy, e.Allow, e.Told = true, before.ApprovedBy, before.Allow, before.Told
-	if called(e.Verdict) && !e.knows(e.Execution) { // c.remind has told
-		e.Told = append(slices.Clone(e.Told), e.Execution)
-		e.Told = e.Told[max(0, len(e.Told)-maxKept):]
+	if called(e.Verdict) { // c.remind has told
+		e.tells(ask)
 	}
 }

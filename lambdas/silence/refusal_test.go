@@ -66,6 +66,26 @@ func TestWhoIsCalledAgainIsToldOfANo(t *testing.T) {
 	}
 }
 
+// That somebody is told of a no is noted before that person is called: where the answer of the
+// function is lost in between, nobody was, and what the person has answered who was called before
+// is not carried out. Only the word of who was called with the no in it is.
+func TestACallMadeAnewTellsOfANo(t *testing.T) {
+	for _, kind := range []string{event, watch} {
+		f, page := disagreed(t)
+		a, err := f.answers(kind, "one", string(written(t, of(page))))
+		for range 3 {
+			f.wants(a, err, Verdict(failover.Page), ApprovalVoid)
+			if e := f.register().Handled[0]; !tells(a, "kim") || a.Run != "" || !e.Rejected || len(e.Told) != 1 {
+				t.Errorf("%s: %+v; %+v", kind, a, e)
+			}
+			a, err = f.lost("one")
+		}
+		f.begun(false)
+		a, err = f.answers(kind, "one", string(written(t, of(page))))
+		f.wants(a, err, Verdict(failover.Promote), failover.OverriddenGuard)
+	}
+}
+
 // Each is told who approves; who was told once need not be again because others were since, but
 // of another no.
 func TestEachIsToldOfANo(t *testing.T) {
@@ -85,7 +105,7 @@ func TestEachIsToldOfANo(t *testing.T) {
 	}
 	a, err = f.ask("three", 0, of(page))
 	f.wants(a, err, Verdict(failover.Page), ApprovalVoid)
-	if got := f.register().Handled[0].Told; fmt.Sprint(got) != "[four one three]" {
+	if got := f.register().Handled[0].Told; fmt.Sprint(got) != "[{one 2} {three 1}]" {
 		t.Errorf("told were %v", got)
 	}
 	a, err = f.ask("one", 0, of(page))
@@ -96,13 +116,13 @@ func TestEachIsToldOfANo(t *testing.T) {
 func TestToldAreBounded(t *testing.T) {
 	e := Entry{Rejected: true}
 	for i := range 3 * maxKept {
-		next := Entry{Execution: fmt.Sprint(i), Verdict: Verdict(failover.Page)}
-		next.stands(e)
+		next := Entry{Verdict: Verdict(failover.Page)}
+		next.stands(e, Ask{Execution: fmt.Sprint(i)})
 		e = next
 	}
-	again := Entry{Execution: e.Told[maxKept-1], Verdict: Verdict(failover.Page)}
-	again.stands(e)
-	if got, want := fmt.Sprint(e.Told), fmt.Sprint(again.Told); len(e.Told) != maxKept || !e.knows(fmt.Sprint(3*maxKept-1)) || got != want {
+	again, last := Entry{Verdict: Verdict(failover.Page)}, e.Told[maxKept-1]
+	again.stands(e, Ask{Execution: last.Execution, Asked: 7})
+	if got, want := fmt.Sprint(e.Told), fmt.Sprint(again.Told); len(e.Told) != maxKept || !e.knows(Ask{Execution: fmt.Sprint(3*maxKept - 1), Asked: 1}) || got != want {
 		t.Errorf("%d are kept: %s, and then %s", len(e.Told), got, want)
 	}
 }

@@ -59,12 +59,19 @@ type Entry struct {
 	// ApprovedBy is who gave guards up, and Allow which.
 	ApprovedBy string              `json:"approved_by,omitempty"`
 	Allow      *failover.Overrides `json:"allow,omitempty"`
-	// Rejected: a person has said that the writer is not to be replaced. Told are the executions
-	// whose person knows of that.
-	Rejected bool     `json:"rejected,omitempty"`
-	Told     []string `json:"told,omitempty"`
+	// Rejected: a person has said that the writer is not to be replaced. Told are the calls of
+	// a person that name the no.
+	Rejected bool      `json:"rejected,omitempty"`
+	Told     []Telling `json:"told,omitempty"`
 	// Executions counts those that have had it.
 	Executions int `json:"executions"`
+}
+
+// Telling is that a person is called and told of a no: by an execution that had called so often
+// before.
+type Telling struct {
+	Execution string `json:"execution"`
+	Asked     int    `json:"asked"`
 }
 
 // at is when the alarm of an entry came into its state; ok is false for what names none.

@@ -147,6 +147,8 @@ func TestAPersonIsWaitedFor(t *testing.T) {
 	no, err := f.watch("w3", 0, &Approval{By: "jo"})
 	f.wants(no, err, Ignored, NobodyApproved)
 	w, err = f.watch("w3", 0, &word)
+	f.wants(w, err, Verdict(failover.Page), ApprovalVoid)
+	w, err = f.watch("w3", 0, &word)
 	f.wants(w, err, Verdict(failover.Promote), failover.OverriddenGuard)
 }
 
