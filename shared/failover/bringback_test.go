@@ -207,6 +207,47 @@ func TestANewWriterThatIsThereWaitsForNobody(t *testing.T) {
 	}, "b")
 }
 
+// late is an instance control that has started a node some time after it was called back.
+type late struct {
+	*world
+	node string
+}
+
+func (l late) Start(ctx context.Context, n Node) error {
+	if n.ID != l.node {
+		return l.world.Start(ctx, n)
+	}
+	<-ctx.Done()
+	pass(time.Second)
+	return l.world.Start(context.WithoutCancel(ctx), n)
+}
+
+// A start that is under way as it ends is waited for: nothing is done to a node any more once
+// whoever asked for the failover has the answer.
+func TestTheEndWaitsForWhatIsUnderWay(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		w.kill("a", false)
+		w.begunSteps(t, stepRaise)
+		w.adopts("b")
+		d := w.deps()
+		d.Control = late{w, "a"}
+		r := newRun(d, w.request("b"), nil)
+		if err := r.open(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		defer r.close()
+		var err error
+		if r.journal, err = loadJournal(t.Context(), w.reg); err != nil {
+			t.Fatal(err)
+		}
+		back := r.bringBack(t.Context())
+		pass(2 * aloneAfter)
+		if back.end(); w.starts("a") != 1 {
+			t.Errorf("a was started %d times by the end", w.starts("a"))
+		}
+	}, "b")
+}
+
 // ending is an instance control of a server that takes its time to end once it is stopped,
 // and that is started no earlier.
 type ending struct {

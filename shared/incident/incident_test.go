@@ -171,6 +171,37 @@ func TestLimits(t *testing.T) {
 	}
 }
 
+// What is said was seen: what comes between the look and the word of it is still to be said.
+func TestWhatIsSaidWasSeen(t *testing.T) {
+	var subs []Subscriber
+	for n := range MaxSubscribers {
+		subs = append(subs, Subscriber{ID: fmt.Sprint("s", n), Email: "a@b.c"})
+	}
+	s, _ := store(t, newMemory(), subs...)
+	ctx, get := t.Context(), must[*Incident](t)
+	i := get(s.Open(ctx, down))
+	for n := 0; i.Updates[len(i.Updates)-1].Unsaid == 0; n++ {
+		i = get(s.Add(ctx, down.ID, fmt.Sprint(n), "x"))
+	}
+	seen := len(i.Updates)
+	get(s.Add(ctx, down.ID, "meanwhile", "x"))
+	for range 2 {
+		if err := s.Said(ctx, down.ID, seen); err != nil {
+			t.Fatal(err)
+		}
+		i, _, err := s.Get(ctx, down.ID)
+		if err != nil || i.Updates[seen-1].Unsaid != 0 || i.Updates[seen].Unsaid != MaxSubscribers || i.Updates[seen].Missed != MaxSubscribers {
+			t.Errorf("%+v, %v", i.Updates[seen-1:], err)
+		}
+	}
+	if err := s.Said(ctx, down.ID, seen+1); err != nil {
+		t.Fatal(err)
+	}
+	if i, _, err := s.Get(ctx, down.ID); err != nil || i.Updates[seen].Unsaid != 0 {
+		t.Errorf("%+v, %v", i.Updates[seen], err)
+	}
+}
+
 func TestSecretsDoNotPrint(t *testing.T) {
 	m := newMemory()
 	s, _ := store(t, m, Subscriber{ID: "hook", Webhook: "https://h.example/T0KEN", Secret: "sssssssssssssssss"})
