@@ -65,6 +65,48 @@ var needed = map[string]string{
 	"AWS::StepFunctions::StateMachine":       "states:CreateStateMachine states:UpdateStateMachine states:DeleteStateMachine iam:PassRole logs:CreateLogDelivery",
 }
 
+// tagged are the actions that tags of a type need as well, to be put and taken away.
+var tagged = map[string]string{
+	"AWS::AutoScaling::AutoScalingGroup": "autoscaling:CreateOrUpdateTags autoscaling:DeleteTags",
+	"AWS::CloudFront::Distribution":      "cloudfront:TagResource cloudfront:UntagResource",
+	"AWS::CloudWatch::Alarm":             "cloudwatch:TagResource cloudwatch:UntagResource",
+	"AWS::CloudWatch::Dashboard":         "cloudwatch:TagResource cloudwatch:UntagResource",
+	"AWS::DynamoDB::Table":               "dynamodb:TagResource dynamodb:UntagResource",
+	"AWS::EC2::FlowLog":                  "ec2:CreateTags ec2:DeleteTags",
+	"AWS::EC2::NetworkInterface":         "ec2:CreateTags ec2:DeleteTags",
+	"AWS::EC2::RouteTable":               "ec2:CreateTags ec2:DeleteTags",
+	"AWS::EC2::SecurityGroup":            "ec2:CreateTags ec2:DeleteTags",
+	"AWS::EC2::Subnet":                   "ec2:CreateTags ec2:DeleteTags",
+	"AWS::EC2::VPC":                      "ec2:CreateTags ec2:DeleteTags",
+	"AWS::EC2::VPCEndpoint":              "ec2:CreateTags ec2:DeleteTags",
+	"AWS::EC2::Volume":                   "ec2:CreateTags ec2:DeleteTags",
+	"AWS::Events::Rule":                  "events:TagResource events:UntagResource",
+	"AWS::IAM::OIDCProvider":             "iam:TagOpenIDConnectProvider iam:UntagOpenIDConnectProvider",
+	"AWS::IAM::Role":                     "iam:TagRole iam:UntagRole",
+	"AWS::KMS::Key":                      "kms:TagResource kms:UntagResource",
+	"AWS::Lambda::EventSourceMapping":    "lambda:TagResource lambda:UntagResource",
+	"AWS::Lambda::Function":              "lambda:TagResource lambda:UntagResource",
+	"AWS::Logs::LogGroup":                "logs:TagResource logs:UntagResource",
+	"AWS::Route53::HealthCheck":          "route53:ChangeTagsForResource route53:ListTagsForResource",
+	"AWS::S3::Bucket":                    "s3:PutBucketTagging s3:GetBucketTagging",
+	"AWS::SNS::Topic":                    "sns:TagResource sns:UntagResource",
+	"AWS::SQS::Queue":                    "sqs:TagQueue sqs:UntagQueue",
+	"AWS::SSM::Document":                 "ssm:AddTagsToResource ssm:RemoveTagsFromResource",
+	"AWS::SSM::Parameter":                "ssm:AddTagsToResource ssm:RemoveTagsFromResource",
+	"AWS::SecretsManager::Secret":        "secretsmanager:TagResource secretsmanager:UntagResource",
+	"AWS::StepFunctions::StateMachine":   "states:TagResource states:UntagResource",
+}
+
+// hasTags says whether a resource has any: CloudFormation puts them on when it makes it.
+func hasTags(r kept) bool {
+	for _, property := range []string{"Tags", "HealthCheckTags"} {
+		if _, ok := r.Properties[property]; ok {
+			return true
+		}
+	}
+	return false
+}
+
 // own is how what a type has is named in an ARN: %s is what the property says or refers to,
 // each of a list, and what CloudFormation makes up where there is none.
 var own = map[string]struct{ property, arn string }{
@@ -403,7 +445,14 @@ func TestBootstrapGivesWhatTemplatesNeedAndNoMore(t *testing.T) {
 			if needed[r.Type] == "" || own[r.Type].arn == "" {
 				t.Errorf("%s has %s, of type %s: say in this test what it needs and how it is called", m.file, id, r.Type)
 			}
-			for a := range strings.FieldsSeq(needed[r.Type]) {
+			actions := needed[r.Type]
+			if hasTags(r) {
+				if tagged[r.Type] == "" {
+					t.Errorf("%s has %s, of type %s, with tags: say in this test what those need", m.file, id, r.Type)
+				}
+				actions += " " + tagged[r.Type]
+			}
+			for a := range strings.FieldsSeq(actions) {
 				service, _, _ := strings.Cut(a, ":")
 				needs[service] = true
 				for _, arn := range m.on(t, id, a) {
