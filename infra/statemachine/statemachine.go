@@ -70,7 +70,7 @@ type object = map[string]any
 func Definition() map[string]any {
 	states := object{
 		"Confirm": confirm("Holding"), "Verdict": verdict(), "Wait": object{"Type": "Wait", "SecondsPath": "$.confirm.after_seconds", "Next": "Confirm"},
-		"Page": page(), "Approval": object{"Type": "Pass", "Parameters": object{"event.$": "$.event", "confirm": object{"round": 0, "run": "", "held.$": "$.confirm.held", "reasons": []any{}}, "approval.$": "$.page", "let_go.$": "$.let_go", "asked.$": "States.MathAdd($.asked, 1)", "left": ""}, "Next": "Confirm"},
+		"Page": page(), "Approval": object{"Type": "Pass", "Parameters": object{"event.$": "$.event", "confirm": object{"round": 0, "run": "", "held.$": "$.confirm.held", "reasons": []any{}}, "approval.$": "$.page", "let_go.$": "$.let_go", "told.$": "$.confirm.noes", "left": ""}, "Next": "Confirm"},
 		"Tell": say("Done", "tell", ""), "Done": object{"Type": "Succeed"}, "Ignored": object{"Type": "Succeed"},
 		"TellLeft": say("CallLeft", "record", "States.Format('The new writer writes, and something of the failover is left: {}. Finish it with scripts/promote-follower.sh, by the same node.', $.error.Cause)"),
 		"CallLeft": call("LetGo", "States.Format('The writer was replaced, and something is left to do: {}', $.error.Cause)"),
@@ -88,7 +88,7 @@ func Definition() map[string]any {
 		"NoVerdict":   object{"Type": "Pass", "Result": object{"Error": "OC.NoVerdict", "Cause": "nobody could say whether the writer is dead"}, "ResultPath": "$.error", "Next": "StuckHolding"},
 		"TellPage":    tellPage(),
 		"NotApproved": object{"Type": "Pass", "Result": object{"Error": "OC.NotApproved", "Cause": "nobody has approved in time"}, "ResultPath": "$.error", "Next": "StuckHolding"},
-		"Begin":       object{"Type": "Pass", "Parameters": object{"event.$": "$", "confirm": object{"round": 0, "run": "", "held": "", "reasons": []any{}}, "approval": nil, "asked": 0, "let_go": object{"Cause": "nothing by this execution"}, "left": ""}, "Next": "Whence"},
+		"Begin":       object{"Type": "Pass", "Parameters": object{"event.$": "$", "confirm": object{"round": 0, "run": "", "held": "", "reasons": []any{}}, "approval": nil, "told": nil, "let_go": object{"Cause": "nothing by this execution"}, "left": ""}, "Next": "Whence"},
 		"Whence":      object{"Type": "Choice", "Default": "Confirm", "Choices": []any{object{"Variable": "$.event.watch", "IsPresent": true, "Next": "Watch"}}},
 		"Watch":       watch(),
 		"Unseen":      object{"Type": "Succeed", "Comment": "How the alarm stands could not be seen; the next watch tries again, and that the function fails is an alarm of its own."},
@@ -187,10 +187,10 @@ func invoke(function string, payload, selector object, into, next string) object
 
 func confirm(next string) object {
 	selector := object{}
-	for _, name := range []string{"verdict", "run", "epoch", "writer", "target", "lost_from", "lost_to", "after_seconds", "round", "again_seconds", "held", "reasons"} {
+	for _, name := range []string{"verdict", "run", "epoch", "writer", "target", "lost_from", "lost_to", "after_seconds", "round", "again_seconds", "held", "noes", "reasons"} {
 		selector[name+".$"] = "$.Payload." + name
 	}
-	payload := object{"event.$": "$.event", "execution.$": "$$.Execution.Id", "round.$": "$.confirm.round", "approval.$": "$.approval", "asked.$": "$.asked"}
+	payload := object{"event.$": "$.event", "execution.$": "$$.Execution.Id", "round.$": "$.confirm.round", "approval.$": "$.approval", "told.$": "$.told"}
 	return invoke(Silence, payload, selector, "$.confirm", next)
 }
 

@@ -111,7 +111,7 @@ func TestAnAnswerThatIsNone(t *testing.T) {
 			t.Errorf("nobody was called before: %+v", page)
 		}
 		// A call that is made anew, as its answer was lost, has called nobody.
-		page, err = f.lost("one")
+		page, err = f.send("one")
 		f.wants(page, err, Verdict(failover.Page), failover.NotEntitled)
 		if slices.ContainsFunc(page.Reasons, func(r failover.Reason) bool { return r.Code == ApprovalVoid }) {
 			t.Errorf("nobody was called by the call before: %+v", page)

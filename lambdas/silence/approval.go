@@ -126,8 +126,8 @@ func (c *change) void(rec lease.Record, nodes []failover.Node, left bool) string
 	switch {
 	case c.ask.unread != "":
 		return c.ask.unread
-	case p != nil && c.refused:
-		return fmt.Sprintf("%s has approved, and was not told that %s has refused before", p.By, c.entry.ApprovedBy)
+	case p != nil && c.refused():
+		return fmt.Sprintf("%s has approved, and was not told that %s has refused before", p.By, c.no.By)
 	case p != nil && !carriedOut(p, rec):
 		return p.void(rec, nodes, left)
 	}
@@ -137,7 +137,7 @@ func (c *change) void(rec lease.Record, nodes []failover.Node, left bool) string
 // unanswered has a person know who is called again, since no word has come by the last call.
 func (c *change) unanswered(a *Answer) {
 	own := c.entry.Execution == c.ask.Execution && called(c.entry.Verdict)
-	if own && c.ask.Asked > 0 && !c.ask.answered() && c.ask.Round == 0 && called(a.Verdict) {
+	if own && c.ask.Told != nil && !c.ask.answered() && c.ask.Round == 0 && called(a.Verdict) {
 		a.because(ApprovalVoid, "somebody was called by this execution before, and no answer has come; null is none")
 	}
 }

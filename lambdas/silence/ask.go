@@ -14,9 +14,10 @@ type Ask struct {
 	Execution string          `json:"execution"`
 	// Round is that of the answer before; absent in the first one.
 	Round int `json:"round"`
-	// Asked is how often the execution has called a person before this call, who is not waited
-	// for any more. A call that is made anew, as its answer was lost, has called nobody.
-	Asked int `json:"asked"`
+	// Told is Answer.Noes of the call by which the execution has called the person last who is
+	// not waited for any more; nil before it has called anybody. A call that is made anew, as its
+	// answer was lost, has called nobody.
+	Told *int `json:"told"`
 	// Approval is what a person has answered who was called, as it was written: any JSON, and
 	// an Approval if all is well. null is none.
 	Approval json.RawMessage `json:"approval"`
@@ -54,6 +55,9 @@ func decode(raw []byte) (ask Ask, err error) {
 	}
 	if len(ask.Approval) > 0 && string(ask.Approval) != "null" {
 		ask.said, ask.unread = readApproval(ask.Approval)
+		if ask.Told == nil {
+			ask.Told = new(int) // of nothing: a no counts that was ever said
+		}
 	}
 	return ask, nil
 }

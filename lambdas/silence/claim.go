@@ -66,8 +66,8 @@ type change struct {
 	// quiet: of a watch that has begun nothing yet; what is nothing to do leaves no trace then.
 	// only: of one while somebody else has the change: it does no more than promote.
 	quiet, only bool
-	// refused: somebody has said no, and who is asked now was not told of it.
-	refused bool
+	// no is the one that stands; nil for none.
+	no *No
 }
 
 // look claims a change and confirms it, unless stands says why that is not to be.
@@ -77,11 +77,11 @@ func (h *Handler) look(ctx context.Context, c change, stands func(c *change, see
 	case err != nil:
 		return Answer{}, err
 	case c.ask.refuses():
-		return h.rejected(ctx, c)
+		return h.leaveAlone(ctx, c, (&No{By: c.ask.said.By}).text())
 	case code == "":
 		a, err := h.confirm(ctx, c)
 		if no := new(refusedError); errors.As(err, &no) {
-			return h.overruled(ctx, c, no.entry)
+			return h.overruled(ctx, c, no.no)
 		}
 		if err != nil || c.quiet { // else its note has given the claim up
 			err = errors.Join(err, free(ctx, h.deps.Failover.Registry, c.ask.Execution))
@@ -89,12 +89,10 @@ func (h *Handler) look(ctx context.Context, c change, stands func(c *change, see
 		return a, err
 	case code == UnderWay && !c.quiet:
 		return waits(c.ask, code, why), nil
+	case code == NobodyApproved:
+		return h.leaveAlone(ctx, c, why)
 	case c.quiet:
-		a := h.nothing(c.ask, code, "%s", why)
-		if code == NobodyApproved {
-			err = h.letGo(ctx, c.entry, &a)
-		}
-		return a, err
+		return h.nothing(c.ask, code, "%s", why), nil
 	}
 	return h.ignore(ctx, c, code, "%s", why)
 }
@@ -114,10 +112,10 @@ func (h *Handler) claim(ctx context.Context, c *change, stands func(c *change, s
 	c.known, err = documents.Change(ctx, h.deps.Failover.Registry, registerKey, func(r *Register) bool {
 		var seen bool
 		c.entry, seen = r.find(key)
-		c.refused = c.entry.Rejected && !c.entry.knows(c.ask)
 		if _, at, ok := c.entry.at(); ok {
 			c.event.At = at // of the change as it is known
 		}
+		c.no = r.stands(c.event.At, c.ask)
 		if code, why = stands(c, seen); code != "" || c.ask.refuses() {
 			return false
 		}
@@ -146,8 +144,10 @@ func (h *Handler) eventStands(c *change, seen bool) (failover.Code, string) {
 	switch age := now.Sub(c.event.At); {
 	case c.ask.answered():
 		return h.answerStands(c, seen)
-	case seen && entry.Execution != c.ask.Execution && (closed(entry.Verdict) || entry.Rejected || now.Sub(entry.Last) < abandonedAfter):
+	case seen && entry.Execution != c.ask.Execution && (closed(entry.Verdict) || now.Sub(entry.Last) < abandonedAfter):
 		return Repeated, entry.has()
+	case c.no != nil && c.ask.Told == nil:
+		return NobodyApproved, c.no.text()
 	case !mine && age > MaxEventAge:
 		return TooOld, fmt.Sprintf("it is %s old, more than %s: whoever is silent by now has an alarm of its own", age.Round(time.Second), MaxEventAge)
 	case !seen && age < -EventSlack:
@@ -164,10 +164,10 @@ func (h *Handler) watchStands(c *change, seen bool) (failover.Code, string) {
 	switch other := seen && entry.Execution != c.ask.Execution; {
 	case c.ask.answered():
 		return h.answerStands(c, seen)
+	case c.no != nil && c.ask.Told == nil:
+		return NobodyApproved, c.no.text()
 	case !other:
 		return "", ""
-	case entry.Rejected:
-		return NobodyApproved, entry.no()
 	case live < abandonedAfter:
 		return Repeated, entry.has()
 	}
@@ -181,7 +181,7 @@ func (h *Handler) watchStands(c *change, seen bool) (failover.Code, string) {
 func (h *Handler) answerStands(c *change, seen bool) (failover.Code, string) {
 	entry := &c.entry
 	other := seen && entry.Execution != c.ask.Execution
-	if other && !entry.Rejected && !closed(entry.Verdict) && !called(entry.Verdict) && h.deps.Now().Sub(entry.Last) < abandonedAfter {
+	if other && !closed(entry.Verdict) && !called(entry.Verdict) && h.deps.Now().Sub(entry.Last) < abandonedAfter {
 		return UnderWay, entry.has()
 	}
 	return "", ""

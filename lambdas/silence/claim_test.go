@@ -298,7 +298,7 @@ func TestTwoPeopleDoNotAgree(t *testing.T) {
 	}
 	f.now = f.now.Add(abandonedAfter)
 	late, err := f.ask("delivered again", 0, nil)
-	f.wants(late, err, Ignored, Repeated)
+	f.wants(late, err, Ignored, NobodyApproved)
 	for _, wait := range []time.Duration{time.Minute, ApprovalLasts} {
 		f.now = f.now.Add(wait)
 		w, err := f.watch("w"+wait.String(), 0, nil)
@@ -309,12 +309,12 @@ func TestTwoPeopleDoNotAgree(t *testing.T) {
 	}
 	again, err := f.answers(event, "one", `"yes"`)
 	f.wants(again, err, Verdict(failover.Page), ApprovalVoid)
-	if r := f.register(); !r.Handled[0].Rejected {
+	if r := f.register(); r.No == nil {
 		t.Errorf("%+v", r)
 	}
 	a, err = f.ask("one", 0, of(page))
 	f.wants(a, err, Verdict(failover.Promote), failover.OverriddenGuard)
-	if r := f.register(); r.Handled[0].Rejected || r.Handled[0].ApprovedBy != "jo" {
+	if r := f.register(); r.No != nil || r.Handled[0].ApprovedBy != "jo" {
 		t.Errorf("%+v", r)
 	}
 }
@@ -371,7 +371,7 @@ func TestAnApprovalOfTheHolder(t *testing.T) {
 	f, run := leftAt(t, 1)
 	f.forget()
 	for i := range MaxFailovers {
-		if err := keep(t.Context(), f.Registry, Entry{Key: fmt.Sprint("k", i), Verdict: Verdict(failover.Promote), Run: fmt.Sprint("r", i), Last: f.now}, Entry{}); err != nil {
+		if err := keep(t.Context(), f.Registry, Entry{Key: fmt.Sprint("k", i), Verdict: Verdict(failover.Promote), Run: fmt.Sprint("r", i), Last: f.now}, change{}); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -125,7 +125,10 @@ type Answer struct {
 	AgainSeconds int `json:"again_seconds"`
 	// Held names a failover that does not go on, and has stopped a server: it is to be let go.
 	// "" for none.
-	Held    string            `json:"held"`
+	Held string `json:"held"`
+	// Noes counts how often a person has refused by then: whoever is called is told of the last
+	// one, if that stands.
+	Noes    int               `json:"noes"`
 	Reasons []failover.Reason `json:"reasons"`
 }
 
@@ -197,14 +200,14 @@ func (h *Handler) confirm(ctx context.Context, c change) (Answer, error) {
 	case why != "":
 		return h.close(ctx, c, FailedOver, why)
 	}
-	a := Answer{Epoch: uint64(rec.Epoch), Writer: rec.Holder, Round: ask.Round + 1, Reasons: []failover.Reason{}}
+	a := Answer{Epoch: uint64(rec.Epoch), Writer: rec.Holder, Round: ask.Round + 1, Noes: c.known.Noes, Reasons: []failover.Reason{}}
 	left, err := h.left(ctx, rec, heard)
 	if err != nil {
 		return Answer{}, err
 	}
 	a.Target = h.target(ask, rec, nodes, heard, left)
 	switch void := c.void(rec, nodes, left); {
-	case void != "", entry.Rejected && ask.said == nil:
+	case void != "", c.no != nil && ask.said == nil:
 		if err := h.askAgain(ctx, c, void, nobody(rec.Holder, nodes, mute), &a); err != nil {
 			return Answer{}, err
 		}
@@ -375,15 +378,6 @@ func (h *Handler) ignore(ctx context.Context, c change, code failover.Code, form
 	return a, h.note(ctx, c, 0, a)
 }
 
-// rejected closes a change that a person has said no to.
-func (h *Handler) rejected(ctx context.Context, c change) (Answer, error) {
-	a, err := h.ignore(ctx, c, NobodyApproved, "%s has refused to have the writer replaced", c.ask.said.By)
-	if err == nil {
-		err = h.letGo(ctx, c.entry, &a)
-	}
-	return a, err
-}
-
 // maxReasonBytes bounds what is kept of a reason, which may quote an event.
 const maxReasonBytes = 400
 
@@ -401,9 +395,8 @@ func (h *Handler) note(ctx context.Context, c change, epoch uint64, a Answer) er
 		entry.ApprovedBy, entry.Allow = said.By, &allow
 		fields["approved_by"] = said.By
 	}
-	entry.stands(c.entry, c.ask)
 	h.deps.Log.WithFields(fields).Warn("an event of an alarm was looked at")
-	if err := keep(ctx, h.deps.Failover.Registry, entry, c.entry); err != nil {
+	if err := keep(ctx, h.deps.Failover.Registry, entry, c); err != nil {
 		return fmt.Errorf("note what came of an event: %w", err)
 	}
 	return nil

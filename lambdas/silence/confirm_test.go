@@ -221,7 +221,7 @@ func TestWritersThatDieAgainAndAgain(t *testing.T) {
 	f.Kill("acme-a")
 	for i := range MaxFailovers {
 		e := Entry{Key: fmt.Sprint("k", i), Verdict: Verdict(failover.Promote), Run: fmt.Sprint("r", i), Last: f.now}
-		if err := keep(t.Context(), f.Registry, e, Entry{}); err != nil {
+		if err := keep(t.Context(), f.Registry, e, change{}); err != nil {
 			t.Fatal(err)
 		}
 	}

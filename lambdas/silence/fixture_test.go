@@ -30,9 +30,9 @@ type fixture struct {
 	reg *away
 	now time.Time
 	h   *Handler
-	// asked is how often an execution has called a person, and last the call before.
-	asked map[string]int
-	last  []byte
+	// told is what an execution has called a person with, last the call before.
+	told map[string]int
+	last []byte
 }
 
 // away is a registry that cannot be written while it is away.
@@ -76,32 +76,30 @@ func written(t testing.TB, p *Approval) json.RawMessage {
 	return b
 }
 
-// call calls as the state machine does, which counts whom it calls.
+// call calls as the state machine does, which keeps what it has called a person with.
 func (f *fixture) call(kind, execution string, round int, approval string) (Answer, error) {
 	f.t.Helper()
 	what := []byte(`{"watch": true}`)
 	if kind == event {
 		what = recorded(f.t, "eventbridge-alarm.json")
 	}
-	f.last = fmt.Appendf(nil, `{"event": %s, "execution": %q, "round": %d, "asked": %d, "approval": %s}`, what, execution, round, f.asked[execution], approval)
-	a, err := f.h.Handle(f.t.Context(), f.last)
-	if err == nil && called(a.Verdict) {
-		if f.asked == nil {
-			f.asked = make(map[string]int)
-		}
-		f.asked[execution]++
+	told := "null"
+	if n, ok := f.told[execution]; ok {
+		told = fmt.Sprint(n)
 	}
-	return a, err
+	f.last = fmt.Appendf(nil, `{"event": %s, "execution": %q, "round": %d, "told": %s, "approval": %s}`, what, execution, round, told, approval)
+	return f.send(execution)
 }
 
-// lost has the answer of the last call be lost: nobody was called by it, and the same is asked
-// anew.
-func (f *fixture) lost(execution string) (Answer, error) {
+// send makes the last call; anew, if its answer was lost, which has called nobody then.
+func (f *fixture) send(execution string) (Answer, error) {
 	f.t.Helper()
-	f.asked[execution]--
 	a, err := f.h.Handle(f.t.Context(), f.last)
 	if err == nil && called(a.Verdict) {
-		f.asked[execution]++
+		if f.told == nil {
+			f.told = make(map[string]int)
+		}
+		f.told[execution] = a.Noes
 	}
 	return a, err
 }

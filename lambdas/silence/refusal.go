@@ -3,50 +3,55 @@ package silence
 import (
 	"context"
 	"errors"
-	"slices"
+	"time"
 
-	"originchain/shared/failover"
 	"originchain/shared/registry"
 )
 
+// No is that a person has refused to have the writer replaced.
+type No struct {
+	By string    `json:"by"`
+	At time.Time `json:"at"`
+}
+
+func (n *No) text() string { return n.By + " has refused to have the writer replaced" }
+
 // refusedError is that a person has said no while somebody looked at the change.
-type refusedError struct{ entry Entry }
+type refusedError struct{ no No }
 
 // Error implements error.
-func (e *refusedError) Error() string { return e.entry.no() }
+func (e *refusedError) Error() string { return e.no.text() }
 
-// no says who has refused.
-func (e *Entry) no() string { return e.ApprovedBy + " has refused to have the writer replaced" }
-
-// knows says whether the person who has answered a call was told of the no. That a call tells
-// is noted before it is made: an answer of the function that is lost has called nobody, and what
-// is asked anew then carries the word of a person who was called before. So it counts only once
-// the execution has called somebody more.
-func (e *Entry) knows(ask Ask) bool {
-	return slices.ContainsFunc(e.Told, func(t Telling) bool { return t.Execution == ask.Execution && t.Asked < ask.Asked })
-}
-
-// tells has an entry keep that the execution of a call tells somebody of the no. The first such
-// call stays, as who was told by it knows.
-func (e *Entry) tells(ask Ask) {
-	if slices.ContainsFunc(e.Told, func(t Telling) bool { return t.Execution == ask.Execution }) {
+// refuse notes that a person says no. A call that is made anew says the same no.
+func (r *Register) refuse(e Entry) {
+	if had, seen := r.find(e.Key); seen && had.Rejected && had.Execution == e.Execution {
 		return
 	}
-	e.Told = append(slices.Clone(e.Told), Telling{ask.Execution, ask.Asked})
-	e.Told = e.Told[max(0, len(e.Told)-maxKept):]
+	r.Noes++
+	r.No = &No{By: e.ApprovedBy, At: e.Last}
 }
 
-// refusedSince says whether there is a no that was not there before. A no minds no claim, and
-// whoever has that is the only one who writes the entry otherwise: a refused entry that was
-// written anew has been refused anew.
-func (e *Entry) refusedSince(before Entry) bool {
-	return e.Rejected && (!before.Rejected || !e.Last.Equal(before.Last))
+// stands is the no that stands in the way of what is asked; nil for none. One stands for every
+// change of the alarm that had come when it was said, so that the alarm is left alone until it
+// has been over once; and against the word of whoever was called before it was said, whatever
+// that person was called for.
+func (r *Register) stands(at time.Time, ask Ask) *No {
+	if r.No == nil || r.No.At.Before(at) && !ask.untold(r.Noes) {
+		return nil
+	}
+	return r.No
 }
 
-// refusedSince is the no of a change that was not there before; nil for none.
-func (r *Register) refusedSince(key string, before Entry) error {
-	if now, seen := r.find(key); seen && now.refusedSince(before) {
-		return &refusedError{now}
+// untold says that a person was called before the last of so many noes was said.
+func (a *Ask) untold(noes int) bool { return a.Told != nil && *a.Told < noes }
+
+// refused says that a no stands of which the person was not told who has answered.
+func (c *change) refused() bool { return c.no != nil && c.ask.untold(c.known.Noes) }
+
+// refusedSince is the no that was said since a change was claimed; nil for none.
+func (r *Register) refusedSince(c change) error {
+	if no := r.stands(c.event.At, c.ask); no != nil && r.Noes > c.known.Noes {
+		return &refusedError{*no}
 	}
 	return nil
 }
@@ -63,7 +68,7 @@ type heedful struct {
 func (s heedful) Save(ctx context.Context, key string, expect uint64, body []byte) (registry.Document, error) {
 	known, err := Events(ctx, s.Store)
 	if err == nil {
-		err = known.refusedSince(keyOf(s.c.event), s.c.entry)
+		err = known.refusedSince(*s.c)
 	}
 	if err != nil {
 		return registry.Document{}, err
@@ -74,43 +79,32 @@ func (s heedful) Save(ctx context.Context, key string, expect uint64, body []byt
 // overruled ends a look in which a person has said no. What it has begun has fenced nobody, and
 // is not gone on with. Who has answered meanwhile is told of the no by the next call, which
 // finds it in the register.
-func (h *Handler) overruled(ctx context.Context, c change, no Entry) (a Answer, err error) {
-	switch {
-	case c.ask.answered():
-		a = waits(c.ask, UnderWay, no.no())
-		return a, free(ctx, h.deps.Failover.Registry, c.ask.Execution)
-	case c.quiet:
-		a, err = h.nothing(c.ask, NobodyApproved, "%s", no.no()), free(ctx, h.deps.Failover.Registry, c.ask.Execution)
-	default:
-		a, err = h.ignore(ctx, c, NobodyApproved, "%s", no.no())
+func (h *Handler) overruled(ctx context.Context, c change, no No) (Answer, error) {
+	err := free(ctx, h.deps.Failover.Registry, c.ask.Execution)
+	if c.ask.Told != nil {
+		return waits(c.ask, UnderWay, no.text()), err
 	}
-	return a, errors.Join(err, h.letGo(ctx, no, &a))
+	a, left := h.leaveAlone(ctx, c, no.text())
+	return a, errors.Join(err, left)
 }
 
-// letGo has an answer name what is held of a change that a person has said no to: nobody else
-// would let it go.
-func (h *Handler) letGo(ctx context.Context, entry Entry, a *Answer) (err error) {
+// leaveAlone answers that a person has said no, and names what is held of the change: nobody
+// else would let it go.
+func (h *Handler) leaveAlone(ctx context.Context, c change, why string) (a Answer, err error) {
+	if c.quiet {
+		a = h.nothing(c.ask, NobodyApproved, "%s", why)
+	} else if a, err = h.ignore(ctx, c, NobodyApproved, "%s", why); err != nil {
+		return Answer{}, err
+	}
 	a.AgainSeconds = 1
-	a.Held, err = h.held(ctx, entry, a)
-	return err
+	a.Held, err = h.held(ctx, c.entry, &a)
+	return a, err
 }
 
 // remind has a person who is called know of the no that stands: each time, since another may
 // be on call by then.
 func (c *change) remind(a *Answer) {
-	if c.entry.Rejected && called(a.Verdict) {
-		a.because(NobodyApproved, "%s, which stands until somebody approves who was told of it", c.entry.no())
-	}
-}
-
-// stands has an entry keep the no of the one before: what a person has refused stays so until
-// somebody who was told of it has approved.
-func (e *Entry) stands(before Entry, ask Ask) {
-	if !before.Rejected || e.Rejected || e.Verdict == Ignored || e.Verdict == Verdict(failover.Promote) {
-		return
-	}
-	e.Rejected, e.ApprovedBy, e.Allow, e.Told = true, before.ApprovedBy, before.Allow, before.Told
-	if called(e.Verdict) { // c.remind has told
-		e.tells(ask)
+	if c.no != nil && called(a.Verdict) {
+		a.because(NobodyApproved, "%s, which stands until somebody approves who was told of it", c.no.text())
 	}
 }

@@ -33,6 +33,10 @@ type Register struct {
 	Ignored []Entry `json:"ignored"`
 	// Started are the failovers that were started, within FlapWithin.
 	Started []Start `json:"started"`
+	// Noes counts how often a person has refused to have the writer replaced, and No is the last
+	// time, until somebody approves who was told of it.
+	Noes int `json:"noes,omitempty"`
+	No   *No `json:"no,omitempty"`
 	// Looking are the claims of calls that have not answered yet.
 	Looking []Claim `json:"looking,omitempty"`
 }
@@ -59,19 +63,10 @@ type Entry struct {
 	// ApprovedBy is who gave guards up, and Allow which.
 	ApprovedBy string              `json:"approved_by,omitempty"`
 	Allow      *failover.Overrides `json:"allow,omitempty"`
-	// Rejected: a person has said that the writer is not to be replaced. Told are the calls of
-	// a person that name the no.
-	Rejected bool      `json:"rejected,omitempty"`
-	Told     []Telling `json:"told,omitempty"`
+	// Rejected: ApprovedBy has said that the writer is not to be replaced.
+	Rejected bool `json:"rejected,omitempty"`
 	// Executions counts those that have had it.
 	Executions int `json:"executions"`
-}
-
-// Telling is that a person is called and told of a no: by an execution that had called so often
-// before.
-type Telling struct {
-	Execution string `json:"execution"`
-	Asked     int    `json:"asked"`
 }
 
 // at is when the alarm of an entry came into its state; ok is false for what names none.
@@ -147,6 +142,9 @@ func (r *Register) put(e Entry) {
 	}
 	*list = append(*list, e)
 	*list = slices.Clone((*list)[max(0, len(*list)-maxKept):])
+	if e.Verdict == Verdict(failover.Promote) && e.ApprovedBy != "" {
+		r.No = nil
+	}
 	started := func(s Start) bool { return s.Run == e.Run }
 	if e.Verdict == Verdict(failover.Promote) && !slices.ContainsFunc(r.Started, started) {
 		r.Started = append(r.Started, Start{Run: e.Run, At: e.Last})
@@ -154,16 +152,21 @@ func (r *Register) put(e Entry) {
 	r.Started = slices.Clone(r.Started[max(0, len(r.Started)-maxKept):])
 }
 
-// keep writes an entry down, in place of one that is known. It fails with refusedError where a
-// person has said no since: that is not to be written over.
-func keep(ctx context.Context, reg registry.Store, e, known Entry) error {
+// keep writes down what came of a change. It fails with refusedError where a person has said no
+// since that was claimed: whoever is called is to be told of it.
+func keep(ctx context.Context, reg registry.Store, e Entry, c change) error {
 	var no error
 	_, err := documents.Change(ctx, reg, registerKey, func(r *Register) bool {
 		r.Format = registerFormat
-		if no = r.refusedSince(e.Key, known); no != nil && e.Verdict != Ignored {
+		if no = nil; e.Verdict != Ignored {
+			no = r.refusedSince(c)
+		}
+		if no != nil {
 			return false
 		}
-		no = nil
+		if e.Rejected {
+			r.refuse(e)
+		}
 		r.put(e)
 		return true
 	})

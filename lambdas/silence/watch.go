@@ -67,7 +67,7 @@ func (h *Handler) watch(ctx context.Context, ask Ask) (Answer, error) {
 		return Answer{}, err
 	}
 	if state != alarmevent.Alarm {
-		if ask.said == nil {
+		if !ask.answered() {
 			return h.nothing(ask, NotAlarm, "the alarm is %s", state), nil
 		}
 		since = h.deps.Now()

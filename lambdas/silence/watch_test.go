@@ -263,7 +263,7 @@ func TestWhoIsToShedLoadIsCalledOnce(t *testing.T) {
 	f.wants(a, err, Verdict(failover.Wait), failover.TargetSilent)
 	e, _ := (&Register{Handled: f.register().Handled}).of("w1")
 	e.Verdict = Verdict(failover.ShedLoad)
-	if err := keep(t.Context(), f.Registry, e, Entry{}); err != nil {
+	if err := keep(t.Context(), f.Registry, e, change{}); err != nil {
 		t.Fatal(err)
 	}
 	f.now = f.now.Add(ApprovalLasts - time.Minute)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -37,8 +38,9 @@ const alarm = "arn:aws:cloudwatch:eu-central-1:123456789012:alarm:acme-oc-contro
 type machine struct {
 	*instancetest.Instance
 	t *testing.T
-	// before happens when a state calls, by its name; an error is the task's.
-	before func(state string, n int) error
+	// before happens when a state calls, by its name, and after when that was carried out; an
+	// error is the task's.
+	before, after func(state string, n int) error
 	// word is what the person says who is called.
 	word string
 	// input is what it begins with; alarm how the alarm stands, since an hour ago.
@@ -75,6 +77,9 @@ func (m *machine) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	var out any
 	if err == nil {
 		out, err = m.carryOut(r.Context(), state, in)
+	}
+	if err == nil && m.after != nil {
+		err = m.after(state, n)
 	}
 	if err != nil {
 		w.WriteHeader(http.StatusInternalServerError)
@@ -206,6 +211,26 @@ func TestTheMachine(t *testing.T) {
 				return nil
 			}
 		}, "Begin Whence Confirm Holding Verdict" + strings.Repeat(" TellPage Page Approval Confirm Holding Verdict", 2) + " Ignored", "SUCCEEDED", "", false},
+		{"page, approved by who was not told that another has refused", func(m *machine) {
+			lacking(m)
+			m.word = `{"approve":true,"by":"jo","epoch":1,"writer":"acme-a","to":"acme-b","loss_from":5001,"loss_to":5010,"allow":{"accept_data_loss":true}}`
+			m.before = func(state string, n int) error {
+				if state != "Page" || n > 1 {
+					return nil
+				}
+				event, err := os.ReadFile(m.input)
+				if err == nil {
+					_, err = m.carryOut(m.t.Context(), "Confirm", task{Payload: fmt.Appendf(nil, `{"event": %s, "execution": "two", "round": 0, "told": 0, "approval": {"approve": false, "by": "kim"}}`, event)})
+				}
+				return err
+			}
+			m.after = func(state string, n int) error {
+				if state == "Confirm" && n == 2 {
+					return instancetest.ErrAway // its answer, to call jo again, is lost
+				}
+				return nil
+			}
+		}, "Begin Whence Confirm Holding Verdict" + strings.Repeat(" TellPage Page Approval Confirm Holding Verdict", 2) + " " + way, "SUCCEEDED", "acme-b", true},
 		{"page, rejected", lacking, "Begin Whence Confirm Holding Verdict TellPage Page Approval Confirm Holding Verdict Ignored", "SUCCEEDED", "", false},
 		{"what is fenced is not well by then", func(m *machine) {
 			m.Kill("acme-a")
@@ -411,6 +436,8 @@ func TestTheMachine(t *testing.T) {
 				t.Errorf("nobody was given the token: %s", all)
 			} else if strings.Contains(c.name, "page") && !strings.Contains(all, `"epoch": 1, "writer": "acme-a", "to": "acme-b", "loss_from": 5001, "loss_to": 5010,`) {
 				t.Errorf("nobody was told what is approved: %s", all)
+			} else if strings.Contains(c.name, "another has refused") && !strings.Contains(all, "kim has refused to have the writer replaced, which stands") {
+				t.Errorf("nobody was told of the no: %s", all)
 			}
 		})
 	}
