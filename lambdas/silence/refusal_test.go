@@ -273,6 +273,18 @@ func TestANoWhileWhatCannotBeReadIsLookedAt(t *testing.T) {
 	}
 }
 
+// Who was called and has said nothing need not be called again once somebody has refused.
+func TestANoWhileNoAnswerIsLookedAt(t *testing.T) {
+	f, _ := open(t)
+	happened := f.when(moments()[0], func() { f.refuses("two", "kim") })
+	a, err := f.answers(event, "one", "null")
+	f.wants(a, err, Ignored, NobodyApproved)
+	if !happened() || !tells(a, "kim") {
+		t.Errorf("%+v", a)
+	}
+	f.begun(false)
+}
+
 // Who knows of one no and approves does not know of the next, which comes meanwhile.
 func TestASecondNoWhileAnApprovalIsLookedAt(t *testing.T) {
 	for _, at := range moments() {
@@ -431,9 +443,22 @@ func TestANoIsOver(t *testing.T) {
 	f.later(time.Minute)
 	a, err = f.watch("w3", 0, nil)
 	f.wants(a, err, Verdict(failover.Promote), failover.WriterStopped)
-	if tells(a, "kim") {
-		t.Errorf("%+v", a)
+	if r := f.register(); tells(a, "kim") || r.No == nil {
+		t.Errorf("%+v; nobody has approved against the no: %+v", a, r)
 	}
+}
+
+// Once somebody has approved who knew of a no it stands in nobody's way, who was not told of it
+// either.
+func TestANoThatWasOverruled(t *testing.T) {
+	f, page := disagreed(t)
+	for _, want := range []failover.Verdict{failover.Page, failover.Promote} {
+		a, err := f.ask("one", 0, of(page))
+		f.wants(a, err, Verdict(want), "")
+	}
+	f.now = f.now.Add(abandonedAfter)
+	a, err := f.ask("three", 0, of(page))
+	f.wants(a, err, Verdict(failover.Promote), "")
 }
 
 // A no is counted once, however often its call is made; one by somebody else is another.
