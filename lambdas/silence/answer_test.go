@@ -2,6 +2,7 @@ package silence
 
 import (
 	"encoding/json"
+	"fmt"
 	"maps"
 	"reflect"
 	"slices"
@@ -10,6 +11,7 @@ import (
 	"time"
 
 	"originchain/lambdas/alarmevent"
+	"originchain/lambdas/outcome"
 	"originchain/shared/failover"
 )
 
@@ -176,5 +178,16 @@ func TestTheKeysOfAnApproval(t *testing.T) {
 	}
 	if p, why := readApproval([]byte(`{"approve": true, "by": "jo", "allow": null}`)); why != "" || p == nil {
 		t.Errorf("%+v, %s", p, why)
+	}
+}
+
+// A call that cannot be read is no event that is none: whoever waits for what comes of it is told.
+func TestACallThatCannotBeRead(t *testing.T) {
+	f := guarded(t)
+	page, err := f.first(event, "one")
+	f.wants(page, err, Verdict(failover.Page), failover.NotEntitled)
+	_, err = f.h.Handle(t.Context(), fmt.Appendf(nil, `{"event": %s, "execution": "one", "told": true, "approval": %s}`, recorded(t, "eventbridge-alarm.json"), written(t, of(page))))
+	if outcome.Of(err) != outcome.Input || len(f.register().Ignored) != 0 {
+		t.Errorf("%v; %+v", err, f.register().Ignored)
 	}
 }

@@ -48,6 +48,10 @@ func decode(raw []byte) (ask Ask, err error) {
 		return ask, &outcome.Error{Name: outcome.Input, Err: fmt.Errorf("a call of %d bytes, at most %d", len(raw), alarmevent.MaxBytes)}
 	}
 	if err := json.Unmarshal(raw, &ask); err != nil {
+		var of struct{ Event json.RawMessage }
+		if json.Unmarshal(raw, &of) == nil && len(of.Event) > 0 { // a call, and not an event that is nothing
+			return ask, &outcome.Error{Name: outcome.Input, Err: fmt.Errorf("a call that cannot be read: %w", err)}
+		}
 		return Ask{Event: raw}, nil // which the event's reader says
 	}
 	if len(ask.Event) == 0 {

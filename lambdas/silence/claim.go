@@ -142,12 +142,12 @@ func (h *Handler) eventStands(c *change, seen bool) (failover.Code, string) {
 	entry, now := &c.entry, h.deps.Now()
 	mine := seen && entry.Execution == c.ask.Execution && now.Sub(entry.First) < ExecutionLasts
 	switch age := now.Sub(c.event.At); {
-	case c.ask.answered():
+	case c.ask.Told != nil:
 		return h.answerStands(c, seen)
+	case c.no != nil:
+		return NobodyApproved, c.no.text()
 	case seen && entry.Execution != c.ask.Execution && (closed(entry.Verdict) || now.Sub(entry.Last) < abandonedAfter):
 		return Repeated, entry.has()
-	case c.no != nil && c.ask.Told == nil:
-		return NobodyApproved, c.no.text()
 	case !mine && age > MaxEventAge:
 		return TooOld, fmt.Sprintf("it is %s old, more than %s: whoever is silent by now has an alarm of its own", age.Round(time.Second), MaxEventAge)
 	case !seen && age < -EventSlack:
@@ -162,9 +162,9 @@ func (h *Handler) watchStands(c *change, seen bool) (failover.Code, string) {
 	live := h.deps.Now().Sub(entry.Last)
 	c.only = false
 	switch other := seen && entry.Execution != c.ask.Execution; {
-	case c.ask.answered():
+	case c.ask.Told != nil:
 		return h.answerStands(c, seen)
-	case c.no != nil && c.ask.Told == nil:
+	case c.no != nil:
 		return NobodyApproved, c.no.text()
 	case !other:
 		return "", ""
@@ -175,7 +175,7 @@ func (h *Handler) watchStands(c *change, seen bool) (failover.Code, string) {
 	return "", ""
 }
 
-// answerStands says why what a person has answered is not looked at yet: another execution is
+// answerStands says why what a person was called for is not looked at yet: another execution is
 // about to replace the writer, and two do not at once. It is waited for, and if it comes to no
 // end, this one goes on.
 func (h *Handler) answerStands(c *change, seen bool) (failover.Code, string) {

@@ -81,7 +81,7 @@ func (s heedful) Save(ctx context.Context, key string, expect uint64, body []byt
 // finds it in the register.
 func (h *Handler) overruled(ctx context.Context, c change, no No) (Answer, error) {
 	err := free(ctx, h.deps.Failover.Registry, c.ask.Execution)
-	if c.ask.answered() {
+	if c.ask.Told != nil {
 		return waits(c.ask, UnderWay, no.text()), err
 	}
 	a, left := h.leaveAlone(ctx, c, no.text())

@@ -273,16 +273,53 @@ func TestANoWhileWhatCannotBeReadIsLookedAt(t *testing.T) {
 	}
 }
 
-// Who was called and has said nothing need not be called again once somebody has refused.
-func TestANoWhileNoAnswerIsLookedAt(t *testing.T) {
+// Who was called and has said nothing is called again where another has refused, before or in
+// that moment, and told of it.
+func TestNoAnswerAndANo(t *testing.T) {
+	for _, kind := range []string{event, watch} {
+		f := guarded(t)
+		page, err := f.first(kind, "one")
+		f.wants(page, err, Verdict(failover.Page), failover.NotEntitled)
+		f.now = f.now.Add(time.Minute)
+		f.has("two", failover.Page)
+		f.refuses("two", "kim")
+		a, err := f.answers(kind, "one", "null")
+		f.wants(a, err, Verdict(failover.Page), NobodyApproved)
+		if !tells(a, "kim") {
+			t.Errorf("%s: %+v", kind, a)
+		}
+		a, err = f.answers(kind, "one", string(written(t, of(page))))
+		f.wants(a, err, Verdict(failover.Promote), failover.OverriddenGuard)
+	}
 	f, _ := open(t)
 	happened := f.when(moments()[0], func() { f.refuses("two", "kim") })
 	a, err := f.answers(event, "one", "null")
-	f.wants(a, err, Ignored, NobodyApproved)
+	f.wants(a, err, Verdict(failover.Wait), UnderWay)
+	a, err = f.call(event, "one", a.Round, "null")
+	f.wants(a, err, Verdict(failover.Page), NobodyApproved)
 	if !happened() || !tells(a, "kim") {
 		t.Errorf("%+v", a)
 	}
 	f.begun(false)
+}
+
+// An execution whose failover is turned back finds the no that came meanwhile, and names what is
+// held of it.
+func TestWhatIsHeldWhereAFailoverIsTurnedBackToANo(t *testing.T) {
+	f := newFixture(t)
+	f.Kill("acme-a")
+	f.alarm(alarmevent.Alarm, changed())
+	a, err := f.ask("one", 0, nil)
+	f.wants(a, err, Verdict(failover.Promote), failover.WriterStopped)
+	run := a.Run
+	a, err = f.answers(watch, "w9", `{"approve": false, "by": "kim"}`)
+	f.wants(a, err, Ignored, NobodyApproved)
+	f.carryOut(run, "fence")
+	a, err = f.ask("one", 1, nil)
+	f.wants(a, err, Ignored, NobodyApproved)
+	if a.Held != run {
+		t.Errorf("%+v, want %s", a, run)
+	}
 }
 
 // Who knows of one no and approves does not know of the next, which comes meanwhile.

@@ -67,12 +67,12 @@ func (h *Handler) watch(ctx context.Context, ask Ask) (Answer, error) {
 		return Answer{}, err
 	}
 	if state != alarmevent.Alarm {
-		if !ask.answered() {
+		if ask.Told == nil {
 			return h.nothing(ask, NotAlarm, "the alarm is %s", state), nil
 		}
 		since = h.deps.Now()
 	}
-	return h.look(ctx, change{ask: ask, event: h.event(since), quiet: !ask.answered()}, h.watchStands)
+	return h.look(ctx, change{ask: ask, event: h.event(since), quiet: ask.Told == nil}, h.watchStands)
 }
 
 // event is that of the instance's alarm.

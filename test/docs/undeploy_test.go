@@ -20,7 +20,11 @@ aws() {
     *Logs::LogGroup*) echo /originchain/acme ;;
     esac ;;
   *" scan "*) echo "$ITEMS" ;;
-  *" describe-table "*) [ "$TABLE" != gone ] || { echo ResourceNotFoundException; return 254; } ;;
+  *" describe-table "*)
+    case "$TABLE" in
+    gone) echo ResourceNotFoundException; return 254 ;;
+    denied) echo AccessDeniedException; return 254 ;;
+    esac ;;
   *" describe-"* | *" wait "*) ;;
   *) echo "$2 ${*: -1}" ;;
   esac
@@ -45,6 +49,7 @@ func TestAFirstDeploymentIsTakenBack(t *testing.T) {
 		{"ROLLBACK_FAILED", "0", "", slices.Concat(made, stack)},
 		{"ROLLBACK_FAILED", "", "gone", slices.Concat(made[2:], stack)}, // a second try
 		{"ROLLBACK_FAILED", "3", "", not},
+		{"ROLLBACK_FAILED", "3", "denied", not},
 		{"ROLLBACK_FAILED", "", "", not}, // it cannot be read
 		{"ROLLBACK_FAILED", "0", "unlisted", []string{"nothing is deleted: there are items in, or it is not known of: what cannot be listed"}},
 		{"CREATE_COMPLETE", "0", "", nil},
