@@ -153,7 +153,8 @@ func (f *Failover) machine(d *Deployment, t *config.Tenant) {
 		LoggingConfiguration: &awsstepfunctions.CfnStateMachine_LoggingConfigurationProperty{Level: jsii.String("ALL"), IncludeExecutionData: jsii.Bool(true),
 			Destinations: &[]any{&awsstepfunctions.CfnStateMachine_LogDestinationProperty{CloudWatchLogsLogGroup: &awsstepfunctions.CfnStateMachine_CloudWatchLogsLogGroupProperty{LogGroupArn: log.LogGroupArn()}}}},
 	})
-	f.Machine.Node().AddDependency(f.Role)
+	// It reads what they answer: a new one is not to meet the functions before it.
+	f.Machine.Node().AddDependency(f.Role, f.Silence.Fn, f.Promote.Fn, f.DNS.Fn)
 	const logged = "Every step, with what it was given and has answered, is in the machine's log, and in the journal; traces have no more"
 	excuse(f.Machine, "cdk-nag::StepFunctionStateMachineXray", logged)
 	excuse(f.Machine, "cfn-guard::step_functions_state_machine_tracing_enabled_check", logged)

@@ -353,6 +353,26 @@ func TestLogsAreEncryptedWhereverTheyAre(t *testing.T) {
 	}
 }
 
+// TestNoMachineBeforeItsFunctions: one that is changed with its functions is changed after them,
+// and reads nothing that those do not answer yet.
+func TestNoMachineBeforeItsFunctions(t *testing.T) {
+	w, seen := deploy(t, "tiers"), 0
+	for name, tm := range w.stacks {
+		for id, s := range tm.resources("AWS::StepFunctions::StateMachine") {
+			seen++
+			first, _ := s["DependsOn"].([]any)
+			for function := range tm.resources("AWS::Lambda::Function") {
+				if !slices.Contains(first, any(function)) {
+					t.Errorf("%s: %s depends on %v, and not on %s", name, id, first, function)
+				}
+			}
+		}
+	}
+	if seen < 2*len(w.config.Tenants) {
+		t.Errorf("%d state machines", seen)
+	}
+}
+
 // TestWhatStartsAFailover: the one alarm that goes off, by a rule that lays aside what it
 // cannot deliver, and a schedule; neither can start anything else.
 func TestWhatStartsAFailover(t *testing.T) {

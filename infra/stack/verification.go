@@ -188,7 +188,7 @@ func (v *Verification) states(d *Deployment, t *config.Tenant, in *Instance, tem
 		RoleArn: role.RoleArn(), DefinitionString: jsii.String(string(definition)),
 		LoggingConfiguration: &awsstepfunctions.CfnStateMachine_LoggingConfigurationProperty{Level: jsii.String("ALL"), IncludeExecutionData: jsii.Bool(true),
 			Destinations: &[]any{&awsstepfunctions.CfnStateMachine_LogDestinationProperty{CloudWatchLogsLogGroup: &awsstepfunctions.CfnStateMachine_CloudWatchLogsLogGroupProperty{LogGroupArn: logs.LogGroupArn()}}}}})
-	v.Machine.Node().AddDependency(role)
+	v.Machine.Node().AddDependency(role, v.Verify.Fn) // which answers by then as it expects
 	excuseWildcard(role, "*", "Machines are described, and logs delivered, by actions that are of no resource", "Look", "Logs")
 	excuseWildcard(role, "arn:aws:ec2:"+c.Region+"::image/*", "The image is the newest of Amazon Linux; the condition takes that of the launch template alone", "Start")
 	const noName = "What is made has no name before: the condition takes what the one launch template makes, or the tag that it sets"
