@@ -190,4 +190,6 @@ func TestACallThatCannotBeRead(t *testing.T) {
 	if outcome.Of(err) != outcome.Input || len(f.register().Ignored) != 0 {
 		t.Errorf("%v; %+v", err, f.register().Ignored)
 	}
+	a, err := f.h.Handle(t.Context(), []byte(`{"told": true}`))
+	f.wants(a, err, Ignored, Malformed)
 }

@@ -444,7 +444,7 @@ func TestANoOfAnotherChange(t *testing.T) {
 // told so however the alarm stands by then; and what it cannot read is not passed over in silence.
 func TestANoWhereAWatchWasOvertaken(t *testing.T) {
 	for _, state := range []alarmevent.State{alarmevent.Alarm, alarmevent.OK, alarmevent.InsufficientData} {
-		for _, text := range []string{"", `"yes"`} {
+		for _, text := range []string{"", `"yes"`, "null"} {
 			f := guarded(t)
 			page, err := f.watch("w1", 0, nil)
 			f.wants(page, err, Verdict(failover.Page), failover.NotEntitled)
@@ -458,7 +458,7 @@ func TestANoWhereAWatchWasOvertaken(t *testing.T) {
 				text = string(written(t, of(page)))
 			}
 			a, err := f.answers(watch, "w1", text)
-			f.wants(a, err, Verdict(failover.Page), ApprovalVoid)
+			f.wants(a, err, Verdict(failover.Page), NobodyApproved)
 			if !tells(a, "kim") || a.Run != "" {
 				t.Errorf("%s: %s: %+v", state, text, a)
 			}
