@@ -28,20 +28,30 @@ func TestAStrictWriterWaitsForWhoIsHeld(t *testing.T) {
 	}, "b")
 }
 
+// opened is the run to b that has begun, as another process goes on with it.
+func (w *world) opened(t *testing.T, d Deps) *run {
+	t.Helper()
+	r := newRun(d, w.request("b"), nil)
+	err := r.open(t.Context())
+	if err == nil {
+		r.journal, err = loadJournal(t.Context(), w.reg)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
 // It is not tried before the new writer opens: whoever is held would be refused, once and for
 // all that is known of who writes.
 func TestNobodyIsBroughtBackTooEarly(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		w.kill("a", false)
 		run := w.begunSteps(t, stepRaise)
-		r := newRun(w.deps(), w.request("b"), nil)
-		if err := r.open(t.Context()); err != nil {
-			t.Fatal(err)
-		}
+		r := w.opened(t, w.deps())
 		defer r.close()
-		var err error
-		if r.journal, err = loadJournal(t.Context(), w.reg); err != nil || r.journal.Run != run {
-			t.Fatal(r.journal, err)
+		if r.journal.Run != run {
+			t.Fatal(r.journal)
 		}
 		back := r.bringBack(t.Context())
 		pass(3 * aloneAfter)
@@ -66,15 +76,8 @@ func TestWhoWasLetGoMeanwhileIsNotBroughtBack(t *testing.T) {
 		w.adopts("b")
 		d := w.deps()
 		d.Control = never(w, "c")
-		r := newRun(d, w.request("b"), nil)
-		if err := r.open(t.Context()); err != nil {
-			t.Fatal(err)
-		}
+		r := w.opened(t, d)
 		defer r.close()
-		var err error
-		if r.journal, err = loadJournal(t.Context(), w.reg); err != nil {
-			t.Fatal(err)
-		}
 		back := r.bringBack(t.Context())
 		if err := rewrite(t.Context(), w.reg, journalKey, func(j *journal) bool { j.Held = j.Held[:1]; return true }); err != nil {
 			t.Fatal(err)
@@ -231,15 +234,8 @@ func TestTheEndWaitsForWhatIsUnderWay(t *testing.T) {
 		w.adopts("b")
 		d := w.deps()
 		d.Control = late{w, "a"}
-		r := newRun(d, w.request("b"), nil)
-		if err := r.open(t.Context()); err != nil {
-			t.Fatal(err)
-		}
+		r := w.opened(t, d)
 		defer r.close()
-		var err error
-		if r.journal, err = loadJournal(t.Context(), w.reg); err != nil {
-			t.Fatal(err)
-		}
 		back := r.bringBack(t.Context())
 		pass(2 * aloneAfter)
 		if back.end(); w.starts("a") != 1 {
