@@ -102,3 +102,52 @@ func TestARepeatedAnswerSaysThatItsWriteWasDegraded(t *testing.T) {
 	n.call("GET", "/rows/shop.orders/b", "").want(200).marked(false)
 	n.silence()
 }
+
+// A disk that hangs stops everything but the renewals: they stop as well once a follower has all
+// that was acknowledged, which may take the writer's place then. If none has by the time that the
+// disk comes back the writer goes on, with its epoch.
+func TestAWriterWhoseDiskHangsLeavesItsRecord(t *testing.T) {
+	disk, store := simdisk.New(), lease.NewMemory(lease.Hooks{})
+	n := openLed(t, disk, store, Replication{Sync: 1}, func(c *Config, _ *Deps) { c.StuckAfter = 20 * time.Millisecond })
+	n.tenant, n.token = n.newTenant(`{}`)
+	n.register(ordersManifest)
+	hung := func(what string, renews bool) {
+		t.Helper()
+		release := disk.HangSyncs("/data/log/*")
+		defer release()
+		acknowledged := make(chan *answer, 1)
+		go func() { acknowledged <- n.call("POST", "/rows/shop.orders", `{"id":"`+what+`"}`) }()
+		n.health(503)
+		was := n.version()
+		for began, seen := time.Now(), was; time.Since(began) < 3*lease.RenewEvery; <-time.After(time.Millisecond) {
+			if now := n.version(); now != seen && !renews {
+				t.Fatalf("%s: the record is renewed, by version %d", what, now)
+			}
+		}
+		if now := n.version(); (now != was) != renews {
+			t.Errorf("%s: the record has version %d, and had %d", what, now, was)
+		}
+		release()
+		(<-acknowledged).want(200)
+		n.health(200)
+		for now := n.version(); n.version() == now; <-time.After(time.Millisecond) { // it is renewed again
+		}
+	}
+	hung("alone", true)
+	n.follow("f")
+	hung("followed", false)
+	if rec := n.w.leader.holder.Record(); rec.Epoch != 1 || n.w.leader.hub.Fenced() != nil {
+		t.Errorf("%+v, %v", rec, n.w.leader.hub.Fenced())
+	}
+	n.silence()
+}
+
+// version is that of the record of who writes.
+func (l *led) version() uint64 {
+	l.t.Helper()
+	rec, _, err := l.store.Load(l.t.Context())
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	return rec.Version
+}

@@ -201,11 +201,19 @@ func (l *leader) confirm(ctx context.Context) error {
 func (l *leader) renew(ctx context.Context) error {
 	tick := time.NewTicker(lease.RenewEvery)
 	defer tick.Stop()
+	left := false
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-tick.C:
+		}
+		was := left
+		if left = l.leaves(); left {
+			if !was {
+				l.node.deps.Log.WithField("remaining_ms", l.term.Remaining().Milliseconds()).Error("the record of who writes is not renewed while the log's disk does not take writes: a follower may take this node's place")
+			}
+			continue
 		}
 		commit := lsn.LSN(0) // the recorded one stays
 		if l.holder.Record().Confirmed() {
@@ -227,6 +235,14 @@ func (l *leader) renew(ctx context.Context) error {
 			l.node.deps.Log.WithError(err).WithField("remaining_ms", l.term.Remaining().Milliseconds()).Error("the record of who writes could not be renewed")
 		}
 	}
+}
+
+// leaves says whether the record is left to others: the log takes no writes, and one of them
+// has all that was acknowledged. A disk that hangs stops everything but the renewals, which
+// would keep the role for as long as it does. Nothing else is given up: who is not replaced
+// goes on with its epoch when the disk comes back, since nobody has changed the record.
+func (l *leader) leaves() bool {
+	return len(l.holder.Record().InSync) > 0 && l.node.unwell(time.Now()) != ""
 }
 
 // release says in the record that this node has stopped, and how far it had

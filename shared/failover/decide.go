@@ -198,6 +198,10 @@ func (d *deciding) gone() Verdict {
 func (d *deciding) expired() Verdict {
 	o := &d.o
 	d.because(LeaseExpired, "", "%s has not renewed epoch %d for %s, and acknowledges nothing from %s on", o.Record.Holder, o.Record.Epoch, o.RecordUnchanged, lease.SelfFence)
+	if w := &o.Writer; w.Silent == 0 && w.Status >= 500 {
+		d.because(WriterFailing, "", "%s answers /health with %d: its log takes no writes", o.Record.Holder, w.Status)
+		return ""
+	}
 	if o.Target.Answers && o.Target.Streams {
 		// Two detectors: a store that its holder alone cannot reach makes no failover
 		// worth its price as long as the follower hears the holder.
@@ -216,7 +220,7 @@ func (d *deciding) answers() Verdict {
 		d.because(PlannedSwitch, "", "%s is well and hands epoch %d over", d.o.Record.Holder, d.o.Record.Epoch)
 		return ""
 	case w.Status >= 500:
-		d.because(WriterFailing, "", "%s answers /health with %d: its process ends by itself when its log has failed; when its disk hangs it does not, so end it", d.o.Record.Holder, w.Status)
+		d.because(WriterFailing, "", "%s answers /health with %d: its process ends when its log has failed, and its lease when its disk hangs", d.o.Record.Holder, w.Status)
 		return Wait
 	case slow && d.allow.AllowSlowWriter:
 		d.because(OverriddenGuard, "", "%s answers in %s: given up by --allow-slow-writer", d.o.Record.Holder, w.Took)

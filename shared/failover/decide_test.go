@@ -96,7 +96,13 @@ func TestDecide(t *testing.T) {
 		{"a writer that answers and cannot renew, and is heard", func(o *Observation, _ *Overrides) {
 			o.Writer, o.Target.Streams = Writer{Took: time.Millisecond, Status: 200}, true
 		}, Wait, "lease_expired follower_hears_writer"},
-		{"a writer that was to end and hangs", func(o *Observation, _ *Overrides) { o.Writer = Writer{Took: time.Millisecond, Status: 503} }, Promote, "lease_expired"},
+		{"a writer that was to end and hangs", func(o *Observation, _ *Overrides) { o.Writer = Writer{Took: time.Millisecond, Status: 503} }, Promote, "lease_expired writer_failing"},
+		{"a writer whose disk hangs, and that is heard", func(o *Observation, _ *Overrides) {
+			o.Writer, o.Target.Streams = Writer{Took: time.Millisecond, Status: 503}, true
+		}, Promote, "lease_expired writer_failing"},
+		{"a writer whose disk hung, and that is silent now", func(o *Observation, _ *Overrides) {
+			o.Writer, o.Target.Streams = Writer{Silent: time.Second, Status: 503}, true
+		}, Wait, "lease_expired follower_hears_writer"},
 		{"a follower that hears the writer", func(o *Observation, _ *Overrides) { o.Target.Streams = true }, Wait, "lease_expired follower_hears_writer"},
 		{"and does for long", func(o *Observation, _ *Overrides) { o.Target.Streams, o.RecordUnchanged = true, time.Minute }, Page, "lease_expired follower_hears_writer"},
 		{"a slow writer", func(o *Observation, _ *Overrides) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"time"
 
 	"github.com/sirupsen/logrus"
@@ -232,7 +233,9 @@ func (a *Agent) observeOnce(ctx context.Context) {
 		return
 	}
 	now := time.Now()
-	if standing.Health != 0 {
+	// One that says itself that its log takes no writes is as good as silent: a failover is to
+	// find out what becomes of it.
+	if standing.Health != 0 && standing.Health < http.StatusInternalServerError {
 		a.answered = now
 	}
 	// A server that has not answered yet has no heartbeat, of whatever age: this agent may be

@@ -111,7 +111,7 @@ func taken(a *Agent) (out []string) {
 
 func TestObservations(t *testing.T) {
 	page := "oc_node_info{mode=\"writer\"} 1\noc_lease_remaining_ms 3000\n# TYPE oc_panics_total counter\noc_panics_total 3\n"
-	dead := false
+	dead, failing := false, false
 	var mu sync.Mutex // an answer may go on when its connection has ended here
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		mu.Lock()
@@ -119,7 +119,7 @@ func TestObservations(t *testing.T) {
 		switch {
 		case dead:
 			panic(http.ErrAbortHandler)
-		case r.URL.Path == "/ready":
+		case r.URL.Path == "/ready", failing && r.URL.Path == "/health":
 			w.WriteHeader(http.StatusServiceUnavailable)
 		case r.URL.Path == "/metrics":
 			_, _ = io.WriteString(w, page)
@@ -157,7 +157,11 @@ func TestObservations(t *testing.T) {
 	a.answered = a.answered.Add(-5 * time.Second)
 	check("the server is dead", both("/health [0]"), both("/ready [0]"), both(alarms.HeartbeatAge+" true"), writes)
 	mu.Lock()
-	rec.holder, dead = "orders-b", false
+	dead, failing = false, true
+	mu.Unlock()
+	check("its log takes no writes", both("/health [503]"), both("/ready [503]"), both(alarms.HeartbeatAge+" true"), both("oc_lease_remaining_ms [3000]"), both("oc_panics_total [0]"), writes)
+	mu.Lock()
+	rec.holder, failing = "orders-b", false
 	page = strings.Replace(page, "writer", "follower", 1)
 	mu.Unlock()
 	check("another node writes", both("/health [200]"), both("/ready [503]"), both(beats)[1:], both("oc_panics_total [0]"), writes)

@@ -4,11 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -17,6 +21,8 @@ import (
 	"originchain/lambdas/local/layout"
 	"originchain/scripts/call"
 	"originchain/shared/alarms"
+	"originchain/shared/api"
+	"originchain/shared/failover"
 	"originchain/shared/incident"
 )
 
@@ -180,4 +186,32 @@ func (u *unguarded) allIncidents() (all []*incident.Incident) {
 		}
 	}
 	return all
+}
+
+// A node that says itself that its log takes no writes is as good as silent.
+func TestANodeWhoseLogTakesNoWritesSendsNoHeartbeat(t *testing.T) {
+	var health atomic.Int64
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case "/health":
+			w.WriteHeader(int(health.Load()))
+		case "/v1/admin/replication":
+			_, _ = io.WriteString(w, `{"role":"writer","node":"n","epoch":1}`)
+		}
+	}))
+	t.Cleanup(server.Close)
+	n := failover.Node{ID: "n", URL: server.URL, OpsURL: server.URL}
+	w := newWatcher([]failover.Node{n}, "x", nil)
+	beats := 0
+	w.beat = func(string, *api.Replication) { beats++ }
+	for status, want := range map[int]int{http.StatusOK: 1, http.StatusServiceUnavailable: 0, http.StatusInternalServerError: 0} {
+		health.Store(int64(status))
+		beats = 0
+		if w.look(t.Context(), n); beats != want {
+			t.Errorf("with /health %d it has sent %d heartbeats, want %d", status, beats, want)
+		}
+		if s := w.seen[n.ID]; !s.answers || s.Epoch != 1 {
+			t.Errorf("what it says of itself is not kept: %+v", s)
+		}
+	}
 }

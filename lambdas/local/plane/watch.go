@@ -82,15 +82,23 @@ func (w *watcher) look(ctx context.Context, n failover.Node) {
 	if err == nil && r.Node != n.ID {
 		err = fmt.Errorf("at %s answers %q", n.URL, r.Node) // another node's word is not this one's
 	}
-	ready := false
-	if err == nil {
-		resp, err := client.Do(ctx, call.Request{Method: http.MethodGet, Path: "/ready"})
-		ready = err == nil && resp.Status == http.StatusOK
+	status := func(path string) int {
+		if err != nil {
+			return 0
+		}
+		resp, err := client.Do(ctx, call.Request{Method: http.MethodGet, Path: path})
+		if err != nil {
+			return 0
+		}
+		return resp.Status
 	}
+	ready := status("/ready") == http.StatusOK
+	health := status("/health")
 	if ctx.Err() != nil {
 		return
 	}
-	if err == nil && w.beat != nil {
+	// One that says itself that its log takes no writes is as good as silent.
+	if health != 0 && health < http.StatusInternalServerError && w.beat != nil {
 		w.beat(n.ID, &r)
 	}
 	w.mu.Lock()
