@@ -9,7 +9,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"originchain/lambdas/silence"
 	"originchain/scripts/call"
@@ -54,7 +53,7 @@ func (r *region) toldAnother(ca string) {
 // writer does not, and goes on without it; nor do clients. With its own it follows again.
 func (r *region) showsAnother(n *node, other string) {
 	r.t.Helper()
-	l := r.load()
+	l := r.steady()
 	n.secrets(other)
 	n.secret("ca.crt", []byte(r.settings.CA+authority(r.t, other)))
 	n.systemctl("restart", unitName)
@@ -77,7 +76,7 @@ func (r *region) showsAnother(n *node, other string) {
 		}
 		return err
 	})
-	l.reaches(time.Now(), 0)
+	l.writesOn()
 	var unknown x509.UnknownAuthorityError
 	if _, err := n.stands(); !errors.As(err, &unknown) {
 		r.t.Errorf("a client of the instance takes it for a node: %v", err)

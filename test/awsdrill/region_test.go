@@ -224,14 +224,13 @@ func (r *region) whole() error {
 	return nil
 }
 
-// found makes a tenant with a table.
+// found makes a tenant.
 func (r *region) found() {
 	r.t.Helper()
 	var made api.CreatedTenant
 	r.token = adminToken
 	r.must(r.client().JSON(r.t.Context(), http.MethodPost, "/v1/admin/tenants", api.CreateTenantRequest{Name: "drill"}, &made))
 	r.tenant, r.token = made.Tenant, made.Token
-	r.must(r.client().Register(r.t.Context(), r.tenant, []byte("namespace = \"d\"\ntable = \"rows\"\nprimary_key = [\"id\"]\n[[columns]]\nname = \"id\"\nty = \"str\"\nrequired = true\n")))
 }
 
 // promote is scripts/promote-follower.sh as an operator runs it.

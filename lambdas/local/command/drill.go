@@ -127,7 +127,7 @@ func (c *command) drills(ctx context.Context, client *control.Client, dir layout
 func summary(o drillOptions, all []drill.Report) string {
 	var acked, lost, refused, phantoms, unknown int
 	for _, r := range all {
-		acked, lost, refused, phantoms, unknown = acked+r.Acked, lost+len(r.Lost), refused+sum(r.Failed), phantoms+len(r.Phantoms), unknown+r.Unknown
+		acked, lost, refused, phantoms, unknown = acked+r.Acked, lost+len(r.Lost), refused+r.Refused(), phantoms+len(r.Phantoms), unknown+r.Unknown
 	}
 	return fmt.Sprintf("%s, %d of %d runs, seed %d: fault to first ack %s; longest pause in acks %s; first ack to old writer in sync again %s; %d writes acknowledged, %d lost, %d refused (%d of them written), %d unknown",
 		o.kind, len(all), o.runs, o.seed, spread(all, func(r drill.Report) float64 { return r.FirstAck }), spread(all, func(r drill.Report) float64 { return r.Pause }),
@@ -239,47 +239,6 @@ func (c *command) told(dir layout.Dir, r drill.Report, asJSON bool) error {
 	if asJSON {
 		return c.document(r)
 	}
-	c.sayf(c.Stdout, `%s: %s
-  epoch                    %d, then %d
-  fault to first ack       %.2f s
-  longest pause in acks    %.2f s
-  old writer in sync again %.2f s after that ack
-  writes acknowledged      %d, of which %d are lost%s
-  refused, not written     %d%s
-  outcome unknown          %d%s
-  report                   %s`, r.Fault, r.Verdict, r.EpochBefore, r.EpochAfter, r.FirstAck, r.Pause, r.Rejoined, r.Acked, len(r.Lost), list(r.Lost), sum(r.Failed), phantomText(r.Phantoms), r.Unknown, besideText(r.Beside), path)
+	c.sayf(c.Stdout, "%s\n  report                   %s", r.Text(), path)
 	return nil
-}
-
-// besideText is the line of a client on the old writer's side.
-func besideText(b *drill.Beside) string {
-	if b == nil {
-		return ""
-	}
-	return fmt.Sprintf("\n  at the old writer itself  %d acknowledged, %d refused, %d unknown", b.Acked, sum(b.Failed), b.Unknown)
-}
-
-// shownLost bounds how many lost writes are shown; the report has all.
-const shownLost = 10
-
-func list(ids []string) string {
-	if len(ids) == 0 {
-		return ""
-	}
-	return ": " + strings.Join(ids[:min(len(ids), shownLost)], ", ")
-}
-
-// phantomText is about rows that are there, of which an answer said that they are not.
-func phantomText(ids []string) string {
-	if len(ids) == 0 {
-		return ""
-	}
-	return fmt.Sprintf(", and %d are there all the same%s", len(ids), list(ids))
-}
-
-func sum(counts map[string]int) (n int) {
-	for _, c := range counts {
-		n += c
-	}
-	return n
 }

@@ -99,26 +99,16 @@ func Run(ctx context.Context, p Plan) (r Report, err error) {
 		Verdict: Failed, Fault: p.Fault, StartedAt: time.Now().UTC(), EpochBefore: p.Epoch, Lost: []string{}, Phantoms: []string{}, Failed: map[string]int{},
 		Writers: p.Load.Writers, Before: p.Before.Seconds(),
 	}
-	if err := p.Load.register(ctx); err != nil {
+	load, err := p.Load.Begin(ctx)
+	if err != nil {
 		return r, err
 	}
-	account, beside := newAccount(), newAccount()
-	loading, stop := context.WithCancel(ctx)
-	defer stop()
-	ended := make(chan error, 1)
-	go func() { ended <- p.Load.run(loading, account, beside) }()
-	err = p.during(ctx, &r, account)
-	stop()
-	err = errors.Join(err, <-ended)
-	r.Acked, r.Unknown, r.Failed = account.counts()
-	if p.Load.Beside != nil {
-		r.Beside = new(Beside)
-		r.Beside.Acked, r.Beside.Unknown, r.Beside.Failed = beside.counts()
-	}
+	defer load.stop() // also where whoever makes the fault ends this goroutine, as a test does
+	err = p.during(ctx, &r, load.account)
+	err = errors.Join(err, load.End())
 	looking, enough := context.WithTimeout(context.WithoutCancel(ctx), settleWithin)
 	defer enough()
-	lost, phantoms, missed := p.Load.held(looking, account, beside)
-	r.Lost, r.Phantoms = append(r.Lost, lost...), append(r.Phantoms, phantoms...)
+	missed := load.Found(looking, &r)
 	if p.Report != nil {
 		var unread error
 		r.Failover, unread = p.Report(looking)

@@ -4,6 +4,7 @@
 package drill
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -42,7 +43,7 @@ required = true
 )
 
 const (
-	// requestTimeout bounds one request, longer than the endpoint holds any.
+	// requestTimeout bounds one request where nothing else is said, longer than the endpoint holds any.
 	requestTimeout = 30 * time.Second
 	// breath is the pause of a client after a refusal.
 	breath = 20 * time.Millisecond
@@ -59,6 +60,55 @@ type Load struct {
 	// Beside, if any, is the way of one client more that has the writer's own address:
 	// where a fault cuts the writer off, it is on the writer's side.
 	Beside *call.Client
+	// Patience is how long a writer waits for an answer; 0 is longer than the endpoint holds
+	// any. Whoever finds the writer by its name and not through an endpoint has to give up
+	// before they look the name up anew.
+	Patience time.Duration
+	// Pace is the pause of a writer after an ack; 0 is none.
+	Pace time.Duration
+}
+
+// Loading is a load under way.
+type Loading struct {
+	load            Load
+	account, beside *Account
+	stop            context.CancelFunc
+	ended           chan error
+}
+
+// Begin makes the table, and writes until End, or ctx ends.
+func (l Load) Begin(ctx context.Context) (*Loading, error) {
+	if err := l.register(ctx); err != nil {
+		return nil, err
+	}
+	loading, stop := context.WithCancel(ctx)
+	r := &Loading{load: l, account: newAccount(), beside: newAccount(), stop: stop, ended: make(chan error, 1)}
+	go func() { r.ended <- l.run(loading, r.account, r.beside) }()
+	return r, nil
+}
+
+// First waits for an ack that was received after a moment, in an epoch above one.
+func (r *Loading) First(ctx context.Context, after time.Time, above uint64) (Ack, error) {
+	return r.account.first(ctx, after, above)
+}
+
+// End has the writes that are under way answered, and no more are begun. It is called once;
+// its error is one that is no fault of the instance.
+func (r *Loading) End() error {
+	r.stop()
+	return <-r.ended
+}
+
+// Found puts into a report what became of the writes of a load that has ended.
+func (r *Loading) Found(ctx context.Context, into *Report) error {
+	into.Acked, into.Unknown, into.Failed = r.account.counts()
+	if r.load.Beside != nil {
+		into.Beside = new(Beside)
+		into.Beside.Acked, into.Beside.Unknown, into.Beside.Failed = r.beside.counts()
+	}
+	lost, phantoms, err := r.load.held(ctx, r.account, r.beside)
+	into.Lost, into.Phantoms = append(into.Lost, lost...), append(into.Phantoms, phantoms...)
+	return err
 }
 
 // Ack is an acknowledged write: the row ID with the number N.
@@ -188,19 +238,23 @@ func (l *Load) write(ctx context.Context, through *call.Client, id string, n int
 		return err
 	}
 	// A write that is under way when the load ends gets its answer.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), requestTimeout)
+	asking, cancel := context.WithTimeout(context.WithoutCancel(ctx), cmp.Or(l.Patience, requestTimeout))
 	defer cancel()
-	resp, err := through.Do(ctx, call.Request{
+	resp, err := through.Do(asking, call.Request{
 		Method: http.MethodPost, Path: "/v1/tenants/" + l.Tenant + "/rows/" + table, ContentType: "application/json", Body: body,
 		Header: []string{api.HeaderIdempotencyKey, id},
 	})
 	if err != nil {
 		into.lost()
-		pause(ctx)
+		pause(ctx, breath)
 		return nil
 	}
 	if resp.Status/100 == 2 {
-		return acknowledge(resp, id, n, into)
+		if err := acknowledge(resp, id, n, into); err != nil || l.Pace == 0 {
+			return err
+		}
+		pause(ctx, l.Pace)
+		return nil
 	}
 	var said struct {
 		api.Error
@@ -216,7 +270,7 @@ func (l *Load) write(ctx context.Context, through *call.Client, id string, n int
 	default:
 		into.refusal(id, said.Error.Error)
 	}
-	pause(ctx)
+	pause(ctx, breath)
 	return nil
 }
 
@@ -230,9 +284,9 @@ func acknowledge(resp *call.Response, id string, n int, into *Account) error {
 	return nil
 }
 
-func pause(ctx context.Context) {
+func pause(ctx context.Context, d time.Duration) {
 	select {
-	case <-time.After(breath):
+	case <-time.After(d):
 	case <-ctx.Done():
 	}
 }
