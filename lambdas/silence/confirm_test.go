@@ -47,7 +47,7 @@ func TestAnAlarmStartsAFailover(t *testing.T) {
 // What is none of this instance's alarm going off is ignored, audited, and changes nothing.
 func TestAnEventThatIsIgnored(t *testing.T) {
 	for file, want := range map[string]failover.Code{
-		"malformed.json": Malformed, "schedule.json": Malformed, "forged-account.json": Forged, "forged-arn.json": Malformed, "unknown-instance.json": UnknownInstance,
+		"malformed.json": Malformed, "schedule.json": Malformed, "forged-account.json": Forged, "forged-arn.json": Malformed, "forged-partition.json": Forged, "unknown-instance.json": UnknownInstance,
 		"ok.json": NotAlarm, "other-alarm.json": OtherAlarm,
 	} {
 		f := newFixture(t)
