@@ -63,9 +63,9 @@ type control struct {
 }
 
 // newControl is a region whose control plane is at work; the alarm is calm.
-func newControl(t *testing.T) *control {
+func newControl(t *testing.T, with ...func(*region)) *control {
 	t.Helper()
-	c := &control{region: newRegion(t), functions: map[string]*lambdahost.Function{}, calls: map[string]int{}, last: map[string]json.RawMessage{}}
+	c := &control{region: newRegion(t, with...), functions: map[string]*lambdahost.Function{}, calls: map[string]int{}, last: map[string]json.RawMessage{}}
 	c.incidents()
 	for i, n := range c.nodes {
 		c.metadata(i, n)
@@ -363,6 +363,7 @@ func TestTheAlarmOfALostMachine(t *testing.T) {
 func TestAlarms(t *testing.T) {
 	if *all {
 		t.Run("of a frozen server", frozenServer)
+		t.Run("of a disk that hangs", hungDisk)
 		t.Run("that is false", falseAlarm)
 	}
 }

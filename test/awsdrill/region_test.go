@@ -79,7 +79,7 @@ type node struct {
 	r       *region
 }
 
-func newRegion(t *testing.T) *region {
+func newRegion(t *testing.T, with ...func(*region)) *region {
 	t.Helper()
 	if errSetup != nil {
 		t.Fatal(errSetup)
@@ -88,6 +88,9 @@ func newRegion(t *testing.T) *region {
 	r.services()
 	for i := range 2 {
 		r.node(i)
+	}
+	for _, option := range with {
+		option(r)
 	}
 	r.deployed()
 	t.Cleanup(r.logs)
