@@ -95,7 +95,7 @@ func newMachine(t *testing.T) *machine {
 			t.Fatal(err)
 		}
 	}
-	for _, name := range []string{"curl", "aws", "ip", "blkid", "mkfs.xfs", "xfs_admin", "xfs_growfs", "mount", "mountpoint", "id", "useradd", "chown", "systemctl", "install", "journalctl"} {
+	for _, name := range []string{"curl", "aws", "ip", "blkid", "mkfs.xfs", "xfs_admin", "xfs_growfs", "mount", "mountpoint", "id", "groupadd", "useradd", "chown", "systemctl", "install", "journalctl"} {
 		if err := os.WriteFile(filepath.Join(m.dir, "shims", name), []byte(shim), 0o755); err != nil {
 			t.Fatal(err)
 		}

@@ -15,6 +15,9 @@
 //   - Restart= starts anew after RestartSec=, unless StartLimitBurst= was reached.
 //   - A stop signals the whole group, and kills it after TimeoutStopSec=. Before it
 //     returns the main process was reaped, and the rest of the group killed.
+//   - A service that is to end (oneshot) is waited for, unless with --no-block, and a timer
+//     starts its service again and again. What is enabled starts by the verb default, as
+//     when a machine starts: the manager itself starts nothing.
 //   - SIGCONT follows the signal of a stop, so that a frozen process sees it.
 //
 // What it does not know of a unit it refuses by name, but for settings that say as whom a

@@ -40,6 +40,9 @@ type Machine struct {
 	Root string
 	bin  string
 	wrap []string
+	// sealed is Options.Sealed.
+	sealed  bool
+	devices []string
 
 	manager *exec.Cmd
 }
@@ -53,13 +56,18 @@ type Options struct {
 	// Rooted gives the machine a root directory: /etc, /run, /var and /opt are its own,
 	// everything else is this machine's. It needs what mounts do.
 	Rooted bool
+	// Sealed goes with Rooted, for what would do harm here: nothing is this machine's but
+	// its programs, which cannot be written, /proc and /sys. Users are the machine's own,
+	// Bin is its /usr/local/sbin, and /dev has what every machine has, and Devices.
+	Sealed  bool
+	Devices []string
 }
 
 // New boots a machine, which has no power any more when the test ends.
 func New(t Test, o Options) *Machine {
 	t.Helper()
 	dir := t.TempDir()
-	m := &Machine{t: t, bin: o.Bin, wrap: o.Wrap, State: filepath.Join(dir, "state"), Etc: filepath.Join(dir, "etc"), Run: filepath.Join(dir, "run")}
+	m := &Machine{t: t, bin: o.Bin, wrap: o.Wrap, sealed: o.Sealed, devices: o.Devices, State: filepath.Join(dir, "state"), Etc: filepath.Join(dir, "etc"), Run: filepath.Join(dir, "run")}
 	if o.Rooted {
 		m.Root = filepath.Join(dir, "root")
 		m.State, m.Etc, m.Run = filepath.Join(m.Root, "run/systemd/private"), filepath.Join(m.Root, "etc/systemd/system"), filepath.Join(m.Root, "run/systemd/system")
@@ -69,8 +77,9 @@ func New(t Test, o Options) *Machine {
 			t.Fatalf("%v", err)
 		}
 	}
+	furnish := map[bool]func() error{false: m.furnish, true: m.seal}[o.Sealed]
 	if o.Rooted {
-		if err := m.furnish(); err != nil {
+		if err := furnish(); err != nil {
 			t.Fatalf("%v", err)
 		}
 	}
@@ -144,7 +153,9 @@ func (m *Machine) furnish() error {
 
 // Command is a command on the machine: with its PATH, its namespaces and its root.
 func (m *Machine) Command(ctx context.Context, name string, args ...string) *exec.Cmd {
-	if name == "systemctl" {
+	if name == "systemctl" && m.sealed {
+		name = sealedBin + "/" + name
+	} else if name == "systemctl" {
 		name = filepath.Join(m.bin, name) // and never that of this machine
 	}
 	line := append(append([]string{}, m.wrap...), name)
@@ -152,6 +163,9 @@ func (m *Machine) Command(ctx context.Context, name string, args ...string) *exe
 	if m.Root != "" {
 		in := func(path string) string { return strings.TrimPrefix(path, m.Root) }
 		env = append(env, StateVariable+"="+in(m.State), EtcVariable+"=", RunVariable+"=")
+		if m.sealed {
+			env = m.sealedEnvironment()
+		}
 		line = append(append([]string{}, m.wrap...), "unshare", "--mount", "--propagation", "private", "/bin/sh", m.Root+".sh", name)
 	}
 	line = append(line, args...)

@@ -31,6 +31,8 @@ const (
 
 const (
 	socketName = "socket"
+	// servicePath is the PATH that services have.
+	servicePath = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 	// maxRequestBytes bounds one command line.
 	maxRequestBytes = 64 << 10
 )
@@ -184,7 +186,7 @@ func (m *Manager) converse(c net.Conn) {
 }
 
 // names are names of units, with nothing of a path in them.
-var names = regexp.MustCompile(`^[A-Za-z0-9:_.@-]+\.service$`)
+var names = regexp.MustCompile(`^[A-Za-z0-9:_.@-]+\.(service|timer)$`)
 
 // command carries a command line out.
 func (m *Manager) command(args []string) answer {
@@ -200,11 +202,17 @@ func (m *Manager) command(args []string) answer {
 		}
 		return answer{}
 	}
-	if len(words) != 2 || !names.MatchString(words[1]) {
-		return failed("systemctl: this is for tests, and takes daemon-reload, or one verb and one service: %q", args)
-	}
-	u := m.unit(words[1])
 	defer m.changed.Broadcast()
+	if slices.Equal(words, []string{"default"}) {
+		return m.start(m.wanted(), true)
+	}
+	several := len(words) > 2 && words[0] == "enable"
+	if len(words) < 2 || len(words) > 2 && !several || slices.ContainsFunc(words[1:], func(n string) bool { return !names.MatchString(n) }) {
+		return failed("systemctl: this is for tests, and takes daemon-reload, default, or one verb and one service or timer, enable several: %q", args)
+	}
+	_, now := options["--now"]
+	_, noBlock := options["--no-block"]
+	u := m.unit(words[1])
 	switch words[0] {
 	case "is-active":
 		code := 3
@@ -212,13 +220,49 @@ func (m *Manager) command(args []string) answer {
 			code = 0
 		}
 		return answer{Stdout: or(u.active, "inactive") + "\n", Code: code}
+	case "is-enabled":
+		if slices.Contains(m.wanted(), u.name) {
+			return answer{Stdout: "enabled\n"}
+		}
+		return answer{Stdout: "disabled\n", Code: 1}
 	case "show":
 		var out bytes.Buffer
 		u.show(&out, strings.Split(options["--property"], ","))
 		return answer{Stdout: out.String()}
+	case "start":
+		return m.start(words[1:], noBlock)
+	case "enable":
+		for _, name := range words[1:] {
+			if err := m.unit(name).enable(); err != nil {
+				return failed("%v", err)
+			}
+		}
+		if now {
+			return m.start(words[1:], noBlock)
+		}
+		return answer{}
 	}
 	if err := u.act(words[0], options["--signal"]); err != nil {
 		return failed("%v", err)
+	}
+	return answer{}
+}
+
+// start starts units. Unless it is not to block, it waits for those that are to end.
+func (m *Manager) start(units []string, noBlock bool) answer {
+	for _, name := range units {
+		if err := m.unit(name).start(); err != nil {
+			return failed("%v", err)
+		}
+	}
+	for _, name := range units {
+		u := m.unit(name)
+		for !noBlock && u.main != 0 && u.ran.oneshot {
+			m.changed.Wait()
+		}
+		if !noBlock && u.loaded != nil && u.loaded.oneshot && u.result != "success" {
+			return failed("Job for %s failed: %s", name, u.result)
+		}
 	}
 	return answer{}
 }
@@ -238,6 +282,8 @@ func parse(args []string) (options map[string]string, words []string, err error)
 		case slices.Contains([]string{"--property", "--signal"}, name):
 			options[name] = value
 		case name == "--quiet" || name == "--no-pager" || name == "--no-ask-password":
+		case name == "--now" || name == "--no-block":
+			options[name] = ""
 		case strings.HasPrefix(name, "-"):
 			return nil, nil, fmt.Errorf("unrecognized option '%s'", args[i])
 		default:
@@ -250,8 +296,6 @@ func parse(args []string) (options map[string]string, words []string, err error)
 // act carries out a verb that changes something.
 func (u *unit) act(verb, signal string) error {
 	switch verb {
-	case "start":
-		return u.start()
 	case "stop":
 		u.stop()
 	case "restart":

@@ -37,10 +37,16 @@ type settings struct {
 	sendSIGKILL   bool
 	startInterval time.Duration
 	startBurst    int
+	// oneshot is a service that is to end, and remains whether it is active then.
+	oneshot, remains bool
+	// timer says that the unit starts the service of its name: at first so long after it was
+	// started, and again so long after each time, or never where that is 0.
+	timer        bool
+	first, again time.Duration
 }
 
 func known() (service, unit []string) {
-	return []string{"Type", "ExecStart", "Environment", "EnvironmentFile", "UnsetEnvironment", "WorkingDirectory", "Restart", "RestartSec",
+	return []string{"Type", "RemainAfterExit", "ExecStart", "Environment", "EnvironmentFile", "UnsetEnvironment", "WorkingDirectory", "Restart", "RestartSec",
 			"TimeoutStopSec", "KillMode", "KillSignal", "SendSIGKILL"},
 		[]string{"Description", "Documentation", "After", "Before", "Wants", "Requires", "RequiresMountsFor", "AssertPathExists", "StartLimitIntervalSec", "StartLimitBurst"}
 }
@@ -55,7 +61,7 @@ func harmless(key string) bool {
 
 // load reads a unit file with its drop-ins.
 func load(fragment string, dropIns []string) (*settings, error) {
-	s := &settings{fragment: fragment, dropIns: dropIns, dir: "/", sendSIGKILL: true}
+	s := &settings{fragment: fragment, dropIns: dropIns, dir: "/", sendSIGKILL: true, timer: strings.HasSuffix(fragment, ".timer")}
 	text, err := os.ReadFile(fragment)
 	if err != nil {
 		return nil, err
@@ -90,7 +96,8 @@ func (s *settings) check(f *unitfile.File) error {
 	var faults []error
 	for _, e := range f.Entries() {
 		switch {
-		case e.Section == "Install", e.Section == "Service" && (slices.Contains(service, e.Key) || harmless(e.Key)):
+		case e.Section == "Install", !s.timer && e.Section == "Service" && (slices.Contains(service, e.Key) || harmless(e.Key)):
+		case s.timer && e.Section == "Timer" && slices.Contains([]string{"OnActiveSec", "OnUnitActiveSec", "AccuracySec"}, e.Key):
 		case e.Section == "Unit" && slices.Contains(unit, e.Key):
 			if e.Key == "AssertPathExists" {
 				s.asserts = append(s.asserts, e.Value)
@@ -109,10 +116,18 @@ func (s *settings) read(f *unitfile.File) (err error) {
 		}
 		return otherwise
 	}
+	if s.timer {
+		if f.Value("Timer", "OnActiveSec") == "" {
+			return fmt.Errorf("%s: a timer has OnActiveSec= here", s.fragment)
+		}
+		return errors.Join(span(&s.first, f.Value("Timer", "OnActiveSec"), 0), span(&s.again, f.Value("Timer", "OnUnitActiveSec"), 0))
+	}
 	if s.command, err = f.Command(); err != nil {
 		return err
 	}
-	if t := value("Type", "simple"); t != "simple" && t != "exec" {
+	if t := value("Type", "simple"); t == "oneshot" {
+		s.oneshot, s.remains = true, slices.Contains(yes(), value("RemainAfterExit", "no"))
+	} else if t != "simple" && t != "exec" {
 		return fmt.Errorf("%s: Type=%s is not known here", s.fragment, t)
 	}
 	s.dir = strings.TrimPrefix(value("WorkingDirectory", "/"), "-")
@@ -122,7 +137,7 @@ func (s *settings) read(f *unitfile.File) (err error) {
 	if s.killMode = value("KillMode", "control-group"); !slices.Contains([]string{"control-group", "mixed", "process"}, s.killMode) {
 		return fmt.Errorf("%s: KillMode=%s is not known here", s.fragment, s.killMode)
 	}
-	s.sendSIGKILL = slices.Contains([]string{"yes", "true", "on", "1"}, value("SendSIGKILL", "yes"))
+	s.sendSIGKILL = slices.Contains(yes(), value("SendSIGKILL", "yes"))
 	s.stopSignal = syscall.SIGTERM
 	if sig := value("KillSignal", "SIGTERM"); sig == "SIGINT" {
 		s.stopSignal = syscall.SIGINT
@@ -135,6 +150,8 @@ func (s *settings) read(f *unitfile.File) (err error) {
 		span(&s.restartPause, value("RestartSec", ""), defaultRestartPause),
 		span(&s.startInterval, f.Value("Unit", "StartLimitIntervalSec"), defaultStartInterval))
 }
+
+func yes() []string { return []string{"yes", "true", "on", "1"} }
 
 func or(s, otherwise string) string {
 	if s == "" {

@@ -69,10 +69,15 @@ func (u *unit) start() error {
 		return fmt.Errorf("unit %s has a bad unit file setting: %w", u.name, u.failure)
 	case u.loaded == nil:
 		return fmt.Errorf("unit %s not found", u.name)
-	case u.main != 0:
+	case u.main != 0, u.active == "active":
 		return nil
 	}
 	u.generation++ // a restart that is due is this one
+	if u.loaded.timer {
+		u.active, u.sub = "active", "waiting"
+		u.after(u.loaded.first, u.elapse)
+		return nil
+	}
 	if what := u.loaded.asserted(); what != "" {
 		u.active, u.sub = dead(u.active), "dead"
 		return fmt.Errorf("Assertion failed on job for %s: %s", u.name, what)
@@ -116,7 +121,7 @@ func (u *unit) fork() error {
 	}
 	stem := strings.TrimSuffix(u.name, ".service")
 	specifiers := map[byte]string{'n': u.name, 'N': stem, 'p': stem, 'H': host, 'S': "/var/lib", 't': "/run"}
-	env := map[string]string{"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
+	env := map[string]string{"PATH": strings.TrimPrefix(servicePath, "PATH="), StateVariable: u.m.state}
 	own, err := u.loaded.file.Environment(specifiers, os.ReadFile)
 	if err != nil {
 		return err
@@ -140,6 +145,9 @@ func (u *unit) fork() error {
 		return err
 	}
 	u.ran, u.main, u.active, u.sub, u.result, u.stopping = u.loaded, cmd.Process.Pid, "active", "running", "success", false
+	if u.loaded.oneshot {
+		u.active, u.sub = "activating", "start"
+	}
 	go u.wait(cmd)
 	return nil
 }
@@ -175,6 +183,8 @@ func (u *unit) ended(state *os.ProcessState) {
 	u.active, u.sub = "inactive", "dead"
 	if u.result != "success" {
 		u.active, u.sub = "failed", "failed"
+	} else if u.ran.remains && !asked {
+		u.active, u.sub = "active", "exited"
 	}
 	if !asked && u.loaded != nil && (u.loaded.restart == "always" || u.loaded.restart == "on-failure" && !clean) {
 		u.active, u.sub = "activating", "auto-restart"

@@ -110,7 +110,11 @@ install_programs() {
 
 FSTAB=${FSTAB:-/etc/fstab}
 within "$METADATA_SECONDS" "the machine's metadata" which_machine
-id -u "$SERVER_USER" >/dev/null 2>&1 || useradd --system --uid "$SERVER_UID" --user-group --no-create-home --shell /sbin/nologin "$SERVER_USER"
+# The group has its number told: one that is chosen differs from machine to machine.
+id -u "$SERVER_USER" >/dev/null 2>&1 || {
+  groupadd --force --gid "$SERVER_UID" "$SERVER_USER"
+  useradd --system --uid "$SERVER_UID" --gid "$SERVER_USER" --no-create-home --shell /sbin/nologin "$SERVER_USER"
+}
 within "$TAKE_OVER_SECONDS" "the state volume $STATE_VOLUME" attach_volume "$STATE_VOLUME" /dev/sdf
 within "$TAKE_OVER_SECONDS" "the log volume $LOG_VOLUME" attach_volume "$LOG_VOLUME" /dev/sdg
 within "$TAKE_OVER_SECONDS" "the interface $INTERFACE with the address $ADDRESS" attach_interface
