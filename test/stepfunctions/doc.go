@@ -1,3 +1,3 @@
-// Package stepfunctions runs the failover's state machine, with the real handlers behind
-// its tasks, in an interpreter of the States Language.
+// Package stepfunctions runs the state machines of the failover and of the verification,
+// with the real handlers behind their tasks, in an interpreter of the States Language.
 package stepfunctions

@@ -33,6 +33,8 @@ type Service struct {
 	// Operations and Shapes are by name.
 	Operations map[string]*Operation
 	Shapes     map[string]*Shape
+	// Waiters are what the CLI can wait for, by name, and the operation that each asks.
+	Waiters map[string]Waiter `json:"-"`
 
 	protocol protocol
 
@@ -63,6 +65,11 @@ type Operation struct {
 	Input  *Reference  `json:"input"`
 	Output *Reference  `json:"output"`
 	Errors []Reference `json:"errors"`
+}
+
+// Waiter asks an operation until something is so.
+type Waiter struct {
+	Operation string `json:"operation"`
 }
 
 // Reference is a use of a shape.
@@ -112,16 +119,16 @@ func Load(name string) (*Service, error) {
 		return nil, fmt.Errorf("the model of %s is not in %s (%w): apt-get install python3-botocore, or name botocore's data directory in %s", name, dir, err, DirVariable)
 	}
 	file := filepath.Join(dir, name, versions[len(versions)-1].Name(), "service-2.json")
-	text, err := os.ReadFile(file)
-	if errors.Is(err, fs.ErrNotExist) {
-		text, err = readCompressed(file + ".gz")
-	}
+	text, err := readFile(file)
 	if err != nil {
 		return nil, fmt.Errorf("the model of %s: %w: apt-get install python3-botocore", name, err)
 	}
 	s := &Service{Name: name, patterns: map[string]*regexp.Regexp{}}
 	if err := json.Unmarshal(text, s); err != nil {
 		return nil, fmt.Errorf("the model of %s in %s: %w", name, file, err)
+	}
+	if s.Waiters, err = readWaiters(filepath.Join(filepath.Dir(file), "waiters-2.json")); err != nil {
+		return nil, fmt.Errorf("what %s can be waited for: %w", name, err)
 	}
 	for name, shape := range s.Shapes {
 		shape.Name = name
@@ -135,8 +142,28 @@ func Load(name string) (*Service, error) {
 	return s, s.complete()
 }
 
-func readCompressed(file string) ([]byte, error) {
-	b, err := os.ReadFile(file)
+// readWaiters reads a file that not each service has.
+func readWaiters(file string) (map[string]Waiter, error) {
+	text, err := readFile(file)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	var in struct {
+		Waiters map[string]Waiter `json:"waiters"`
+	}
+	if err == nil {
+		err = json.Unmarshal(text, &in)
+	}
+	return in.Waiters, err
+}
+
+// readFile reads a file that may be there in its compressed form alone.
+func readFile(file string) ([]byte, error) {
+	text, err := os.ReadFile(file)
+	if !errors.Is(err, fs.ErrNotExist) {
+		return text, err
+	}
+	b, err := os.ReadFile(file + ".gz")
 	if err != nil {
 		return nil, err
 	}

@@ -24,6 +24,7 @@ const (
 	restXML   = "rest-xml"    // paths, XML bodies
 	query     = "query"       // POST / of a form, XML answers
 	rpcV2CBOR = "rpc-v2-cbor" // POST /service/…/operation/…, CBOR
+	ec2Query  = "ec2"         // query of EC2: its values are held, but not read off the wire
 )
 
 // maxBodyBytes bounds a body, compressed and not.
@@ -43,7 +44,7 @@ func (s *Service) speaks() (protocol, error) {
 		s.Metadata.TargetPrefix, s.Metadata.JSONVersion = sqsTarget, "1.0"
 	}
 	switch p {
-	case jsonRPC, restJSON, restXML, query, rpcV2CBOR:
+	case jsonRPC, restJSON, restXML, query, rpcV2CBOR, ec2Query:
 		return protocol(p), nil
 	}
 	return "", fmt.Errorf("the model of %s: the protocol %q is none that is known here", s.Name, p)
