@@ -59,7 +59,7 @@ LAMBDA_GOARCH ?= arm64
 .PHONY: lambdas
 lambdas: toolchain ## build the functions that run on AWS into bin/lambdas/<name>/bootstrap, byte for byte the same each time
 	@for name in $(LAMBDAS); do \
-		GOOS=linux GOARCH=$(LAMBDA_GOARCH) go build -tags lambda.norpc -trimpath -buildvcs=false -ldflags '-s -w -buildid=' \
+		GOOS=linux GOARCH=$(LAMBDA_GOARCH) CGO_ENABLED=0 go build -tags lambda.norpc -trimpath -buildvcs=false -ldflags '-s -w -buildid=' \
 			-o $(LAMBDA_DIR)/$$name/bootstrap ./lambdas/$$name/cmd/$$name; \
 		chmod 755 $(LAMBDA_DIR)/$$name $(LAMBDA_DIR)/$$name/bootstrap; \
 		echo $(LAMBDA_DIR)/$$name/bootstrap; \

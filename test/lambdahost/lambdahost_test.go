@@ -3,13 +3,11 @@ package lambdahost_test
 import (
 	"bytes"
 	"context"
-	"debug/buildinfo"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -30,19 +28,6 @@ import (
 )
 
 func TestMain(m *testing.M) { s3test.Main(m) }
-
-// build builds functions as `make lambdas` does, for this machine.
-func build(t *testing.T, dir string, names ...string) string {
-	t.Helper()
-	for _, name := range names {
-		c := exec.CommandContext(t.Context(), "go", "build", "-tags", "lambda.norpc", "-trimpath", "-buildvcs=false", "-ldflags", "-s -w -buildid=",
-			"-o", filepath.Join(dir, name, "bootstrap"), "originchain/lambdas/"+name+"/cmd/"+name)
-		if out, err := c.CombinedOutput(); err != nil {
-			t.Fatalf("build %s: %v\n%s", name, err, out)
-		}
-	}
-	return dir
-}
 
 // cloud is an instance, its stores in files, and the services that the functions reach.
 type cloud struct {
@@ -156,7 +141,7 @@ func event(t *testing.T) json.RawMessage {
 }
 
 func TestPrograms(t *testing.T) {
-	dir := build(t, t.TempDir(), "silence", "promote", "dns", "notify", "status", "pitrverify")
+	dir := build(t, root, t.TempDir(), nil, "silence", "promote", "dns", "notify", "status", "pitrverify")
 	t.Run("failover", func(t *testing.T) { failsOver(t, newCloud(t, dir)) })
 	t.Run("errors", func(t *testing.T) { goesWrong(t, newCloud(t, dir)) })
 	t.Run("builds", func(t *testing.T) { same(t, dir) })
@@ -269,32 +254,5 @@ func goesWrong(t *testing.T, c *cloud) {
 	}
 	if strings.Contains(wrong.Output(), "hunter2") {
 		t.Errorf("a value is repeated: %s", wrong.Output())
-	}
-}
-
-// same: two builds are the same, byte for byte, and nothing of where they were made is in
-// them.
-func same(t *testing.T, one string) {
-	two := build(t, t.TempDir(), "dns")
-	a, err := os.ReadFile(filepath.Join(one, "dns", "bootstrap"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	b, err := os.ReadFile(filepath.Join(two, "dns", "bootstrap"))
-	if err != nil || !bytes.Equal(a, b) {
-		t.Errorf("the builds differ, %v", err)
-	}
-	root, err := filepath.Abs(filepath.Join("..", ".."))
-	if err != nil || bytes.Contains(a, []byte(root)) {
-		t.Errorf("the path %s is in it, %v", root, err)
-	}
-	info, err := buildinfo.Read(bytes.NewReader(a))
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, s := range info.Settings {
-		if strings.HasPrefix(s.Key, "vcs") {
-			t.Errorf("%s=%s is in it", s.Key, s.Value)
-		}
 	}
 }
