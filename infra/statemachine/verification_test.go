@@ -18,6 +18,16 @@ func matching(of any, name string) object {
 	return nil
 }
 
+func asFloat(v any) float64 {
+	switch n := v.(type) {
+	case int:
+		return float64(n)
+	case float64:
+		return n
+	}
+	return -1
+}
+
 // TestAFunctionThatIsKilledIsTriedOnce more: there is time for that, and then for a machine.
 func TestAFunctionThatIsKilledIsTriedOnce(t *testing.T) {
 	verify := Verification()["States"].(object)["Verify"].(object)
