@@ -122,7 +122,7 @@ func TestRulesTakeTheirEvents(t *testing.T) {
 	// All alarms of a tenant become incidents, however they change.
 	wanted := map[string][]string{
 		"Failover":      {"eventbridge-alarm"},
-		"Observability": {"eventbridge-alarm", "ok", "other-alarm", "forged-arn", "malformed"},
+		"Observability": {"eventbridge-alarm", "ok", "other-alarm", "forged-arn", "forged-partition", "malformed"},
 	}
 	tenants(t, func(t *testing.T, w *world, n *config.Tenant, _, _ template) {
 		rules := 0

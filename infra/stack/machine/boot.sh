@@ -112,7 +112,7 @@ FSTAB=${FSTAB:-/etc/fstab}
 within "$METADATA_SECONDS" "the machine's metadata" which_machine
 # The group has its number told: one that is chosen differs from machine to machine.
 id -u "$SERVER_USER" >/dev/null 2>&1 || {
-  groupadd --force --gid "$SERVER_UID" "$SERVER_USER"
+  getent group "$SERVER_USER" >/dev/null || groupadd --system --gid "$SERVER_UID" "$SERVER_USER"
   useradd --system --uid "$SERVER_UID" --gid "$SERVER_USER" --no-create-home --shell /sbin/nologin "$SERVER_USER"
 }
 within "$TAKE_OVER_SECONDS" "the state volume $STATE_VOLUME" attach_volume "$STATE_VOLUME" /dev/sdf
