@@ -53,13 +53,13 @@ exec sleep infinity
 
 // cloud is what a machine has around it. It attaches real devices and a real address.
 type cloud struct {
-	t                         *testing.T
-	root, machine, region     string
-	binaries, group           string
-	iface                     string
-	volumes, devices, secrets map[string]string
-	attachInterface           func() error
-	ran                       chan []string
+	t                     *testing.T
+	root, machine, region string
+	binaries, group       string
+	iface                 string
+	volumes, secrets      map[string]string
+	attachInterface       func() error
+	ran                   chan []string
 
 	mu     sync.Mutex
 	calls  []string

@@ -37,7 +37,7 @@ func (n *node) log() string { return filepath.Join(n.machine.Root, data, "log") 
 
 func (r *region) run(name string, args ...string) {
 	r.t.Helper()
-	if out, err := exec.Command(name, args...).CombinedOutput(); err != nil { //nolint:gosec // G204: tools of this machine
+	if out, err := exec.Command(name, args...).CombinedOutput(); err != nil {
 		r.t.Fatalf("%s %q: %v: %s; this needs root, loop devices, xfsprogs and util-linux", name, args, err, out)
 	}
 }

@@ -238,7 +238,8 @@ func (v *verification) verified(ago time.Duration) {
 
 // wait is how long so many waits take.
 func (v *verification) wait(n int) time.Duration {
-	return time.Duration(n*v.states["Wait"].(map[string]any)["Seconds"].(int)) * time.Second
+	pause := v.states["Wait"].(map[string]any)["Seconds"].(int)
+	return time.Duration(n*pause) * time.Second
 }
 
 // bounded: an execution has the time for all that it waited for.
