@@ -14,8 +14,9 @@ import (
 type led struct {
 	*node
 	store *lease.Memory
-	// silence ends the follower's acknowledgements.
+	// silence ends the follower's acknowledgements, session is its stream.
 	silence func()
+	session *replica.Session
 }
 
 const ledInstance = "01JADE00000000000000000001"
@@ -37,6 +38,7 @@ func (l *led) follow(name string) {
 	l.t.Helper()
 	hub, e := l.w.leader.hub, l.w.own
 	s := hub.Connected(replica.Peer{Node: name, Promotable: true}, e.Durable())
+	l.session = s
 	quit, done := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(done)
@@ -119,7 +121,7 @@ func TestAWriterWhoseDiskHangsLeavesItsRecord(t *testing.T) {
 		go func() { acknowledged <- n.call("POST", "/rows/shop.orders", `{"id":"`+what+`"}`) }()
 		n.health(503)
 		was := n.version()
-		for began, seen := time.Now(), was; time.Since(began) < 3*lease.RenewEvery; <-time.After(time.Millisecond) {
+		for began, seen := time.Now(), was; time.Since(began) < lease.SelfFence+lease.RenewEvery; <-time.After(time.Millisecond) {
 			if now := n.version(); now != seen && !renews {
 				t.Fatalf("%s: the record is renewed, by version %d", what, now)
 			}
@@ -140,6 +142,12 @@ func TestAWriterWhoseDiskHangsLeavesItsRecord(t *testing.T) {
 		t.Errorf("%+v, %v", rec, n.w.leader.hub.Fenced())
 	}
 	n.silence()
+	// Nor does a follower that is in the set and not there: it can take nobody's place.
+	n.session.End()
+	if set := n.w.leader.holder.Record().InSync; len(set) != 1 {
+		t.Fatalf("in sync are %v", set)
+	}
+	hung("deserted", true)
 }
 
 // version is that of the record of who writes.

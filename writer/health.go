@@ -40,8 +40,8 @@ func (h *health) fail(err error) {
 	h.failed.CompareAndSwap(nil, &reason)
 }
 
-// reason says why the node is not healthy; "" when it is. waits is for how long the oldest
-// commit, of this node or sent by its leader, has waited for its fsync.
+// reason says why the node is not healthy; "" when it is. waits is for how long the log's disk
+// has been at a write of commits, of this node's or sent by its leader.
 func (h *health) reason(now time.Time, waits time.Duration) string {
 	if r := h.failed.Load(); r != nil {
 		return *r

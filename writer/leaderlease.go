@@ -238,11 +238,16 @@ func (l *leader) renew(ctx context.Context) error {
 }
 
 // leaves says whether the record is left to others: the log takes no writes, and one of them
-// has all that was acknowledged. A disk that hangs stops everything but the renewals, which
-// would keep the role for as long as it does. Nothing else is given up: who is not replaced
-// goes on with its epoch when the disk comes back, since nobody has changed the record.
+// is there that has all that was acknowledged. A disk that hangs stops everything but the
+// renewals, which would keep the role for as long as it does. Nothing else is given up: who is
+// not replaced goes on with its epoch when the disk comes back, since nobody has changed the
+// record. Who waits for followers is not unwell by that, and renews.
 func (l *leader) leaves() bool {
-	return len(l.holder.Record().InSync) > 0 && l.node.unwell(time.Now()) != ""
+	if l.node.unwell(time.Now()) == "" {
+		return false
+	}
+	have, _ := l.hub.Short()
+	return have > 0
 }
 
 // release says in the record that this node has stopped, and how far it had

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -18,6 +19,9 @@ import (
 	"originchain/shared/unitfile"
 	"originchain/test/systemctl"
 )
+
+// startsWithin bounds the wait for what a machine starts by itself; nothing is judged by it.
+const startsWithin = time.Minute
 
 // started is a machine of EC2 with a root, a network and volumes of its own, which has not
 // been given its user data yet.
@@ -227,8 +231,12 @@ func (m *started) isStarted(t *testing.T) {
 	}
 	got := map[string][]string{}
 	for range 2 {
-		argv := <-m.cloud.ran
-		got[argv[0]] = argv[1:]
+		select {
+		case argv := <-m.cloud.ran:
+			got[argv[0]] = argv[1:]
+		case <-time.After(startsWithin):
+			t.Fatalf("of the agent and the server %v has run within %s\n%s%s", got, startsWithin, m.journal("oc-node.service"), m.journal("oc-http.service"))
+		}
 	}
 	region := "AWS_REGION=" + m.cloud.region
 	want := map[string][]string{"/opt/originchain/bin/oc-node": {"agent", region}, "/opt/originchain/bin/oc-server": append(m.flags(t), region)}

@@ -153,12 +153,8 @@ func (e *Engine) append() {
 			entries = append(entries, t.Entry)
 		}
 		newest := e.log.NewestFirst()
-		if err := e.log.Append(entries); err != nil {
-			e.fail("append to the log", err)
-			continue
-		}
-		if err := e.log.Sync(); err != nil {
-			e.fail("make the log durable", err)
+		if failed, err := e.write(entries); err != nil {
+			e.fail(failed, err)
 			continue
 		}
 		e.queue.synced()
@@ -167,6 +163,19 @@ func (e *Engine) append() {
 		}
 		e.hand(group{entries: taken, chain: e.log.Tail().Chain})
 	}
+}
+
+// write makes a group durable, and says what it was about where it could not.
+func (e *Engine) write(group []wal.Entry) (what string, err error) {
+	e.disk.begin(time.Now())
+	defer e.disk.end()
+	if err := e.log.Append(group); err != nil {
+		return "append to the log", err
+	}
+	if err := e.log.Sync(); err != nil {
+		return "make the log durable", err
+	}
+	return "", nil
 }
 
 // hand passes a durable group on to be published. A small one is published here
@@ -219,6 +228,8 @@ func (e *Engine) tick() (stop func()) {
 }
 
 func (e *Engine) rollIfAged() {
+	e.disk.begin(time.Now())
+	defer e.disk.end()
 	rolled, err := e.log.RollIfAged(time.UnixMicro(e.deps.Clock.Now()))
 	if err != nil {
 		e.fail("roll the log", err)

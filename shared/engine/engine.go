@@ -134,8 +134,10 @@ type Engine struct {
 	pendings  sync.Pool // of *pending; the engine's own, since channels belong to one simulation
 	proposals chan *pending
 	queue     entryQueue
-	durable   chan group
-	rolled    chan struct{}
+	// disk is how long the log's disk has been at what the appender gave it.
+	disk    fsyncLag
+	durable chan group
+	rolled  chan struct{}
 
 	answers  answerQueue
 	catalogs catalogCache

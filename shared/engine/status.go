@@ -26,11 +26,12 @@ func (e *Engine) Aside() []wal.Divergent { return e.aside }
 // latest fsync did.
 func (e *Engine) FsyncLag() time.Duration { return e.queue.lag.now() }
 
-// Waiting is for how long the log's disk is waited for: on a writer, how long the oldest
-// decided frame has not been durable; on a follower, how long what came from its leader has
-// been under way to the disk. 0 while nothing waits.
+// Waiting is for how long the log's disk has been at a write or a sync that has not come back:
+// of commits on a writer, of what came from its leader on a follower. 0 while it is at none. A
+// commit that waits behind others which followers have not acknowledged does not wait for the
+// disk; FsyncLag has it.
 func (e *Engine) Waiting() time.Duration {
-	return max(e.queue.lag.waits(), e.follow.lag.waits())
+	return max(e.disk.waits(), e.follow.lag.waits())
 }
 
 // fsyncLag is written by one at a time, a writer's under its queue's lock, and read by anyone

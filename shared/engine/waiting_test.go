@@ -1,10 +1,16 @@
 package engine
 
 import (
+	"context"
+	"fmt"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"originchain/shared/lsn"
+	"originchain/shared/rows"
 	"originchain/shared/simdisk"
 )
 
@@ -55,6 +61,61 @@ func TestAFollowerTellsOfADiskThatHangs(t *testing.T) {
 		hangs("the sync behind a group", n.SyncLog)
 		if got := n.Durable(); got != chunks[0].Last {
 			t.Errorf("durable up to LSN %d, want %d", got, chunks[0].Last)
+		}
+	})
+}
+
+// What waits for followers does not wait for the disk, though nothing becomes durable behind so
+// many groups of it; and a disk that hangs is told of, whoever waits.
+func TestWhoWaitsForFollowersDoesNotWaitForTheDisk(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		disk := simdisk.New()
+		e, err := Open(context.Background(), testConfig(), testDeps(disk))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var shut atomic.Bool
+		opens := make(chan struct{})
+		e.Lead(gateFunc(func(lsn.LSN, <-chan struct{}) error {
+			if shut.Load() {
+				<-opens
+			}
+			return nil
+		}), nil)
+		n := run(t, e, e.Run)
+		defer n.mustClose()
+		n.create()
+		shut.Store(true)
+		var commits sync.WaitGroup
+		put := func(id int64) {
+			commits.Go(func() {
+				if _, err := n.put(id, fmt.Sprint(id), rows.Any()); err != nil {
+					t.Error(err)
+				}
+			})
+			synctest.Wait()
+		}
+		const waiting = groupsInFlight + 10
+		for id := range int64(waiting) {
+			put(id)
+		}
+		<-time.After(10 * time.Second)
+		if lag := n.FsyncLag(); n.Waiting() != 0 || lag < 10*time.Second {
+			t.Errorf("the disk is said to be at it for %s; commits wait for %s", n.Waiting(), lag)
+		}
+		close(opens)
+		commits.Wait()
+		release := disk.HangSyncs("/data/log/*")
+		defer release()
+		put(waiting)
+		<-time.After(7 * time.Second)
+		if got := n.Waiting(); got != 7*time.Second {
+			t.Errorf("the disk hangs for 7 s, and is said to for %s", got)
+		}
+		release()
+		commits.Wait()
+		if got := n.Waiting(); got != 0 {
+			t.Errorf("it has come back, and is said to be at it for %s", got)
 		}
 	})
 }

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"originchain/lambdas/local/drill"
+	codes "originchain/shared/fault"
 	"originchain/test/settle"
 )
 
@@ -68,6 +69,9 @@ func (r *region) there(rep drill.Report) {
 		var row struct{ ID string }
 		r.must(json.Unmarshal(raw, &row))
 		rows[row.ID] = true
+	}
+	if n := rep.Failed[string(codes.ServerError)]; n > 0 {
+		r.t.Errorf("%d answers say that a server is broken", n)
 	}
 	if len(rep.Lost) > 0 || len(rep.Phantoms) > 0 || rep.Acked == 0 || len(rows) < rep.Acked || len(rows) > rep.Acked+rep.Unknown {
 		r.t.Errorf("%d rows are there, %d were acknowledged and %d are unknown; lost %v, and there though refused %v", len(rows), rep.Acked, rep.Unknown, rep.Lost, rep.Phantoms)
