@@ -121,7 +121,10 @@ func TestAWriterWhoseDiskHangsLeavesItsRecord(t *testing.T) {
 		go func() { acknowledged <- n.call("POST", "/rows/shop.orders", `{"id":"`+what+`"}`) }()
 		n.health(503)
 		was := n.version()
-		for began, seen := time.Now(), was; time.Since(began) < lease.SelfFence+lease.RenewEvery; <-time.After(time.Millisecond) {
+		for began, seen := time.Now(), was; time.Since(began) < lease.Expiry+lease.RenewEvery; <-time.After(time.Millisecond) {
+			if !renews && !n.w.leader.term.Held() {
+				n.session.End() // as the server of the streams does
+			}
 			if now := n.version(); now != seen && !renews {
 				t.Fatalf("%s: the record is renewed, by version %d", what, now)
 			}
@@ -143,6 +146,8 @@ func TestAWriterWhoseDiskHangsLeavesItsRecord(t *testing.T) {
 	}
 	n.silence()
 	// Nor does a follower that is in the set and not there: it can take nobody's place.
+	n.follow("f")
+	n.silence()
 	n.session.End()
 	if set := n.w.leader.holder.Record().InSync; len(set) != 1 {
 		t.Fatalf("in sync are %v", set)

@@ -209,7 +209,7 @@ func (l *leader) renew(ctx context.Context) error {
 		case <-tick.C:
 		}
 		was := left
-		if left = l.leaves(); left {
+		if left = l.leaves(was); left {
 			if !was {
 				l.node.deps.Log.WithField("remaining_ms", l.term.Remaining().Milliseconds()).Error("the record of who writes is not renewed while the log's disk does not take writes: a follower may take this node's place")
 			}
@@ -242,9 +242,15 @@ func (l *leader) renew(ctx context.Context) error {
 // renewals, which would keep the role for as long as it does. Nothing else is given up: who is
 // not replaced goes on with its epoch when the disk comes back, since nobody has changed the
 // record. Who waits for followers is not unwell by that, and renews.
-func (l *leader) leaves() bool {
-	if l.node.unwell(time.Now()) == "" {
+//
+// The streams end with the lease: who has left the record stays away from it for as long as the
+// disk hangs, since a follower that this node has sent away says nothing by not being there.
+func (l *leader) leaves(left bool) bool {
+	switch {
+	case l.node.unwell(time.Now()) == "":
 		return false
+	case left && !l.term.Held():
+		return true
 	}
 	have, _ := l.hub.Short()
 	return have > 0

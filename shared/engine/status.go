@@ -34,8 +34,8 @@ func (e *Engine) Waiting() time.Duration {
 	return max(e.disk.waits(), e.follow.lag.waits())
 }
 
-// fsyncLag is written by one at a time, a writer's under its queue's lock, and read by anyone
-// without it.
+// fsyncLag is written by one at a time, that of a writer's commits under its queue's lock, and
+// read by anyone without it.
 type fsyncLag struct {
 	waiting atomic.Int64 // since when the oldest frame waits, unix nanoseconds; 0: none does
 	latest  atomic.Int64 // how long that of the last group waited, nanoseconds

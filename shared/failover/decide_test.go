@@ -252,3 +252,20 @@ func TestNobodyIsPromotedBesideAWriter(t *testing.T) {
 		t.Errorf("%d promotions tell little", promoted)
 	}
 }
+
+// A writer whose disk hangs is replaced once it has left its lease, though its follower hears it;
+// not by one whose disk hangs as well, which could not open.
+func TestADiskThatHangs(t *testing.T) {
+	for _, both := range []bool{false, true} {
+		bubble(t, func(t *testing.T, w *world) {
+			w.with("a", func(n *fakeNode) { n.unwell = true })
+			w.with("b", func(n *fakeNode) { n.unwell = both })
+			pass(lease.Expiry)
+			_, err := Execute(t.Context(), w.deps(), w.request("b"), nil)
+			var refused *RefusedError
+			if !both && err != nil || both && (!errors.As(err, &refused) || len(w.controls) > 0) {
+				t.Errorf("both: %t: %v", both, err)
+			}
+		}, "b")
+	}
+}

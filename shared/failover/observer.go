@@ -3,6 +3,7 @@ package failover
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"sync"
 	"time"
@@ -307,6 +308,10 @@ func (w *Observer) askTarget(ctx context.Context, n Node) Target {
 	s, err := w.client.standing(ctx, n)
 	if err != nil {
 		return Target{Node: n.ID, Error: err.Error()}
+	}
+	// A disk that hangs under both is no reason to take the role from one to the other.
+	if _, status, _, _ := w.client.health(ctx, n); status >= http.StatusInternalServerError {
+		return Target{Node: n.ID, Error: fmt.Sprintf("/health is %d: its log takes no writes", status)}
 	}
 	t := Target{
 		Node: n.ID, Answers: true, Writer: s.Role == roleWriter,

@@ -65,23 +65,25 @@ type fakeNode struct {
 	unit string
 	// up: the process runs. hung: it does, and answers nothing. held: its unit is.
 	up, hung, held bool
-	role           string
-	epoch          lsn.Epoch
-	last           lsn.Pos
-	applied        lsn.LSN
-	streams        bool
-	heard          lsn.LSN
-	renewed        time.Time // when the last renewal that succeeded was sent
-	hangs          string    // "silent" or "answering": it never opens in its process
-	deaf           bool      // it refuses to be promoted in its process
-	between        int       // so many calls to promote it find it between two roles
-	restarts       int
-	life           int // counts its processes
-	slow           time.Duration
-	more           lsn.LSN // frames that arrive between its last answer and its opening
-	cut            bool    // it does not reach the lease store
-	elsewhere      bool    // the process that instance control knows is of another directory
-	strict         bool    // as a writer it is not ready without a follower
+	// unwell: it answers that its log takes no writes, and renews nothing.
+	unwell    bool
+	role      string
+	epoch     lsn.Epoch
+	last      lsn.Pos
+	applied   lsn.LSN
+	streams   bool
+	heard     lsn.LSN
+	renewed   time.Time // when the last renewal that succeeded was sent
+	hangs     string    // "silent" or "answering": it never opens in its process
+	deaf      bool      // it refuses to be promoted in its process
+	between   int       // so many calls to promote it find it between two roles
+	restarts  int
+	life      int // counts its processes
+	slow      time.Duration
+	more      lsn.LSN // frames that arrive between its last answer and its opening
+	cut       bool    // it does not reach the lease store
+	elsewhere bool    // the process that instance control knows is of another directory
+	strict    bool    // as a writer it is not ready without a follower
 }
 
 // newWorld: a writes epoch 1, b and c follow, b is in sync.
@@ -153,7 +155,7 @@ func (w *world) renew(n *fakeNode, life int) {
 	for {
 		time.Sleep(lease.RenewEvery)
 		w.mu.Lock()
-		writes, hung, by := n.up && n.life == life && n.role == roleWriter, n.hung || n.cut, lease.Claim{Node: n.node.ID, Epoch: n.epoch}
+		writes, hung, by := n.up && n.life == life && n.role == roleWriter, n.hung || n.cut || n.unwell, lease.Claim{Node: n.node.ID, Epoch: n.epoch}
 		w.mu.Unlock()
 		if !writes {
 			return
@@ -289,6 +291,10 @@ func (n *fakeNode) serve(rw http.ResponseWriter, req *http.Request) {
 	defer w.mu.Unlock()
 	switch req.Method + " " + req.URL.Path {
 	case "GET /health":
+		if n.unwell {
+			answer(rw, http.StatusServiceUnavailable, api.Health{Status: api.HealthFailed, Mode: n.role})
+			return
+		}
 		answer(rw, http.StatusOK, api.Health{Status: api.HealthOK, Mode: n.role})
 	case "GET /ready":
 		if n.strict && n.role == roleWriter && !w.followed(n) {
