@@ -93,6 +93,7 @@ func Load(ctx context.Context, c Config) (aws.Config, error) {
 	if err != nil {
 		return aws.Config{}, fmt.Errorf("load the AWS configuration: %w", err)
 	}
+	loaded.APIOptions = append(loaded.APIOptions, plainBodies)
 	if loaded.Region == "" {
 		return loaded, ErrRegion
 	}
