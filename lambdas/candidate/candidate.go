@@ -16,22 +16,27 @@ import (
 type Standing struct {
 	// Answers: it did the last time it was asked.
 	Answers bool
+	// Failing: it has said itself that its log takes no writes.
+	Failing bool
 	// Durable is where its log ends.
 	Durable lsn.Pos
 }
 
 // Best is the node that goes furthest of those that answer and are not the holder; those
-// that the record entitles come first.
+// that the record entitles come first, and of two that it does, or does not, the one whose
+// log takes writes: the other cannot be promoted before its disk comes back.
 func Best(rec lease.Record, nodes []failover.Node, of func(id string) Standing) (best failover.Node, ok bool) {
 	further := func(a, b failover.Node) bool {
-		x, y := of(a.ID).Durable, of(b.ID).Durable
+		x, y := of(a.ID), of(b.ID)
 		switch {
 		case Member(rec, a.ID) != Member(rec, b.ID):
 			return Member(rec, a.ID)
-		case x.Epoch != y.Epoch:
-			return x.Epoch > y.Epoch
+		case x.Failing != y.Failing:
+			return y.Failing
+		case x.Durable.Epoch != y.Durable.Epoch:
+			return x.Durable.Epoch > y.Durable.Epoch
 		}
-		return x.LSN > y.LSN
+		return x.Durable.LSN > y.Durable.LSN
 	}
 	for _, n := range nodes {
 		if n.ID != rec.Holder && of(n.ID).Answers && (!ok || further(n, best)) {

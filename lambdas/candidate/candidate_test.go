@@ -42,13 +42,14 @@ func TestWhatWasBegunIsFinished(t *testing.T) {
 	}
 }
 
-// The set comes first, then who has the newest epoch, then the most of it; who does not
+// The set comes first, then whose log takes writes, then who has the newest epoch, then the most of it; who does not
 // answer and who writes are nobody's choice.
 func TestBest(t *testing.T) {
 	all := []failover.Node{{ID: "a"}, {ID: "b"}, {ID: "c"}, {ID: "d"}}
 	at := func(epoch lsn.Epoch, n lsn.LSN) Standing {
 		return Standing{Answers: true, Durable: lsn.Pos{Epoch: epoch, LSN: n}}
 	}
+	hangs := func(s Standing) Standing { s.Failing = true; return s }
 	for _, c := range []struct {
 		name string
 		rec  lease.Record
@@ -60,6 +61,10 @@ func TestBest(t *testing.T) {
 		{"the longest log", lease.Record{Holder: "a"}, map[string]Standing{"a": at(1, 9), "b": at(1, 3), "c": at(1, 4), "d": {Durable: lsn.Pos{Epoch: 1, LSN: 9}}}, "c"},
 		{"the newest epoch", lease.Record{Holder: "a"}, map[string]Standing{"b": at(2, 3), "c": at(1, 4)}, "b"},
 		{"the set", lease.Record{Holder: "a", InSync: []string{"d"}}, map[string]Standing{"b": at(2, 3), "d": at(1, 1)}, "d"},
+		{"the longest log has a disk that hangs", lease.Record{Holder: "a"}, map[string]Standing{"b": hangs(at(2, 3)), "c": at(1, 4), "d": hangs(at(3, 3))}, "c"},
+		{"so has the first one of the set", lease.Record{Holder: "a", InSync: []string{"b", "c"}}, map[string]Standing{"b": hangs(at(1, 9)), "c": at(1, 8), "d": at(1, 9)}, "c"},
+		{"so has all of the set", lease.Record{Holder: "a", InSync: []string{"d"}}, map[string]Standing{"b": at(1, 9), "d": hangs(at(1, 9))}, "d"},
+		{"so has everybody", lease.Record{Holder: "a"}, map[string]Standing{"b": hangs(at(1, 3)), "c": hangs(at(1, 4))}, "c"},
 		{"who was in it", lease.Record{Holder: "a", Eligible: []string{"a", "c"}}, map[string]Standing{"b": at(2, 3), "c": at(1, 1)}, "c"},
 	} {
 		best, ok := Best(c.rec, all, func(id string) Standing { return c.of[id] })

@@ -53,6 +53,7 @@ type node struct {
 	server *httptest.Server
 	unit   string
 	up     bool
+	hangs  bool
 	held   bool
 	role   string
 	epoch  lsn.Epoch
@@ -159,6 +160,13 @@ func (i *Instance) Kill(id string) {
 	n.up, n.held = false, true
 }
 
+// Hang has a node answer that its log takes no writes.
+func (i *Instance) Hang(id string) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.of(id).hangs = true
+}
+
 // Behind has a node's log end so many LSNs before that of the others.
 func (i *Instance) Behind(id string, by uint64) {
 	i.mu.Lock()
@@ -260,6 +268,10 @@ func (i *Instance) serve(n *node) http.Handler {
 		}
 		switch req.Method + " " + req.URL.Path {
 		case "GET /health":
+			if n.hangs {
+				answer(rw, http.StatusServiceUnavailable, api.Health{Status: api.HealthFailed, Mode: n.role})
+				return
+			}
 			answer(rw, http.StatusOK, api.Health{Status: api.HealthOK, Mode: n.role})
 		case "GET /ready":
 			answer(rw, http.StatusOK, api.Ready{Ready: true})

@@ -13,7 +13,6 @@ import (
 	"originchain/lambdas/alarmevent"
 	"originchain/lambdas/candidate"
 	"originchain/shared/alarms"
-	"originchain/shared/api"
 	"originchain/shared/failover"
 	"originchain/shared/lease"
 	"originchain/shared/lsn"
@@ -277,16 +276,17 @@ func (h *Handler) goesOn(ctx context.Context, entry Entry) bool {
 }
 
 // over says why nothing is to be done any more: another node, or the same in another epoch,
-// has become the writer since the event, and answers. A record alone is no reason: who has
-// it may have died as well, and has no alarm of its own while this one goes on.
-func (h *Handler) over(ctx context.Context, e alarmevent.Event, rec lease.Record, entry Entry, heard map[string]api.Replication) (string, error) {
+// has become the writer since the event, answers, and takes writes. A record alone is no
+// reason: who has it may have died as well, and has no alarm of its own while this one goes
+// on.
+func (h *Handler) over(ctx context.Context, e alarmevent.Event, rec lease.Record, entry Entry, heard map[string]told) (string, error) {
 	run, ok, err := failover.Latest(ctx, h.deps.Failover.Registry)
 	if err != nil {
 		return "", err
 	}
 	since := ok && run.Done && run.StartedAt.After(e.At) || uint64(rec.Epoch) > entry.Epoch
 	w, answers := heard[rec.Holder]
-	if !since || !answers || w.Role != "writer" || w.Epoch < uint64(rec.Epoch) {
+	if !since || !answers || w.failing || w.Role != "writer" || w.Epoch < uint64(rec.Epoch) {
 		return "", nil
 	}
 	return fmt.Sprintf("%s is the writer of epoch %d, which began after the alarm", rec.Holder, rec.Epoch), nil
@@ -295,14 +295,14 @@ func (h *Handler) over(ctx context.Context, e alarmevent.Event, rec lease.Record
 // left says that the record was given to its holder by a failover that is under way still,
 // and the holder answers: nobody else can become the writer before that is finished, or has
 // failed.
-func (h *Handler) left(ctx context.Context, rec lease.Record, heard map[string]api.Replication) (bool, error) {
+func (h *Handler) left(ctx context.Context, rec lease.Record, heard map[string]told) (bool, error) {
 	run, ok, err := failover.Latest(ctx, h.deps.Failover.Registry)
 	_, answers := heard[rec.Holder]
 	return ok && answers && candidate.Left(rec, run), err
 }
 
 // target is the node that a person names, the one that a failover was left at, or the fittest.
-func (h *Handler) target(ask Ask, rec lease.Record, nodes []failover.Node, heard map[string]api.Replication, left bool) string {
+func (h *Handler) target(ask Ask, rec lease.Record, nodes []failover.Node, heard map[string]told, left bool) string {
 	if p := ask.said; p != nil && slices.ContainsFunc(nodes, func(n failover.Node) bool { return n.ID == p.To }) {
 		if _, answers := heard[p.To]; p.To != rec.Holder || answers && carriedOut(p, rec) {
 			return p.To
@@ -313,7 +313,7 @@ func (h *Handler) target(ask Ask, rec lease.Record, nodes []failover.Node, heard
 	}
 	best, _ := candidate.Best(rec, nodes, func(id string) candidate.Standing {
 		r, ok := heard[id]
-		return candidate.Standing{Answers: ok, Durable: lsn.Pos{Epoch: lsn.Epoch(r.DurableEpoch), LSN: lsn.LSN(r.DurableLSN)}}
+		return candidate.Standing{Answers: ok, Failing: r.failing, Durable: lsn.Pos{Epoch: lsn.Epoch(r.DurableEpoch), LSN: lsn.LSN(r.DurableLSN)}}
 	})
 	return best.ID
 }

@@ -44,6 +44,45 @@ func TestAnAlarmStartsAFailover(t *testing.T) {
 	}
 }
 
+// Who says that its log takes no writes is nobody's choice beside one whose log does; where
+// nobody's does, they are waited for.
+func TestAFollowerWhoseDiskHangs(t *testing.T) {
+	f := newFixture(t)
+	f.Hang("acme-b")
+	f.Kill("acme-a")
+	a, err := f.ask("one", 0, nil)
+	f.wants(a, err, Verdict(failover.Promote), failover.WriterStopped)
+	if a.Target != "acme-c" {
+		t.Errorf("%+v", a)
+	}
+	f.finish(a.Run)
+	f.IsWriter("acme-c", 2)
+
+	f = newFixture(t)
+	f.Hang("acme-b")
+	f.Hang("acme-c")
+	f.Kill("acme-a")
+	a, err = f.ask("one", 0, nil)
+	f.wants(a, err, Verdict(failover.Wait), failover.TargetSilent)
+}
+
+// A new writer whose log takes no writes is none that ends the matter: it is replaced too, once
+// its lease has run out.
+func TestANewWriterWhoseDiskHangs(t *testing.T) {
+	f := newFixture(t)
+	f.Kill("acme-a")
+	a, err := f.ask("one", 0, nil)
+	f.wants(a, err, Verdict(failover.Promote), "")
+	f.finish(a.Run)
+	f.IsWriter(a.Target, 2)
+	f.Hang(a.Target)
+	f.now = f.now.Add(abandonedAfter)
+	again, err := f.ask("another", 0, nil)
+	f.wants(again, err, Verdict(failover.Promote), failover.WriterFailing)
+	f.finish(again.Run)
+	f.IsWriter("acme-c", 3)
+}
+
 // What is none of this instance's alarm going off is ignored, audited, and changes nothing.
 func TestAnEventThatIsIgnored(t *testing.T) {
 	for file, want := range map[string]failover.Code{

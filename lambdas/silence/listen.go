@@ -18,20 +18,30 @@ import (
 // askTimeout bounds the question how far a follower is.
 const askTimeout = time.Second
 
+// told is what a node has said of itself.
+type told struct {
+	api.Replication
+	// failing: that its log takes no writes, too.
+	failing bool
+}
+
 // listen asks every node how far it is; mute is why those did not say that are not heard.
-func (h *Handler) listen(ctx context.Context, nodes []failover.Node) (heard map[string]api.Replication, mute map[string]error) {
+func (h *Handler) listen(ctx context.Context, nodes []failover.Node) (heard map[string]told, mute map[string]error) {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
 	var mu sync.Mutex
 	var all sync.WaitGroup
-	heard, mute = make(map[string]api.Replication), make(map[string]error)
+	heard, mute = make(map[string]told), make(map[string]error)
 	for _, n := range nodes {
 		all.Go(func() {
 			client := call.Client{URL: n.URL, Token: h.deps.Failover.AdminToken, HTTP: h.client()}
-			var r api.Replication
-			err := client.Get(ctx, "/v1/admin/replication", &r)
+			var r told
+			err := client.Get(ctx, "/v1/admin/replication", &r.Replication)
 			if err == nil && r.Node != n.ID { // another node's word is not this one's
 				err = fmt.Errorf("at %s answers %q", n.URL, r.Node)
+			}
+			if err == nil {
+				r.failing = h.failing(ctx, n)
 			}
 			mu.Lock()
 			defer mu.Unlock()
@@ -44,6 +54,14 @@ func (h *Handler) listen(ctx context.Context, nodes []failover.Node) (heard map[
 	}
 	all.Wait()
 	return heard, mute
+}
+
+// failing says that a node answers that its log takes no writes: what it does not answer in
+// time says nothing.
+func (h *Handler) failing(ctx context.Context, n failover.Node) bool {
+	client := call.Client{URL: n.OpsURL, HTTP: h.client()}
+	answer, err := client.Do(ctx, call.Request{Method: http.MethodGet, Path: "/health"})
+	return err == nil && answer.Status >= http.StatusInternalServerError
 }
 
 // bare is an error without the URL that was asked: the node is named beside it.

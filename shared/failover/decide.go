@@ -220,7 +220,7 @@ func (d *deciding) answers() Verdict {
 		d.because(PlannedSwitch, "", "%s is well and hands epoch %d over", d.o.Record.Holder, d.o.Record.Epoch)
 		return ""
 	case w.Status >= 500:
-		d.because(WriterFailing, "", "%s answers /health with %d: its process ends by itself when its log has failed. When its disk hangs its lease runs out, if a follower is there that has all it acknowledged; if none is, it goes on renewing until somebody ends it: docs/RUNBOOK.md#health", d.o.Record.Holder, w.Status)
+		d.because(WriterFailing, "", "%s answers /health with %d: its process ends by itself when its log has failed. When its disk hangs its lease runs out, if a follower was there then that has all it acknowledged; if none was, it goes on renewing until somebody ends it: docs/RUNBOOK.md#health", d.o.Record.Holder, w.Status)
 		return Wait
 	case slow && d.allow.AllowSlowWriter:
 		d.because(OverriddenGuard, "", "%s answers in %s: given up by --allow-slow-writer", d.o.Record.Holder, w.Took)

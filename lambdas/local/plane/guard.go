@@ -196,11 +196,11 @@ func (p *Plane) decide(ctx context.Context) (d failover.Decision, target string,
 	return d, best.ID, nil
 }
 
-// best is the follower that goes furthest; members of the set come first.
+// best is candidate.Best, by what the watch has heard.
 func (p *Plane) best(rec lease.Record) (best failover.Node, ok bool) {
 	return candidate.Best(rec, p.nodes, func(id string) candidate.Standing {
 		s := p.watch.of(id)
-		return candidate.Standing{Answers: s.answers, Durable: lsn.Pos{Epoch: lsn.Epoch(s.DurableEpoch), LSN: lsn.LSN(s.DurableLSN)}}
+		return candidate.Standing{Answers: s.answers, Failing: s.failing, Durable: lsn.Pos{Epoch: lsn.Epoch(s.DurableEpoch), LSN: lsn.LSN(s.DurableLSN)}}
 	})
 }
 

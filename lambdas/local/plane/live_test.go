@@ -40,6 +40,7 @@ type fake struct {
 
 	mu    sync.Mutex
 	says  string // another node's name, if it is to answer as that
+	hangs bool   // it says that its log takes no writes
 	epoch lsn.Epoch
 	wrote bool
 	asked []string
@@ -61,6 +62,9 @@ func (f *fake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch r.Method + " " + r.URL.Path {
 	case "GET /health":
 		out = api.Health{Status: api.HealthOK, Mode: role}
+		if f.hangs {
+			w.WriteHeader(http.StatusServiceUnavailable)
+		}
 	case "GET /ready":
 		out = api.Ready{Ready: true}
 	case "GET /v1/admin/replication":
@@ -304,6 +308,15 @@ func TestAnotherNodesWordIsNotBelieved(t *testing.T) {
 	if s.watch.of("node-2").answers || !s.watch.of("node-3").answers {
 		t.Error("another node's word is believed")
 	}
+}
+
+// Of two that could, one whose log takes no writes is passed over.
+func TestAFollowerWhoseDiskHangsIsPassedOver(t *testing.T) {
+	s := newStage(t, 2, "node-1")
+	s.answers("node-2").hangs = true
+	s.answers("node-3")
+	s.up()
+	s.until("node-3 writes", func() bool { rec := s.now(); return rec.Holder == "node-3" && rec.Confirmed() })
 }
 
 // A writer that comes up has the time to open what it had, and nobody else's is spent on

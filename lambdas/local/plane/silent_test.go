@@ -210,8 +210,8 @@ func TestANodeWhoseLogTakesNoWritesSendsNoHeartbeat(t *testing.T) {
 		if w.look(t.Context(), n); beats != want {
 			t.Errorf("with /health %d it has sent %d heartbeats, want %d", status, beats, want)
 		}
-		if s := w.seen[n.ID]; !s.answers || s.Epoch != 1 {
-			t.Errorf("what it says of itself is not kept: %+v", s)
+		if s := w.seen[n.ID]; !s.answers || s.Epoch != 1 || s.failing != (want == 0) {
+			t.Errorf("what it says of itself with /health %d is not kept: %+v", status, s)
 		}
 	}
 }

@@ -24,10 +24,12 @@ const (
 type sight struct {
 	api.Replication
 	// heard is when it last answered; zero: never. answers says that it did the last
-	// time, ready what /ready said then.
+	// time, ready what /ready said then, failing that /health said that its log takes no
+	// writes.
 	heard   time.Time
 	answers bool
 	ready   bool
+	failing bool
 }
 
 func (s *sight) lsnEpoch() lsn.Epoch { return lsn.Epoch(s.Epoch) }
@@ -97,14 +99,15 @@ func (w *watcher) look(ctx context.Context, n failover.Node) {
 	if ctx.Err() != nil {
 		return
 	}
+	failing := health >= http.StatusInternalServerError
 	// One that says itself that its log takes no writes is as good as silent.
-	if health != 0 && health < http.StatusInternalServerError && w.beat != nil {
+	if health != 0 && !failing && w.beat != nil {
 		w.beat(n.ID, &r)
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	s := w.seen[n.ID]
-	s.answers, s.ready = err == nil, ready
+	s.answers, s.ready, s.failing = err == nil, ready, failing
 	if err == nil {
 		s.Replication, s.heard = r, time.Now()
 	}
