@@ -75,7 +75,15 @@ case "${0##*/} $all" in
   [[ -e $WORLD/mounted-$(basename "$2") ]] && touch "$WORLD/grown-$(basename "$2")" ;;
 "mountpoint "*) [[ -e $WORLD/mounted-$(basename "$2") ]] ;;
 "id "*) [[ -e $WORLD/user ]] ;;
-"useradd "*) touch "$WORLD/user" ;;
+"getent group originchain") [[ -e $WORLD/group ]] || exit 2 ;;
+"groupadd "*)
+  # The number is another group's, or the name is taken.
+  [[ ! -e $WORLD/number-taken ]] || exit 4
+  [[ ! -e $WORLD/group ]] || exit 9
+  touch "$WORLD/group" ;;
+"useradd "*)
+  [[ -e $WORLD/group ]] || exit 6
+  touch "$WORLD/user" ;;
 "install -d "*) mkdir -p "${@: -1}" ;;
 "install "*) /usr/bin/install "$@" ;;
 esac
@@ -95,7 +103,7 @@ func newMachine(t *testing.T) *machine {
 			t.Fatal(err)
 		}
 	}
-	for _, name := range []string{"curl", "aws", "ip", "blkid", "mkfs.xfs", "xfs_admin", "xfs_growfs", "mount", "mountpoint", "id", "groupadd", "useradd", "chown", "systemctl", "install", "journalctl"} {
+	for _, name := range []string{"curl", "aws", "ip", "blkid", "mkfs.xfs", "xfs_admin", "xfs_growfs", "mount", "mountpoint", "id", "getent", "groupadd", "useradd", "chown", "systemctl", "install", "journalctl"} {
 		if err := os.WriteFile(filepath.Join(m.dir, "shims", name), []byte(shim), 0o755); err != nil {
 			t.Fatal(err)
 		}
@@ -298,6 +306,27 @@ func TestBootLeavesNothingOfItsAttempts(t *testing.T) {
 	left("a start that had them", ".installed", "oc-server")
 }
 
+// TestBootMakesTheServersUserOnce: with its group, unless an attempt before has made that.
+func TestBootMakesTheServersUserOnce(t *testing.T) {
+	const group, user = "groupadd --system --gid 7400 originchain", "useradd --system --uid 7400 --gid originchain --no-create-home --shell /sbin/nologin originchain"
+	for name, c := range map[string]struct {
+		files, want []string
+	}{
+		"neither":            {nil, []string{group, user}},
+		"the group":          {[]string{"group"}, []string{user}},
+		"the group and user": {[]string{"group", "user"}, nil},
+	} {
+		m := newMachine(t)
+		for _, f := range c.files {
+			m.put(t, f, "")
+		}
+		ok, calls, out := m.run(t, bootScript)
+		if made := of(calls, "groupadd", "useradd"); !ok || !slices.Equal(made, c.want) {
+			t.Errorf("%s: %v %q\n%s", name, ok, made, out)
+		}
+	}
+}
+
 // TestBootStopsBeforeItHarms: whatever is not as it should be, nothing is formatted, and
 // no server started.
 func TestBootStopsBeforeItHarms(t *testing.T) {
@@ -312,6 +341,7 @@ func TestBootStopsBeforeItHarms(t *testing.T) {
 		"volumes mixed up":                {map[string]string{"content-vol-1": "XFSBoc-log\n", "content-vol-2": "XFSBoc-state\n"}, nil, "volume vol-1 has the label 'oc-log', not oc-state", false, false},
 		"a volume that cannot be read":    {map[string]string{"unreadable": ""}, nil, "volume vol-1 cannot be read (blkid: 4)", false, false},
 		"a volume that stays away":        {map[string]string{"refused": strings.Repeat("no\n", 9)}, []string{"TAKE_OVER_SECONDS=0"}, "the state volume vol-1 did not come about within 0 s", false, false},
+		"a group's number that is taken":  {map[string]string{"number-taken": ""}, nil, "groupadd --system --gid \"$SERVER_UID\" \"$SERVER_USER\": failed (4)", false, false},
 		"no metadata":                     {map[string]string{"no-metadata": ""}, []string{"METADATA_SECONDS=0"}, "the machine's metadata did not come about within 0 s", false, false},
 		"a label that is not taken":       {map[string]string{"no-label": ""}, nil, "volume vol-1 did not take the label oc-state", true, false},
 		"a file system that fails":        {map[string]string{"mount-fails": ""}, nil, "mount \"$2\": failed (32)", true, true},
