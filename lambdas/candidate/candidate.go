@@ -23,15 +23,16 @@ type Standing struct {
 }
 
 // Best is the node that goes furthest of those that answer and are not the holder; those
-// that the record entitles come first, and of two that it does, or does not, the one whose
-// log takes writes: the other cannot be promoted before its disk comes back.
+// that the record entitles come first, and of those the ones whose log takes writes: they
+// have all that was acknowledged, each of them. Of others nobody knows that, and who goes
+// furthest is worth to be waited for.
 func Best(rec lease.Record, nodes []failover.Node, of func(id string) Standing) (best failover.Node, ok bool) {
 	further := func(a, b failover.Node) bool {
 		x, y := of(a.ID), of(b.ID)
 		switch {
 		case Member(rec, a.ID) != Member(rec, b.ID):
 			return Member(rec, a.ID)
-		case x.Failing != y.Failing:
+		case Member(rec, a.ID) && x.Failing != y.Failing:
 			return y.Failing
 		case x.Durable.Epoch != y.Durable.Epoch:
 			return x.Durable.Epoch > y.Durable.Epoch

@@ -393,6 +393,27 @@ func TestAnApprovalOfTheHolder(t *testing.T) {
 	}
 }
 
+// Nor is one whose log takes no writes, by whichever step it was left at.
+func TestAFailoverThatWasLeftAtATargetWhoseDiskHangs(t *testing.T) {
+	f, _ := leftAt(t, 2)
+	f.Hang("acme-b")
+	a, err := f.watch("w2", 0, nil)
+	f.wants(a, err, Verdict(failover.Promote), "")
+	f.finish(a.Run)
+	f.IsWriter("acme-c", 3)
+
+	f = newFixture(t)
+	f.Kill("acme-a")
+	a, err = f.ask("one", 0, nil)
+	f.wants(a, err, Verdict(failover.Promote), "")
+	f.carryOut(a.Run, "fence", "derive unit")
+	f.Hang("acme-b")
+	a, err = f.ask("one", 1, nil)
+	f.wants(a, err, Verdict(failover.Promote), "")
+	f.finish(a.Run)
+	f.IsWriter("acme-c", 2)
+}
+
 // A holder that does not answer is nobody's target.
 func TestAFailoverThatWasLeftAtADeadTarget(t *testing.T) {
 	f, _ := leftAt(t, 2)

@@ -15,7 +15,6 @@ import (
 	"originchain/shared/alarms"
 	"originchain/shared/failover"
 	"originchain/shared/lease"
-	"originchain/shared/lsn"
 )
 
 const (
@@ -205,6 +204,7 @@ func (h *Handler) confirm(ctx context.Context, c change) (Answer, error) {
 		return Answer{}, err
 	}
 	a.Target = h.target(ask, rec, nodes, heard, left)
+	a.passes(rec.Holder, nodes, heard)
 	switch void := c.void(rec, nodes, left); {
 	case void != "", c.no != nil && ask.said == nil:
 		if err := h.askAgain(ctx, c, void, nobody(rec.Holder, nodes, mute), &a); err != nil {
@@ -293,13 +293,17 @@ func (h *Handler) over(ctx context.Context, e alarmevent.Event, rec lease.Record
 }
 
 // left says that the record was given to its holder by a failover that is under way still,
-// and the holder answers: nobody else can become the writer before that is finished, or has
-// failed.
+// and the holder answers, whose log takes writes: nobody else can become the writer before that
+// is finished, or has failed.
 func (h *Handler) left(ctx context.Context, rec lease.Record, heard map[string]told) (bool, error) {
 	run, ok, err := failover.Latest(ctx, h.deps.Failover.Registry)
-	_, answers := heard[rec.Holder]
-	return ok && answers && candidate.Left(rec, run), err
+	holder, answers := heard[rec.Holder]
+	return ok && answers && !holder.failing && candidate.Left(rec, run), err
 }
+
+// passesOver is the round in which a node whose log takes no writes is waited for no more, if
+// there is another one. A round lasts some ten seconds where it is waited for.
+const passesOver = 3
 
 // target is the node that a person names, the one that a failover was left at, or the fittest.
 func (h *Handler) target(ask Ask, rec lease.Record, nodes []failover.Node, heard map[string]told, left bool) string {
@@ -311,11 +315,28 @@ func (h *Handler) target(ask Ask, rec lease.Record, nodes []failover.Node, heard
 	if left {
 		return rec.Holder
 	}
-	best, _ := candidate.Best(rec, nodes, func(id string) candidate.Standing {
-		r, ok := heard[id]
-		return candidate.Standing{Answers: ok, Failing: r.failing, Durable: lsn.Pos{Epoch: lsn.Epoch(r.DurableEpoch), LSN: lsn.LSN(r.DurableLSN)}}
-	})
-	return best.ID
+	fittest := func(of func(told) bool) string {
+		best, _ := candidate.Best(rec, nodes, func(id string) candidate.Standing {
+			r, ok := heard[id]
+			return candidate.Standing{Answers: ok && of(r), Failing: r.failing, Durable: r.durable()}
+		})
+		return best.ID
+	}
+	takesWrites := fittest(func(r told) bool { return !r.failing })
+	if takesWrites != "" && ask.Round >= passesOver {
+		return takesWrites
+	}
+	return fittest(func(told) bool { return true })
+}
+
+// passes names who is passed over for the target: a person who is asked for what that lacks is
+// to know who may have it.
+func (a *Answer) passes(holder string, nodes []failover.Node, heard map[string]told) {
+	for _, n := range nodes {
+		if r, ok := heard[n.ID]; ok && r.failing && n.ID != holder && n.ID != a.Target {
+			a.because(failover.TargetFailing, "%s, whose log ends with LSN %d of epoch %d, is passed over: it says itself that it takes no writes: docs/RUNBOOK.md#health", n.ID, r.DurableLSN, r.DurableEpoch)
+		}
+	}
 }
 
 // decide has package failover decide, and begin if it is to be and this is no dry run. What

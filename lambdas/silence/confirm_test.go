@@ -44,8 +44,7 @@ func TestAnAlarmStartsAFailover(t *testing.T) {
 	}
 }
 
-// Who says that its log takes no writes is nobody's choice beside one whose log does; where
-// nobody's does, they are waited for.
+// Who says that its log takes no writes is nobody's choice beside one of the set whose log does.
 func TestAFollowerWhoseDiskHangs(t *testing.T) {
 	f := newFixture(t)
 	f.Hang("acme-b")
@@ -55,15 +54,39 @@ func TestAFollowerWhoseDiskHangs(t *testing.T) {
 	if a.Target != "acme-c" {
 		t.Errorf("%+v", a)
 	}
+	f.wants(a, err, Verdict(failover.Promote), failover.TargetFailing) // it says who was passed over
 	f.finish(a.Run)
 	f.IsWriter("acme-c", 2)
+}
 
+// Where nobody else has all that was acknowledged it is waited for, and passed over after some
+// rounds: a person is told then what is lost without it, and that it may have it. Where nobody
+// else is there it is waited for as long as anybody is.
+func TestAFollowerWhoseDiskHangsIsWaitedFor(t *testing.T) {
+	f := newFixture(t)
+	f.Alone("acme-c")
+	f.Behind("acme-c", 20)
+	f.Hang("acme-b")
+	f.Kill("acme-a")
+	for round, want := range []struct {
+		verdict failover.Verdict
+		target  string
+	}{{failover.Wait, "acme-b"}, {failover.Wait, "acme-b"}, {failover.Wait, "acme-b"}, {failover.Page, "acme-c"}} {
+		a, err := f.quick("one", round)
+		f.wants(a, err, Verdict(want.verdict), failover.TargetFailing)
+		if a.Target != want.target || (a.LostTo > 0) != (want.verdict == failover.Page) {
+			t.Errorf("round %d: %+v", round, a)
+		}
+	}
 	f = newFixture(t)
 	f.Hang("acme-b")
-	f.Hang("acme-c")
 	f.Kill("acme-a")
-	a, err = f.ask("one", 0, nil)
-	f.wants(a, err, Verdict(failover.Wait), failover.TargetSilent)
+	f.Kill("acme-c")
+	a, err := f.quick("one", passesOver)
+	f.wants(a, err, Verdict(failover.Wait), failover.TargetFailing)
+	if a.Target != "acme-b" {
+		t.Errorf("%+v", a)
+	}
 }
 
 // A new writer whose log takes no writes is none that ends the matter: it is replaced too, once

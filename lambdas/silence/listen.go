@@ -13,6 +13,7 @@ import (
 	"originchain/scripts/call"
 	"originchain/shared/api"
 	"originchain/shared/failover"
+	"originchain/shared/lsn"
 )
 
 // askTimeout bounds the question how far a follower is.
@@ -23,6 +24,11 @@ type told struct {
 	api.Replication
 	// failing: that its log takes no writes, too.
 	failing bool
+}
+
+// durable is where its log ends.
+func (r told) durable() lsn.Pos {
+	return lsn.Pos{Epoch: lsn.Epoch(r.DurableEpoch), LSN: lsn.LSN(r.DurableLSN)}
 }
 
 // listen asks every node how far it is; mute is why those did not say that are not heard.

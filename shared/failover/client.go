@@ -121,6 +121,15 @@ func (c *client) health(ctx context.Context, n Node) (h api.Health, status int, 
 	return h, status, time.Since(began), err
 }
 
+// failing is what a node answers to /health that says itself that its log takes no writes, be
+// it that it has failed or that its disk hangs; 0 for any other, and for one that says nothing.
+func (c *client) failing(ctx context.Context, n Node) int {
+	if _, status, _, _ := c.health(ctx, n); status >= http.StatusInternalServerError {
+		return status
+	}
+	return 0
+}
+
 // ready says whether a node is; why not is in the error.
 func (c *client) ready(ctx context.Context, n Node) error {
 	var out api.Ready

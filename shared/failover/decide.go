@@ -44,6 +44,7 @@ const (
 	LeaseExpired    Code = "lease_expired"
 	FollowerHears   Code = "follower_hears_writer"
 	TargetSilent    Code = "target_silent"
+	TargetFailing   Code = "target_failing"
 	NotPromotable   Code = "not_promotable"
 	NotEntitled     Code = "not_entitled"
 	FollowerBehind  Code = "follower_behind"
@@ -220,7 +221,7 @@ func (d *deciding) answers() Verdict {
 		d.because(PlannedSwitch, "", "%s is well and hands epoch %d over", d.o.Record.Holder, d.o.Record.Epoch)
 		return ""
 	case w.Status >= 500:
-		d.because(WriterFailing, "", "%s answers /health with %d: its process ends by itself when its log has failed. When its disk hangs its lease runs out, if a follower was there then that has all it acknowledged; if none was, it goes on renewing until somebody ends it: docs/RUNBOOK.md#health", d.o.Record.Holder, w.Status)
+		d.because(WriterFailing, "", "%s answers /health with %d: its process ends by itself when its log has failed. When its disk hangs its lease runs out as soon as a follower is there that has all it acknowledged; while none is, it goes on renewing until somebody ends it: docs/RUNBOOK.md#health", d.o.Record.Holder, w.Status)
 		return Wait
 	case slow && d.allow.AllowSlowWriter:
 		d.because(OverriddenGuard, "", "%s answers in %s: given up by --allow-slow-writer", d.o.Record.Holder, w.Took)
@@ -257,6 +258,9 @@ func (d *deciding) silent() Verdict {
 func (d *deciding) fit() Verdict {
 	t := &d.o.Target
 	switch {
+	case t.Failing != 0:
+		d.because(TargetFailing, "", "%s answers /health with %d: its log takes no writes, and it is waited for. Somebody can name another node, which may lack what this one has: docs/RUNBOOK.md#health", t.Node, t.Failing)
+		return d.patient(d.o.RecordUnchanged)
 	case !t.Answers:
 		d.because(TargetSilent, "", "%s does not answer: %s", t.Node, t.Error)
 		return d.patient(d.o.RecordUnchanged)

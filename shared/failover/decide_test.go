@@ -125,6 +125,10 @@ func TestDecide(t *testing.T) {
 		{"a record that was read long ago", func(o *Observation, _ *Overrides) { o.RecordAge = 3 * time.Second }, Wait, "record_unreadable"},
 		{"a target that does not answer", func(o *Observation, _ *Overrides) { o.Target.Answers = false }, Wait, "lease_expired target_silent"},
 		{"and stays silent", func(o *Observation, _ *Overrides) { o.Target.Answers, o.RecordUnchanged = false, time.Minute }, Page, "lease_expired target_silent"},
+		{"a target whose log takes no writes", func(o *Observation, _ *Overrides) { o.Target = Target{Node: "b", Failing: 503} }, Wait, "lease_expired target_failing"},
+		{"for long", func(o *Observation, _ *Overrides) {
+			o.Target, o.RecordUnchanged = Target{Node: "b", Failing: 503}, time.Minute
+		}, Page, "lease_expired target_failing"},
 		{"a target that only follows", func(o *Observation, _ *Overrides) { o.Target.Promotable = false }, Page, "lease_expired not_promotable"},
 		{"a target out of the set", func(o *Observation, _ *Overrides) { o.Record = recordOf(t, "c") }, Page, "lease_expired not_entitled"},
 		{"a target in the set that has lost frames", func(o *Observation, _ *Overrides) { o.Target.Last.LSN, o.Target.Applied = 4000, 4000 }, Page, "lease_expired not_entitled"},

@@ -404,9 +404,9 @@ func (r *run) named(rec lease.Record) Node {
 	return n
 }
 
-// otherRun refuses while a run for another node can come to its end: that node answers,
-// and either nobody has taken the record since that run began and it could open, or it was
-// given to it.
+// otherRun refuses while a run for another node can come to its end: that node answers, its
+// log takes writes, and either nobody has taken the record since that run began and it could
+// open, or it was given to it.
 func (r *run) otherRun(ctx context.Context) error {
 	j := &r.journal
 	if j.State != running || j.To == r.to.ID {
@@ -425,6 +425,9 @@ func (r *run) otherRun(ctx context.Context) error {
 	s, err := r.client.standing(short, other)
 	if err != nil || s.Role == roleWriter && rec.Holder == j.To && rec.Confirmed() {
 		return nil
+	}
+	if r.client.failing(short, other) != 0 {
+		return nil // who waits for it may wait for as long as its disk hangs
 	}
 	if rec.Holder != j.To && !j.mayLose(time.Now()) && !couldOpen(rec, s) {
 		return nil // whoever began that run may have given up a guard, and was not heard of since

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -11,6 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"originchain/shared/lease"
+	"originchain/shared/lsn"
 )
 
 func outcomes(r Report) string {
@@ -340,6 +342,29 @@ func TestATargetThatDiesIsReplaced(t *testing.T) {
 		}
 		w.isWriter(t, "c", 3)
 	}, "b", "c")
+}
+
+// A target whose disk hangs from some step on comes to no end as long as it does, and another one
+// takes its place as if it had died; the run that was for it goes on with nothing.
+func TestATargetWhoseDiskHangsIsReplaced(t *testing.T) {
+	for upTo, epoch := range map[string]lsn.Epoch{"fence": 2, stepUnit: 2, stepRaise: 3} {
+		bubble(t, func(t *testing.T, w *world) {
+			w.kill("a", true)
+			run := w.begunSteps(t, upTo)
+			w.with("b", func(n *fakeNode) { n.unwell = true })
+			req := w.request("c")
+			req.From = ""
+			if _, err := Execute(t.Context(), w.deps(), req, nil); err != nil {
+				t.Fatalf("from %s on: %v", upTo, err)
+			}
+			w.isWriter(t, "c", epoch)
+			w.with("b", func(n *fakeNode) { n.unwell = false })
+			if _, err := Continue(t.Context(), w.deps(), Next{Run: run, Step: StepNames()[slices.Index(StepNames(), upTo)+1], Zone: zone}, nil); err == nil {
+				t.Errorf("from %s on: the run for b goes on", upTo)
+			}
+			w.isWriter(t, "c", epoch)
+		}, "b", "c")
+	}
 }
 
 // A writer that was to be stopped and was not, and that hangs from then on, is waited for

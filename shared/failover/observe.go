@@ -49,6 +49,9 @@ type Target struct {
 	// Answers: the rest is known; Error says why not.
 	Answers bool
 	Error   string
+	// Failing is what it answers to /health where its log takes no writes; nothing else of it
+	// counts then. 0: it takes them.
+	Failing int
 	// Writer: it is the writer already, of Last.Epoch, and the lease store agrees.
 	Writer bool
 	// Last is where its durable log ends, Applied what its reads see.

@@ -3,7 +3,6 @@ package failover
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net/http"
 	"sync"
 	"time"
@@ -310,8 +309,8 @@ func (w *Observer) askTarget(ctx context.Context, n Node) Target {
 		return Target{Node: n.ID, Error: err.Error()}
 	}
 	// A disk that hangs under both is no reason to take the role from one to the other.
-	if _, status, _, _ := w.client.health(ctx, n); status >= http.StatusInternalServerError {
-		return Target{Node: n.ID, Error: fmt.Sprintf("/health is %d: its log takes no writes", status)}
+	if status := w.client.failing(ctx, n); status != 0 {
+		return Target{Node: n.ID, Failing: status}
 	}
 	t := Target{
 		Node: n.ID, Answers: true, Writer: s.Role == roleWriter,

@@ -23,6 +23,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/google/uuid"
 
+	"originchain/shared/aws/session"
 	"originchain/test/awsfake/model"
 )
 
@@ -95,7 +96,7 @@ func Credentials() aws.CredentialsProvider {
 
 // Config is that of the SDK's clients.
 func (f *Fake) Config() aws.Config {
-	return aws.Config{Region: Region, BaseEndpoint: &f.URL, Credentials: Credentials()}
+	return aws.Config{Region: Region, BaseEndpoint: &f.URL, Credentials: Credentials(), APIOptions: session.APIOptions()}
 }
 
 // Environment is that of a process whose SDK is to use the fake for all that it serves.

@@ -36,7 +36,8 @@ const (
 // holding is what is known for the moment at which a process dies.
 type holding struct {
 	mu sync.Mutex
-	// writer holds the record; another says that a member of its set answers.
+	// writer holds the record; another says that a member of its set answers, whose log takes
+	// writes.
 	writer  string
 	another bool
 }
@@ -180,11 +181,11 @@ func (p *Plane) decide(ctx context.Context) (d failover.Decision, target string,
 	if err != nil || !ok {
 		return d, "", err
 	}
-	if p.orphan.of(rec, time.Now()) && p.watch.of(rec.Holder).answers {
+	if s := p.watch.of(rec.Holder); p.orphan.of(rec, time.Now()) && s.answers && !s.failing {
 		return orphaned(rec), rec.Holder, nil
 	}
 	best, there := p.best(rec)
-	p.holds.know(rec.Holder, there && slices.Contains(rec.InSync, best.ID))
+	p.holds.know(rec.Holder, there && slices.Contains(rec.InSync, best.ID) && !p.watch.of(best.ID).failing)
 	if !there {
 		return failover.Decision{Verdict: failover.Wait}, "", nil
 	}

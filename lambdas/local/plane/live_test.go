@@ -279,6 +279,35 @@ func TestAnEpochThatWasGivenIsOpened(t *testing.T) {
 	}
 }
 
+// An epoch that was given to a node whose disk hangs is not waited for: another one opens the next.
+func TestAnEpochThatWasGivenToANodeWhoseDiskHangs(t *testing.T) {
+	s := newStage(t, 2, "")
+	s.answers("node-2").hangs = true
+	s.answers("node-3")
+	s.write(func(r lease.Record) (lease.Record, error) {
+		return r.Take(lease.Candidate{Instance: s.in.ID, Node: "node-2", URL: s.nodes[1].URL, Last: lsn.Pos{Epoch: 1, LSN: 10}})
+	})
+	s.up()
+	s.until("node-3 writes", func() bool { rec := s.now(); return rec.Holder == "node-3" && rec.Confirmed() })
+	if rec := s.now(); rec.Epoch != 3 {
+		t.Errorf("epoch %d", rec.Epoch)
+	}
+}
+
+// A writer that dies is not held for a follower that could not take its place: its disk hangs.
+func TestAWriterIsNotHeldForAFollowerWhoseDiskHangs(t *testing.T) {
+	for _, hangs := range []bool{false, true} {
+		s := newStage(t, 1, "")
+		s.watch.seen["node-2"] = sight{Replication: api.Replication{Role: "follower", Node: "node-2", Epoch: 1, DurableLSN: 10, DurableEpoch: 1}, answers: true, failing: hangs}
+		if _, _, err := s.decide(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if s.holds.another == hangs {
+			t.Errorf("hangs: %t: the writer is held: %t", hangs, s.holds.another)
+		}
+	}
+}
+
 // A run for another node than the guard would choose is finished by it, for that node.
 func TestTheGuardFinishesTheRunOfAnother(t *testing.T) {
 	s := newStage(t, 2, "node-1")

@@ -19,6 +19,7 @@ import (
 
 	"originchain/shared/aws/ddblease/ddbtest"
 	"originchain/shared/aws/ddbregistry"
+	"originchain/shared/aws/session"
 	"originchain/shared/registry"
 	"originchain/shared/registrytest"
 )
@@ -32,7 +33,7 @@ func table(t *testing.T, endpoint, name string) {
 
 func open(t *testing.T, endpoint, table, scope string) *ddbregistry.Store {
 	t.Helper()
-	s, err := ddbregistry.New(context.Background(), ddbregistry.Config{Table: table, Key: scope, Region: ddbtest.Region, Endpoint: endpoint, Credentials: ddbtest.Credentials()})
+	s, err := ddbregistry.New(context.Background(), ddbregistry.Config{Table: table, Key: scope, Region: ddbtest.Region, Endpoint: endpoint, Credentials: ddbtest.Credentials(), APIOptions: session.APIOptions()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -219,7 +220,7 @@ func fill(t *testing.T, endpoint string, n int) {
 	t.Helper()
 	const batch = 25
 	name := tableName
-	client := dynamodb.New(dynamodb.Options{Region: ddbtest.Region, BaseEndpoint: &endpoint, Credentials: ddbtest.Credentials()})
+	client := dynamodb.New(dynamodb.Options{Region: ddbtest.Region, BaseEndpoint: &endpoint, Credentials: ddbtest.Credentials(), APIOptions: session.APIOptions()})
 	for from := 0; from < n; from += batch {
 		var puts []types.WriteRequest
 		for i := from; i < from+batch; i++ {
@@ -239,7 +240,7 @@ func TestItemsOfOthers(t *testing.T) {
 	endpoint := ddbtest.Start(t)
 	table(t, endpoint, tableName)
 	s := open(t, endpoint, tableName, "orders")
-	client := dynamodb.New(dynamodb.Options{Region: ddbtest.Region, BaseEndpoint: &endpoint, Credentials: ddbtest.Credentials()})
+	client := dynamodb.New(dynamodb.Options{Region: ddbtest.Region, BaseEndpoint: &endpoint, Credentials: ddbtest.Credentials(), APIOptions: session.APIOptions()})
 	name := tableName
 	str := func(v string) types.AttributeValue { return &types.AttributeValueMemberS{Value: v} }
 	num := func(v string) types.AttributeValue { return &types.AttributeValueMemberN{Value: v} }

@@ -78,7 +78,7 @@ func Load(ctx context.Context, c Config) (aws.Config, error) {
 	if c.Transport != nil {
 		client = client.WithTransportOptions(c.Transport)
 	}
-	options := []func(*config.LoadOptions) error{config.WithHTTPClient(client), config.WithRetryer(c.Retryer)}
+	options := []func(*config.LoadOptions) error{config.WithHTTPClient(client), config.WithRetryer(c.Retryer), config.WithAPIOptions(APIOptions())}
 	if c.Region != "" {
 		options = append(options, config.WithRegion(c.Region))
 	}
@@ -93,7 +93,6 @@ func Load(ctx context.Context, c Config) (aws.Config, error) {
 	if err != nil {
 		return aws.Config{}, fmt.Errorf("load the AWS configuration: %w", err)
 	}
-	loaded.APIOptions = append(loaded.APIOptions, plainBodies)
 	if loaded.Region == "" {
 		return loaded, ErrRegion
 	}

@@ -20,6 +20,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 	"golang.org/x/sys/unix"
+
+	"originchain/shared/aws/session"
 )
 
 // Region and Credentials are those of the emulator, which checks neither.
@@ -65,7 +67,7 @@ func Start(t testing.TB) (endpoint string) {
 // if that is named.
 func Table(t testing.TB, endpoint, name, keyAttribute string, sortAttribute ...string) {
 	t.Helper()
-	client := dynamodb.New(dynamodb.Options{Region: Region, BaseEndpoint: &endpoint, Credentials: Credentials()})
+	client := dynamodb.New(dynamodb.Options{Region: Region, BaseEndpoint: &endpoint, Credentials: Credentials(), APIOptions: session.APIOptions()})
 	in := &dynamodb.CreateTableInput{TableName: &name, BillingMode: types.BillingModePayPerRequest}
 	kind := types.KeyTypeHash
 	for _, attribute := range append([]string{keyAttribute}, sortAttribute...) {

@@ -27,6 +27,8 @@ import (
 	"github.com/versity/versitygw/backend/meta"
 	"github.com/versity/versitygw/backend/posix"
 	"github.com/versity/versitygw/embedgw"
+
+	"originchain/shared/aws/session"
 )
 
 // What the gateway knows.
@@ -194,7 +196,7 @@ func answers(url string) bool {
 func Client(endpoint string) *s3.Client {
 	return s3.New(s3.Options{
 		BaseEndpoint: aws.String(endpoint), UsePathStyle: true, Region: Region, HTTPClient: awshttp.NewBuildableClient(),
-		Credentials: credentials.NewStaticCredentialsProvider(AccessKey, SecretKey, ""),
+		Credentials: credentials.NewStaticCredentialsProvider(AccessKey, SecretKey, ""), APIOptions: session.APIOptions(),
 	})
 }
 
