@@ -135,10 +135,20 @@ func (m *Machine) Stop(ctx context.Context, epoch uint64) (p failover.Process, e
 }
 
 // Start lifts the hold and starts the unit, by its file as that reads now; one that runs
-// is left alone.
+// is left alone, unless it is frozen: a stop that was called back before it came to it leaves
+// it so, and it would stay so.
 func (m *Machine) Start(ctx context.Context, epoch uint64) (p failover.Process, err error) {
 	err = m.alone(ctx, epoch, func(*standing) error {
-		p, err = m.begin(ctx, epoch, func() error { return m.act(ctx, "start") })
+		p, err = m.begin(ctx, epoch, func() error {
+			st, err := m.show(ctx)
+			if err != nil {
+				return err
+			}
+			if st.main != 0 && frozen(st.main) {
+				return m.end(ctx, "restart")
+			}
+			return m.act(ctx, "start")
+		})
 		return err
 	})
 	return p, err

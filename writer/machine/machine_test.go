@@ -202,18 +202,20 @@ func TestWhatDoesNotStopIsKilled(t *testing.T) {
 	}
 }
 
-// TestAFrozenServerIsNotWoken: systemd wakes what it asks to stop.
+// TestAFrozenServerIsNotWoken: systemd wakes what it asks to stop. Nor is one left as it is that
+// is to be started.
 func TestAFrozenServerIsNotWoken(t *testing.T) {
 	for verb, do := range map[string]func(*rig) (failover.Process, error){
 		"stop":    func(r *rig) (failover.Process, error) { return r.Stop(t.Context(), 5) },
 		"restart": func(r *rig) (failover.Process, error) { p, _, err := r.Restart(t.Context(), 5); return p, err },
+		"start":   func(r *rig) (failover.Process, error) { return r.Start(t.Context(), 5) },
 	} {
 		r := newRig(t, "waking")
 		pid := r.started()
 		r.must(syscall.Kill(pid, syscall.SIGSTOP))
 		eventually(t, "it is frozen", func() bool { return frozen(pid) })
-		if _, err := do(r); err != nil || alive(pid) {
-			t.Errorf("%s: %v, alive %v", verb, err, alive(pid))
+		if p, err := do(r); err != nil || alive(pid) || p.Running != (verb != "stop") {
+			t.Errorf("%s: %+v, %v, alive %v", verb, p, err, alive(pid))
 		}
 		if _, err := os.Stat(filepath.Join(r.data, "woke")); !errors.Is(err, os.ErrNotExist) {
 			t.Errorf("%s: the server woke", verb)
