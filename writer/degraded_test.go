@@ -1,6 +1,10 @@
 package writer
 
 import (
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -8,6 +12,7 @@ import (
 	"originchain/shared/lease"
 	"originchain/shared/replica"
 	"originchain/shared/simdisk"
+	"originchain/test/settle"
 )
 
 // led is a writer that waits for followers, with one that the test speaks for.
@@ -153,6 +158,43 @@ func TestAWriterWhoseDiskHangsLeavesItsRecord(t *testing.T) {
 		t.Fatalf("in sync are %v", set)
 	}
 	hung("deserted", true)
+}
+
+// A lease that ran out while the store was away says nothing of a follower: a writer that has none
+// renews when the store is back, though its disk hangs.
+func TestAWriterWhoseDiskHangsAndThatNobodyFollowsRenews(t *testing.T) {
+	var away atomic.Bool
+	disk, store := simdisk.New(), lease.NewMemory(lease.Hooks{Before: func(context.Context, lease.Record) error {
+		if away.Load() {
+			return errors.New("away")
+		}
+		return nil
+	}})
+	n := openLed(t, disk, store, Replication{Sync: 1}, func(c *Config, _ *Deps) { c.StuckAfter = 20 * time.Millisecond })
+	n.tenant, n.token = n.newTenant(`{}`)
+	n.register(ordersManifest)
+	away.Store(true)
+	release := disk.HangSyncs("/data/log/*")
+	defer release()
+	acknowledged := make(chan *answer, 1)
+	go func() { acknowledged <- n.call("POST", "/rows/shop.orders", `{"id":"1"}`) }()
+	n.health(503)
+	settle.Eventually(t, "the lease runs out", func() error {
+		if n.w.leader.term.Held() {
+			return errors.New("it is held")
+		}
+		return nil
+	})
+	was := n.version()
+	away.Store(false)
+	settle.Eventually(t, "the record is renewed", func() error {
+		if n.version() == was {
+			return fmt.Errorf("it has version %d", was)
+		}
+		return nil
+	})
+	release()
+	<-acknowledged // be it that it was refused: the lease had run out
 }
 
 // version is that of the record of who writes.

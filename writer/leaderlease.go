@@ -246,13 +246,13 @@ func (l *leader) renew(ctx context.Context) error {
 // The streams end with the lease: who has left the record stays away from it for as long as the
 // disk hangs, since a follower that this node has sent away says nothing by not being there.
 func (l *leader) leaves(left bool) bool {
+	have, _ := l.hub.Short() // before the lease is looked at, whose end ends the streams
 	switch {
 	case l.node.unwell(time.Now()) == "":
 		return false
 	case left && !l.term.Held():
 		return true
 	}
-	have, _ := l.hub.Short()
 	return have > 0
 }
 

@@ -33,7 +33,7 @@ func table(t *testing.T, endpoint, name string) {
 
 func open(t *testing.T, endpoint, table, scope string) *ddbregistry.Store {
 	t.Helper()
-	s, err := ddbregistry.New(context.Background(), ddbregistry.Config{Table: table, Key: scope, Region: ddbtest.Region, Endpoint: endpoint, Credentials: ddbtest.Credentials(), APIOptions: session.APIOptions()})
+	s, err := ddbregistry.New(context.Background(), ddbregistry.Config{Table: table, Key: scope, Region: ddbtest.Region, Endpoint: endpoint, Credentials: ddbtest.Credentials()})
 	if err != nil {
 		t.Fatal(err)
 	}
