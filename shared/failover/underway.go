@@ -4,6 +4,9 @@ import (
 	"context"
 	"time"
 
+	"originchain/shared/api"
+	"originchain/shared/lease"
+	"originchain/shared/lsn"
 	"originchain/shared/registry"
 )
 
@@ -33,4 +36,42 @@ func Latest(ctx context.Context, reg registry.Store) (Run, bool, error) {
 		ID: j.Run, From: j.From, To: j.To, Epoch: j.Epoch, Planned: j.Planned, StartedAt: j.StartedAt,
 		Done: j.State == done, Failed: j.State == failed, Error: j.Error, Held: len(j.Held) > 0,
 	}, j.Run != "", err
+}
+
+// otherRun refuses while a run for another node can come to its end: that node answers, its
+// log takes writes, and either nobody has taken the record since that run began and it could
+// open, or it was given to it.
+func (r *run) otherRun(ctx context.Context) error {
+	j := &r.journal
+	if j.State != running || j.To == r.to.ID {
+		return nil
+	}
+	rec := r.seen.Record
+	if uint64(rec.Epoch) != j.FromEpoch && rec.Holder != j.To {
+		return nil
+	}
+	other, err := find(r.nodes, j.To)
+	if err != nil {
+		return nil
+	}
+	short, cancel := context.WithTimeout(ctx, standingTimeout)
+	defer cancel()
+	s, err := r.client.standing(short, other)
+	if err != nil || s.Role == roleWriter && rec.Holder == j.To && rec.Confirmed() {
+		return nil
+	}
+	if r.client.failing(short, other) != 0 {
+		return nil // who waits for it may wait for as long as its disk hangs
+	}
+	if rec.Holder != j.To && !j.mayLose(time.Now()) && !couldOpen(rec, s) {
+		return nil // whoever began that run may have given up a guard, and was not heard of since
+	}
+	return &OtherRunError{Run: j.Run, To: j.To, Step: j.Step}
+}
+
+// couldOpen says whether a node that answers can be given the next epoch, as long as no
+// guard is given up.
+func couldOpen(rec lease.Record, s api.Replication) bool {
+	last := lsn.Pos{Epoch: lsn.Epoch(s.DurableEpoch), LSN: lsn.LSN(s.DurableLSN)}
+	return s.Promotable && (rec.SyncReplicas == 0 || rec.MayOpen(s.Node, last).Decision == lease.Open)
 }
