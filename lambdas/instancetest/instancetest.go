@@ -167,6 +167,13 @@ func (i *Instance) Hang(id string) {
 	i.of(id).hangs = true
 }
 
+// Well ends Hang.
+func (i *Instance) Well(id string) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.of(id).hangs = false
+}
+
 // Behind has a node's log end so many LSNs before that of the others.
 func (i *Instance) Behind(id string, by uint64) {
 	i.mu.Lock()

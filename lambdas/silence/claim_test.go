@@ -414,6 +414,40 @@ func TestAFailoverThatWasLeftAtATargetWhoseDiskHangs(t *testing.T) {
 	f.IsWriter("acme-c", 2)
 }
 
+// Where nobody else has all that was acknowledged nobody is asked to give that up: who was stopped
+// for it has it, and is let go.
+func TestAFailoverThatWasLeftAtTheOnlyTargetWhoseDiskHangs(t *testing.T) {
+	for _, followers := range []int{1, 2} {
+		f, run := leftAt(t, followers)
+		if followers == 2 {
+			f.Alone("acme-c")
+			f.Behind("acme-c", 20)
+		}
+		f.Hang("acme-b")
+		a, err := f.watch("w2", 0, nil)
+		f.wants(a, err, Verdict(failover.Wait), failover.TargetFailing)
+		if a.Target != "" || a.LostTo != 0 || a.Held != run {
+			t.Errorf("%d followers: %+v, want %s held", followers, a, run)
+		}
+		said, err := failover.LetGo(t.Context(), f.Deps(), run)
+		if err != nil || !strings.Contains(said, "acme-a is started") || !strings.Contains(said, "takes no writes") {
+			t.Errorf("%d followers: %s, %v", followers, said, err)
+		}
+	}
+}
+
+// What a person has approved is not held to where its node hangs since.
+func TestAnApprovalOfANodeWhoseDiskHangsSince(t *testing.T) {
+	f, _ := leftAt(t, 2)
+	page := Answer{Epoch: 1, Writer: "acme-a", Target: "acme-b"}
+	f.Hang("acme-b")
+	a, err := f.watch("w2", 0, of(page))
+	f.wants(a, err, Verdict(failover.Promote), "")
+	if a.Target != "acme-c" {
+		t.Errorf("%+v", a)
+	}
+}
+
 // A holder that does not answer is nobody's target.
 func TestAFailoverThatWasLeftAtADeadTarget(t *testing.T) {
 	f, _ := leftAt(t, 2)

@@ -199,12 +199,12 @@ func (h *Handler) confirm(ctx context.Context, c change) (Answer, error) {
 		return h.close(ctx, c, FailedOver, why)
 	}
 	a := Answer{Epoch: uint64(rec.Epoch), Writer: rec.Holder, Round: ask.Round + 1, Noes: c.known.Noes, Reasons: []failover.Reason{}}
-	left, err := h.left(ctx, rec, heard)
+	left, hangs, err := h.left(ctx, rec, heard)
 	if err != nil {
 		return Answer{}, err
 	}
-	a.Target = h.target(ask, rec, nodes, heard, left)
-	a.passes(rec.Holder, nodes, heard)
+	a.Target = h.target(ask, rec, nodes, heard, left, hangs)
+	a.passes(rec, nodes, heard)
 	switch void := c.void(rec, nodes, left); {
 	case void != "", c.no != nil && ask.said == nil:
 		if err := h.askAgain(ctx, c, void, nobody(rec.Holder, nodes, mute), &a); err != nil {
@@ -293,47 +293,43 @@ func (h *Handler) over(ctx context.Context, e alarmevent.Event, rec lease.Record
 }
 
 // left says that the record was given to its holder by a failover that is under way still,
-// and the holder answers, whose log takes writes: nobody else can become the writer before that
-// is finished, or has failed.
-func (h *Handler) left(ctx context.Context, rec lease.Record, heard map[string]told) (bool, error) {
+// and the holder answers: nobody else can become the writer before that is finished, or has
+// failed. Where its log takes no writes it hangs, and is left for another one.
+func (h *Handler) left(ctx context.Context, rec lease.Record, heard map[string]told) (left, hangs bool, err error) {
 	run, ok, err := failover.Latest(ctx, h.deps.Failover.Registry)
 	holder, answers := heard[rec.Holder]
-	return ok && answers && !holder.failing && candidate.Left(rec, run), err
+	given := ok && answers && candidate.Left(rec, run)
+	return given && !holder.failing, given && holder.failing, err
 }
 
-// passesOver is the round in which a node whose log takes no writes is waited for no more, if
-// there is another one. A round lasts some ten seconds where it is waited for.
-const passesOver = 3
-
 // target is the node that a person names, the one that a failover was left at, or the fittest.
-func (h *Handler) target(ask Ask, rec lease.Record, nodes []failover.Node, heard map[string]told, left bool) string {
+// Of one whose log takes no writes nobody is asked to give up what others lack: it may take them
+// again at any moment. If the record gives it the epoch, whoever else has all of it, stopped as it
+// may be, is to be let go first.
+func (h *Handler) target(ask Ask, rec lease.Record, nodes []failover.Node, heard map[string]told, left, hangs bool) string {
 	if p := ask.said; p != nil && slices.ContainsFunc(nodes, func(n failover.Node) bool { return n.ID == p.To }) {
-		if _, answers := heard[p.To]; p.To != rec.Holder || answers && carriedOut(p, rec) {
+		if to, answers := heard[p.To]; p.To != rec.Holder || answers && !to.failing && carriedOut(p, rec) {
 			return p.To
 		}
 	}
 	if left {
 		return rec.Holder
 	}
-	fittest := func(of func(told) bool) string {
-		best, _ := candidate.Best(rec, nodes, func(id string) candidate.Standing {
-			r, ok := heard[id]
-			return candidate.Standing{Answers: ok && of(r), Failing: r.failing, Durable: r.durable()}
-		})
-		return best.ID
+	best, _ := candidate.Best(rec, nodes, func(id string) candidate.Standing {
+		r, ok := heard[id]
+		return candidate.Standing{Answers: ok, Failing: r.failing, Durable: r.durable()}
+	})
+	if hangs && (!candidate.Member(rec, best.ID) || heard[best.ID].failing) {
+		return ""
 	}
-	takesWrites := fittest(func(r told) bool { return !r.failing })
-	if takesWrites != "" && ask.Round >= passesOver {
-		return takesWrites
-	}
-	return fittest(func(told) bool { return true })
+	return best.ID
 }
 
-// passes names who is passed over for the target: a person who is asked for what that lacks is
-// to know who may have it.
-func (a *Answer) passes(holder string, nodes []failover.Node, heard map[string]told) {
+// passes names who is passed over for the target, or keeps all from having one. What a writer
+// answers is weighed with the others' answers.
+func (a *Answer) passes(rec lease.Record, nodes []failover.Node, heard map[string]told) {
 	for _, n := range nodes {
-		if r, ok := heard[n.ID]; ok && r.failing && n.ID != holder && n.ID != a.Target {
+		if r, ok := heard[n.ID]; ok && r.failing && n.ID != a.Target && (n.ID != rec.Holder || !rec.Confirmed()) {
 			a.because(failover.TargetFailing, "%s, whose log ends with LSN %d of epoch %d, is passed over: it says itself that it takes no writes: docs/RUNBOOK.md#health", n.ID, r.DurableLSN, r.DurableEpoch)
 		}
 	}

@@ -32,8 +32,8 @@ func (e *HeldError) Error() string { return fmt.Sprintf("%s is not started: %s",
 //
 //   - Nobody is started beside a writer that may not know of it: the record names the one
 //     that was stopped, in the epoch in which it was, and whoever starts takes another; or
-//     another node opens an epoch above, or was given it and does not answer, while who is
-//     held may be the only one that has everything.
+//     another node opens an epoch above, or was given it and does not answer, or not with a log
+//     that takes writes, while who is held may be the only one that has everything.
 //   - What a run that has begun since has stopped, or is to let go, is that one's. A server is
 //     noted as started only if it was not stopped again meanwhile, by whoever does the same.
 func LetGo(ctx context.Context, d Deps, run string) (detail string, err error) {
@@ -214,7 +214,11 @@ func letGo(ctx context.Context, d Deps, s stopped, nodes []Node, rec lease.Recor
 	if err == nil {
 		short, cancel := context.WithTimeout(ctx, standingTimeout)
 		defer cancel()
-		_, err = (&client{http: d.HTTP, token: d.AdminToken}).standing(short, other)
+		c := &client{http: d.HTTP, token: d.AdminToken}
+		if status := c.failing(short, other); status != 0 {
+			return fmt.Sprintf("%s is started: %s was given epoch %d, and answers /health with %d: its log takes no writes; nobody else may have everything", id, rec.Holder, rec.Epoch, status), false, nil
+		}
+		_, err = c.standing(short, other)
 		// One that refuses to say has answered, and opens perhaps.
 		if silent := new(silentError); err != nil && !errors.As(heardOf(err), &silent) {
 			return "", false, fmt.Errorf("%s is not started: %s was given epoch %d, and nobody knows whether it opens: %w", id, rec.Holder, rec.Epoch, err)

@@ -26,6 +26,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sts"
 	"github.com/google/go-cmp/cmp"
 
+	"originchain/shared/aws/session"
 	"originchain/test/awsfake"
 )
 
@@ -273,7 +274,7 @@ func TestEnvironment(t *testing.T) {
 		name, value, _ := strings.Cut(kv, "=")
 		t.Setenv(name, value)
 	}
-	c, err := config.LoadDefaultConfig(t.Context(), config.WithHTTPClient(awshttp.NewBuildableClient()))
+	c, err := config.LoadDefaultConfig(t.Context(), config.WithHTTPClient(awshttp.NewBuildableClient()), config.WithAPIOptions(session.APIOptions()))
 	if err != nil {
 		t.Fatal(err)
 	}

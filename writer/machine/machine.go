@@ -138,13 +138,14 @@ func (m *Machine) Stop(ctx context.Context, epoch uint64) (p failover.Process, e
 // is left alone, unless it is frozen: a stop that was called back before it came to it leaves
 // it so, and it would stay so.
 func (m *Machine) Start(ctx context.Context, epoch uint64) (p failover.Process, err error) {
-	err = m.alone(ctx, epoch, func(*standing) error {
+	err = m.alone(ctx, epoch, func(now *standing) error {
 		p, err = m.begin(ctx, epoch, func() error {
 			st, err := m.show(ctx)
 			if err != nil {
 				return err
 			}
-			if st.main != 0 && frozen(st.main) {
+			// A debugger has a server stand still for a moment that serves all the same.
+			if st.main != 0 && frozen(st.main) && !now.serves(ctx) {
 				return m.end(ctx, "restart")
 			}
 			return m.act(ctx, "start")

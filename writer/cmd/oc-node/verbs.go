@@ -55,7 +55,7 @@ func (p program) verbs() (out []*cobra.Command) {
 				return m.Process(ctx)
 			})},
 		{"stop", "Hold the unit and end its process: SIGTERM, and SIGKILL after TimeoutStopSec", false, processes((*machine.Machine).Stop)},
-		{"start", "Lift the hold and start the unit; nothing happens if it runs", false, processes((*machine.Machine).Start)},
+		{"start", "Lift the hold and start the unit; one that runs is left alone, unless it is frozen", false, processes((*machine.Machine).Start)},
 		{"restart", "Lift the hold, end the process, and start the unit as it reads now; a writer that serves is left alone", false,
 			func(ctx context.Context, m *machine.Machine, epoch uint64) (any, error) {
 				pr, left, err := m.Restart(ctx, epoch)
