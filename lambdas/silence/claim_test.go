@@ -417,21 +417,28 @@ func TestAFailoverThatWasLeftAtATargetWhoseDiskHangs(t *testing.T) {
 // Where nobody else has all that was acknowledged nobody is asked to give that up: who was stopped
 // for it has it, and is let go.
 func TestAFailoverThatWasLeftAtTheOnlyTargetWhoseDiskHangs(t *testing.T) {
-	for _, followers := range []int{1, 2} {
-		f, run := leftAt(t, followers)
-		if followers == 2 {
+	for what, c := range map[string]struct {
+		followers int
+		other     func(*fixture)
+	}{
+		"there is no other": {1, func(*fixture) {}},
+		"the other one lacks something": {2, func(f *fixture) {
 			f.Alone("acme-c")
 			f.Behind("acme-c", 20)
-		}
+		}},
+		"the other one's disk hangs, too": {2, func(f *fixture) { f.Hang("acme-c") }},
+	} {
+		f, run := leftAt(t, c.followers)
+		c.other(f)
 		f.Hang("acme-b")
 		a, err := f.watch("w2", 0, nil)
 		f.wants(a, err, Verdict(failover.Wait), failover.TargetFailing)
 		if a.Target != "" || a.LostTo != 0 || a.Held != run {
-			t.Errorf("%d followers: %+v, want %s held", followers, a, run)
+			t.Errorf("%s: %+v, want %s held", what, a, run)
 		}
 		said, err := failover.LetGo(t.Context(), f.Deps(), run)
 		if err != nil || !strings.Contains(said, "acme-a is started") || !strings.Contains(said, "takes no writes") {
-			t.Errorf("%d followers: %s, %v", followers, said, err)
+			t.Errorf("%s: %s, %v", what, said, err)
 		}
 	}
 }

@@ -261,6 +261,12 @@ func TestALateRestart(t *testing.T) {
 			_, err = r.store.CompareAndSet(t.Context(), now.Version, now)
 			r.must(err)
 			pid := r.started()
+			if c.left { // nor does a start end it for standing still, as it does under a debugger
+				r.frozen = func(int) bool { return true }
+				if p, err := r.Start(context.WithoutCancel(t.Context()), 5); err != nil || p.PID != pid {
+					t.Errorf("started: %+v, %v", p, err)
+				}
+			}
 			p, left, err := r.Restart(context.WithoutCancel(t.Context()), 5)
 			if err != nil || left != c.left || (p.PID == pid) != c.left || alive(pid) != c.left || !p.Running {
 				t.Errorf("left alone %t, process %d is %+v, %v", left, pid, p, err)

@@ -49,6 +49,7 @@ const MaxTextBytes = 16 << 10
 type Machine struct {
 	unit, etc, run string
 	disk           func(os.FileMode) durable.Disk
+	frozen         func(pid int) bool
 	// unattended: nobody stands by who has sent the command.
 	unattended bool
 }
@@ -61,7 +62,7 @@ func New(unit, etc, run string) (*Machine, error) {
 	if !names.MatchString(unit) {
 		return nil, fmt.Errorf("%q is no name of a service, such as oc-http.service", unit)
 	}
-	return &Machine{unit: unit, etc: etc, run: run, disk: durable.OnOS}, nil
+	return &Machine{unit: unit, etc: etc, run: run, disk: durable.OnOS, frozen: frozen}, nil
 }
 
 // Unattended is the machine for a command that was sent from afar, and may come late. What
@@ -145,7 +146,7 @@ func (m *Machine) Start(ctx context.Context, epoch uint64) (p failover.Process, 
 				return err
 			}
 			// A debugger has a server stand still for a moment that serves all the same.
-			if st.main != 0 && frozen(st.main) && !now.serves(ctx) {
+			if st.main != 0 && m.frozen(st.main) && !now.serves(ctx) {
 				return m.end(ctx, "restart")
 			}
 			return m.act(ctx, "start")

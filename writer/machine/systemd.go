@@ -92,7 +92,7 @@ func (m *Machine) end(ctx context.Context, verb string) error {
 	if err != nil {
 		return err
 	}
-	if st.main != 0 && frozen(st.main) {
+	if st.main != 0 && m.frozen(st.main) {
 		// systemd wakes what it asks to stop.
 		if _, err := m.systemctl(ctx, askTimeout, "kill", "--signal=SIGKILL", m.unit); err != nil {
 			return fmt.Errorf("kill the frozen process %d: %w", st.main, err)
