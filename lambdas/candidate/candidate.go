@@ -23,21 +23,22 @@ type Standing struct {
 }
 
 // Best is the node that goes furthest of those that answer and are not the holder; those
-// that the record entitles come first, and of those the ones whose log takes writes: they
-// have all that was acknowledged, each of them. Of others nobody knows that, and who goes
-// furthest is worth to be waited for.
+// that the record entitles come first, and of those the ones that are Able. Who is not, and
+// goes furthest, is worth to be waited for.
 func Best(rec lease.Record, nodes []failover.Node, of func(id string) Standing) (best failover.Node, ok bool) {
 	further := func(a, b failover.Node) bool {
 		x, y := of(a.ID), of(b.ID)
 		switch {
 		case Member(rec, a.ID) != Member(rec, b.ID):
 			return Member(rec, a.ID)
-		case Member(rec, a.ID) && x.Failing != y.Failing:
-			return y.Failing
+		case Able(rec, a.ID, x) != Able(rec, b.ID, y):
+			return Able(rec, a.ID, x)
 		case x.Durable.Epoch != y.Durable.Epoch:
 			return x.Durable.Epoch > y.Durable.Epoch
+		case x.Durable.LSN != y.Durable.LSN:
+			return x.Durable.LSN > y.Durable.LSN
 		}
-		return x.Durable.LSN > y.Durable.LSN
+		return y.Failing && !x.Failing
 	}
 	for _, n := range nodes {
 		if n.ID != rec.Holder && of(n.ID).Answers && (!ok || further(n, best)) {
@@ -45,6 +46,19 @@ func Best(rec lease.Record, nodes []failover.Node, of func(id string) Standing) 
 		}
 	}
 	return best, ok
+}
+
+// Able says whether a node can take the next epoch now, and lacks nothing that was acknowledged:
+// the record entitles it, its log reaches as far as that says, and takes writes.
+func Able(rec lease.Record, node string, s Standing) bool {
+	return s.Answers && !s.Failing && Member(rec, node) && rec.MayOpen(node, s.Durable).Decision == lease.Open
+}
+
+// Hangs says whether the record gives its epoch to a node that answers, has not opened it, and
+// whose log takes no writes. It may at any moment, and would open then: nobody is to be asked to
+// give up what others lack, but who is Able, or was stopped for it, may go on.
+func Hangs(rec lease.Record, holder Standing) bool {
+	return rec.Epoch != 0 && !rec.Confirmed() && !rec.Released && holder.Answers && holder.Failing
 }
 
 // Member says whether the record entitles a node: it is in the set, or was when the epoch

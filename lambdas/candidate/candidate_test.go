@@ -64,6 +64,9 @@ func TestBest(t *testing.T) {
 		{"the longest log has a disk that hangs", lease.Record{Holder: "a"}, map[string]Standing{"b": at(1, 3), "c": hangs(at(1, 4))}, "c"},
 		{"so has the first one of the set", lease.Record{Holder: "a", InSync: []string{"b", "c"}}, map[string]Standing{"b": hangs(at(1, 9)), "c": at(1, 8), "d": at(1, 9)}, "c"},
 		{"so has all of the set", lease.Record{Holder: "a", InSync: []string{"d"}}, map[string]Standing{"b": at(1, 9), "d": hangs(at(1, 9))}, "d"},
+		{"so has the first of two that are alike", lease.Record{Holder: "a"}, map[string]Standing{"b": hangs(at(1, 4)), "c": at(1, 4)}, "c"},
+		{"so has the second of two that are alike", lease.Record{Holder: "a"}, map[string]Standing{"b": at(1, 4), "c": hangs(at(1, 4))}, "b"},
+		{"so has the one of the set that lacks nothing", lease.Record{Holder: "a", Epoch: 1, InSync: []string{"b", "c"}, CommitLSN: 9, Line: []lease.Opening{{Epoch: 1, FirstLSN: 1}}}, map[string]Standing{"b": hangs(at(1, 9)), "c": at(1, 8)}, "b"},
 		{"so has everybody", lease.Record{Holder: "a"}, map[string]Standing{"b": hangs(at(1, 3)), "c": hangs(at(1, 4))}, "c"},
 		{"who was in it", lease.Record{Holder: "a", Eligible: []string{"a", "c"}}, map[string]Standing{"b": at(2, 3), "c": at(1, 1)}, "c"},
 	} {

@@ -171,14 +171,14 @@ func carriedOut(p *Approval, rec lease.Record) bool {
 }
 
 // askAgain has a person asked once more, whose approval is void if why says so, or who has not
-// answered, and says what is so now; nobody is why there is no target where there is none.
-func (h *Handler) askAgain(ctx context.Context, c change, why, nobody string, a *Answer) error {
+// answered, and says what is so now; none is why there is no target where there is none.
+func (h *Handler) askAgain(ctx context.Context, c change, why string, none failover.Reason, a *Answer) error {
 	if why != "" {
 		a.because(ApprovalVoid, "%s: it is void", why)
 	}
 	holder := a.Writer
 	if a.Target == "" {
-		a.because(failover.TargetSilent, "%s", nobody)
+		a.because(none.Code, "%s", none.Detail)
 	} else {
 		c.ask.said = nil
 		if err := h.decide(ctx, c, a, true); err != nil {

@@ -436,6 +436,17 @@ func TestAFailoverThatWasLeftAtTheOnlyTargetWhoseDiskHangs(t *testing.T) {
 		if a.Target != "" || a.LostTo != 0 || a.Held != run {
 			t.Errorf("%s: %+v, want %s held", what, a, run)
 		}
+		if text := fmt.Sprint(a.Reasons); strings.Contains(text, "nil") || strings.Contains(text, "passed over") {
+			t.Errorf("%s: %s", what, text)
+		}
+		// Nor is anybody by the next page of somebody whose approval is void.
+		if c.followers == 2 {
+			page, err := f.watch("w2", 0, &Approval{Approve: true, By: "x", Epoch: 1, Writer: "acme-a", To: "acme-c"})
+			f.wants(page, err, Verdict(failover.Page), failover.TargetFailing)
+			if page.Target != "" || page.LostTo != 0 {
+				t.Errorf("%s: %+v", what, page)
+			}
+		}
 		said, err := failover.LetGo(t.Context(), f.Deps(), run)
 		if err != nil || !strings.Contains(said, "acme-a is started") || !strings.Contains(said, "takes no writes") {
 			t.Errorf("%s: %s, %v", what, said, err)

@@ -199,19 +199,21 @@ func (h *Handler) confirm(ctx context.Context, c change) (Answer, error) {
 		return h.close(ctx, c, FailedOver, why)
 	}
 	a := Answer{Epoch: uint64(rec.Epoch), Writer: rec.Holder, Round: ask.Round + 1, Noes: c.known.Noes, Reasons: []failover.Reason{}}
-	left, hangs, err := h.left(ctx, rec, heard)
+	left, err := h.left(ctx, rec, heard)
 	if err != nil {
 		return Answer{}, err
 	}
-	a.Target = h.target(ask, rec, nodes, heard, left, hangs)
+	void := c.void(rec, nodes, left)
+	a.Target = h.target(ask, rec, nodes, heard, left, void)
 	a.passes(rec, nodes, heard)
-	switch void := c.void(rec, nodes, left); {
+	none := nobody(rec, nodes, heard, mute)
+	switch {
 	case void != "", c.no != nil && ask.said == nil:
-		if err := h.askAgain(ctx, c, void, nobody(rec.Holder, nodes, mute), &a); err != nil {
+		if err := h.askAgain(ctx, c, void, none, &a); err != nil {
 			return Answer{}, err
 		}
 	case a.Target == "":
-		a.wait(failover.TargetSilent, nobody(rec.Holder, nodes, mute), 0)
+		a.wait(none.Code, none.Detail, 0)
 	case c.known.recent(h.deps.Now()) >= MaxFailovers && ask.said == nil && !h.goesOn(ctx, entry):
 		a.Verdict = Verdict(failover.Page)
 		a.because(Flapping, "%d failovers were started within %s: find out why writers die before there is another", c.known.recent(h.deps.Now()), FlapWithin)
@@ -293,21 +295,21 @@ func (h *Handler) over(ctx context.Context, e alarmevent.Event, rec lease.Record
 }
 
 // left says that the record was given to its holder by a failover that is under way still,
-// and the holder answers: nobody else can become the writer before that is finished, or has
-// failed. Where its log takes no writes it hangs, and is left for another one.
-func (h *Handler) left(ctx context.Context, rec lease.Record, heard map[string]told) (left, hangs bool, err error) {
+// and the holder answers, whose log takes writes: nobody else can become the writer before that
+// is finished, or has failed.
+func (h *Handler) left(ctx context.Context, rec lease.Record, heard map[string]told) (bool, error) {
 	run, ok, err := failover.Latest(ctx, h.deps.Failover.Registry)
 	holder, answers := heard[rec.Holder]
-	given := ok && answers && candidate.Left(rec, run)
-	return given && !holder.failing, given && holder.failing, err
+	return ok && answers && !holder.failing && candidate.Left(rec, run), err
 }
 
 // target is the node that a person names, the one that a failover was left at, or the fittest.
-// Of one whose log takes no writes nobody is asked to give up what others lack: it may take them
-// again at any moment. If the record gives it the epoch, whoever else has all of it, stopped as it
-// may be, is to be let go first.
-func (h *Handler) target(ask Ask, rec lease.Record, nodes []failover.Node, heard map[string]told, left, hangs bool) string {
-	if p := ask.said; p != nil && slices.ContainsFunc(nodes, func(n failover.Node) bool { return n.ID == p.To }) {
+// Where the record gives the epoch to one whose log takes no writes it is another that is able, and
+// else nobody: who was stopped for it is to be let go first.
+func (h *Handler) target(ask Ask, rec lease.Record, nodes []failover.Node, heard map[string]told, left bool, void string) string {
+	of := func(id string) candidate.Standing { return standing(heard, id) }
+	hangs := candidate.Hangs(rec, of(rec.Holder))
+	if p := ask.said; p != nil && (void == "" || !hangs) && slices.ContainsFunc(nodes, func(n failover.Node) bool { return n.ID == p.To }) {
 		if to, answers := heard[p.To]; p.To != rec.Holder || answers && !to.failing && carriedOut(p, rec) {
 			return p.To
 		}
@@ -315,19 +317,24 @@ func (h *Handler) target(ask Ask, rec lease.Record, nodes []failover.Node, heard
 	if left {
 		return rec.Holder
 	}
-	best, _ := candidate.Best(rec, nodes, func(id string) candidate.Standing {
-		r, ok := heard[id]
-		return candidate.Standing{Answers: ok, Failing: r.failing, Durable: r.durable()}
-	})
-	if hangs && (!candidate.Member(rec, best.ID) || heard[best.ID].failing) {
+	best, _ := candidate.Best(rec, nodes, of)
+	if hangs && !candidate.Able(rec, best.ID, of(best.ID)) {
 		return ""
 	}
 	return best.ID
 }
 
-// passes names who is passed over for the target, or keeps all from having one. What a writer
-// answers is weighed with the others' answers.
+func standing(heard map[string]told, id string) candidate.Standing {
+	r, ok := heard[id]
+	return candidate.Standing{Answers: ok, Failing: r.failing, Durable: r.durable()}
+}
+
+// passes names who is passed over for the target. What a writer answers is weighed with the
+// others' answers.
 func (a *Answer) passes(rec lease.Record, nodes []failover.Node, heard map[string]told) {
+	if a.Target == "" {
+		return
+	}
 	for _, n := range nodes {
 		if r, ok := heard[n.ID]; ok && r.failing && n.ID != a.Target && (n.ID != rec.Holder || !rec.Confirmed()) {
 			a.because(failover.TargetFailing, "%s, whose log ends with LSN %d of epoch %d, is passed over: it says itself that it takes no writes: docs/RUNBOOK.md#health", n.ID, r.DurableLSN, r.DurableEpoch)

@@ -10,9 +10,11 @@ import (
 	"sync"
 	"time"
 
+	"originchain/lambdas/candidate"
 	"originchain/scripts/call"
 	"originchain/shared/api"
 	"originchain/shared/failover"
+	"originchain/shared/lease"
 	"originchain/shared/lsn"
 )
 
@@ -80,15 +82,27 @@ func bare(err error) error {
 }
 
 // nobody says why no node can take the holder's place, for each that could have.
-func nobody(holder string, nodes []failover.Node, mute map[string]error) string {
+func nobody(rec lease.Record, nodes []failover.Node, heard map[string]told, mute map[string]error) failover.Reason {
 	var b strings.Builder
-	fmt.Fprintf(&b, "of %d nodes none answers that could take the place of %s", len(nodes), holder)
+	code := failover.TargetSilent
+	if candidate.Hangs(rec, standing(heard, rec.Holder)) {
+		code = failover.TargetFailing
+		fmt.Fprintf(&b, "%s was given epoch %d, and says itself that its log takes no writes: it is waited for, and who was stopped for it is let go (docs/RUNBOOK.md#health)", rec.Holder, rec.Epoch)
+	} else {
+		fmt.Fprintf(&b, "of %d nodes none answers that could take the place of %s", len(nodes), rec.Holder)
+	}
 	for _, n := range nodes {
-		if n.ID != holder {
+		switch r, answers := heard[n.ID]; {
+		case n.ID == rec.Holder:
+		case !answers:
 			fmt.Fprintf(&b, "; %s: %v", n.ID, mute[n.ID])
+		case r.failing:
+			fmt.Fprintf(&b, "; %s: its log takes no writes either", n.ID)
+		default:
+			fmt.Fprintf(&b, "; %s: what was acknowledged may not be in its log, which ends with LSN %d of epoch %d", n.ID, r.DurableLSN, r.DurableEpoch)
 		}
 	}
-	return b.String()
+	return failover.Reason{Code: code, Detail: b.String()}
 }
 
 func (h *Handler) client() *http.Client {

@@ -215,10 +215,10 @@ func letGo(ctx context.Context, d Deps, s stopped, nodes []Node, rec lease.Recor
 		short, cancel := context.WithTimeout(ctx, standingTimeout)
 		defer cancel()
 		c := &client{http: d.HTTP, token: d.AdminToken}
-		if status := c.failing(short, other); status != 0 {
+		_, err = c.standing(short, other)
+		if status := c.failing(short, other); err == nil && status != 0 {
 			return fmt.Sprintf("%s is started: %s was given epoch %d, and answers /health with %d: its log takes no writes; nobody else may have everything", id, rec.Holder, rec.Epoch, status), false, nil
 		}
-		_, err = c.standing(short, other)
 		// One that refuses to say has answered, and opens perhaps.
 		if silent := new(silentError); err != nil && !errors.As(heardOf(err), &silent) {
 			return "", false, fmt.Errorf("%s is not started: %s was given epoch %d, and nobody knows whether it opens: %w", id, rec.Holder, rec.Epoch, err)

@@ -186,7 +186,7 @@ func (p *Plane) decide(ctx context.Context) (d failover.Decision, target string,
 	}
 	best, there := p.best(rec)
 	p.holds.know(rec.Holder, there && slices.Contains(rec.InSync, best.ID) && !p.watch.of(best.ID).failing)
-	if !there {
+	if !there || candidate.Hangs(rec, p.standing(rec.Holder)) && !candidate.Able(rec, best.ID, p.standing(best.ID)) {
 		return failover.Decision{Verdict: failover.Wait}, "", nil
 	}
 	o := p.observer.Look(ctx, failover.Sight{Nodes: p.nodes, Target: best})
@@ -199,10 +199,12 @@ func (p *Plane) decide(ctx context.Context) (d failover.Decision, target string,
 
 // best is candidate.Best, by what the watch has heard.
 func (p *Plane) best(rec lease.Record) (best failover.Node, ok bool) {
-	return candidate.Best(rec, p.nodes, func(id string) candidate.Standing {
-		s := p.watch.of(id)
-		return candidate.Standing{Answers: s.answers, Failing: s.failing, Durable: lsn.Pos{Epoch: lsn.Epoch(s.DurableEpoch), LSN: lsn.LSN(s.DurableLSN)}}
-	})
+	return candidate.Best(rec, p.nodes, p.standing)
+}
+
+func (p *Plane) standing(id string) candidate.Standing {
+	s := p.watch.of(id)
+	return candidate.Standing{Answers: s.answers, Failing: s.failing, Durable: lsn.Pos{Epoch: lsn.Epoch(s.DurableEpoch), LSN: lsn.LSN(s.DurableLSN)}}
 }
 
 func (p *Plane) node(id string) (failover.Node, bool) {

@@ -294,6 +294,25 @@ func TestAnEpochThatWasGivenToANodeWhoseDiskHangs(t *testing.T) {
 	}
 }
 
+// Where nobody else has all of it, it is waited for all the same: nobody is to give up what it has.
+func TestAnEpochThatWasGivenToANodeWhoseDiskHangsIsNobodyElses(t *testing.T) {
+	s := newStage(t, 2, "")
+	s.write(func(r lease.Record) (lease.Record, error) {
+		return r.Take(lease.Candidate{Instance: s.in.ID, Node: "node-2", URL: s.nodes[1].URL, Last: lsn.Pos{Epoch: 1, LSN: 10}})
+	})
+	sees := func(node string, durable uint64, failing bool) {
+		s.watch.seen[node] = sight{Replication: api.Replication{Role: "follower", Node: node, Epoch: 1, DurableLSN: durable, DurableEpoch: 1}, answers: true, failing: failing}
+	}
+	for lacks, want := range map[uint64]string{5: "", 0: "node-3"} {
+		sees("node-2", 10, true)
+		sees("node-3", 10-lacks, false)
+		d, target, err := s.decide(t.Context())
+		if err != nil || target != want || want == "" && d.Verdict != failover.Wait {
+			t.Errorf("node-3 lacks %d: %+v to %q, %v", lacks, d, target, err)
+		}
+	}
+}
+
 // A writer that dies is not held for a follower that could not take its place: its disk hangs.
 func TestAWriterIsNotHeldForAFollowerWhoseDiskHangs(t *testing.T) {
 	for _, hangs := range []bool{false, true} {
