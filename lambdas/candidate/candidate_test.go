@@ -99,3 +99,25 @@ func TestLeft(t *testing.T) {
 		}
 	}
 }
+
+// Who was given an epoch hangs only before it has opened that, and only if it says so itself.
+func TestHangs(t *testing.T) {
+	hangs := Standing{Answers: true, Failing: true}
+	for _, c := range []struct {
+		name string
+		rec  lease.Record
+		of   Standing
+		want bool
+	}{
+		{"it was given it", lease.Record{Epoch: 2, ConfirmedEpoch: 1}, hangs, true},
+		{"it takes writes", lease.Record{Epoch: 2, ConfirmedEpoch: 1}, Standing{Answers: true}, false},
+		{"it is silent", lease.Record{Epoch: 2, ConfirmedEpoch: 1}, Standing{}, false},
+		{"it has opened it", lease.Record{Epoch: 2, ConfirmedEpoch: 2}, hangs, false},
+		{"it has given it up", lease.Record{Epoch: 2, ConfirmedEpoch: 1, Released: true}, hangs, false},
+		{"there is no record", lease.Record{}, hangs, false},
+	} {
+		if got := Hangs(c.rec, c.of); got != c.want {
+			t.Errorf("%s: %t", c.name, got)
+		}
+	}
+}
