@@ -87,7 +87,7 @@ func nobody(rec lease.Record, nodes []failover.Node, heard map[string]told, mute
 	code := failover.TargetSilent
 	if candidate.Hangs(rec, standing(heard, rec.Holder)) {
 		code = failover.TargetFailing
-		fmt.Fprintf(&b, "%s was given epoch %d, and says itself that its log takes no writes: it is waited for, and who was stopped for it is let go (docs/RUNBOOK.md#health)", rec.Holder, rec.Epoch)
+		fmt.Fprintf(&b, "%s was given epoch %d, and says itself that its log takes no writes: it is waited for, and who was stopped for it, if anybody was, is let go. Whoever is called needs not answer; an answer that names another node in \"to\" is told first what is lost by that (docs/RUNBOOK.md#health)", rec.Holder, rec.Epoch)
 	} else {
 		fmt.Fprintf(&b, "of %d nodes none answers that could take the place of %s", len(nodes), rec.Holder)
 	}

@@ -130,6 +130,18 @@ func (c *client) failing(ctx context.Context, n Node) int {
 	return 0
 }
 
+// failingAfter is failing of a node that has answered another question before, be it by an error:
+// one that did not, or is another node, is not asked.
+func (c *client) failingAfter(ctx context.Context, n Node, err error) int {
+	var no *answerError
+	if err != nil && !errors.As(err, &no) {
+		return 0
+	}
+	short, cancel := context.WithTimeout(ctx, standingTimeout)
+	defer cancel()
+	return c.failing(short, n)
+}
+
 // ready says whether a node is; why not is in the error.
 func (c *client) ready(ctx context.Context, n Node) error {
 	var out api.Ready

@@ -216,7 +216,7 @@ func letGo(ctx context.Context, d Deps, s stopped, nodes []Node, rec lease.Recor
 		defer cancel()
 		c := &client{http: d.HTTP, token: d.AdminToken}
 		_, err = c.standing(short, other)
-		if status := c.failing(short, other); err == nil && status != 0 {
+		if status := c.failingAfter(ctx, other, err); status != 0 {
 			return fmt.Sprintf("%s is started: %s was given epoch %d, and answers /health with %d: its log takes no writes; nobody else may have everything", id, rec.Holder, rec.Epoch, status), false, nil
 		}
 		// One that refuses to say has answered, and opens perhaps.

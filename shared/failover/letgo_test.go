@@ -23,15 +23,17 @@ func (w *world) starts(id string) int {
 // Nor does who was given its epoch keep it from running whose log takes no writes: it may be the only
 // one that has everything.
 func TestTheOldWriterIsLetGoForATargetWhoseDiskHangs(t *testing.T) {
-	bubble(t, func(t *testing.T, w *world) {
-		w.kill("a", true)
-		run := w.begunSteps(t, stepRaise)
-		w.with("b", func(n *fakeNode) { n.unwell = true })
-		said, err := LetGo(t.Context(), w.deps(), run)
-		if err != nil || w.starts("a") != 1 || !strings.Contains(said, "takes no writes") {
-			t.Errorf("it is started %d times: %q, %v", w.starts("a"), said, err)
-		}
-	}, "b")
+	for _, opening := range []bool{false, true} {
+		bubble(t, func(t *testing.T, w *world) {
+			w.kill("a", true)
+			run := w.begunSteps(t, stepRaise)
+			w.with("b", func(n *fakeNode) { n.unwell, n.opening = true, opening })
+			said, err := LetGo(t.Context(), w.deps(), run)
+			if err != nil || w.starts("a") != 1 || !strings.Contains(said, "takes no writes") {
+				t.Errorf("opening: %t: it is started %d times: %q, %v", opening, w.starts("a"), said, err)
+			}
+		}, "b")
+	}
 }
 
 // The old writer's server runs again once another node writes, and not before; once, and

@@ -67,6 +67,7 @@ type fakeNode struct {
 	up, hung, held bool
 	// unwell: it answers that its log takes no writes, and renews nothing.
 	unwell    bool
+	opening   bool // it opens, and says nothing of where it stands
 	role      string
 	epoch     lsn.Epoch
 	last      lsn.Pos
@@ -303,6 +304,10 @@ func (n *fakeNode) serve(rw http.ResponseWriter, req *http.Request) {
 		}
 		answer(rw, http.StatusOK, api.Ready{Ready: true})
 	case "GET /v1/admin/replication":
+		if n.opening {
+			answer(rw, http.StatusServiceUnavailable, api.Error{Error: "not_ready", Message: "it opens", Retry: true})
+			return
+		}
 		out := api.Replication{Role: n.role, Node: n.node.ID, Epoch: uint64(n.last.Epoch), LSN: uint64(n.last.LSN), DurableLSN: uint64(n.last.LSN), DurableEpoch: uint64(n.last.Epoch),
 			AppliedLSN: uint64(n.applied), Connected: n.streams, LeaderDurableLSN: uint64(n.heard), Promotable: n.role == roleFollower}
 		if n.role == roleWriter {

@@ -97,6 +97,12 @@ func orphaned(rec lease.Record) failover.Decision {
 	}}}
 }
 
+func waitedFor(rec lease.Record) failover.Decision {
+	return failover.Decision{Verdict: failover.Page, Reasons: []failover.Reason{{
+		Code: failover.TargetFailing, Detail: fmt.Sprintf("%s was given epoch %d, and says itself that its log takes no writes: it is waited for, and nobody who answers has all that was acknowledged: docs/RUNBOOK.md#health", rec.Holder, rec.Epoch),
+	}}}
+}
+
 // happened wakes the guard.
 func (p *Plane) happened(e supervise.Event) {
 	switch {
@@ -186,7 +192,10 @@ func (p *Plane) decide(ctx context.Context) (d failover.Decision, target string,
 	}
 	best, there := p.best(rec)
 	p.holds.know(rec.Holder, there && slices.Contains(rec.InSync, best.ID) && !p.watch.of(best.ID).failing)
-	if !there || candidate.Hangs(rec, p.standing(rec.Holder)) && !candidate.Able(rec, best.ID, p.standing(best.ID)) {
+	if candidate.Hangs(rec, p.standing(rec.Holder)) && !candidate.Able(rec, best.ID, p.standing(best.ID)) {
+		return waitedFor(rec), "", nil
+	}
+	if !there {
 		return failover.Decision{Verdict: failover.Wait}, "", nil
 	}
 	o := p.observer.Look(ctx, failover.Sight{Nodes: p.nodes, Target: best})

@@ -307,7 +307,7 @@ func TestAnEpochThatWasGivenToANodeWhoseDiskHangsIsNobodyElses(t *testing.T) {
 		sees("node-2", 10, true)
 		sees("node-3", 10-lacks, false)
 		d, target, err := s.decide(t.Context())
-		if err != nil || target != want || want == "" && d.Verdict != failover.Wait {
+		if err != nil || target != want || want == "" && (d.Verdict != failover.Page || d.Reasons[0].Code != failover.TargetFailing) {
 			t.Errorf("node-3 lacks %d: %+v to %q, %v", lacks, d, target, err)
 		}
 	}
