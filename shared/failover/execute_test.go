@@ -327,6 +327,25 @@ func TestAnotherTargetIsRefusedByName(t *testing.T) {
 	}, "b", "c")
 }
 
+// Nor is one let go whose target was given the epoch, and refuses to say where it stands: between two
+// roles a node does, for a moment, and opens.
+func TestATargetThatOpensIsNotLetGo(t *testing.T) {
+	for _, unwell := range []bool{false, true} {
+		bubble(t, func(t *testing.T, w *world) {
+			w.kill("a", true)
+			w.begunSteps(t, stepRaise)
+			w.with("b", func(n *fakeNode) { n.opening, n.unwell = true, unwell })
+			req := w.request("c")
+			req.From = ""
+			_, err := Execute(t.Context(), w.deps(), req, nil)
+			var other *OtherRunError
+			if errors.As(err, &other) == unwell || unwell && err != nil {
+				t.Errorf("unwell: %t: %v", unwell, err)
+			}
+		}, "b", "c")
+	}
+}
+
 // A target that dies with an epoch given to it is followed by another one, after its
 // lease has run out.
 func TestATargetThatDiesIsReplaced(t *testing.T) {

@@ -2,6 +2,7 @@ package failover
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"originchain/shared/api"
@@ -57,10 +58,13 @@ func (r *run) otherRun(ctx context.Context) error {
 	short, cancel := context.WithTimeout(ctx, standingTimeout)
 	defer cancel()
 	s, err := r.client.standing(short, other)
-	if err != nil || s.Role == roleWriter && rec.Holder == j.To && rec.Confirmed() {
+	// One that was given it and refuses to say has answered, and opens perhaps.
+	no := new(answerError)
+	opens := rec.Holder == j.To && errors.As(err, &no)
+	if err != nil && !opens || s.Role == roleWriter && rec.Holder == j.To && rec.Confirmed() {
 		return nil
 	}
-	if r.client.failing(short, other) != 0 {
+	if r.client.failingAfter(ctx, other, err) != 0 {
 		return nil // who waits for it may wait for as long as its disk hangs
 	}
 	if rec.Holder != j.To && !j.mayLose(time.Now()) && !couldOpen(rec, s) {
